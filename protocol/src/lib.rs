@@ -1,0 +1,38 @@
+//! What nodes say to each other, and the pure rules over it.
+//!
+//! Everything here is data and arithmetic: ids, the job spec, states and their legal transitions,
+//! requirements and how a capability record meets them, the ticket messages with their signed
+//! envelope, receipts and learning summaries. No I/O, no clock, no randomness.
+//!
+//! Bytes from a peer pass through two gates only: [`session::Frame::decode`] for the frame, then
+//! [`envelope::Envelope::open`], which verifies the signature over the *received* bytes before anything
+//! inside is parsed.
+
+pub mod bytes;
+pub mod cbor;
+pub mod id;
+pub mod time;
+
+pub mod job;
+pub mod outcome;
+pub mod requirement;
+pub mod resources;
+pub mod state;
+
+pub mod capability;
+pub mod envelope;
+pub mod receipt;
+pub mod session;
+pub mod summary;
+pub mod ticket;
+
+pub use capability::CapabilityRecord;
+pub use envelope::Envelope;
+pub use id::{AwardId, BidId, BlobRef, Epoch, Hash, Incarnation, JobId, MessageId, OfferId, ReceiptId, RunId, TicketId};
+pub use job::JobSpec;
+pub use jobmesh_keys::{MeshId, NodeId};
+pub use outcome::Outcome;
+pub use requirement::{Requirement, Tag};
+pub use resources::Resources;
+pub use state::{AttemptState, JobState};
+pub use time::{DurationMillis, MonoMillis, Now, UnixMillis};

@@ -1,0 +1,91 @@
+//! How one attempt ended. The same words for a local process and for a peer's receipt.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::BlobRef;
+
+/// Longest message that travels with an outcome, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 2048;
+
+/// What an executor says at the end of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did what it was asked.
+    Ok,
+    /// It failed and may work another time.
+    Error {
+        /// What went wrong, for people.
+        message: String,
+    },
+    /// It failed and would fail again: bad spec, no such program.
+    Permanent {
+        /// What went wrong, for people.
+        message: String,
+    },
+    /// It ran longer than it was allowed to.
+    Timeout,
+    /// It was stopped because the job was cancelled.
+    Cancelled,
+    /// It was given back without fault: drain, shutdown, no room. Costs no attempt.
+    Released {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Nobody knows how it ended: the node or the process vanished. Costs no attempt but counts as a crash.
+    Lost {
+        /// What is known, for people.
+        reason: String,
+    },
+}
+
+impl Outcome {
+    /// The word for it in the database, JSON and lists.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error { .. } => "error",
+            Self::Permanent { .. } => "permanent",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::Released { .. } => "released",
+            Self::Lost { .. } => "lost",
+        }
+    }
+
+    /// The text for people, if there is one.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::Error { message } | Self::Permanent { message } => Some(message),
+            Self::Released { reason } | Self::Lost { reason } => Some(reason),
+            Self::Ok | Self::Timeout | Self::Cancelled => None,
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The exit code, if it exited.
+    pub code: Option<i32>,
+    /// The signal, if one ended it.
+    pub signal: Option<i32>,
+}
+
+/// What an attempt left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outputs {
+    /// Everything it wrote to standard output.
+    pub stdout: Option<BlobRef>,
+    /// Everything it wrote to standard error.
+    pub stderr: Option<BlobRef>,
+}
+
+impl Outputs {
+    /// The outputs that exist, standard output first.
+    pub fn blobs(&self) -> impl Iterator<Item = BlobRef> {
+        [self.stdout, self.stderr].into_iter().flatten()
+    }
+}

@@ -1,0 +1,38 @@
+//! The signed account of one awarded attempt: who ran what, how it ended, and what came out.
+//!
+//! The signature of the awardee over exact output hashes is what makes a result attributable (G4). It does not
+//! prove that the computation was right.
+
+use serde_tuple::{Deserialize_tuple, Serialize_tuple};
+
+use crate::NodeId;
+use crate::id::{AwardId, Epoch, Hash, TicketId};
+use crate::outcome::{Exit, Outcome, Outputs};
+use crate::time::UnixMillis;
+
+/// Says how an attempt ended. Its envelope's signer is the node that ran it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Receipt {
+    /// The award under which it ran.
+    pub award: AwardId,
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The origin.
+    pub to: NodeId,
+    /// The hash of the spec that ran.
+    pub spec: Hash,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Exit code or signal.
+    pub exit: Exit,
+    /// What it wrote.
+    pub outputs: Outputs,
+    /// How it was kept apart from the rest of the machine: `none` or a level's name.
+    pub isolation: String,
+    /// When it started, on the executor's wall clock.
+    pub started_at: UnixMillis,
+    /// When it ended, on the executor's wall clock.
+    pub finished_at: UnixMillis,
+}

@@ -1,0 +1,72 @@
+//! Frames between two connected nodes.
+//!
+//! What must arrive is `Data`: numbered per peer and database incarnation, kept in the sender's outbox until a
+//! cumulative `Ack` covers it, delivered in order and once. What may be lost is `Note`. A frame may carry
+//! attachments: bytes that the envelope names by hash, too small to be worth a blob stream.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::cbor::{self, DecodeError};
+use crate::id::Incarnation;
+
+/// Largest frame on the wire (`research/mesh.md` §3).
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Largest attachment; bigger outputs travel as blobs.
+pub const ATTACHMENT_BYTES_MAX: usize = 16 * 1024;
+/// Most attachments of a frame: standard output and standard error.
+pub const ATTACHMENTS_MAX: usize = 2;
+
+/// One unit on the session stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Frame {
+    /// A numbered message.
+    Data {
+        /// The sender's database. A new one starts a new count.
+        incarnation: Incarnation,
+        /// The number, from 1.
+        number: u64,
+        /// The lowest number that the sender still keeps: where a receiver without memory begins.
+        first: u64,
+        /// The envelope's bytes.
+        envelope: ByteBuf,
+        /// Bytes that the envelope names by hash.
+        attachments: Vec<ByteBuf>,
+    },
+    /// Everything up to `number` of that incarnation has been written down.
+    Ack {
+        /// The incarnation of the receiver of this frame.
+        incarnation: Incarnation,
+        /// The highest number received in order.
+        number: u64,
+    },
+    /// A message that may be lost.
+    Note {
+        /// The envelope's bytes.
+        envelope: ByteBuf,
+    },
+}
+
+impl Frame {
+    /// The bytes to send.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        cbor::encode(self)
+    }
+
+    /// Reads a frame from a peer and checks its bounds.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is too long, malformed or carries too much.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let frame: Self = cbor::decode(bytes, FRAME_BYTES_MAX)?;
+        if let Self::Data { attachments, .. } = &frame {
+            let longest = attachments.iter().map(|a| a.len()).max().unwrap_or(0);
+            if attachments.len() > ATTACHMENTS_MAX || longest > ATTACHMENT_BYTES_MAX {
+                return Err(DecodeError::Malformed { reason: "attachments out of bounds".to_owned() });
+            }
+        }
+        Ok(frame)
+    }
+}

@@ -1,0 +1,272 @@
+//! The messages by which a job travels: offer, bid, award, accept, heartbeat, grant, settle, cancel, release.
+//!
+//! Every message names the ticket, the epoch (the origin's fence) and its addressee, and moves a state machine
+//! that is keyed by ticket and epoch; so each may arrive twice, late or out of order without harm. Bodies are
+//! CBOR arrays: fields are positional, and a message of another length does not parse.
+
+use serde::{Deserialize, Serialize};
+use serde_tuple::{Deserialize_tuple, Serialize_tuple};
+
+use crate::NodeId;
+use crate::id::{AwardId, BidId, Epoch, Hash, OfferId, ReceiptId, TicketId};
+use crate::job::Effects;
+use crate::requirement::Requirement;
+use crate::resources::Resources;
+use crate::time::{DurationMillis, UnixMillis};
+
+/// Most leases in one heartbeat, grant or reconcile.
+pub const LEASES_MAX: usize = 512;
+/// Longest reason in bytes.
+pub const REASON_BYTES_MAX: usize = 512;
+
+/// Asks whether the addressee would run a ticket. Says what it needs, not what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Offer {
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch that the award would have.
+    pub epoch: Epoch,
+    /// Who is asked.
+    pub to: NodeId,
+    /// What the node must have.
+    pub requirements: Vec<Requirement>,
+    /// What the job takes.
+    pub resources: Resources,
+    /// What running it twice would do.
+    pub effects: Effects,
+    /// The size of the input in bytes, rounded up to a power of two.
+    pub input_bytes: u64,
+    /// A keyed hash of the spec, so that the award can't be for another job and a low-entropy spec can't be guessed.
+    pub commitment: Hash,
+    /// How long the origin waits for bids.
+    pub bid_window_ms: DurationMillis,
+    /// Makes two offers of one ticket different messages.
+    pub nonce: u64,
+}
+
+/// Would run it. Holds room until `hold_ms` after it was sent; the hold ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Bid {
+    /// The offer.
+    pub offer: OfferId,
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The origin.
+    pub to: NodeId,
+    /// How long the room is held.
+    pub hold_ms: DurationMillis,
+    /// What is free on the bidder now, this job not counted.
+    pub free: Resources,
+    /// How many slots are free now, this job not counted.
+    pub free_slots: u32,
+}
+
+/// Would not run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Refusal {
+    /// The offer.
+    pub offer: OfferId,
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The origin.
+    pub to: NodeId,
+    /// Why not.
+    pub reason: RefusalReason,
+}
+
+/// Why a node does not bid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalReason {
+    /// It lacks something that is required.
+    Incapable,
+    /// It has no room now.
+    Busy,
+    /// It is shutting down.
+    Draining,
+    /// It does not take work of this kind from this node.
+    Policy,
+}
+
+impl RefusalReason {
+    /// The words for people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Incapable => "lacks something that is required",
+            Self::Busy => "has no room now",
+            Self::Draining => "is shutting down",
+            Self::Policy => "does not take such work",
+        }
+    }
+}
+
+/// Gives the ticket to one bidder. The epoch was written down before this was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Award {
+    /// The bid that won.
+    pub bid: BidId,
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The winner.
+    pub to: NodeId,
+    /// How long the lease lasts from the bid, and from every granted heartbeat.
+    pub lease_ms: DurationMillis,
+    /// The key of the offer's commitment.
+    pub salt: Hash,
+    /// The encoded job spec.
+    #[serde(with = "serde_bytes")]
+    pub spec: Vec<u8>,
+}
+
+/// The commitment of an offer to a spec.
+#[must_use]
+pub fn commitment(salt: &Hash, spec: &[u8]) -> Hash {
+    Hash::from_bytes(*blake3::keyed_hash(salt.as_bytes(), spec).as_bytes())
+}
+
+/// The winner has written the award down and starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Accept {
+    /// The award.
+    pub award: AwardId,
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The origin.
+    pub to: NodeId,
+}
+
+/// One lease, by ticket and epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize_tuple, Deserialize_tuple)]
+pub struct LeaseKey {
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch.
+    pub epoch: Epoch,
+}
+
+/// All leases that the sender holds from the addressee are alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Heartbeat {
+    /// The origin.
+    pub to: NodeId,
+    /// Counts the sender's heartbeats to this origin; the executor counts the lease from when it sent this one.
+    pub number: u64,
+    /// The leases.
+    pub leases: Vec<LeaseKey>,
+}
+
+/// Answers a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Grant {
+    /// The executor.
+    pub to: NodeId,
+    /// The heartbeat that is answered.
+    pub number: u64,
+    /// Leases that last on, and for how long from the heartbeat.
+    pub granted: Vec<(LeaseKey, DurationMillis)>,
+    /// Leases that are over: stop at once.
+    pub revoked: Vec<LeaseKey>,
+}
+
+/// What the origin made of a receipt. Ends the executor's duty to keep the output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Settle {
+    /// The receipt.
+    pub receipt: ReceiptId,
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The executor.
+    pub to: NodeId,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// What became of a receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is the result of the attempt.
+    Accepted,
+    /// A later epoch had begun, or the job had ended: kept as evidence.
+    Superseded,
+    /// It does not answer an award to its signer.
+    Rejected,
+}
+
+impl Verdict {
+    /// The word for it in the database, JSON and lists.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Superseded => "superseded",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// The origin no longer wants the attempt, whatever its state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Cancel {
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch, and every earlier one.
+    pub epoch: Epoch,
+    /// The executor.
+    pub to: NodeId,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// The executor gives the attempt back; it does not run and will not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Release {
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The origin.
+    pub to: NodeId,
+    /// Why.
+    pub cause: ReleaseCause,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Why an executor gives an attempt back. Decides what the origin makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseCause {
+    /// The award came after the hold ended, or does not fit the offer. Nothing ran.
+    Unwanted,
+    /// The input could not be had. Nothing ran.
+    NoInput,
+    /// The node shuts down. The work was stopped.
+    Draining,
+    /// The node restarted and the work was lost with it. It may have run.
+    Crashed,
+    /// The node does not know this attempt. It may have run.
+    Unknown,
+}
+
+/// What the sender believes to be open between the two, said after every new connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Reconcile {
+    /// The addressee.
+    pub to: NodeId,
+    /// Attempts that the sender awarded to the addressee and that are open.
+    pub awarded: Vec<LeaseKey>,
+}
