@@ -17,9 +17,7 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
     }
-    BASE32_NOPAD
-        .decode(text.to_ascii_uppercase().as_bytes())
-        .ok()
+    BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()
 }
 
 /// Returns how many characters [`encode`] writes for `bytes` bytes.

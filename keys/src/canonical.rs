@@ -53,17 +53,14 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// Decodes a value from exactly `bytes`, at most `max` of them.
-pub(crate) fn decode<T: Serialize + DeserializeOwned>(
-    bytes: &[u8],
-    max: usize,
-) -> Result<T, CborError> {
+pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, CborError> {
     if bytes.len() > max {
         let found = bytes.len();
         return Err(CborError::TooLong { found, max });
     }
     let mut rest = bytes;
-    let value: T = ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX)
-        .map_err(|error| shape(&error))?;
+    let value: T =
+        ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX).map_err(|error| shape(&error))?;
     if !rest.is_empty() {
         return Err(CborError::Trailing { bytes: rest.len() });
     }
@@ -98,22 +95,10 @@ mod tests {
         let longer = [0x82, 0x18, 1, 2];
         assert_eq!(decode::<Pair>(&longer, 8), Err(CborError::NotCanonical));
         let trailing = [0x82, 1, 2, 3];
-        assert_eq!(
-            decode::<Pair>(&trailing, 8),
-            Err(CborError::Trailing { bytes: 1 })
-        );
-        assert_eq!(
-            decode::<Pair>(&[0x82, 1, 2], 2),
-            Err(CborError::TooLong { found: 3, max: 2 })
-        );
-        assert!(
-            decode::<Pair>(&[0x9F, 1, 2, 0xFF], 8).is_err(),
-            "open array"
-        );
-        assert!(
-            decode::<Pair>(&[0x83, 1, 2], 8).is_err(),
-            "a header that promises more"
-        );
+        assert_eq!(decode::<Pair>(&trailing, 8), Err(CborError::Trailing { bytes: 1 }));
+        assert_eq!(decode::<Pair>(&[0x82, 1, 2], 2), Err(CborError::TooLong { found: 3, max: 2 }));
+        assert!(decode::<Pair>(&[0x9F, 1, 2, 0xFF], 8).is_err(), "open array");
+        assert!(decode::<Pair>(&[0x83, 1, 2], 8).is_err(), "a header that promises more");
         assert!(decode::<Pair>(&[0x82, 1], 8).is_err(), "cut short");
     }
 

@@ -101,11 +101,7 @@ impl SignedCertificate {
             serial: grant.serial,
         });
         assert!(body.len() <= BODY_BYTES_MAX, "a body is of fixed size");
-        Self {
-            signature: issuer.sign(Domain::Certificate, &body),
-            issuer: issuer.node(),
-            body: ByteBuf::from(body),
-        }
+        Self { signature: issuer.sign(Domain::Certificate, &body), issuer: issuer.node(), body: ByteBuf::from(body) }
     }
 
     /// Returns the key that claims to have signed; true once [`Self::verify`] succeeds.
@@ -116,18 +112,10 @@ impl SignedCertificate {
     /// Checks the signature, then reads the body.
     pub(crate) fn verify(&self) -> Result<Certificate, CertificateError> {
         if self.body.len() > BODY_BYTES_MAX {
-            return Err(CertificateError::TooLong {
-                found: self.body.len(),
-                max: BODY_BYTES_MAX,
-            });
+            return Err(CertificateError::TooLong { found: self.body.len(), max: BODY_BYTES_MAX });
         }
-        verify(
-            &self.issuer,
-            Domain::Certificate,
-            &self.body,
-            &self.signature,
-        )
-        .map_err(CertificateError::BadSignature)?;
+        verify(&self.issuer, Domain::Certificate, &self.body, &self.signature)
+            .map_err(CertificateError::BadSignature)?;
         parse(&self.body)
     }
 }
@@ -139,8 +127,7 @@ fn parse(body: &[u8]) -> Result<Certificate, CertificateError> {
     if let Some(found) = leading_version(body).filter(|found| *found != VERSION) {
         return Err(CertificateError::UnknownVersion { found });
     }
-    let body: Body =
-        canonical::decode(body, BODY_BYTES_MAX).map_err(CertificateError::Malformed)?;
+    let body: Body = canonical::decode(body, BODY_BYTES_MAX).map_err(CertificateError::Malformed)?;
     if body.version != VERSION {
         let found = body.version;
         return Err(CertificateError::UnknownVersion { found });
@@ -193,22 +180,14 @@ mod tests {
 
     fn body() -> Vec<u8> {
         let mesh = MeshId::from_bytes([5; 32]);
-        SignedCertificate::sign(&Identity::from_seed([1; 32]), mesh, &grant())
-            .body
-            .into_vec()
+        SignedCertificate::sign(&Identity::from_seed([1; 32]), mesh, &grant()).body.into_vec()
     }
 
     #[test]
     fn what_is_signed_is_what_is_read() {
         let mesh = MeshId::from_bytes([5; 32]);
         let certificate = signed(body()).verify();
-        assert_eq!(
-            certificate,
-            Ok(Certificate {
-                mesh,
-                grant: grant()
-            })
-        );
+        assert_eq!(certificate, Ok(Certificate { mesh, grant: grant() }));
     }
 
     #[test]
@@ -218,32 +197,18 @@ mod tests {
         later[0] = 0x89;
         later[1] = 2;
         later.push(0);
-        assert_eq!(
-            signed(later).verify(),
-            Err(CertificateError::UnknownVersion { found: 2 })
-        );
+        assert_eq!(signed(later).verify(), Err(CertificateError::UnknownVersion { found: 2 }));
     }
 
     #[test]
     fn a_signed_body_is_still_parsed_strictly() {
         let mut trailing = body();
         trailing.push(0);
-        assert_eq!(
-            signed(trailing).verify(),
-            Err(CertificateError::Malformed(CborError::Trailing {
-                bytes: 1
-            }))
-        );
-        assert!(matches!(
-            signed(vec![0xFF; 8]).verify(),
-            Err(CertificateError::Malformed(CborError::Shape { .. }))
-        ));
+        assert_eq!(signed(trailing).verify(), Err(CertificateError::Malformed(CborError::Trailing { bytes: 1 })));
+        assert!(matches!(signed(vec![0xFF; 8]).verify(), Err(CertificateError::Malformed(CborError::Shape { .. }))));
         assert_eq!(
             signed(vec![0; BODY_BYTES_MAX + 1]).verify(),
-            Err(CertificateError::TooLong {
-                found: BODY_BYTES_MAX + 1,
-                max: BODY_BYTES_MAX
-            })
+            Err(CertificateError::TooLong { found: BODY_BYTES_MAX + 1, max: BODY_BYTES_MAX })
         );
     }
 
@@ -251,10 +216,7 @@ mod tests {
     fn an_unsigned_body_is_not_parsed() {
         let mut certificate = signed(body());
         certificate.body = ByteBuf::from(vec![0xFF; 8]);
-        assert!(matches!(
-            certificate.verify(),
-            Err(CertificateError::BadSignature(_))
-        ));
+        assert!(matches!(certificate.verify(), Err(CertificateError::BadSignature(_))));
     }
 
     #[test]
@@ -262,9 +224,6 @@ mod tests {
         let issuer = Identity::from_seed([1; 32]);
         let mut certificate = signed(body());
         certificate.signature = issuer.sign(Domain::Envelope, &certificate.body);
-        assert!(matches!(
-            certificate.verify(),
-            Err(CertificateError::BadSignature(_))
-        ));
+        assert!(matches!(certificate.verify(), Err(CertificateError::BadSignature(_))));
     }
 }

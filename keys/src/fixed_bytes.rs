@@ -100,22 +100,13 @@ pub enum ParseIdError {
 }
 
 /// Parses the full text form of a `what`.
-pub(crate) fn parse<const N: usize>(
-    what: &'static str,
-    text: &str,
-) -> Result<[u8; N], ParseIdError> {
+pub(crate) fn parse<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], ParseIdError> {
     let expected = base32::encoded_length(N);
     if text.len() != expected {
         let found = text.len();
-        return Err(ParseIdError::Length {
-            what,
-            expected,
-            found,
-        });
+        return Err(ParseIdError::Length { what, expected, found });
     }
-    base32::decode(text)
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(ParseIdError::Text { what })
+    base32::decode(text).and_then(|bytes| bytes.try_into().ok()).ok_or(ParseIdError::Text { what })
 }
 
 /// Returns the first [`SHORT_CHARS`] characters of the text form.
@@ -175,9 +166,7 @@ impl<'de, const N: usize> Visitor<'de> for BytesVisitor<N> {
     }
 
     fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-        bytes
-            .try_into()
-            .map_err(|_| E::invalid_length(bytes.len(), &self))
+        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 
     fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Self::Value, E> {
@@ -187,9 +176,7 @@ impl<'de, const N: usize> Visitor<'de> for BytesVisitor<N> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
         let mut bytes = [0; N];
         for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = sequence
-                .next_element()?
-                .ok_or_else(|| A::Error::invalid_length(index, &self))?;
+            *byte = sequence.next_element()?.ok_or_else(|| A::Error::invalid_length(index, &self))?;
         }
         match sequence.next_element::<u8>()? {
             None => Ok(bytes),

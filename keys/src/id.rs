@@ -66,21 +66,11 @@ mod tests {
         let node = NodeId::from_bytes([7; 32]);
         assert_eq!(
             node.short().parse::<NodeId>(),
-            Err(ParseIdError::Length {
-                what: "node id",
-                expected: 52,
-                found: 8
-            })
+            Err(ParseIdError::Length { what: "node id", expected: 52, found: 8 })
         );
-        assert_eq!(
-            node.to_string().to_uppercase().parse::<NodeId>(),
-            Err(ParseIdError::Text { what: "node id" })
-        );
+        assert_eq!(node.to_string().to_uppercase().parse::<NodeId>(), Err(ParseIdError::Text { what: "node id" }));
         let message = "x".parse::<MeshId>().unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "mesh id has 1 characters, but a whole one has 52; give the full form"
-        );
+        assert_eq!(message, "mesh id has 1 characters, but a whole one has 52; give the full form");
     }
 
     #[test]
@@ -92,10 +82,7 @@ mod tests {
         let mut cbor = Vec::new();
         ciborium::into_writer(&node, &mut cbor).unwrap();
         assert_eq!(cbor[..2], [0x58, 32], "a byte string of 32 bytes");
-        assert_eq!(
-            ciborium::from_reader::<NodeId, _>(cbor.as_slice()).unwrap(),
-            node
-        );
+        assert_eq!(ciborium::from_reader::<NodeId, _>(cbor.as_slice()).unwrap(), node);
     }
 
     #[test]

@@ -42,10 +42,7 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_tuple("Identity")
-            .field(&self.node())
-            .finish()
+        formatter.debug_tuple("Identity").field(&self.node()).finish()
     }
 }
 
@@ -81,10 +78,7 @@ impl From<Identity> for MeshRoot {
 
 impl fmt::Debug for MeshRoot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_tuple("MeshRoot")
-            .field(&self.mesh())
-            .finish()
+        formatter.debug_tuple("MeshRoot").field(&self.mesh()).finish()
     }
 }
 
@@ -99,10 +93,7 @@ mod tests {
         let again = Identity::from_seed(identity.to_seed());
         assert_eq!(identity.node(), again.node());
         let signature = identity.sign(Domain::Envelope, b"message");
-        assert_eq!(
-            verify(&again.node(), Domain::Envelope, b"message", &signature),
-            Ok(())
-        );
+        assert_eq!(verify(&again.node(), Domain::Envelope, b"message", &signature), Ok(()));
         let stranger = Identity::from_seed([4; 32]).node();
         assert!(verify(&stranger, Domain::Envelope, b"message", &signature).is_err());
     }
@@ -111,13 +102,7 @@ mod tests {
     fn debug_shows_only_the_public_name() {
         let identity = Identity::from_seed([3; 32]);
         let short = identity.node().short();
-        assert_eq!(
-            format!("{identity:?}"),
-            format!("Identity(NodeId({short}))")
-        );
-        assert_eq!(
-            format!("{:?}", MeshRoot::new(identity)),
-            format!("MeshRoot(MeshId({short}))")
-        );
+        assert_eq!(format!("{identity:?}"), format!("Identity(NodeId({short}))"));
+        assert_eq!(format!("{:?}", MeshRoot::new(identity)), format!("MeshRoot(MeshId({short}))"));
     }
 }

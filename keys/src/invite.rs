@@ -106,17 +106,13 @@ pub enum InviteError {
         max: usize,
     },
     /// The string has a character that no invite has.
-    #[error(
-        "invite has a character at position {position} that no invite has (only a-z and 2-7); copy it again"
-    )]
+    #[error("invite has a character at position {position} that no invite has (only a-z and 2-7); copy it again")]
     Character {
         /// Where the first such character is, counted from 1.
         position: usize,
     },
     /// The string was mistyped, cut short or changed.
-    #[error(
-        "invite has a typo or is cut short (its checksum does not match); copy the whole string again"
-    )]
+    #[error("invite has a typo or is cut short (its checksum does not match); copy the whole string again")]
     Checksum,
     /// The checksum matches, but the content can't be read: made by another version.
     #[error("invite can't be read; make a new one with the same version of jobmesh")]
@@ -128,9 +124,7 @@ pub enum InviteError {
         found: usize,
     },
     /// An address is empty, too long, or not printable ASCII.
-    #[error(
-        "address {position} of the invite is not 1 to {ADDRESS_BYTES_MAX} printable characters"
-    )]
+    #[error("address {position} of the invite is not 1 to {ADDRESS_BYTES_MAX} printable characters")]
     Address {
         /// Which address, counted from 1.
         position: usize,
@@ -196,10 +190,7 @@ impl Invite {
         let text = text.trim_ascii();
         let body = text.strip_prefix(PREFIX).ok_or(InviteError::Prefix)?;
         if text.len() > CHARS_MAX {
-            return Err(InviteError::TooLong {
-                found: text.len(),
-                max: CHARS_MAX,
-            });
+            return Err(InviteError::TooLong { found: text.len(), max: CHARS_MAX });
         }
         let is_foreign = |one: char| !matches!(one, 'a'..='z' | '2'..='7');
         if let Some(index) = body.chars().position(is_foreign) {
@@ -209,9 +200,7 @@ impl Invite {
         // The alphabet is right, so what fails from here on is a wrong length or stray bits at the
         // end: the string was cut.
         let bytes = base32::decode(body).ok_or(InviteError::Checksum)?;
-        let (content, sum) = bytes
-            .split_last_chunk::<CHECKSUM_BYTES>()
-            .ok_or(InviteError::Checksum)?;
+        let (content, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(InviteError::Checksum)?;
         if *sum != checksum(content) {
             return Err(InviteError::Checksum);
         }
@@ -249,10 +238,7 @@ mod tests {
     }
 
     fn with_addresses(addresses: Vec<String>) -> Result<Invite, InviteError> {
-        Invite::new(InviteTerms {
-            addresses,
-            ..terms()
-        })
+        Invite::new(InviteTerms { addresses, ..terms() })
     }
 
     /// Writes a string with a right checksum round any content.
@@ -293,10 +279,7 @@ mod tests {
             (escape, InviteError::Address { position: 1 }),
             (vec![String::new()], InviteError::Address { position: 1 }),
         ] {
-            let raw = InviteTerms {
-                addresses: addresses.clone(),
-                ..terms()
-            };
+            let raw = InviteTerms { addresses: addresses.clone(), ..terms() };
             let text = sealed(&canonical::encode(&raw));
             assert_eq!(with_addresses(addresses), Err(error.clone()));
             assert_eq!(Invite::decode(&text), Err(error));
@@ -312,23 +295,11 @@ mod tests {
         let cut = &text[..text.len() - 1];
         assert_eq!(Invite::decode(cut), Err(InviteError::Checksum));
         let foreign = text.replacen(&text[9..10], "0", 1);
-        assert!(matches!(
-            Invite::decode(&foreign),
-            Err(InviteError::Character { .. })
-        ));
-        assert_eq!(
-            Invite::decode("jm1ab\u{e9}d"),
-            Err(InviteError::Character { position: 6 })
-        );
+        assert!(matches!(Invite::decode(&foreign), Err(InviteError::Character { .. })));
+        assert_eq!(Invite::decode("jm1ab\u{e9}d"), Err(InviteError::Character { position: 6 }));
         let long = format!("jm1{}", "a".repeat(CHARS_MAX));
-        assert!(matches!(
-            Invite::decode(&long),
-            Err(InviteError::TooLong { .. })
-        ));
-        assert!(matches!(
-            Invite::decode(&sealed(&[0xFF])),
-            Err(InviteError::Malformed(_))
-        ));
+        assert!(matches!(Invite::decode(&long), Err(InviteError::TooLong { .. })));
+        assert!(matches!(Invite::decode(&sealed(&[0xFF])), Err(InviteError::Malformed(_))));
     }
 
     #[test]

@@ -145,21 +145,12 @@ pub fn load(directory: &Path, name: &str) -> Result<Option<Identity>, KeyFileErr
 ///
 /// [`KeyFileError::AlreadyExists`] if there is a key already; else what is wrong with the
 /// directory, or [`KeyFileError::Write`].
-pub fn create_new(
-    directory: &Path,
-    name: &str,
-    entropy: impl FnOnce() -> [u8; 32],
-) -> Result<Identity, KeyFileError> {
+pub fn create_new(directory: &Path, name: &str, entropy: impl FnOnce() -> [u8; 32]) -> Result<Identity, KeyFileError> {
     check_name(name)?;
-    create_directory(directory).map_err(|source| KeyFileError::CreateDirectory {
-        path: directory.to_owned(),
-        source,
-    })?;
+    create_directory(directory)
+        .map_err(|source| KeyFileError::CreateDirectory { path: directory.to_owned(), source })?;
     let Some(opened) = Directory::open(directory)? else {
-        return Err(KeyFileError::OpenDirectory {
-            path: directory.to_owned(),
-            source: io::ErrorKind::NotFound.into(),
-        });
+        return Err(KeyFileError::OpenDirectory { path: directory.to_owned(), source: io::ErrorKind::NotFound.into() });
     };
     opened.create(name, Identity::from_seed(entropy()))
 }
@@ -195,10 +186,7 @@ struct Directory {
 impl Directory {
     /// Opens and judges the directory; `None` if it does not exist.
     fn open(path: &Path) -> Result<Option<Self>, KeyFileError> {
-        let failed = |source: io::Error| KeyFileError::OpenDirectory {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source: io::Error| KeyFileError::OpenDirectory { path: path.to_owned(), source };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(descriptor) => File::from(descriptor),
@@ -227,10 +215,7 @@ impl Directory {
     }
 
     fn create(&self, name: &str, identity: Identity) -> Result<Identity, KeyFileError> {
-        let failed = |source: io::Error| KeyFileError::Write {
-            path: self.path.join(name),
-            source,
-        };
+        let failed = |source: io::Error| KeyFileError::Write { path: self.path.join(name), source };
         // The public name of the new key makes the temporary name unique among all creators.
         let temporary = format!(".{name}.{}", identity.node());
         self.write(&temporary, &identity).map_err(failed)?;
@@ -251,8 +236,7 @@ impl Directory {
 
     /// Writes the seed to the new file `temporary`, durably, or leaves no such file.
     fn write(&self, temporary: &str, identity: &Identity) -> io::Result<()> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let mut file = File::from(rustix::fs::openat(&self.file, temporary, flags, mode)?);
         // A default ACL or an odd umask may have changed the mode asked for.

@@ -163,9 +163,8 @@ impl Membership {
     /// if it grants no admin role, [`IssueError::ChainFull`] if it is as long as chains may be.
     pub fn issue(admin: &Identity, admin_chain: &Self, grant: &Grant) -> Result<Self, IssueError> {
         let node = admin.node();
-        let verified = admin_chain
-            .verify(&admin_chain.claimed_mesh(), &node, grant.issued_at_ms)
-            .map_err(IssueError::Chain)?;
+        let verified =
+            admin_chain.verify(&admin_chain.claimed_mesh(), &node, grant.issued_at_ms).map_err(IssueError::Chain)?;
         if verified.role() != Role::Admin {
             return Err(IssueError::NotAdmin { node });
         }
@@ -181,10 +180,7 @@ impl Membership {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let bytes = canonical::encode(&self.chain);
-        assert!(
-            bytes.len() <= ENCODED_BYTES_MAX,
-            "chain and bodies are bounded"
-        );
+        assert!(bytes.len() <= ENCODED_BYTES_MAX, "chain and bodies are bounded");
         bytes
     }
 
@@ -196,10 +192,7 @@ impl Membership {
     /// [`MembershipError::ChainLength`].
     pub fn decode(bytes: &[u8]) -> Result<Self, MembershipError> {
         if bytes.len() > ENCODED_BYTES_MAX {
-            return Err(MembershipError::TooLong {
-                found: bytes.len(),
-                max: ENCODED_BYTES_MAX,
-            });
+            return Err(MembershipError::TooLong { found: bytes.len(), max: ENCODED_BYTES_MAX });
         }
         let chain: Vec<SignedCertificate> =
             canonical::decode(bytes, ENCODED_BYTES_MAX).map_err(MembershipError::Malformed)?;
@@ -215,12 +208,7 @@ impl Membership {
     /// # Errors
     ///
     /// Every variant of [`MembershipError`] but `TooLong`, `Malformed` and `ChainLength`.
-    pub fn verify(
-        &self,
-        mesh: &MeshId,
-        member: &NodeId,
-        now_ms: u64,
-    ) -> Result<VerifiedMembership, MembershipError> {
+    pub fn verify(&self, mesh: &MeshId, member: &NodeId, now_ms: u64) -> Result<VerifiedMembership, MembershipError> {
         let certificates = self.trusted(mesh, member)?;
         let Some(leaf) = certificates.first() else {
             return Err(MembershipError::ChainLength { found: 0 });
@@ -308,24 +296,13 @@ impl VerifiedMembership {
 
 /// Checks one certificate's place in the chain: right mesh, right holder, and an admin unless it
 /// is the member's own.
-fn check_link(
-    certificate: &Certificate,
-    mesh: &MeshId,
-    holder: NodeId,
-    is_own: bool,
-) -> Result<(), MembershipError> {
+fn check_link(certificate: &Certificate, mesh: &MeshId, holder: NodeId, is_own: bool) -> Result<(), MembershipError> {
     let Certificate { mesh: found, grant } = certificate;
     if found != mesh {
-        return Err(MembershipError::WrongMesh {
-            expected: *mesh,
-            found: *found,
-        });
+        return Err(MembershipError::WrongMesh { expected: *mesh, found: *found });
     }
     if grant.member != holder && is_own {
-        return Err(MembershipError::WrongMember {
-            expected: holder,
-            found: grant.member,
-        });
+        return Err(MembershipError::WrongMember { expected: holder, found: grant.member });
     }
     if grant.member != holder {
         return Err(MembershipError::UntrustedIssuer { issuer: holder });
@@ -340,18 +317,10 @@ fn check_link(
 fn check_dates(grant: &Grant, now_ms: u64) -> Result<(), MembershipError> {
     let holder = grant.member;
     if now_ms > grant.not_after_ms {
-        return Err(MembershipError::Expired {
-            holder,
-            not_after_ms: grant.not_after_ms,
-            now_ms,
-        });
+        return Err(MembershipError::Expired { holder, not_after_ms: grant.not_after_ms, now_ms });
     }
     if grant.issued_at_ms > now_ms.saturating_add(CLOCK_SKEW_MS) {
-        return Err(MembershipError::NotYetValid {
-            holder,
-            issued_at_ms: grant.issued_at_ms,
-            now_ms,
-        });
+        return Err(MembershipError::NotYetValid { holder, issued_at_ms: grant.issued_at_ms, now_ms });
     }
     Ok(())
 }

@@ -46,9 +46,7 @@ impl FromStr for Role {
         match text {
             "member" => Ok(Self::Member),
             "admin" => Ok(Self::Admin),
-            other => Err(ParseRoleError {
-                text: other.to_owned(),
-            }),
+            other => Err(ParseRoleError { text: other.to_owned() }),
         }
     }
 }
@@ -67,9 +65,6 @@ mod tests {
             assert_eq!(json, format!("\"{role}\""));
             assert_eq!(serde_json::from_str::<Role>(&json).unwrap(), role);
         }
-        assert_eq!(
-            "root".parse::<Role>().unwrap_err().to_string(),
-            "unknown role \"root\"; use member or admin"
-        );
+        assert_eq!("root".parse::<Role>().unwrap_err().to_string(), "unknown role \"root\"; use member or admin");
     }
 }

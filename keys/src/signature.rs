@@ -93,17 +93,10 @@ pub enum VerifyError {
 ///
 /// [`VerifyError::InvalidKey`] if `node` is no public key, [`VerifyError::BadSignature`] if the
 /// signature does not hold.
-pub fn verify(
-    node: &NodeId,
-    domain: Domain,
-    message: &[u8],
-    signature: &Signature,
-) -> Result<(), VerifyError> {
-    let key = VerifyingKey::from_bytes(node.as_bytes())
-        .map_err(|_| VerifyError::InvalidKey { node: *node })?;
+pub fn verify(node: &NodeId, domain: Domain, message: &[u8], signature: &Signature) -> Result<(), VerifyError> {
+    let key = VerifyingKey::from_bytes(node.as_bytes()).map_err(|_| VerifyError::InvalidKey { node: *node })?;
     let signature = ed25519_dalek::Signature::from_bytes(signature.as_bytes());
-    key.verify_strict(&domain.cover(message), &signature)
-        .map_err(|_| VerifyError::BadSignature { node: *node })
+    key.verify_strict(&domain.cover(message), &signature).map_err(|_| VerifyError::BadSignature { node: *node })
 }
 
 #[cfg(test)]
@@ -115,11 +108,7 @@ mod tests {
 
     #[test]
     fn domains_are_prefix_free_and_apart_from_libp2p() {
-        let foreign: [&[u8]; 3] = [
-            b"noise-libp2p-static-key:",
-            b"libp2p-tls-handshake:",
-            b"libp2p-pubsub:",
-        ];
+        let foreign: [&[u8]; 3] = [b"noise-libp2p-static-key:", b"libp2p-tls-handshake:", b"libp2p-pubsub:"];
         for domain in Domain::ALL {
             let tag = domain.tag();
             assert_eq!(tag.iter().filter(|byte| **byte == 0).count(), 1);
@@ -152,10 +141,7 @@ mod tests {
         let mut bytes = [0; 32];
         bytes[0] = 2;
         let node = NodeId::from_bytes(bytes);
-        assert_eq!(
-            verify(&node, Domain::Envelope, b"hello", &signature),
-            Err(VerifyError::InvalidKey { node })
-        );
+        assert_eq!(verify(&node, Domain::Envelope, b"hello", &signature), Err(VerifyError::InvalidKey { node }));
     }
 
     #[test]
@@ -167,12 +153,7 @@ mod tests {
         forged[0] = 1;
         let node = NodeId::from_bytes(point);
         assert_eq!(
-            verify(
-                &node,
-                Domain::Envelope,
-                b"x",
-                &Signature::from_bytes(forged)
-            ),
+            verify(&node, Domain::Envelope, b"x", &Signature::from_bytes(forged)),
             Err(VerifyError::BadSignature { node })
         );
     }

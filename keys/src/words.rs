@@ -80,9 +80,6 @@ mod tests {
         let [a, b, c] = [2, 3, 4].map(|byte| NodeId::from_bytes([byte; 32]));
         assert_eq!(words(&mesh, &a, &b), words(&mesh, &b, &a));
         assert_ne!(words(&mesh, &a, &b), words(&mesh, &a, &c));
-        assert_ne!(
-            words(&mesh, &a, &b),
-            words(&MeshId::from_bytes([9; 32]), &a, &b)
-        );
+        assert_ne!(words(&mesh, &a, &b), words(&MeshId::from_bytes([9; 32]), &a, &b));
     }
 }

@@ -7,18 +7,14 @@
 use std::fs;
 use std::path::PathBuf;
 
-use jobmesh_keys::{
-    Grant, Identity, Invite, InviteSecret, InviteTerms, Membership, MeshRoot, Role, Serial,
-};
+use jobmesh_keys::{Grant, Identity, Invite, InviteSecret, InviteTerms, Membership, MeshRoot, Role, Serial};
 
 const ISSUED_AT_MS: u64 = 1_700_000_000_000;
 const NOT_AFTER_MS: u64 = 1_702_592_000_000;
 
 /// Compares `actual` with the golden file `name`; a missing file is a failure.
 fn check(name: &str, actual: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     #[expect(
         clippy::disallowed_methods,
         reason = "the variable asks this test to write the files, it does not steer the crate"
@@ -62,10 +58,7 @@ fn invites_keep_their_text() {
     let invite = Invite::new(InviteTerms {
         mesh: MeshRoot::new(Identity::from_seed([1; 32])).mesh(),
         inviter: Identity::from_seed([2; 32]).node(),
-        addresses: vec![
-            "/ip4/192.168.1.20/udp/4001/quic-v1".to_owned(),
-            "/dns4/box.example.org/tcp/4001".to_owned(),
-        ],
+        addresses: vec!["/ip4/192.168.1.20/udp/4001/quic-v1".to_owned(), "/dns4/box.example.org/tcp/4001".to_owned()],
         secret: InviteSecret::from_bytes([0x5A; 16]),
         expires_at_ms: NOT_AFTER_MS,
         role: Role::Member,

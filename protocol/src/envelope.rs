@@ -6,7 +6,7 @@
 //! of one value.
 
 use jobmesh_keys::{Domain, Identity, MeshId, NodeId, Signature, verify};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::cbor::{self, DecodeError};

@@ -119,7 +119,11 @@ impl JobSpec {
             return Err(SpecError::Timeout);
         }
         if self.requirements.len() > REQUIREMENTS_MAX {
-            return Err(SpecError::TooMany { what: "requirements", found: self.requirements.len(), limit: REQUIREMENTS_MAX });
+            return Err(SpecError::TooMany {
+                what: "requirements",
+                found: self.requirements.len(),
+                limit: REQUIREMENTS_MAX,
+            });
         }
         if self.labels.len() > LABELS_MAX {
             return Err(SpecError::TooMany { what: "labels", found: self.labels.len(), limit: LABELS_MAX });
@@ -209,7 +213,7 @@ impl ProcessTask {
             return Err(SpecError::TooMany { what: "arguments", found: self.argv.len(), limit: ARGV_MAX });
         }
         let has_nul = |text: &String| text.contains('\0');
-        if self.argv.iter().any(has_nul) || self.environment.values().any(has_nul) {
+        if self.argv.iter().chain(&self.directory).chain(self.environment.values()).any(has_nul) {
             return Err(SpecError::Nul);
         }
         let bad_key = |key: &&String| key.is_empty() || key.contains(['=', '\0']);
@@ -295,8 +299,8 @@ pub enum SpecError {
     /// No command to run.
     #[error("the job has no command; give one after `--`")]
     NoCommand,
-    /// A NUL byte in an argument or variable.
-    #[error("an argument or variable contains a NUL byte")]
+    /// A NUL byte in an argument, variable or the directory.
+    #[error("an argument, variable or the directory contains a NUL byte")]
     Nul,
     /// A variable's name can't be one.
     #[error("{name:?} can't be the name of an environment variable")]

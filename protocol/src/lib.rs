@@ -21,6 +21,7 @@ pub mod state;
 
 pub mod capability;
 pub mod envelope;
+pub mod join;
 pub mod receipt;
 pub mod session;
 pub mod summary;
@@ -28,7 +29,9 @@ pub mod ticket;
 
 pub use capability::CapabilityRecord;
 pub use envelope::Envelope;
-pub use id::{AwardId, BidId, BlobRef, Epoch, Hash, Incarnation, JobId, MessageId, OfferId, ReceiptId, RunId, TicketId};
+pub use id::{
+    AwardId, BidId, BlobRef, Epoch, Hash, Incarnation, JobId, MessageId, OfferId, ReceiptId, RunId, TicketId,
+};
 pub use job::JobSpec;
 pub use jobmesh_keys::{MeshId, NodeId};
 pub use outcome::Outcome;

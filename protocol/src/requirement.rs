@@ -143,17 +143,14 @@ impl FromStr for Requirement {
     type Err = RequirementError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const SIGNS: [(&str, Comparison); 4] = [
-            (">=", Comparison::AtLeast),
-            ("<=", Comparison::AtMost),
-            ("!=", Comparison::IsNot),
-            ("=", Comparison::Is),
-        ];
+        const SIGNS: [(&str, Comparison); 4] =
+            [(">=", Comparison::AtLeast), ("<=", Comparison::AtMost), ("!=", Comparison::IsNot), ("=", Comparison::Is)];
         let split = |(sign, comparison)| text.split_once(sign).map(|(name, value)| (name, comparison, value));
         let Some((name, comparison, value)) = SIGNS.into_iter().find_map(split) else {
             return text.parse().map(Self::Has);
         };
-        let requirement = Self::Attribute { name: name.trim().to_owned(), comparison, value: parse_value(value.trim()) };
+        let requirement =
+            Self::Attribute { name: name.trim().to_owned(), comparison, value: parse_value(value.trim()) };
         requirement.check()?;
         Ok(requirement)
     }
@@ -247,10 +244,8 @@ mod tests {
 
     fn met(requirement: &str) -> bool {
         let tags = BTreeSet::from(["tool:gzip".parse().unwrap()]);
-        let attributes = BTreeMap::from([
-            ("os".to_owned(), Value::Text("linux".to_owned())),
-            ("cpus".to_owned(), Value::Number(8)),
-        ]);
+        let attributes =
+            BTreeMap::from([("os".to_owned(), Value::Text("linux".to_owned())), ("cpus".to_owned(), Value::Number(8))]);
         requirement.parse::<Requirement>().unwrap().is_met(&tags, &attributes)
     }
 

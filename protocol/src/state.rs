@@ -94,6 +94,8 @@ words!(
         Admitted = "admitted",
         /// It went out for bids.
         Offered = "offered",
+        /// The origin gave it to a bidder.
+        Awarded = "awarded",
         /// Nobody took the offer, or the winner gave it back before it started.
         Unclaimed = "unclaimed",
         /// The winner said that it runs.
@@ -143,6 +145,7 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
         (S::Available, C::Offered, S::Offered),
         (S::Available, C::Skipped, S::Skipped),
         (S::Available, C::Cancelled, S::Cancelled),
+        (S::Offered, C::Awarded, S::Offered),
         (S::Offered, C::Unclaimed, S::Available),
         (S::Offered, C::Released, S::Available),
         (S::Offered, C::Accepted, S::Running),

@@ -21,9 +21,26 @@ const BINS_PER_OCTAVE: u32 = 4;
 const BINS: usize = 96;
 
 /// Durations in fixed logarithmic bins: counts are whole numbers, so adding is exact in any order.
+///
+/// Pairs of bin and count, by rising bin, no bin above the last and no count of zero. Anything else does not
+/// decode, so no arithmetic here ever meets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<(u8, u32)>")]
 pub struct Histogram(Vec<(u8, u32)>);
+
+/// The bins are not those of a histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the histogram's bins must rise, be below {BINS} and have counts above 0")]
+pub struct HistogramError;
+
+impl TryFrom<Vec<(u8, u32)>> for Histogram {
+    type Error = HistogramError;
+
+    fn try_from(bins: Vec<(u8, u32)>) -> Result<Self, Self::Error> {
+        let histogram = Self(bins);
+        if histogram.is_bounded() { Ok(histogram) } else { Err(HistogramError) }
+    }
+}
 
 impl Histogram {
     /// Counts one duration.
@@ -180,8 +197,12 @@ mod tests {
     #[test]
     fn merging_is_the_same_in_any_order() {
         let (mut a, mut b) = (Histogram::default(), Histogram::default());
-        [1, 5, 900, 40_000, u64::MAX].map(|v| a.add(DurationMillis(v)));
-        [0, 5, 5, 17].map(|v| b.add(DurationMillis(v)));
+        for value in [1, 5, 900, 40_000, u64::MAX] {
+            a.add(DurationMillis(value));
+        }
+        for value in [0, 5, 5, 17] {
+            b.add(DurationMillis(value));
+        }
         let (mut ab, mut ba) = (a.clone(), b.clone());
         ab.merge(&b);
         ba.merge(&a);

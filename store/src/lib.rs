@@ -1,1 +1,46 @@
-//! .
+//! What a node keeps: one SQLite file, written by one owner in one kind of transaction.
+//!
+//! [`Store`] owns the only write connection. [`Store::begin`] starts the transaction in which the engine handles
+//! inputs, and [`Txn::commit`] returns the [`Committed`] token without which the engine's outputs can't be
+//! released. Readers open connections of their own ([`Reader`]) and never wait for the writer.
+//!
+//! **The hard case** is a commit that returns an error: it is *unknown*, never *did not happen*. Whoever gets one
+//! must drop what it holds in memory and read the database again.
+
+mod error;
+mod lock;
+mod migration;
+mod open;
+mod reader;
+mod txn;
+mod view;
+
+mod attempt;
+mod capability;
+mod event;
+mod invite;
+mod job;
+mod lease;
+mod meta;
+mod outbox;
+mod peer;
+mod receipt;
+mod row;
+mod summary;
+
+pub use attempt::{Attempt, NewAttempt};
+pub use capability::Choice;
+pub use error::{OpenError, StoreError};
+pub use event::{Event, NewEvent};
+pub use invite::InviteRow;
+pub use job::{Job, Move, NewJob, Selection};
+pub use lease::{Lease, LeasePhase};
+pub use lock::Holder;
+pub use open::{DATABASE_NAME, Store};
+pub use outbox::{Inbound, Queued};
+pub use peer::PeerRow;
+pub use reader::Reader;
+pub use receipt::ReceiptRow;
+pub use summary::SummaryRow;
+pub use txn::{Committed, Txn};
+pub use view::View;

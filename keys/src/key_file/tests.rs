@@ -22,10 +22,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn names(directory: &Path) -> Vec<String> {
-    fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 #[test]
@@ -65,16 +62,11 @@ fn creators_at_the_same_time_end_up_with_one_key() {
             let (start, directory) = (&start, &directory);
             scope.spawn(move || {
                 start.wait();
-                load_or_create(directory, "node.key", || [seed; 32])
-                    .unwrap()
-                    .node()
+                load_or_create(directory, "node.key", || [seed; 32]).unwrap().node()
             })
         };
         let racers: Vec<_> = (1..=8).map(race).collect();
-        racers
-            .into_iter()
-            .map(|racer| racer.join().unwrap())
-            .collect()
+        racers.into_iter().map(|racer| racer.join().unwrap()).collect()
     });
     let kept = load(&directory, "node.key").unwrap().unwrap().node();
     assert!(nodes.iter().all(|node| *node == kept));
@@ -90,19 +82,13 @@ fn what_others_can_reach_is_refused_with_a_remedy() {
         chmod(&path, open);
         let message = load(home.path(), "node.key").unwrap_err().to_string();
         let shown = path.display();
-        assert_eq!(
-            message,
-            format!("{shown} is open to others (mode {open:04o}); run: chmod 600 {shown}")
-        );
+        assert_eq!(message, format!("{shown} is open to others (mode {open:04o}); run: chmod 600 {shown}"));
     }
     chmod(&path, 0o600);
     chmod(home.path(), 0o750);
     let message = load(home.path(), "node.key").unwrap_err().to_string();
     let shown = home.path().display();
-    assert_eq!(
-        message,
-        format!("{shown} is open to others (mode 0750); run: chmod 700 {shown}")
-    );
+    assert_eq!(message, format!("{shown} is open to others (mode 0750); run: chmod 700 {shown}"));
     let error = create_new(home.path(), "other.key", || [5; 32]).unwrap_err();
     assert!(matches!(error, KeyFileError::Mode { wanted: 0o700, .. }));
     chmod(home.path(), 0o700);
@@ -163,16 +149,7 @@ fn what_is_no_key_is_refused_and_kept() {
 #[test]
 fn a_name_can_not_lead_elsewhere() {
     let home = private();
-    for name in [
-        "",
-        ".",
-        "..",
-        "../node.key",
-        "a/b",
-        "/etc/key",
-        ".hidden",
-        "a\0b",
-    ] {
+    for name in ["", ".", "..", "../node.key", "a/b", "/etc/key", ".hidden", "a\0b"] {
         let loaded = load(home.path(), name).unwrap_err();
         let created = create_new(home.path(), name, || [5; 32]).unwrap_err();
         assert!(matches!(loaded, KeyFileError::Name { .. }), "{name:?}");

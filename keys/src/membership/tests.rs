@@ -30,10 +30,8 @@ fn grant(member: &Identity, role: Role) -> Grant {
 /// Returns admin 1 under root 0, admin 2 under admin 1, member 3 under admin 2.
 fn three_levels() -> [Membership; 3] {
     let first = Membership::issue_root(&root(0), &grant(&identity(1), Role::Admin));
-    let second =
-        Membership::issue(&identity(1), &first, &grant(&identity(2), Role::Admin)).unwrap();
-    let third =
-        Membership::issue(&identity(2), &second, &grant(&identity(3), Role::Member)).unwrap();
+    let second = Membership::issue(&identity(1), &first, &grant(&identity(2), Role::Admin)).unwrap();
+    let third = Membership::issue(&identity(2), &second, &grant(&identity(3), Role::Member)).unwrap();
     [first, second, third]
 }
 
@@ -70,24 +68,15 @@ fn a_chain_of_each_length_holds() {
 fn the_largest_chain_fits_its_limit() {
     let [_, _, third] = three_levels();
     assert!(third.encode().len() < ENCODED_BYTES_MAX / 2);
-    assert!(matches!(
-        Membership::decode(&vec![0; ENCODED_BYTES_MAX + 1]),
-        Err(MembershipError::TooLong { .. })
-    ));
+    assert!(matches!(Membership::decode(&vec![0; ENCODED_BYTES_MAX + 1]), Err(MembershipError::TooLong { .. })));
 }
 
 #[test]
 fn a_chain_without_or_with_too_many_certificates_is_refused() {
-    assert_eq!(
-        Membership::decode(&[0x80]),
-        Err(MembershipError::ChainLength { found: 0 })
-    );
+    assert_eq!(Membership::decode(&[0x80]), Err(MembershipError::ChainLength { found: 0 }));
     let [first, ..] = three_levels();
     let chain = vec![first.chain[0].clone(); 4];
-    assert_eq!(
-        Membership::decode(&canonical::encode(&chain)),
-        Err(MembershipError::ChainLength { found: 4 })
-    );
+    assert_eq!(Membership::decode(&canonical::encode(&chain)), Err(MembershipError::ChainLength { found: 4 }));
     let empty = Membership { chain: Vec::new() };
     assert!(verify_as(&empty, 1).is_err());
 }
@@ -95,10 +84,7 @@ fn a_chain_without_or_with_too_many_certificates_is_refused() {
 #[test]
 fn an_array_header_that_promises_the_world_is_refused() {
     let bytes = [0x9B, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
-    assert!(matches!(
-        Membership::decode(&bytes),
-        Err(MembershipError::Malformed(_))
-    ));
+    assert!(matches!(Membership::decode(&bytes), Err(MembershipError::Malformed(_))));
 }
 
 #[test]
@@ -107,17 +93,11 @@ fn another_mesh_or_member_is_refused() {
     let (here, there) = (root(0).mesh(), root(9).mesh());
     assert_eq!(
         first.verify(&there, &identity(1).node(), NOW_MS),
-        Err(MembershipError::WrongMesh {
-            expected: there,
-            found: here
-        })
+        Err(MembershipError::WrongMesh { expected: there, found: here })
     );
     assert_eq!(
         verify_as(&first, 2),
-        Err(MembershipError::WrongMember {
-            expected: identity(2).node(),
-            found: identity(1).node()
-        })
+        Err(MembershipError::WrongMember { expected: identity(2).node(), found: identity(1).node() })
     );
 }
 
@@ -126,20 +106,11 @@ fn a_member_can_not_issue() {
     let member = Membership::issue_root(&root(0), &grant(&identity(1), Role::Member));
     assert_eq!(
         Membership::issue(&identity(1), &member, &grant(&identity(2), Role::Member)),
-        Err(IssueError::NotAdmin {
-            node: identity(1).node()
-        })
+        Err(IssueError::NotAdmin { node: identity(1).node() })
     );
-    let chain = forged(&[
-        (&identity(1), grant(&identity(2), Role::Member)),
-        (&identity(0), grant(&identity(1), Role::Member)),
-    ]);
-    assert_eq!(
-        verify_as(&chain, 2),
-        Err(MembershipError::NotAdmin {
-            issuer: identity(1).node()
-        })
-    );
+    let chain =
+        forged(&[(&identity(1), grant(&identity(2), Role::Member)), (&identity(0), grant(&identity(1), Role::Member))]);
+    assert_eq!(verify_as(&chain, 2), Err(MembershipError::NotAdmin { issuer: identity(1).node() }));
 }
 
 #[test]
@@ -149,10 +120,8 @@ fn a_stranger_can_not_issue() {
     let untrusted = Err(MembershipError::UntrustedIssuer { issuer: stranger });
     assert_eq!(verify_as(&alone, 2), untrusted);
     // A real admin's certificate next to it lends nothing.
-    let beside = forged(&[
-        (&identity(5), grant(&identity(2), Role::Member)),
-        (&identity(0), grant(&identity(1), Role::Admin)),
-    ]);
+    let beside =
+        forged(&[(&identity(5), grant(&identity(2), Role::Member)), (&identity(0), grant(&identity(1), Role::Admin))]);
     assert_eq!(verify_as(&beside, 2), untrusted);
 }
 
@@ -163,13 +132,10 @@ fn an_admin_can_not_issue_with_the_chain_of_another_or_a_full_one() {
         Membership::issue(&identity(2), &first, &grant(&identity(3), Role::Member)),
         Err(IssueError::Chain(MembershipError::WrongMember { .. }))
     ));
-    let third =
-        Membership::issue(&identity(2), &second, &grant(&identity(3), Role::Admin)).unwrap();
+    let third = Membership::issue(&identity(2), &second, &grant(&identity(3), Role::Admin)).unwrap();
     assert_eq!(
         Membership::issue(&identity(3), &third, &grant(&identity(4), Role::Member)),
-        Err(IssueError::ChainFull {
-            node: identity(3).node()
-        })
+        Err(IssueError::ChainFull { node: identity(3).node() })
     );
 }
 
@@ -184,17 +150,11 @@ fn dates_of_every_link_count() {
     let error = check(NOW_MS + 1 + 2 * HOUR_MS);
     // The member's own certificate ran out as well, and is the one to name.
     let holder = identity(2).node();
-    assert!(
-        matches!(error, Err(MembershipError::Expired { holder: found, .. }) if found == holder)
-    );
+    assert!(matches!(error, Err(MembershipError::Expired { holder: found, .. }) if found == holder));
     let holder = identity(1).node();
     assert_eq!(
         check(NOW_MS + 2),
-        Err(MembershipError::Expired {
-            holder,
-            not_after_ms: NOW_MS + 1,
-            now_ms: NOW_MS + 2
-        })
+        Err(MembershipError::Expired { holder, not_after_ms: NOW_MS + 1, now_ms: NOW_MS + 2 })
     );
 }
 
@@ -203,26 +163,16 @@ fn a_clock_may_be_ten_minutes_behind() {
     let [first, ..] = three_levels();
     let check = |now_ms| first.verify(&root(0).mesh(), &identity(1).node(), now_ms);
     assert!(check(NOW_MS - CLOCK_SKEW_MS).is_ok());
-    assert!(matches!(
-        check(NOW_MS - CLOCK_SKEW_MS - 1),
-        Err(MembershipError::NotYetValid { .. })
-    ));
+    assert!(matches!(check(NOW_MS - CLOCK_SKEW_MS - 1), Err(MembershipError::NotYetValid { .. })));
 }
 
 #[test]
 fn messages_tell_a_person_what_to_do() {
     let holder = identity(1).node();
-    let error = MembershipError::Expired {
-        holder,
-        not_after_ms: NOW_MS,
-        now_ms: NOW_MS + 2 * HOUR_MS,
-    };
+    let error = MembershipError::Expired { holder, not_after_ms: NOW_MS, now_ms: NOW_MS + 2 * HOUR_MS };
     assert_eq!(
         error.to_string(),
-        format!(
-            "certificate of node {} expired 2 h ago; ask an admin of the mesh for a new invite",
-            holder.short()
-        )
+        format!("certificate of node {} expired 2 h ago; ask an admin of the mesh for a new invite", holder.short())
     );
     let spans = [0, 59_999, 60_000, HOUR_MS, 47 * HOUR_MS, 48 * HOUR_MS].map(span);
     assert_eq!(spans, ["0 s", "59 s", "1 min", "1 h", "47 h", "2 days"]);

@@ -1,1 +1,48 @@
-//! .
+//! What a node decides. No I/O, no clock, no randomness, no threads: all of that is handed in.
+//!
+//! The driver's loop is the same in the daemon and in the simulator: begin a transaction, hand every waiting
+//! [`Input`] to [`Engine::handle`], commit, and only then carry out the [`Output`]s, which [`Outputs::release`]
+//! gives up for nothing but the proof of the commit. **Decide, commit, then act.**
+//!
+//! The hard case is a crash between any two of those: whatever must survive it is a row (a job, an attempt, a
+//! lease, an outbox message) and every message is idempotent by ticket and epoch, so doing it again is harmless.
+//! What the engine holds in memory is a cache that [`Engine::recover`] rebuilds.
+
+mod config;
+mod engine;
+mod explain;
+mod input;
+#[cfg(feature = "mutants")]
+mod mutant;
+mod output;
+
+mod admission;
+mod auction;
+mod award;
+mod cancel;
+mod capability;
+mod contract;
+mod fetch;
+mod learning;
+mod membership;
+mod message;
+mod peers;
+mod ready;
+mod receipt;
+mod recover;
+mod run;
+mod schedule;
+mod session;
+mod step;
+mod submit;
+mod timers;
+mod transition;
+
+pub use config::{Config, Detected, Timing};
+pub use engine::Engine;
+pub use explain::{Explanation, NodeFit};
+pub use input::{Command, Ended, Input, Process, RequestId};
+pub use membership::founding;
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
+pub use output::{Change, Output, Outputs, Refusal, Response, RunOrder, StopReason};

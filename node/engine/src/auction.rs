@@ -1,0 +1,298 @@
+//! The origin's auction: whom to ask, what they answer, who gets the award.
+//!
+//! Gossip and records say who *can*; only a bid says who can *now*. So a few capable members are asked directly
+//! and each answers with a firm, self-expiring bid or with a reason (`research/mesh.md` §2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jobmesh_protocol::capability::provider_key;
+use jobmesh_protocol::envelope::Kind;
+use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::ticket::{Award, Bid, Offer, Refusal, RefusalReason, commitment};
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::{
+    AttemptState, BidId, DurationMillis, JobId, JobState, MonoMillis, NodeId, OfferId, Requirement, RunId, cbor,
+};
+use jobmesh_store::{Job, NewAttempt, StoreError};
+
+use crate::admission::lacks;
+use crate::engine::Engine;
+use crate::output::Output;
+use crate::step::Step;
+use crate::timers::Timer;
+use crate::transition::Shift;
+
+/// Up to this many capable members all are asked; above it, [`ASKED`] (`research/mesh.md` §2).
+const ASK_ALL_UP_TO: usize = 8;
+/// How many are asked in a larger mesh: half by learned score, half at random.
+const ASKED: usize = 5;
+/// First wait after an auction without a bid.
+const PATIENCE_FIRST: DurationMillis = DurationMillis::from_secs(1);
+/// Longest such wait.
+const PATIENCE_MAX: DurationMillis = DurationMillis::from_secs(30);
+/// How long a member that gave a job back is not asked for it again.
+const EXCLUDED_FOR: DurationMillis = DurationMillis::from_secs(20);
+/// A member that did not answer a dial is not dialled again before this.
+const DIAL_EVERY: DurationMillis = DurationMillis::from_secs(10);
+/// Most tags of one job that are looked for at once.
+const FINDS_MAX: usize = 4;
+
+/// A job that is out for bids.
+#[derive(Clone, Debug)]
+pub(crate) struct Auction {
+    salt: Hash,
+    asked: BTreeMap<NodeId, OfferId>,
+    waiting: BTreeSet<NodeId>,
+    bids: Vec<ReceivedBid>,
+}
+
+#[derive(Clone, Debug)]
+struct ReceivedBid {
+    from: NodeId,
+    id: BidId,
+    bid: Bid,
+    at: MonoMillis,
+}
+
+/// What earlier auctions of a job taught.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patience {
+    tries: u32,
+    pub(crate) until: MonoMillis,
+    excluded: BTreeMap<NodeId, MonoMillis>,
+    pub(crate) answers: BTreeMap<NodeId, String>,
+}
+
+impl Engine {
+    /// Offers an available job to the members that could run it.
+    pub(crate) fn open_auction(&mut self, step: &mut Step<'_>, mut job: Job) -> Result<(), StoreError> {
+        let candidates = self.candidates(step, &job);
+        if candidates.is_empty() {
+            self.look_for(&job);
+            self.be_patient(step, job.id);
+            return Ok(());
+        }
+        let note = format!("asked {} of the members that could run it", candidates.len());
+        let shift = Shift::new(&job, Cause::Offered).because(Some(&note));
+        if !self.shift(step, &mut job, &shift)? {
+            return Ok(());
+        }
+        let salt = Hash::from_bytes(step.random());
+        let mut auction = Auction { salt, asked: BTreeMap::new(), waiting: BTreeSet::new(), bids: Vec::new() };
+        for to in candidates {
+            let (envelope, offer) = self.offer(step, &job, to, &salt);
+            self.send_note(to, envelope);
+            auction.asked.insert(to, offer);
+            auction.waiting.insert(to);
+        }
+        self.timers.set(Timer::AuctionCloses(job.id), step.now.mono.plus(self.config.timing.bid_window));
+        self.auctions.insert(job.id, auction);
+        Ok(())
+    }
+
+    fn offer(&self, step: &mut Step<'_>, job: &Job, to: NodeId, salt: &Hash) -> (Vec<u8>, OfferId) {
+        let input = job.spec.task.input().map_or(0, |blob| blob.size);
+        self.seal_with_id(
+            Kind::Offer,
+            &Offer {
+                ticket: job.id.into(),
+                epoch: job.epoch.next(),
+                to,
+                requirements: needs(job),
+                resources: job.spec.resources,
+                effects: job.spec.effects,
+                input_bytes: input.checked_next_power_of_two().unwrap_or(u64::MAX),
+                commitment: commitment(salt, &cbor::encode(&job.spec)),
+                bid_window_ms: self.config.timing.bid_window,
+                nonce: step.rng.next_u64(),
+            },
+        )
+    }
+
+    /// The connected members to ask. Capable ones that are not connected are dialled for the next time.
+    fn candidates(&mut self, step: &mut Step<'_>, job: &Job) -> Vec<NodeId> {
+        let excluded = |node: &NodeId| {
+            let patience = self.patience.get(&job.id);
+            patience.and_then(|p| p.excluded.get(node)).is_some_and(|until| *until > step.now.mono)
+        };
+        let capable = self.peers.iter().filter(|(_, peer)| {
+            peer.record.as_ref().is_some_and(|record| lacks(record, &job.spec).is_empty())
+        });
+        let (connected, away): (Vec<_>, Vec<_>) = capable.partition(|(_, peer)| peer.is_connected);
+        let connected: Vec<NodeId> = connected.into_iter().map(|(node, _)| *node).filter(|node| !excluded(node)).collect();
+        let away: Vec<NodeId> = away.into_iter().map(|(node, _)| *node).collect();
+        for node in away {
+            self.dial(step, node);
+        }
+        self.choose(step, job, connected)
+    }
+
+    fn choose(&self, step: &mut Step<'_>, job: &Job, mut capable: Vec<NodeId>) -> Vec<NodeId> {
+        if capable.len() <= ASK_ALL_UP_TO {
+            return capable;
+        }
+        capable.sort_by_key(|node| std::cmp::Reverse(self.score(job, *node)));
+        let mut asked: Vec<NodeId> = capable.drain(..ASKED.div_ceil(2)).collect();
+        while asked.len() < ASKED && !capable.is_empty() {
+            let count = capable.len() as u64;
+            let at = usize::try_from(step.rng.next_u64() % count).unwrap_or(0);
+            asked.push(capable.swap_remove(at));
+        }
+        asked
+    }
+
+    pub(crate) fn dial(&mut self, step: &Step<'_>, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.dial_after <= step.now.mono {
+            peer.dial_after = step.now.mono.plus(DIAL_EVERY);
+            self.outputs.push(Output::Dial { node, addresses: peer.addresses.clone() });
+        }
+    }
+
+    /// Asks Kademlia for whoever has the tags that a job needs.
+    fn look_for(&mut self, job: &Job) {
+        let tags = job.spec.requirements.iter().filter_map(|requirement| match requirement {
+            Requirement::Has(tag) => Some(tag),
+            Requirement::Attribute { .. } => None,
+        });
+        for tag in tags.take(FINDS_MAX) {
+            self.outputs.push(Output::Find(provider_key(&self.mesh, tag)));
+        }
+    }
+
+    fn be_patient(&mut self, step: &Step<'_>, job: JobId) {
+        let patience = self.patience.entry(job).or_default();
+        let wait = DurationMillis(PATIENCE_FIRST.0 << patience.tries.min(10)).min(PATIENCE_MAX);
+        patience.tries = patience.tries.saturating_add(1);
+        patience.until = step.now.mono.plus(wait);
+        self.timers.set(Timer::Reoffer(job), patience.until);
+    }
+
+    /// Something about the members changed: every waiting job may try again at once.
+    pub(crate) fn forget_patience(&mut self) {
+        for patience in self.patience.values_mut() {
+            patience.tries = 0;
+            patience.until = MonoMillis(0);
+        }
+        self.stirred = true;
+    }
+
+    /// Doesn't ask a member again for a job that it gave back.
+    pub(crate) fn exclude(&mut self, step: &Step<'_>, job: JobId, node: NodeId, why: &str) {
+        let patience = self.patience.entry(job).or_default();
+        patience.excluded.insert(node, step.now.mono.plus(EXCLUDED_FOR));
+        patience.answers.insert(node, why.to_owned());
+        self.timers.set(Timer::Reoffer(job), step.now.mono.plus(EXCLUDED_FOR));
+    }
+
+    pub(crate) fn on_bid(&mut self, step: &mut Step<'_>, from: NodeId, id: BidId, bid: Bid) -> Result<(), StoreError> {
+        let job: JobId = bid.ticket.into();
+        let offered = self.auctions.get_mut(&job).filter(|auction| {
+            bid.to == self.me && auction.asked.get(&from) == Some(&bid.offer) && auction.waiting.contains(&from)
+        });
+        let Some(auction) = offered else {
+            self.count("refused_bid");
+            return Ok(());
+        };
+        auction.waiting.remove(&from);
+        auction.bids.push(ReceivedBid { from, id, bid, at: step.now.mono });
+        self.close_if_complete(step, job)
+    }
+
+    pub(crate) fn on_refusal(&mut self, step: &mut Step<'_>, from: NodeId, refusal: &Refusal) -> Result<(), StoreError> {
+        let job: JobId = refusal.ticket.into();
+        let offered = self.auctions.get_mut(&job).filter(|auction| {
+            refusal.to == self.me && auction.asked.get(&from) == Some(&refusal.offer) && auction.waiting.contains(&from)
+        });
+        let Some(auction) = offered else {
+            self.count("refused_refusal");
+            return Ok(());
+        };
+        auction.waiting.remove(&from);
+        let patience = self.patience.entry(job).or_default();
+        patience.answers.insert(from, refusal.reason.words().to_owned());
+        if refusal.reason != RefusalReason::Busy {
+            patience.excluded.insert(from, step.now.mono.plus(EXCLUDED_FOR));
+        }
+        self.close_if_complete(step, job)
+    }
+
+    fn close_if_complete(&mut self, step: &mut Step<'_>, job: JobId) -> Result<(), StoreError> {
+        match self.auctions.get(&job) {
+            Some(auction) if auction.waiting.is_empty() => self.close_auction(step, job),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Awards the best bid, or puts the job back.
+    pub(crate) fn close_auction(&mut self, step: &mut Step<'_>, id: JobId) -> Result<(), StoreError> {
+        self.timers.clear(Timer::AuctionCloses(id));
+        self.stirred = true;
+        let Some(mut auction) = self.auctions.remove(&id) else { return Ok(()) };
+        let Some(mut job) = step.view().job(id)?.filter(|job| job.state == JobState::Offered) else { return Ok(()) };
+        for silent in &auction.waiting {
+            let patience = self.patience.entry(id).or_default();
+            patience.answers.insert(*silent, "did not answer in time".to_owned());
+        }
+        let bids = std::mem::take(&mut auction.bids);
+        let best = bids.into_iter().max_by_key(|received| {
+            (self.score(&job, received.from) / 50, received.bid.free_slots, std::cmp::Reverse(received.at))
+        });
+        match best {
+            Some(best) => self.award(step, job, &auction, &best),
+            None => {
+                let shift = Shift::new(&job, Cause::Unclaimed).because(Some("nobody took it"));
+                self.be_patient(step, id);
+                self.shift(step, &mut job, &shift)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn award(&mut self, step: &Step<'_>, mut job: Job, auction: &Auction, best: &ReceivedBid) -> Result<(), StoreError> {
+        let run = RunId { job: job.id, epoch: job.epoch.next() };
+        let spec = cbor::encode(&job.spec);
+        let spec_hash = Hash::of(&spec);
+        let lease = self.config.timing.lease;
+        let (envelope, award) = self.seal_with_id(
+            Kind::Award,
+            &Award {
+                bid: best.id,
+                ticket: job.id.into(),
+                epoch: run.epoch,
+                to: best.from,
+                lease_ms: lease,
+                salt: auction.salt,
+                spec,
+            },
+        );
+        // The fence is written in the transaction that queues the award, so it is durable before the award leaves.
+        let note = format!("awarded to {}", self.name_of(best.from));
+        let mut shift = Shift::new(&job, Cause::Awarded).on(best.from).because(Some(&note));
+        shift.epoch = run.epoch;
+        if !self.shift(step, &mut job, &shift)? {
+            return Ok(());
+        }
+        let (state, award) = (AttemptState::Awarded, Some((award, spec_hash)));
+        step.txn.insert_attempt(&NewAttempt { run, state, node: best.from, boot: None, award, at: step.wall() })?;
+        self.post_sealed(step, best.from, &envelope, &[])?;
+        self.watch_lease(job.id, run.epoch, best.from, best.at);
+        Ok(())
+    }
+
+    /// A node's name for people.
+    pub(crate) fn name_of(&self, node: NodeId) -> String {
+        if node == self.me {
+            return self.config.name.clone();
+        }
+        let name = self.peers.get(&node).map(|peer| peer.name.clone());
+        name.filter(|name| !name.is_empty()).unwrap_or_else(|| node.short())
+    }
+}
+
+/// What a node must have to run a job, its executor included.
+fn needs(job: &Job) -> Vec<Requirement> {
+    let executor = format!("executor:{}", job.spec.task.executor());
+    let tag = executor.parse().ok().map(Requirement::Has);
+    job.spec.requirements.iter().cloned().chain(tag).collect()
+}

@@ -1,0 +1,156 @@
+//! The origin's side of a lease: what it has awarded, until a receipt, a release, or the end of its patience.
+//!
+//! The executor counts a lease from when it *sent* the bid or heartbeat, the origin from when it *received* it and a
+//! little longer, so the executor always stops first, whatever the network did, as long as their clocks run at
+//! rates within 1 % of each other. No clock has to agree with another (`research/mesh.md` §3).
+
+use jobmesh_protocol::envelope::Kind;
+use jobmesh_protocol::outcome::Outcome;
+use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::ticket::{
+    Accept, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Reconcile, Release, ReleaseCause,
+};
+use jobmesh_protocol::{DurationMillis, Epoch, JobId, JobState, MonoMillis, NodeId, RunId};
+use jobmesh_store::{Job, StoreError};
+
+use crate::engine::Engine;
+use crate::run::Conclusion;
+use crate::step::Step;
+use crate::timers::Timer;
+use crate::transition::Shift;
+
+/// An open attempt on a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Awarded {
+    pub(crate) node: NodeId,
+    pub(crate) epoch: Epoch,
+}
+
+impl Engine {
+    /// Starts or renews the origin's patience with an attempt, counted from `since`.
+    pub(crate) fn watch_lease(&mut self, job: JobId, epoch: Epoch, node: NodeId, since: MonoMillis) {
+        self.awarded.insert(job, Awarded { node, epoch });
+        let timing = self.config.timing;
+        let patience = timing.lease.scale(102, 100).plus(timing.lease_grace);
+        self.timers.set(Timer::LeaseLost(job), since.plus(patience));
+    }
+
+    /// Stops waiting for an attempt on a peer.
+    pub(crate) fn take_awarded(&mut self, job: JobId) -> Option<Awarded> {
+        self.timers.clear(Timer::LeaseLost(job));
+        self.awarded.remove(&job)
+    }
+
+    /// The open attempt under this key, if it is that node's.
+    fn open_award(&self, node: NodeId, key: LeaseKey) -> Option<JobId> {
+        let job: JobId = key.ticket.into();
+        let awarded = self.awarded.get(&job)?;
+        (awarded.node == node && awarded.epoch == key.epoch).then_some(job)
+    }
+
+    pub(crate) fn on_accept(&mut self, step: &Step<'_>, from: NodeId, accept: &Accept) -> Result<(), StoreError> {
+        let key = LeaseKey { ticket: accept.ticket, epoch: accept.epoch };
+        let Some(id) = self.open_award(from, key).filter(|_| accept.to == self.me) else {
+            self.count("refused_accept");
+            return Ok(());
+        };
+        let run = RunId { job: id, epoch: accept.epoch };
+        let attempt = step.view().attempt(run)?;
+        if attempt.is_none_or(|attempt| attempt.award != Some(accept.award)) {
+            self.count("refused_accept");
+            return Ok(());
+        }
+        let Some(mut job) = step.view().job(id)?.filter(|job| job.state == JobState::Offered) else { return Ok(()) };
+        step.txn.start_attempt(run, None, step.wall())?;
+        let shift = Shift::new(&job, Cause::Accepted).on(from);
+        self.shift(step, &mut job, &shift)?;
+        Ok(())
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, step: &Step<'_>, from: NodeId, heartbeat: &Heartbeat) {
+        if heartbeat.to != self.me || heartbeat.leases.len() > LEASES_MAX {
+            self.count("refused_heartbeat");
+            return;
+        }
+        let lease = self.config.timing.lease;
+        let mut grant = Grant { to: from, number: heartbeat.number, granted: Vec::new(), revoked: Vec::new() };
+        for key in &heartbeat.leases {
+            match self.open_award(from, *key) {
+                Some(job) => {
+                    self.watch_lease(job, key.epoch, from, step.now.mono);
+                    grant.granted.push((*key, lease));
+                }
+                None => grant.revoked.push(*key),
+            }
+        }
+        self.note(from, Kind::Grant, &grant);
+    }
+
+    /// The attempt's patience has run out: the peer is gone, or frozen, or cut off.
+    pub(crate) fn on_lease_lost(&mut self, step: &mut Step<'_>, id: JobId) -> Result<(), StoreError> {
+        let Some(awarded) = self.take_awarded(id) else { return Ok(()) };
+        let reason = format!("{} was not heard of until its lease ended", self.name_of(awarded.node));
+        self.abandon(step, id, awarded, &Outcome::Lost { reason })
+    }
+
+    pub(crate) fn on_release(&mut self, step: &mut Step<'_>, from: NodeId, release: &Release) -> Result<(), StoreError> {
+        let key = LeaseKey { ticket: release.ticket, epoch: release.epoch };
+        let Some(id) = self.open_award(from, key).filter(|_| release.to == self.me) else {
+            self.count("refused_release");
+            return Ok(());
+        };
+        let Some(awarded) = self.take_awarded(id) else { return Ok(()) };
+        let reason: String = release.reason.chars().take(256).collect();
+        let outcome = match release.cause {
+            ReleaseCause::Unwanted | ReleaseCause::NoInput | ReleaseCause::Draining => Outcome::Released { reason },
+            ReleaseCause::Crashed | ReleaseCause::Unknown => Outcome::Lost { reason },
+        };
+        self.abandon(step, id, awarded, &outcome)
+    }
+
+    /// Ends an attempt on a peer without a receipt. The peer is told to stop, whenever it can be.
+    pub(crate) fn abandon(
+        &mut self,
+        step: &mut Step<'_>,
+        id: JobId,
+        awarded: Awarded,
+        outcome: &Outcome,
+    ) -> Result<(), StoreError> {
+        let run = RunId { job: id, epoch: awarded.epoch };
+        let Some(job) = step.view().job(id)?.filter(|job| job.epoch == run.epoch && !job.state.is_final()) else {
+            return Ok(());
+        };
+        self.drop_fetches_of(id);
+        self.exclude(step, id, awarded.node, outcome.message().unwrap_or("gave it back"));
+        self.revoke(step, awarded.node, run, "the origin counts this attempt as over")?;
+        self.conclude(step, job, run, &Conclusion::bare(awarded.node, outcome))
+    }
+
+    /// Tells a peer, for as long as it takes, that an attempt is no longer wanted.
+    pub(crate) fn revoke(&mut self, step: &Step<'_>, node: NodeId, run: RunId, reason: &str) -> Result<(), StoreError> {
+        let cancel = Cancel { ticket: run.job.into(), epoch: run.epoch, to: node, reason: reason.to_owned() };
+        self.post(step, node, Kind::Cancel, &cancel)
+    }
+
+    /// Tells a peer which attempts this node believes to be open there. Posted, so that it comes after the awards.
+    pub(crate) fn reconcile(&mut self, step: &Step<'_>, node: NodeId) -> Result<(), StoreError> {
+        let open = self.awarded.iter().filter(|(_, awarded)| awarded.node == node);
+        let keys = open.map(|(job, awarded)| LeaseKey { ticket: (*job).into(), epoch: awarded.epoch });
+        let awarded: Vec<LeaseKey> = keys.take(LEASES_MAX).collect();
+        if awarded.is_empty() {
+            return Ok(());
+        }
+        self.post(step, node, Kind::Reconcile, &Reconcile { to: node, awarded })
+    }
+
+    /// After a restart every open lease counts as granted now: too long, so safe.
+    pub(crate) fn resume_award(&mut self, step: &Step<'_>, job: &Job, node: NodeId) {
+        self.watch_lease(job.id, job.epoch, node, step.now.mono);
+    }
+
+    /// Gives the outputs of an attempt time to arrive, beyond the lease.
+    pub(crate) fn extend_for_outputs(&mut self, step: &Step<'_>, job: JobId) {
+        let limit: DurationMillis = self.config.timing.fetch_limit;
+        self.timers.set(Timer::LeaseLost(job), step.now.mono.plus(limit));
+    }
+}

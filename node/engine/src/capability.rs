@@ -1,0 +1,200 @@
+//! What this node advertises and what it hears of others: a digest by gossip, the record by session, provider keys in
+//! Kademlia.
+
+use std::collections::BTreeSet;
+
+use jobmesh_protocol::capability::{
+    CapabilityRecord, Digest, RECORD_BYTES_MAX, RecordRequest, Relayed, TAGS_MAX, Version, provider_key,
+};
+use jobmesh_protocol::envelope::{Envelope, Kind};
+use jobmesh_protocol::{NodeId, Tag};
+use jobmesh_store::{Choice, StoreError, View};
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::message::Incoming;
+use crate::output::{Output, Refusal, Response};
+use crate::peers::PEERS_MAX;
+use crate::step::Step;
+use crate::submit::Answer;
+
+/// Largest envelope of a record.
+const RECORD_ENVELOPE_MAX: usize = RECORD_BYTES_MAX + 256;
+
+/// What a node advertises: what was detected, and what a person chose beside it.
+pub(crate) fn own_record(config: &Config, view: View<'_>, change: u32) -> Result<CapabilityRecord, StoreError> {
+    let mut tags: BTreeSet<Tag> = config.detected.tags.clone();
+    for (tag, choice) in view.choices()? {
+        match choice {
+            Choice::Add => tags.insert(tag),
+            Choice::Remove => tags.remove(&tag),
+        };
+    }
+    Ok(CapabilityRecord {
+        version: Version { booted_at: config.booted_at, change },
+        name: config.name.clone(),
+        tags,
+        attributes: config.detected.attributes.clone(),
+        resources: config.detected.resources,
+        slots: config.detected.slots,
+    })
+}
+
+impl Engine {
+    pub(crate) fn add_capability(&mut self, step: &mut Step<'_>, tag: &Tag) -> Answer {
+        if self.record.tags.contains(tag) {
+            return Ok(Ok(Response::Unchanged));
+        }
+        if self.record.tags.len() >= TAGS_MAX {
+            return Ok(Err(Refusal::TooManyTags(TAGS_MAX)));
+        }
+        step.txn.set_choice(tag, Choice::Add)?;
+        self.advertise(step)?;
+        Ok(Ok(Response::Done))
+    }
+
+    pub(crate) fn remove_capability(&mut self, step: &mut Step<'_>, tag: &Tag) -> Answer {
+        step.txn.set_choice(tag, Choice::Remove)?;
+        if !self.record.tags.contains(tag) {
+            return Ok(Ok(Response::Unchanged));
+        }
+        self.advertise(step)?;
+        Ok(Ok(Response::Done))
+    }
+
+    /// Makes a new version of the own record and tells everyone.
+    fn advertise(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
+        let change = self.record.version.change.saturating_add(1);
+        self.record = own_record(&self.config, step.view(), change)?;
+        self.record_envelope = self.seal(Kind::Capability, &self.record);
+        let connected: Vec<NodeId> =
+            self.peers.iter().filter(|(_, peer)| peer.is_connected).map(|(node, _)| *node).collect();
+        for node in connected {
+            self.send_note(node, self.record_envelope.clone());
+        }
+        self.publish_digest(step)?;
+        for id in self.ready.drain() {
+            if let Some(job) = step.view().job(id)? {
+                self.follow(step, &job);
+            }
+        }
+        self.forget_patience();
+        Ok(())
+    }
+
+    /// Gossips what is newest of this node, and is found under its tags.
+    pub(crate) fn publish_digest(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
+        let day = step.wall().day();
+        let digest = Digest {
+            capability: self.record.version,
+            summary_day: day,
+            summary_version: step.view().summary_version(self.me, day)?,
+        };
+        let envelope = self.seal(Kind::Digest, &digest);
+        self.outputs.push(Output::Publish(envelope));
+        let keys = self.record.tags.iter().map(|tag| provider_key(&self.mesh, tag)).collect();
+        self.outputs.push(Output::Provide(keys));
+        Ok(())
+    }
+
+    pub(crate) fn on_gossip(&mut self, step: &Step<'_>, via: NodeId, bytes: &[u8]) -> Result<(), StoreError> {
+        let Some(envelope) = self.open(bytes) else { return Ok(()) };
+        let author = envelope.signer();
+        let is_digest = envelope.kind() == Kind::Digest && author != self.me;
+        let Some(digest) = is_digest.then(|| envelope.parse::<Digest>().ok()).flatten() else {
+            self.count("refused_gossip");
+            return Ok(());
+        };
+        let known = self.known_version(author);
+        if digest.capability > known {
+            self.note(via, Kind::RecordRequest, &RecordRequest { node: author, known });
+        }
+        self.ask_for_summary(step, via, author, &digest)
+    }
+
+    fn known_version(&self, node: NodeId) -> Version {
+        let record = self.peers.get(&node).and_then(|peer| peer.record.as_ref());
+        record.map(|record| record.version).unwrap_or_default()
+    }
+
+    pub(crate) fn on_record_request(
+        &mut self,
+        step: &Step<'_>,
+        from: NodeId,
+        request: RecordRequest,
+    ) -> Result<(), StoreError> {
+        if request.node == self.me {
+            self.send_note(from, self.record_envelope.clone());
+            return Ok(());
+        }
+        if self.known_version(request.node) > request.known {
+            let found = step.view().capabilities()?.into_iter().find(|(node, _)| *node == request.node);
+            if let Some((_, envelope)) = found {
+                self.note(from, Kind::Relayed, &Relayed(envelope));
+            }
+        }
+        Ok(())
+    }
+
+    /// Unwraps a third node's record or summary and judges it by its author.
+    pub(crate) fn on_relayed(
+        &mut self,
+        step: &mut Step<'_>,
+        via: NodeId,
+        relayed: &Relayed,
+    ) -> Result<(), StoreError> {
+        let Some(envelope) = self.open(&relayed.0) else { return Ok(()) };
+        if matches!(envelope.kind(), Kind::Capability | Kind::Summary) {
+            return self.on_message(step, &Incoming { via, envelope, bytes: &relayed.0, attachments: &[] });
+        }
+        self.count("refused_relayed");
+        Ok(())
+    }
+
+    pub(crate) fn on_record(
+        &mut self,
+        step: &Step<'_>,
+        author: NodeId,
+        record: CapabilityRecord,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        if !record.is_bounded() || bytes.len() > RECORD_ENVELOPE_MAX {
+            self.count("refused_record");
+            return Ok(());
+        }
+        if author == self.me || record.version <= self.known_version(author) {
+            return Ok(());
+        }
+        if self.remember_record(author, record) {
+            step.txn.put_capability(author, bytes, step.wall())?;
+            self.forget_patience();
+        }
+        Ok(())
+    }
+
+    /// Keeps a record in memory. False if there are too many members.
+    fn remember_record(&mut self, author: NodeId, record: CapabilityRecord) -> bool {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&author) {
+            self.count("refused_too_many_peers");
+            return false;
+        }
+        let peer = self.peers.entry(author).or_default();
+        if !record.name.is_empty() {
+            peer.name.clone_from(&record.name);
+        }
+        peer.record = Some(record);
+        true
+    }
+
+    /// Reads back the records that were kept.
+    pub(crate) fn recover_records(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
+        for (node, bytes) in step.view().capabilities()? {
+            let opened = Envelope::open(&bytes, &self.mesh).ok().filter(|envelope| envelope.signer() == node);
+            let record = opened.and_then(|envelope| envelope.parse::<CapabilityRecord>().ok());
+            if let Some(record) = record {
+                self.remember_record(node, record);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! What an engine is told once, when it starts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jobmesh_keys::{Identity, MeshId, MeshRoot, Membership};
+use jobmesh_protocol::id::BootId;
+use jobmesh_protocol::requirement::Value;
+use jobmesh_protocol::{DurationMillis, Resources, Tag, UnixMillis};
+
+/// Everything an engine needs to know beside its database.
+#[derive(Debug)]
+pub struct Config {
+    /// Who this node is.
+    pub identity: Identity,
+    /// Of which mesh it is a member.
+    pub mesh: MeshId,
+    /// The proof of that.
+    pub membership: Membership,
+    /// The root key of that mesh, on the node that founded it.
+    pub root: Option<MeshRoot>,
+    /// This life of the daemon.
+    pub boot: BootId,
+    /// When it began.
+    pub booted_at: UnixMillis,
+    /// The node's name for people.
+    pub name: String,
+    /// What was found on this machine.
+    pub detected: Detected,
+    /// How long things may take.
+    pub timing: Timing,
+    /// The seeded bug to run with, in the simulator.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<crate::mutant::Mutant>,
+}
+
+/// What was found on this machine at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detected {
+    /// Tags, such as `executor:process`.
+    pub tags: BTreeSet<Tag>,
+    /// Attributes, such as `os` and `cpus`.
+    pub attributes: BTreeMap<String, Value>,
+    /// All of its processors and memory.
+    pub resources: Resources,
+    /// How many jobs run at once.
+    pub slots: u32,
+}
+
+/// How long things may take. Leases are lengths of time, never dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a lease lasts from the heartbeat that it was granted for. A heartbeat goes out four times as often.
+    pub lease: DurationMillis,
+    /// How long after the end of a lease the origin waits before it calls the attempt lost.
+    pub lease_grace: DurationMillis,
+    /// How long an origin waits for bids.
+    pub bid_window: DurationMillis,
+    /// How long a bidder holds room.
+    pub bid_hold: DurationMillis,
+    /// How soon a changed learning summary is published.
+    pub summary_delay: DurationMillis,
+    /// How long outputs of a peer may take to arrive before the attempt is called lost.
+    pub fetch_limit: DurationMillis,
+}
+
+impl Default for Timing {
+    /// The values of `research/mesh.md` §3 for a local network.
+    fn default() -> Self {
+        Self {
+            lease: DurationMillis::from_secs(30),
+            lease_grace: DurationMillis::from_secs(10),
+            bid_window: DurationMillis(800),
+            bid_hold: DurationMillis::from_secs(2),
+            summary_delay: DurationMillis::from_secs(5),
+            fetch_limit: DurationMillis::from_secs(600),
+        }
+    }
+}

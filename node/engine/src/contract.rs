@@ -1,0 +1,412 @@
+//! The executor's side of a ticket: bid, hold, start, renew, report, let go.
+//!
+//! An awarded job is a job of this node like any other; what sets it apart is its lease. The hard case is time: a
+//! lease counts from when this node *sent* what was granted, so a machine that was asleep finds its leases over,
+//! and work that may run once only is stopped before the origin may give it to someone else.
+
+use jobmesh_protocol::envelope::Kind;
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::job::{Effects, SPEC_BYTES_MAX};
+use jobmesh_protocol::receipt::Receipt;
+use jobmesh_protocol::state::{Cause, FinishReason};
+use jobmesh_protocol::ticket::{
+    Accept, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, Reconcile, Refusal, RefusalReason,
+    Release, ReleaseCause, Settle, commitment,
+};
+use jobmesh_protocol::{
+    AwardId, DurationMillis, Epoch, JobId, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome, Resources, RunId,
+    TicketId, cbor,
+};
+use jobmesh_store::{Job, Lease, LeasePhase, NewJob, StoreError};
+use serde_bytes::ByteBuf;
+
+use crate::engine::Engine;
+use crate::output::{Output, StopReason};
+use crate::run::{Conclusion, attempt_state};
+use crate::step::Step;
+use crate::timers::Timer;
+use crate::transition::Shift;
+
+/// Bids open at once: room that is held for others is room that this node does not use.
+const HOLDS_MAX: usize = 64;
+/// Most requirements of an offer: those of a job and its executor's.
+const NEEDS_MAX: usize = jobmesh_protocol::job::REQUIREMENTS_MAX + 1;
+/// Work that may run once only is stopped this long before its lease ends, so that a kill can take effect.
+const STOP_EARLY: DurationMillis = DurationMillis::from_secs(5);
+
+/// Room that is kept for an origin until it awards or the hold ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    origin: NodeId,
+    ticket: TicketId,
+    epoch: Epoch,
+    commitment: Hash,
+    pub(crate) resources: Resources,
+    sent: MonoMillis,
+}
+
+/// A lease that this node holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    origin: NodeId,
+    key: LeaseKey,
+    effects: Effects,
+    lease: DurationMillis,
+}
+
+impl Engine {
+    pub(crate) fn on_offer(
+        &mut self,
+        step: &Step<'_>,
+        from: NodeId,
+        offer: OfferId,
+        asked: Offer,
+    ) -> Result<(), StoreError> {
+        if asked.to != self.me || asked.requirements.len() > NEEDS_MAX {
+            self.count("refused_offer");
+            return Ok(());
+        }
+        let key = LeaseKey { ticket: asked.ticket, epoch: asked.epoch };
+        if step.view().leases_up_to(from, LeaseKey { ticket: asked.ticket, epoch: Epoch(u32::MAX) })?.iter().any(|l| l.epoch >= key.epoch) {
+            self.count("refused_old_offer");
+            return Ok(());
+        }
+        match self.refusal(&asked) {
+            Some(reason) => {
+                let refusal = Refusal { offer, ticket: asked.ticket, epoch: asked.epoch, to: from, reason };
+                self.note(from, Kind::Refusal, &refusal);
+            }
+            None => self.bid(step, from, offer, asked),
+        }
+        Ok(())
+    }
+
+    /// Why this node would not take an offer now.
+    fn refusal(&self, offer: &Offer) -> Option<RefusalReason> {
+        let (free, free_slots) = self.free();
+        if self.is_draining {
+            Some(RefusalReason::Draining)
+        } else if !self.record.meets(&offer.requirements, &offer.resources) {
+            Some(RefusalReason::Incapable)
+        } else if free_slots == 0 || !offer.resources.fits(&free) || self.holds.len() >= HOLDS_MAX {
+            Some(RefusalReason::Busy)
+        } else {
+            None
+        }
+    }
+
+    fn bid(&mut self, step: &Step<'_>, origin: NodeId, offer: OfferId, asked: Offer) {
+        let (free, free_slots) = self.free();
+        let hold_ms = self.config.timing.bid_hold;
+        let (ticket, epoch) = (asked.ticket, asked.epoch);
+        let bid = Bid {
+            offer,
+            ticket,
+            epoch,
+            to: origin,
+            hold_ms,
+            free: free.less(&asked.resources),
+            free_slots: free_slots.saturating_sub(1),
+        };
+        let (envelope, id) = self.seal_with_id(Kind::Bid, &bid);
+        let (commitment, resources) = (asked.commitment, asked.resources);
+        self.holds.insert(id, Hold { origin, ticket, epoch, commitment, resources, sent: step.now.mono });
+        self.timers.set(Timer::HoldEnds(id), step.now.mono.plus(hold_ms));
+        self.send_note(origin, envelope);
+    }
+
+    pub(crate) fn on_award(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        id: AwardId,
+        award: &Award,
+    ) -> Result<(), StoreError> {
+        let key = LeaseKey { ticket: award.ticket, epoch: award.epoch };
+        if award.to != self.me {
+            self.count("refused_award");
+            return Ok(());
+        }
+        if let Some(lease) = step.view().lease_of(from, key)? {
+            self.count("replayed_award");
+            return if lease.award == id && lease.phase == LeasePhase::Held { self.accept_award(step, &lease) } else { Ok(()) };
+        }
+        let hold = self.holds.remove(&award.bid).filter(|hold| {
+            hold.origin == from && hold.ticket == award.ticket && hold.epoch == award.epoch
+        });
+        self.timers.clear(Timer::HoldEnds(award.bid));
+        self.stirred = true;
+        let spec = hold.as_ref().ok_or("the award came after the bid's hold had ended").and_then(|hold| read_spec(hold, award));
+        match (hold, spec) {
+            (Some(hold), Ok(spec)) => self.take_on(step, &hold, id, award, &spec),
+            (_, Err(why)) => self.turn_down(step, from, key, why),
+            (None, Ok(_)) => Ok(()),
+        }
+    }
+
+    fn turn_down(&mut self, step: &Step<'_>, origin: NodeId, key: LeaseKey, why: &str) -> Result<(), StoreError> {
+        self.count("refused_award");
+        let (ticket, epoch, reason) = (key.ticket, key.epoch, why.to_owned());
+        let release = Release { ticket, epoch, to: origin, cause: ReleaseCause::Unwanted, reason };
+        self.post(step, origin, Kind::Release, &release)
+    }
+
+    /// Makes the award a job of this node and starts it.
+    fn take_on(
+        &mut self,
+        step: &mut Step<'_>,
+        hold: &Hold,
+        award_id: AwardId,
+        award: &Award,
+        spec: &JobSpec,
+    ) -> Result<(), StoreError> {
+        let id = JobId::new(step.wall(), &step.random());
+        let (state, origin, at) = (JobState::Available, Some(hold.origin), step.wall());
+        step.txn.insert_job(&NewJob { id, state, spec, epoch: Epoch::default(), origin, at })?;
+        let lease = Lease {
+            job: id,
+            origin: hold.origin,
+            ticket: award.ticket,
+            epoch: award.epoch,
+            award: award_id,
+            spec_hash: Hash::of(&award.spec),
+            lease_ms: award.lease_ms,
+            phase: LeasePhase::Held,
+        };
+        step.txn.insert_lease(&lease)?;
+        self.accept_award(step, &lease)?;
+        self.hold_lease(&lease, spec.effects, hold.sent);
+        self.timers.set_if_unset(Timer::Heartbeat(hold.origin), step.now.mono.plus(award.lease_ms.scale(1, 4)));
+        let Some(job) = step.view().job(id)? else { return Ok(()) };
+        self.announce(step, &job, &Shift::new(&job, Cause::Ready).on(hold.origin))?;
+        self.start_run(step, job)
+    }
+
+    fn accept_award(&mut self, step: &Step<'_>, lease: &Lease) -> Result<(), StoreError> {
+        let (award, ticket, epoch, to) = (lease.award, lease.ticket, lease.epoch, lease.origin);
+        self.post(step, to, Kind::Accept, &Accept { award, ticket, epoch, to })
+    }
+
+    /// Counts a lease from `since`, when this node sent what was granted.
+    pub(crate) fn hold_lease(&mut self, lease: &Lease, effects: Effects, since: MonoMillis) {
+        let held = Held { origin: lease.origin, key: lease.key(), effects, lease: lease.lease_ms };
+        self.held.insert(lease.job, held);
+        self.timers.set(Timer::LeaseEnds(lease.job), stop_at(&held, since));
+    }
+
+    /// Renews every lease that this node holds from an origin.
+    pub(crate) fn heartbeat(&mut self, step: &Step<'_>, origin: NodeId) {
+        let mine = self.held.values().filter(|held| held.origin == origin);
+        let shortest = mine.clone().map(|held| held.lease).min();
+        let leases: Vec<LeaseKey> = mine.map(|held| held.key).take(LEASES_MAX).collect();
+        let Some(lease) = shortest else {
+            self.timers.clear(Timer::Heartbeat(origin));
+            return;
+        };
+        let pause = DurationMillis(lease.scale(1, 4).0.max(50));
+        self.timers.set(Timer::Heartbeat(origin), step.now.mono.plus(pause));
+        if let Some(peer) = self.peers.get_mut(&origin).filter(|peer| peer.is_connected) {
+            let number = peer.heartbeats.send(step.now.mono);
+            self.note(origin, Kind::Heartbeat, &Heartbeat { to: origin, number, leases });
+        }
+    }
+
+    pub(crate) fn on_grant(&mut self, step: &mut Step<'_>, from: NodeId, grant: &Grant) -> Result<(), StoreError> {
+        let answered = self.peers.get_mut(&from).and_then(|peer| peer.heartbeats.answered(grant.number));
+        let Some(sent) = answered.filter(|_| grant.to == self.me) else {
+            self.count("refused_grant");
+            return Ok(());
+        };
+        let jobs: Vec<(JobId, Held)> = self.held.iter().map(|(job, held)| (*job, *held)).collect();
+        for (job, mut held) in jobs.into_iter().filter(|(_, held)| held.origin == from) {
+            if let Some((_, lease)) = grant.granted.iter().find(|(key, _)| *key == held.key) {
+                held.lease = *lease;
+                self.held.insert(job, held);
+                self.timers.set(Timer::LeaseEnds(job), stop_at(&held, sent));
+            } else if grant.revoked.contains(&held.key) {
+                self.stop_lease(step, job, StopReason::LeaseEnded)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_lease_end(&mut self, step: &mut Step<'_>, job: JobId) -> Result<(), StoreError> {
+        self.count("lease_ended");
+        self.stop_lease(step, job, StopReason::LeaseEnded)
+    }
+
+    fn stop_lease(&mut self, step: &mut Step<'_>, id: JobId, reason: StopReason) -> Result<(), StoreError> {
+        let Some(job) = step.view().job(id)?.filter(|job| job.state == JobState::Running) else { return Ok(()) };
+        let run = RunId { job: id, epoch: job.epoch };
+        match self.running.get(&run) {
+            Some(running) if running.is_ordered => {
+                self.outputs.push(Output::Stop { run, reason });
+                Ok(())
+            }
+            Some(_) => self.give_back(step, job, ReleaseCause::NoInput, "the lease ended before the input was here"),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn on_cancel(&mut self, step: &mut Step<'_>, from: NodeId, cancel: &Cancel) -> Result<(), StoreError> {
+        let key = LeaseKey { ticket: cancel.ticket, epoch: cancel.epoch };
+        if cancel.to != self.me {
+            self.count("refused_cancel");
+            return Ok(());
+        }
+        for lease in step.view().leases_up_to(from, key)? {
+            let Some(job) = step.view().job(lease.job)?.filter(|job| job.state == JobState::Running) else { continue };
+            step.txn.set_cancel_reason(job.id, Some("its origin cancelled it"))?;
+            let run = RunId { job: job.id, epoch: job.epoch };
+            self.stop_run(step, job, run)?;
+        }
+        Ok(())
+    }
+
+    /// Says so if the origin counts on an attempt that this node does not know.
+    pub(crate) fn on_reconcile(
+        &mut self,
+        step: &Step<'_>,
+        from: NodeId,
+        reconcile: &Reconcile,
+    ) -> Result<(), StoreError> {
+        if reconcile.to != self.me || reconcile.awarded.len() > LEASES_MAX {
+            self.count("refused_reconcile");
+            return Ok(());
+        }
+        for key in &reconcile.awarded {
+            if step.view().lease_of(from, *key)?.is_none() {
+                let (ticket, epoch) = (key.ticket, key.epoch);
+                let (cause, reason) = (ReleaseCause::Unknown, "this node does not know the attempt".to_owned());
+                self.post(step, from, Kind::Release, &Release { ticket, epoch, to: from, cause, reason })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_settle(&mut self, step: &Step<'_>, from: NodeId, settle: &Settle) -> Result<(), StoreError> {
+        let key = LeaseKey { ticket: settle.ticket, epoch: settle.epoch };
+        let lease = step.view().lease_of(from, key)?.filter(|lease| lease.phase == LeasePhase::Reported);
+        let Some(lease) = lease.filter(|_| settle.to == self.me) else {
+            self.count("refused_settle");
+            return Ok(());
+        };
+        step.txn.set_lease_phase(lease.job, LeasePhase::Settled, Some(settle.verdict))
+    }
+
+    /// Ends an awarded attempt and reports it to its origin.
+    pub(crate) fn conclude_lease(
+        &mut self,
+        step: &mut Step<'_>,
+        job: Job,
+        run: RunId,
+        end: &Conclusion<'_>,
+        inline: &[Vec<u8>],
+    ) -> Result<(), StoreError> {
+        match end.outcome {
+            Outcome::Released { .. } => self.release_lease(step, job, run, end, ReleaseCause::Draining),
+            Outcome::Ok
+            | Outcome::Error { .. }
+            | Outcome::Permanent { .. }
+            | Outcome::Timeout
+            | Outcome::Cancelled
+            | Outcome::Lost { .. } => self.report(step, job, run, end, inline),
+        }
+    }
+
+    /// Ends an awarded attempt without a receipt.
+    pub(crate) fn release_lease(
+        &mut self,
+        step: &mut Step<'_>,
+        job: Job,
+        run: RunId,
+        end: &Conclusion<'_>,
+        cause: ReleaseCause,
+    ) -> Result<(), StoreError> {
+        if let Some(lease) = step.view().lease(job.id)?.filter(|lease| lease.phase == LeasePhase::Held) {
+            self.post_release(step, &lease, cause, end.outcome.message().unwrap_or("given back"))?;
+        }
+        self.end_awarded(step, job, run, end)
+    }
+
+    fn report(
+        &mut self,
+        step: &mut Step<'_>,
+        job: Job,
+        run: RunId,
+        end: &Conclusion<'_>,
+        inline: &[Vec<u8>],
+    ) -> Result<(), StoreError> {
+        let attempt = step.view().attempt(run)?;
+        if let Some(lease) = step.view().lease(job.id)?.filter(|lease| lease.phase == LeasePhase::Held) {
+            let receipt = Receipt {
+                award: lease.award,
+                ticket: lease.ticket,
+                epoch: lease.epoch,
+                to: lease.origin,
+                spec: lease.spec_hash,
+                outcome: end.outcome.clone(),
+                exit: end.exit,
+                outputs: end.written,
+                isolation: "contained".to_owned(),
+                started_at: attempt.and_then(|attempt| attempt.started_at).unwrap_or(job.created_at),
+                finished_at: step.wall(),
+            };
+            step.txn.set_lease_phase(lease.job, LeasePhase::Reported, None)?;
+            let envelope = self.seal(Kind::Receipt, &receipt);
+            let attachments: Vec<ByteBuf> = inline.iter().cloned().map(ByteBuf::from).collect();
+            self.post_sealed(step, lease.origin, &envelope, &attachments)?;
+        }
+        self.end_awarded(step, job, run, end)
+    }
+
+    /// Files the end of an awarded job on this node. Whether there is another attempt is for the origin to say.
+    fn end_awarded(
+        &mut self,
+        step: &mut Step<'_>,
+        mut job: Job,
+        run: RunId,
+        end: &Conclusion<'_>,
+    ) -> Result<(), StoreError> {
+        self.held.remove(&job.id);
+        self.timers.clear(Timer::LeaseEnds(job.id));
+        self.timers.clear(Timer::RunTimeout(run));
+        self.drop_fetches_of(job.id);
+        step.txn.finish_attempt(run, attempt_state(end.outcome), (end.outcome, end.exit, end.written), step.wall())?;
+        self.observe(step, &job, run, end)?;
+        let (cause, finish) = match end.outcome {
+            Outcome::Ok => (Cause::Succeeded, FinishReason::Ok),
+            Outcome::Cancelled => (Cause::Cancelled, FinishReason::User),
+            Outcome::Error { .. } => (Cause::Exhausted, FinishReason::Exhausted),
+            Outcome::Timeout => (Cause::Exhausted, FinishReason::Timeout),
+            Outcome::Permanent { .. } => (Cause::Permanent, FinishReason::Permanent),
+            Outcome::Released { .. } | Outcome::Lost { .. } => (Cause::Abandoned, FinishReason::Lost),
+        };
+        let note = end.outcome.message().map(str::to_owned);
+        let shift = Shift::new(&job, cause).finish(finish).on(self.me).because(note.as_deref());
+        self.shift(step, &mut job, &shift)?;
+        Ok(())
+    }
+}
+
+/// When this node stops work whose lease counts from `since`. Work that may run twice goes on for two more leases:
+/// if the partition heals, its result is not wasted.
+fn stop_at(held: &Held, since: MonoMillis) -> MonoMillis {
+    match held.effects {
+        Effects::Once => {
+            let early = STOP_EARLY.min(held.lease.scale(1, 4));
+            since.plus(DurationMillis(held.lease.0.saturating_sub(early.0)))
+        }
+        Effects::Pure | Effects::Idempotent => since.plus(held.lease.scale(3, 1)),
+    }
+}
+
+/// The spec of an award, if it is the one that was offered and keeps to the limits.
+fn read_spec(hold: &Hold, award: &Award) -> Result<JobSpec, &'static str> {
+    if commitment(&award.salt, &award.spec) != hold.commitment {
+        return Err("the awarded job is not the one that was offered");
+    }
+    let spec: JobSpec = cbor::decode(&award.spec, SPEC_BYTES_MAX).map_err(|_| "the awarded job does not parse")?;
+    let is_sound = spec.check().is_ok() && spec.resources == hold.resources && award.lease_ms.0 > 0;
+    if is_sound { Ok(spec) } else { Err("the awarded job is out of bounds") }
+}

@@ -1,0 +1,14 @@
+//! Seeded bugs, by which the simulator shows that it would find real ones. Never compiled into a shipped build.
+
+/// One deliberate bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Outputs leave before the step is durable. Played by the driver with `Outputs::release_early`.
+    SendBeforeCommit,
+    /// A receipt of an earlier epoch is taken for the result.
+    AcceptStaleEpoch,
+    /// What the peers have not acknowledged is forgotten at a restart.
+    ForgetOutbox,
+    /// Signatures are not verified.
+    SkipSignatureCheck,
+}

@@ -1,0 +1,199 @@
+//! Everything the engine asks its drivers to do, held back until the state behind it is durable.
+
+use std::collections::BTreeSet;
+
+use jobmesh_keys::Invite;
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::job::Task;
+use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, JobId, JobState, NodeId, RunId, UnixMillis};
+use jobmesh_store::Committed;
+use serde::Serialize;
+
+use crate::explain::Explanation;
+use crate::input::{Process, RequestId};
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Answer a command.
+    Reply(RequestId, Result<Response, Refusal>),
+    /// Send a frame to a connected member. May be dropped if it is gone.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// The encoded frame.
+        frame: Vec<u8>,
+    },
+    /// Gossip this digest from now on, in place of the last one.
+    Publish(Vec<u8>),
+    /// Be found in Kademlia under these keys, and no others.
+    Provide(BTreeSet<Hash>),
+    /// Look in Kademlia for nodes under this key and connect to them.
+    Find(Hash),
+    /// Try to connect to a member.
+    Dial {
+        /// Whom.
+        node: NodeId,
+        /// Where it was last reached.
+        addresses: Vec<String>,
+    },
+    /// Start a run.
+    Run(Box<RunOrder>),
+    /// Stop a run; its end is still reported.
+    Stop {
+        /// Which run.
+        run: RunId,
+        /// Why: decides the outcome that the executor reports.
+        reason: StopReason,
+    },
+    /// Kill what an earlier boot of this node left running.
+    EndOrphan {
+        /// The run.
+        run: RunId,
+        /// Its process.
+        process: Process,
+    },
+    /// Get a blob from a member, unless it is on disk.
+    Fetch {
+        /// From whom.
+        from: NodeId,
+        /// Which.
+        blob: BlobRef,
+    },
+    /// A job changed; for whoever watches.
+    Changed(Change),
+}
+
+/// What an executor needs to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOrder {
+    /// The run.
+    pub run: RunId,
+    /// The job's number on this node.
+    pub number: u64,
+    /// What to run.
+    pub task: Task,
+    /// Time between TERM and KILL.
+    pub kill_grace: DurationMillis,
+    /// Whose job it is, if not this node's own.
+    pub origin: Option<NodeId>,
+}
+
+/// Why a run is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The job was cancelled.
+    Cancelled,
+    /// It ran too long.
+    Timeout,
+    /// Its lease ended without renewal.
+    LeaseEnded,
+    /// The node shuts down.
+    Draining,
+}
+
+/// A job moved or its attempt did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The event's number in the log.
+    pub event: u64,
+    /// The job.
+    pub job: JobId,
+    /// The job's number on this node.
+    pub number: u64,
+    /// The job's state after it.
+    pub state: JobState,
+    /// What moved it.
+    pub cause: Cause,
+    /// The epoch at that time.
+    pub epoch: Epoch,
+    /// The node of the attempt, if there is one.
+    pub node: Option<NodeId>,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// The answer to a command that was carried out.
+#[derive(Clone, Debug)]
+pub enum Response {
+    /// The job is queued and will survive a power cut.
+    Submitted {
+        /// Its id.
+        job: JobId,
+        /// Its number on this node.
+        number: u64,
+    },
+    /// It is done, or durably on its way.
+    Done,
+    /// It was so already.
+    Unchanged,
+    /// Why a job is where it is.
+    Explained(Box<Explanation>),
+    /// The invite.
+    Invited(Box<Invite>),
+    /// The encoded [`jobmesh_protocol::join::Answer`].
+    Judged(Vec<u8>),
+    /// What was counted, by name.
+    Counted(std::collections::BTreeMap<&'static str, u64>),
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such job.
+    #[error("there is no job {0} on this node")]
+    NoSuchJob(JobId),
+    /// The job's state does not allow it.
+    #[error("job {number} is {state}; {rule}")]
+    WrongState {
+        /// The job's number.
+        number: u64,
+        /// Its state.
+        state: JobState,
+        /// What would be allowed.
+        rule: &'static str,
+    },
+    /// The spec is out of bounds.
+    #[error("the job is refused: {0}")]
+    BadSpec(String),
+    /// The node is shutting down.
+    #[error("this node is shutting down and takes no new work")]
+    Draining,
+    /// Only an admin of the mesh may.
+    #[error("this node is no admin of its mesh, so it can't invite")]
+    NotAdmin,
+    /// The invite can't be made.
+    #[error("the invite can't be made: {0}")]
+    BadInvite(String),
+    /// The membership is not for this node.
+    #[error("the membership is not good: {0}")]
+    BadMembership(String),
+    /// A bound of the capability record.
+    #[error("a node advertises at most {0} tags")]
+    TooManyTags(usize),
+}
+
+/// What one step decided. Can be opened only with the proof that the step is on disk.
+#[derive(Debug, Default)]
+#[must_use = "outputs that are not released are lost until the next restart"]
+pub struct Outputs(Vec<Output>);
+
+impl Outputs {
+    pub(crate) fn push(&mut self, output: Output) {
+        self.0.push(output);
+    }
+
+    /// Hands the outputs over, in order.
+    #[must_use]
+    pub fn release(self, _proof: Committed) -> Vec<Output> {
+        self.0
+    }
+
+    /// Hands the outputs over before the commit: the first of the seeded bugs.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn release_early(&self) -> Vec<Output> {
+        self.0.clone()
+    }
+}

@@ -1,0 +1,206 @@
+//! Judging receipts: the one place where a result of a peer becomes the result of a job.
+//!
+//! A receipt counts if its signer is the node that this epoch was awarded to, under that very award, for that very
+//! spec, while the epoch is the job's current one and the job has not ended. Then its outputs are brought here and
+//! checked against their hashes, and only then is the job finished. Anything else changes no job.
+
+use jobmesh_protocol::envelope::Kind;
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::receipt::Receipt;
+use jobmesh_protocol::ticket::{Settle, Verdict};
+use jobmesh_protocol::{BlobRef, JobId, JobState, ReceiptId, RunId};
+use jobmesh_store::{Attempt, Job, ReceiptRow, StoreError};
+use serde_bytes::ByteBuf;
+
+use crate::engine::Engine;
+use crate::message::Incoming;
+use crate::run::Conclusion;
+use crate::step::Step;
+
+/// Most receipts kept as evidence for one attempt: an awardee can sign any number.
+const RECEIPTS_MAX: u64 = 4;
+
+impl Engine {
+    pub(crate) fn on_receipt(
+        &mut self,
+        step: &mut Step<'_>,
+        message: &Incoming<'_>,
+        receipt: &Receipt,
+    ) -> Result<(), StoreError> {
+        let run = RunId { job: receipt.ticket.into(), epoch: receipt.epoch };
+        let signer = message.envelope.signer();
+        let (Some(job), Some(attempt)) = (step.view().job(run.job)?, step.view().attempt(run)?) else {
+            return self.reject(step, message, receipt, "refused_receipt_unknown_attempt");
+        };
+        if attempt.node != signer || receipt.to != self.me || attempt.award.is_none() {
+            return self.reject(step, message, receipt, "refused_receipt_not_by_awardee");
+        }
+        if attempt.award != Some(receipt.award) || attempt.spec_hash != Some(receipt.spec) {
+            return self.reject(step, message, receipt, "refused_receipt_other_award");
+        }
+        let id = message.envelope.id();
+        if let Some(known) = step.view().receipt(id)? {
+            return match known.verdict {
+                Some(verdict) => self.settle(step, &attempt, id, verdict),
+                None => self.bring_outputs(step, &job, &attempt, id, receipt),
+            };
+        }
+        if step.view().receipt_count(run)? >= RECEIPTS_MAX {
+            return self.reject(step, message, receipt, "refused_receipt_too_many");
+        }
+        if !self.is_current(&job, &attempt) {
+            self.keep(step, message, &attempt, Some(Verdict::Superseded))?;
+            self.count("superseded_receipt");
+            return self.settle(step, &attempt, id, Verdict::Superseded);
+        }
+        keep_attachments(step, receipt, message.attachments)?;
+        self.keep(step, message, &attempt, None)?;
+        self.bring_outputs(step, &job, &attempt, id, receipt)
+    }
+
+    /// Whether a result of this attempt may still become the job's.
+    fn is_current(&self, job: &Job, attempt: &Attempt) -> bool {
+        let is_open = matches!(job.state, JobState::Offered | JobState::Running);
+        #[cfg(feature = "mutants")]
+        if self.config.mutant == Some(crate::Mutant::AcceptStaleEpoch) {
+            return !job.state.is_final();
+        }
+        is_open && job.epoch == attempt.epoch && !attempt.state.is_final() && self.awarded.contains_key(&job.id)
+    }
+
+    /// Refuses a receipt that is none of this node's business. Nothing is kept.
+    fn reject(
+        &mut self,
+        step: &Step<'_>,
+        message: &Incoming<'_>,
+        receipt: &Receipt,
+        what: &'static str,
+    ) -> Result<(), StoreError> {
+        self.count(what);
+        let (ticket, epoch, to) = (receipt.ticket, receipt.epoch, message.envelope.signer());
+        let (receipt, at) = (message.envelope.id(), step.wall());
+        self.note(to, Kind::Settle, &Settle { receipt, ticket, epoch, to, verdict: Verdict::Rejected, at });
+        Ok(())
+    }
+
+    fn keep(
+        &self,
+        step: &Step<'_>,
+        message: &Incoming<'_>,
+        attempt: &Attempt,
+        verdict: Option<Verdict>,
+    ) -> Result<(), StoreError> {
+        step.txn.put_receipt(&ReceiptRow {
+            id: message.envelope.id(),
+            job: attempt.job,
+            epoch: attempt.epoch,
+            node: attempt.node,
+            verdict,
+            envelope: message.bytes.to_vec(),
+            received_at: step.wall(),
+        })
+    }
+
+    /// Finishes the job if all outputs are here, else asks for the missing ones.
+    fn bring_outputs(
+        &mut self,
+        step: &mut Step<'_>,
+        job: &Job,
+        attempt: &Attempt,
+        id: ReceiptId,
+        receipt: &Receipt,
+    ) -> Result<(), StoreError> {
+        let missing = self.missing(step, receipt)?;
+        if missing.is_empty() {
+            return self.accept(step, job.clone(), attempt, id, receipt);
+        }
+        step.txn.upload_attempt(RunId { job: job.id, epoch: attempt.epoch }, id)?;
+        self.extend_for_outputs(step, job.id);
+        for blob in missing {
+            self.fetch(step, attempt.node, blob, job.id);
+        }
+        Ok(())
+    }
+
+    /// The outputs that came neither with the receipt nor since.
+    fn missing(&self, step: &Step<'_>, receipt: &Receipt) -> Result<Vec<BlobRef>, StoreError> {
+        let mut missing = Vec::new();
+        for blob in receipt.outputs.blobs() {
+            let is_here = self.has_arrived(blob.hash) || step.view().blob(blob.hash)?.is_some();
+            if !is_here {
+                missing.push(blob);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// An output of an attempt has arrived: finish its job if it was the last one.
+    pub(crate) fn on_output_here(&mut self, step: &mut Step<'_>, id: JobId) -> Result<(), StoreError> {
+        let Some(job) = step.view().job(id)? else { return Ok(()) };
+        let run = RunId { job: id, epoch: job.epoch };
+        let Some(attempt) = step.view().attempt(run)?.filter(|attempt| !attempt.state.is_final()) else { return Ok(()) };
+        let Some((receipt_id, receipt)) = self.stored_receipt(step, &attempt)? else { return Ok(()) };
+        if self.missing(step, &receipt)?.is_empty() {
+            return self.accept(step, job, &attempt, receipt_id, &receipt);
+        }
+        Ok(())
+    }
+
+    /// The receipt whose outputs are on the way.
+    pub(crate) fn stored_receipt(
+        &mut self,
+        step: &Step<'_>,
+        attempt: &Attempt,
+    ) -> Result<Option<(ReceiptId, Receipt)>, StoreError> {
+        let Some(id) = attempt.receipt else { return Ok(None) };
+        let Some(row) = step.view().receipt(id)? else { return Ok(None) };
+        let receipt = self.open(&row.envelope).and_then(|envelope| envelope.parse().ok());
+        Ok(receipt.map(|receipt| (id, receipt)))
+    }
+
+    fn accept(
+        &mut self,
+        step: &mut Step<'_>,
+        job: Job,
+        attempt: &Attempt,
+        id: ReceiptId,
+        receipt: &Receipt,
+    ) -> Result<(), StoreError> {
+        let Some(row) = step.view().receipt(id)? else { return Ok(()) };
+        step.txn.put_receipt(&ReceiptRow { verdict: Some(Verdict::Accepted), ..row })?;
+        self.take_awarded(job.id);
+        let (outcome, exit, written) = (&receipt.outcome, receipt.exit, receipt.outputs);
+        let conclusion = Conclusion { node: attempt.node, outcome, exit, written };
+        self.settle(step, attempt, id, Verdict::Accepted)?;
+        self.conclude(step, job, RunId { job: attempt.job, epoch: attempt.epoch }, &conclusion)
+    }
+
+    fn settle(
+        &mut self,
+        step: &Step<'_>,
+        attempt: &Attempt,
+        receipt: ReceiptId,
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        let settle = Settle {
+            receipt,
+            ticket: attempt.job.into(),
+            epoch: attempt.epoch,
+            to: attempt.node,
+            verdict,
+            at: step.wall(),
+        };
+        self.post(step, attempt.node, Kind::Settle, &settle)
+    }
+}
+
+/// Keeps those attachments that the receipt names by hash and size; anything else is dropped.
+fn keep_attachments(step: &Step<'_>, receipt: &Receipt, attachments: &[ByteBuf]) -> Result<(), StoreError> {
+    for bytes in attachments {
+        let blob = BlobRef { hash: Hash::of(bytes), size: bytes.len() as u64 };
+        if receipt.outputs.blobs().any(|named| named == blob) {
+            step.txn.put_blob(blob.hash, bytes)?;
+        }
+    }
+    Ok(())
+}

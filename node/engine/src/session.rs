@@ -1,0 +1,252 @@
+//! Sessions with members: numbered messages that arrive in order and once, whatever the connection does.
+//!
+//! A numbered message is a row before it is a frame and stays one until the peer's cumulative ack, so a crash on
+//! either side replays it and the receiver's count drops the copy. The hard case is a receiver that lost its
+//! memory: every frame says the lowest number the sender still keeps, and that is where such a receiver begins.
+
+use jobmesh_keys::NodeId;
+use jobmesh_protocol::envelope::Kind;
+use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::{DurationMillis, Incarnation, cbor};
+use jobmesh_store::{Inbound, PeerRow, StoreError};
+use serde::Serialize;
+use serde_bytes::ByteBuf;
+
+use crate::engine::Engine;
+use crate::message::Incoming;
+use crate::output::Output;
+use crate::peers::PEERS_MAX;
+use crate::step::Step;
+use crate::timers::Timer;
+
+/// First wait for an ack before sending again: many round trips, so that only a loss causes it.
+const RESEND_WAIT: DurationMillis = DurationMillis::from_secs(2);
+/// Longest such wait.
+const RESEND_WAIT_MAX: DurationMillis = DurationMillis::from_secs(30);
+/// Messages in flight to one peer; the rest waits in the outbox.
+const WINDOW: u32 = 64;
+/// How often a connected peer is told again what a lost note may have cost it.
+const REFRESH_EVERY: DurationMillis = DurationMillis::from_secs(60);
+/// Two encoded attachments and their frame.
+const ATTACHMENTS_BYTES_MAX: usize = 40 * 1024;
+
+impl Engine {
+    /// Signs a message and queues it until the peer has acknowledged it.
+    pub(crate) fn post<T: Serialize>(
+        &mut self,
+        step: &Step<'_>,
+        to: NodeId,
+        kind: Kind,
+        body: &T,
+    ) -> Result<(), StoreError> {
+        let envelope = self.seal(kind, body);
+        self.post_sealed(step, to, &envelope, &[])
+    }
+
+    /// Queues a sealed message until the peer has acknowledged it.
+    pub(crate) fn post_sealed(
+        &mut self,
+        step: &Step<'_>,
+        to: NodeId,
+        envelope: &[u8],
+        attachments: &[ByteBuf],
+    ) -> Result<(), StoreError> {
+        let number = step.txn.queue(to, envelope, &cbor::encode(&attachments))?;
+        let first = step.view().outbox_first(to)?.unwrap_or(number);
+        if self.is_connected(to) && number < first + u64::from(WINDOW) {
+            let frame = Frame::Data {
+                incarnation: step.txn.incarnation(),
+                number,
+                first,
+                envelope: ByteBuf::from(envelope),
+                attachments: attachments.to_vec(),
+            };
+            self.outputs.push(Output::Send { to, frame: frame.encode() });
+            self.timers.set_if_unset(Timer::Resend(to), step.now.mono.plus(RESEND_WAIT));
+        }
+        Ok(())
+    }
+
+    /// Sends again whatever the peer has not acknowledged.
+    pub(crate) fn resend(&mut self, step: &Step<'_>, to: NodeId) -> Result<(), StoreError> {
+        if !self.is_connected(to) {
+            return Ok(());
+        }
+        let queued = step.view().outbox(to, 0, WINDOW)?;
+        let Some(first) = queued.first().map(|message| message.number) else { return Ok(()) };
+        for message in queued {
+            let attachments = cbor::decode(&message.attachments, ATTACHMENTS_BYTES_MAX);
+            let frame = Frame::Data {
+                incarnation: step.txn.incarnation(),
+                number: message.number,
+                first,
+                envelope: ByteBuf::from(message.envelope),
+                attachments: attachments.map_err(|_| StoreError::Damaged { what: "attachment" })?,
+            };
+            self.outputs.push(Output::Send { to, frame: frame.encode() });
+        }
+        if let Some(peer) = self.peers.get_mut(&to) {
+            let wait = peer.resend_wait.max(RESEND_WAIT);
+            peer.resend_wait = wait.scale(2, 1).min(RESEND_WAIT_MAX);
+            self.timers.set(Timer::Resend(to), step.now.mono.plus(wait));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_connected(
+        &mut self,
+        step: &mut Step<'_>,
+        node: NodeId,
+        name: String,
+        addresses: Vec<String>,
+    ) -> Result<(), StoreError> {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&node) {
+            self.count("refused_too_many_peers");
+            return Ok(());
+        }
+        step.txn.put_peer(&PeerRow { node, name: name.clone(), addresses: addresses.clone(), seen_at: step.wall() })?;
+        let peer = self.peers.entry(node).or_default();
+        peer.is_connected = true;
+        peer.name = name;
+        peer.addresses = addresses;
+        peer.resend_wait = RESEND_WAIT;
+        self.forget_patience();
+        self.refresh(step, node)?;
+        self.reconcile(step, node)?;
+        self.resend(step, node)?;
+        self.heartbeat(step, node);
+        Ok(())
+    }
+
+    pub(crate) fn on_disconnected(&mut self, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.is_connected = false;
+        }
+        self.timers.clear(Timer::Resend(node));
+        self.timers.clear(Timer::Refresh(node));
+    }
+
+    /// Tells a peer what it should know of this node.
+    pub(crate) fn refresh(&mut self, step: &Step<'_>, node: NodeId) -> Result<(), StoreError> {
+        if self.is_connected(node) {
+            self.send_note(node, self.record_envelope.clone());
+            self.tell_heads(step, node)?;
+            self.timers.set(Timer::Refresh(node), step.now.mono.plus(REFRESH_EVERY));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_frame(&mut self, step: &mut Step<'_>, from: NodeId, bytes: &[u8]) -> Result<(), StoreError> {
+        match Frame::decode(bytes) {
+            Err(_) => {
+                self.count("refused_malformed_frame");
+                Ok(())
+            }
+            Ok(Frame::Ack { incarnation, number }) => self.on_ack(step, from, incarnation, number),
+            Ok(Frame::Note { envelope }) => self.on_envelope(step, from, &envelope, &[]),
+            Ok(Frame::Data { incarnation, number, first, envelope, attachments }) => {
+                let is_next = self.is_next(step, from, incarnation, (first, number))?;
+                if is_next {
+                    step.txn.set_inbound(from, Inbound { incarnation, number })?;
+                    self.on_envelope(step, from, &envelope, &attachments)?;
+                }
+                self.send_ack(step, from)
+            }
+        }
+    }
+
+    fn on_envelope(
+        &mut self,
+        step: &mut Step<'_>,
+        via: NodeId,
+        bytes: &[u8],
+        attachments: &[ByteBuf],
+    ) -> Result<(), StoreError> {
+        match self.open(bytes) {
+            Some(envelope) => self.on_message(step, &Incoming { via, envelope, bytes, attachments }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a numbered message is the one that comes next from that peer.
+    fn is_next(
+        &mut self,
+        step: &Step<'_>,
+        from: NodeId,
+        incarnation: Incarnation,
+        (first, number): (u64, u64),
+    ) -> Result<bool, StoreError> {
+        if first == 0 || first > number {
+            self.count("refused_bad_number");
+            return Ok(false);
+        }
+        let known = step.view().inbound(from)?.filter(|inbound| inbound.incarnation == incarnation);
+        let last = known.map_or(first - 1, |inbound| inbound.number.max(first - 1));
+        if number <= last {
+            self.count("duplicate_frame");
+        } else if number > last + 1 {
+            self.count("early_frame");
+        }
+        Ok(number == last + 1)
+    }
+
+    fn send_ack(&mut self, step: &Step<'_>, to: NodeId) -> Result<(), StoreError> {
+        if let Some(inbound) = step.view().inbound(to)? {
+            let frame = Frame::Ack { incarnation: inbound.incarnation, number: inbound.number };
+            self.outputs.push(Output::Send { to, frame: frame.encode() });
+        }
+        Ok(())
+    }
+
+    fn on_ack(
+        &mut self,
+        step: &Step<'_>,
+        from: NodeId,
+        incarnation: Incarnation,
+        number: u64,
+    ) -> Result<(), StoreError> {
+        if incarnation != step.txn.incarnation() {
+            self.count("refused_foreign_ack");
+            return Ok(());
+        }
+        let before = step.view().outbox_first(from)?;
+        if !step.txn.acknowledge(from, number)? {
+            return Ok(());
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.resend_wait = RESEND_WAIT;
+        }
+        let first = step.view().outbox_first(from)?;
+        match first {
+            None => self.timers.clear(Timer::Resend(from)),
+            Some(first) => self.fill_window(step, from, before.unwrap_or(first))?,
+        }
+        Ok(())
+    }
+
+    /// Sends what the window held back, now that it has moved on from `before`.
+    fn fill_window(&mut self, step: &Step<'_>, to: NodeId, before: u64) -> Result<(), StoreError> {
+        let sent_up_to = before + u64::from(WINDOW) - 1;
+        let Some(first) = step.view().outbox_first(to)? else { return Ok(()) };
+        for message in step.view().outbox(to, sent_up_to, WINDOW)? {
+            if message.number >= first + u64::from(WINDOW) {
+                break;
+            }
+            let attachments = cbor::decode(&message.attachments, ATTACHMENTS_BYTES_MAX);
+            let frame = Frame::Data {
+                incarnation: step.txn.incarnation(),
+                number: message.number,
+                first,
+                envelope: ByteBuf::from(message.envelope),
+                attachments: attachments.map_err(|_| StoreError::Damaged { what: "attachment" })?,
+            };
+            self.outputs.push(Output::Send { to, frame: frame.encode() });
+        }
+        self.timers.set(Timer::Resend(to), step.now.mono.plus(RESEND_WAIT));
+        Ok(())
+    }
+
+    pub(crate) fn is_connected(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.is_connected)
+    }
+}

@@ -1,0 +1,267 @@
+//! Two engines, a perfect wire and a hand-turned clock.
+
+use std::collections::VecDeque;
+
+use jobmesh_engine::{Command, Config, Detected, Ended, Engine, Input, Output, Process, RequestId, Response, Timing};
+use jobmesh_keys::{Grant, Identity, MeshRoot, Membership, Role, Serial};
+use jobmesh_protocol::id::BootId;
+use jobmesh_protocol::outcome::{Exit, Outputs};
+use jobmesh_protocol::{
+    BlobRef, DurationMillis, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, Resources, RunId, UnixMillis,
+};
+use jobmesh_store::{Attempt, Job, ReceiptRow, Store};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+
+pub(crate) const A: usize = 0;
+pub(crate) const B: usize = 1;
+
+struct Node {
+    id: NodeId,
+    store: Store,
+    engine: Option<Engine>,
+    inputs: VecDeque<Input>,
+    runs: Vec<RunId>,
+    stops: usize,
+    boot: u8,
+    replies: Vec<Response>,
+}
+
+pub(crate) struct Wire {
+    nodes: Vec<Node>,
+    rng: ChaCha8Rng,
+    now: Now,
+    is_up: bool,
+    trace: Vec<String>,
+}
+
+fn seed(node: usize) -> [u8; 32] {
+    [u8::try_from(node).unwrap() + 1; 32]
+}
+
+fn config(node: usize, boot: u8) -> Config {
+    let root = MeshRoot::new(Identity::from_seed([9; 32]));
+    let identity = Identity::from_seed(seed(node));
+    let grant = Grant {
+        member: identity.node(),
+        role: Role::Member,
+        sponsor: identity.node(),
+        issued_at_ms: 0,
+        not_after_ms: u64::MAX,
+        serial: Serial::from_bytes([0; 16]),
+    };
+    Config {
+        mesh: root.mesh(),
+        membership: Membership::issue_root(&root, &grant),
+        identity,
+        root: None,
+        boot: BootId::from_bytes([boot; 16]),
+        booted_at: UnixMillis(1_000_000 + u64::from(boot)),
+        name: ["a", "b"][node].to_owned(),
+        detected: Detected {
+            tags: ["executor:process".parse().unwrap()].into(),
+            attributes: Default::default(),
+            resources: Resources { cpu_milli: 2000, memory_bytes: 1 << 30 },
+            slots: 2,
+        },
+        timing: Timing::default(),
+        #[cfg(feature = "mutants")]
+        mutant: None,
+    }
+}
+
+impl Wire {
+    pub(crate) fn new() -> Self {
+        let now = Now { mono: MonoMillis(5_000), wall: UnixMillis(1_800_000_000_000) };
+        let mut wire = Self { nodes: Vec::new(), rng: ChaCha8Rng::seed_from_u64(1), now, is_up: false, trace: Vec::new() };
+        for index in [A, B] {
+            let fresh = Incarnation::from_bytes([u8::try_from(index).unwrap(); 16]);
+            let id = Identity::from_seed(seed(index)).node();
+            let store = Store::open_in_memory(fresh).unwrap();
+            let (inputs, runs, replies) = (VecDeque::new(), Vec::new(), Vec::new());
+            wire.nodes.push(Node { id, store, engine: None, inputs, runs, stops: 0, boot: 0, replies });
+            wire.boot(index);
+        }
+        wire
+    }
+
+    fn boot(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        node.boot += 1;
+        let txn = node.store.begin().unwrap();
+        let mut engine = Engine::recover(config(index, node.boot), self.now, &mut self.rng, &txn).unwrap();
+        let proof = txn.commit().unwrap();
+        let outputs = engine.take_outputs().release(proof);
+        node.engine = Some(engine);
+        self.carry_out(index, outputs);
+    }
+
+    pub(crate) fn restart(&mut self, index: usize) {
+        self.cut();
+        self.nodes[index].engine = None;
+        self.nodes[index].runs.clear();
+        self.nodes[index].inputs.clear();
+        self.boot(index);
+        self.settle();
+    }
+
+    fn step(&mut self, index: usize, input: Input) {
+        let node = &mut self.nodes[index];
+        let Some(engine) = &mut node.engine else { return };
+        let txn = node.store.begin().unwrap();
+        engine.handle(self.now, &mut self.rng, &txn, input).unwrap();
+        let proof = txn.commit().unwrap();
+        let outputs = engine.take_outputs().release(proof);
+        self.carry_out(index, outputs);
+    }
+
+    fn carry_out(&mut self, index: usize, outputs: Vec<Output>) {
+        for output in outputs {
+            self.trace.push(format!("{index}: {output:?}").chars().take(120).collect());
+            match output {
+                Output::Send { to, frame } if self.is_up => {
+                    let other = self.nodes.iter().position(|node| node.id == to).unwrap();
+                    let from = self.nodes[index].id;
+                    self.nodes[other].inputs.push_back(Input::Frame { from, bytes: frame });
+                }
+                Output::Run(order) => {
+                    let process = Process { pid: 1, started: 1 };
+                    self.nodes[index].runs.push(order.run);
+                    self.nodes[index].inputs.push_back(Input::Started { run: order.run, process });
+                }
+                Output::Stop { .. } => self.nodes[index].stops += 1,
+                Output::Reply(_, answer) => self.nodes[index].replies.push(answer.unwrap()),
+                Output::Send { .. }
+                | Output::Publish(_)
+                | Output::Provide(_)
+                | Output::Find(_)
+                | Output::Dial { .. }
+                | Output::EndOrphan { .. }
+                | Output::Fetch { .. }
+                | Output::Changed(_) => {}
+            }
+        }
+    }
+
+    /// Delivers everything that is under way.
+    fn settle(&mut self) {
+        while let Some(index) = self.nodes.iter().position(|node| !node.inputs.is_empty()) {
+            let input = self.nodes[index].inputs.pop_front().unwrap();
+            self.step(index, input);
+        }
+    }
+
+    pub(crate) fn pass(&mut self, duration: DurationMillis) {
+        let end = self.now.mono.plus(duration);
+        loop {
+            let wakeups = self.nodes.iter().filter_map(|node| node.engine.as_ref()?.next_wakeup(self.now));
+            let next = wakeups.min().filter(|at| *at <= end);
+            let target = next.unwrap_or(end).max(self.now.mono);
+            self.now.wall = self.now.wall.plus(target.since(self.now.mono));
+            self.now.mono = target;
+            if next.is_none() {
+                return;
+            }
+            for index in [A, B] {
+                self.step(index, Input::Tick);
+            }
+            self.settle();
+        }
+    }
+
+    pub(crate) fn connect(&mut self) {
+        self.is_up = true;
+        for (index, other) in [(A, B), (B, A)] {
+            let node = self.nodes[other].id;
+            self.step(index, Input::Connected { node, name: ["a", "b"][other].to_owned(), addresses: Vec::new() });
+        }
+        self.settle();
+    }
+
+    pub(crate) fn cut(&mut self) {
+        self.is_up = false;
+        for (index, other) in [(A, B), (B, A)] {
+            let node = self.nodes[other].id;
+            self.nodes[index].inputs.clear();
+            self.step(index, Input::Disconnected(node));
+        }
+        self.settle();
+    }
+
+    pub(crate) fn command(&mut self, index: usize, command: Command) -> Response {
+        self.step(index, Input::Command(RequestId(1), command));
+        self.settle();
+        self.nodes[index].replies.pop().unwrap()
+    }
+
+    pub(crate) fn submit(&mut self, index: usize, spec: JobSpec) -> JobId {
+        match self.command(index, Command::Submit(Box::new(spec))) {
+            Response::Submitted { job, .. } => job,
+            other => panic!("not submitted: {other:?}"),
+        }
+    }
+
+    /// Ends the oldest run of a node.
+    pub(crate) fn end(&mut self, index: usize, run: usize, outcome: Outcome, stdout: &[u8]) {
+        let run = self.nodes[index].runs.remove(run);
+        let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), stderr: None };
+        let code = i32::from(outcome != Outcome::Ok);
+        let exit = Exit { code: Some(code), signal: None };
+        let ended = Ended { outcome, exit, outputs, inline: vec![stdout.to_vec()] };
+        self.step(index, Input::Ended { run, ended });
+        self.settle();
+    }
+
+    pub(crate) fn inject(&mut self, index: usize, bytes: Vec<u8>) {
+        let from = self.nodes[1 - index].id;
+        self.step(index, Input::Frame { from, bytes });
+    }
+
+    pub(crate) fn node(&self, index: usize) -> NodeId {
+        self.nodes[index].id
+    }
+
+    pub(crate) fn stops(&self, index: usize) -> usize {
+        self.nodes[index].stops
+    }
+
+    pub(crate) fn trace(&self) -> &[String] {
+        &self.trace[self.trace.len().saturating_sub(60)..]
+    }
+
+    pub(crate) fn counter(&mut self, index: usize, name: &str) -> u64 {
+        match self.command(index, Command::Counters) {
+            Response::Counted(counts) => counts.get(name).copied().unwrap_or(0),
+            other => panic!("no counters: {other:?}"),
+        }
+    }
+
+    pub(crate) fn job(&mut self, index: usize, job: JobId) -> Job {
+        self.nodes[index].store.begin().unwrap().view().job(job).unwrap().unwrap()
+    }
+
+    pub(crate) fn attempts(&mut self, index: usize, job: JobId) -> Vec<Attempt> {
+        self.nodes[index].store.begin().unwrap().view().attempts(job).unwrap()
+    }
+
+    pub(crate) fn receipts(&mut self, index: usize, job: JobId) -> Vec<ReceiptRow> {
+        self.nodes[index].store.begin().unwrap().view().receipts(job).unwrap()
+    }
+
+    pub(crate) fn summaries(&mut self, index: usize) -> Vec<NodeId> {
+        let rows = self.nodes[index].store.begin().unwrap().view().summaries(0).unwrap();
+        rows.iter().map(|row| row.head.author).collect()
+    }
+
+    pub(crate) fn outbox_is_empty(&mut self) -> bool {
+        [A, B].iter().all(|index| self.nodes[*index].store.begin().unwrap().view().outbox_peers().unwrap().is_empty())
+    }
+
+    /// Everything that a job or session of a node consists of.
+    pub(crate) fn dump(&mut self, index: usize) -> String {
+        let other = self.nodes[1 - index].id;
+        let txn = self.nodes[index].store.begin().unwrap();
+        let view = txn.view();
+        format!("{:?} {:?} {:?}", view.live_jobs().unwrap(), view.inbound(other).unwrap(), view.outbox_peers().unwrap())
+    }
+}

@@ -1,0 +1,312 @@
+//! One fixed value of every type that leaves a node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jobmesh_keys::Identity;
+use jobmesh_protocol::capability::{CapabilityRecord, Digest, RecordRequest, Relayed, Version};
+use jobmesh_protocol::cbor::{self, DecodeError};
+use jobmesh_protocol::envelope::{Envelope, Kind};
+use jobmesh_protocol::id::{BlobRef, Hash, Incarnation};
+use jobmesh_protocol::job::{Backoff, Effects, JobSpec, ProcessTask, Scope, Task};
+use jobmesh_protocol::join;
+use jobmesh_protocol::outcome::{Exit, Outcome, Outputs};
+use jobmesh_protocol::receipt::Receipt;
+use jobmesh_protocol::requirement::{Comparison, Requirement, Value};
+use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::summary::{Cell, Head, Heads, Histogram, Summary};
+use jobmesh_protocol::ticket::{
+    Accept, Award, Bid, Cancel, Grant, Heartbeat, LeaseKey, Offer, Reconcile, Refusal, RefusalReason, Release,
+    ReleaseCause, Settle, Verdict, commitment,
+};
+use jobmesh_protocol::{DurationMillis, Epoch, MeshId, MessageId, NodeId, Resources, TicketId, UnixMillis};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
+
+const SALT: Hash = Hash::from_bytes([0xB1; 32]);
+const TICKET: TicketId = TicketId::from_bytes([0xC1; 16]);
+const EPOCH: Epoch = Epoch(3);
+const LEASE: LeaseKey = LeaseKey { ticket: TICKET, epoch: EPOCH };
+const AT: UnixMillis = UnixMillis(1_700_000_000_000);
+
+/// A value in its encoded form, and how to read that.
+pub(crate) struct Sample {
+    /// Names its golden file.
+    pub(crate) name: &'static str,
+    /// The encoded value.
+    pub(crate) bytes: Vec<u8>,
+    /// Decodes bytes as the value's type and encodes what was found.
+    pub(crate) again: fn(&[u8]) -> Result<Vec<u8>, DecodeError>,
+}
+
+/// The body of a message.
+pub(crate) struct Body {
+    /// What message.
+    pub(crate) kind: Kind,
+    /// The body alone.
+    pub(crate) sample: Sample,
+    /// The body in its envelope, signed by [`signer`] for [`mesh`].
+    pub(crate) envelope: Vec<u8>,
+    /// Parses the body of any envelope as this type and encodes what was found.
+    pub(crate) parse: fn(&Envelope) -> Result<Vec<u8>, DecodeError>,
+}
+
+/// Who signs every sample.
+pub(crate) fn signer() -> Identity {
+    Identity::from_seed([7; 32])
+}
+
+/// The mesh of every sample.
+pub(crate) fn mesh() -> MeshId {
+    MeshId::from_bytes([0x3E; 32])
+}
+
+fn node() -> NodeId {
+    Identity::from_seed([8; 32]).node()
+}
+
+fn sample<T: Serialize + DeserializeOwned>(name: &'static str, value: &T) -> Sample {
+    let again = |bytes: &[u8]| cbor::decode::<T>(bytes, usize::MAX).map(|found| cbor::encode(&found));
+    Sample { name, bytes: cbor::encode(value), again }
+}
+
+fn body<T: Serialize + DeserializeOwned>(kind: Kind, name: &'static str, value: &T) -> Body {
+    let envelope = Envelope::seal(&signer(), &mesh(), kind, value);
+    let parse = |envelope: &Envelope| envelope.parse::<T>().map(|found| cbor::encode(&found));
+    Body { kind, sample: sample(name, value), envelope, parse }
+}
+
+/// One body of every kind, in the order of [`Kind::ALL`].
+pub(crate) fn bodies() -> Vec<Body> {
+    Kind::ALL.iter().copied().map(body_of).collect()
+}
+
+fn body_of(kind: Kind) -> Body {
+    match kind {
+        Kind::Offer => body(kind, "body-offer", &offer()),
+        Kind::Bid => body(kind, "body-bid", &bid()),
+        Kind::Refusal => body(kind, "body-refusal", &refusal()),
+        Kind::Award => body(kind, "body-award", &award()),
+        Kind::Accept => body(kind, "body-accept", &accept()),
+        Kind::Heartbeat => body(kind, "body-heartbeat", &heartbeat()),
+        Kind::Grant => body(kind, "body-grant", &grant()),
+        Kind::Receipt => body(kind, "body-receipt", &receipt()),
+        Kind::Settle => body(kind, "body-settle", &settle()),
+        Kind::Cancel => body(kind, "body-cancel", &cancel()),
+        Kind::Release => body(kind, "body-release", &release()),
+        Kind::Reconcile => body(kind, "body-reconcile", &Reconcile { to: node(), awarded: vec![LEASE] }),
+        Kind::Capability => body(kind, "body-capability", &capability()),
+        Kind::RecordRequest => body(kind, "body-record-request", &RecordRequest { node: node(), known: version() }),
+        Kind::Digest => body(kind, "body-digest", &digest()),
+        Kind::Relayed => body(kind, "body-relayed", &Relayed(vec![0xDE, 0xAD])),
+        Kind::Summary => body(kind, "body-summary", &summary()),
+        Kind::SummaryHeads => body(kind, "body-summary-heads", &heads()),
+        Kind::SummaryRequest => body(kind, "body-summary-request", &heads()),
+    }
+}
+
+/// Every type that is not the body of a message.
+pub(crate) fn others() -> Vec<Sample> {
+    let welcome = join::Answer::Welcome(vec![0x5E; 40]);
+    let refused = join::Answer::Refused(join::RefusalReason::NotAdmin);
+    let note = Frame::Note { envelope: ByteBuf::from(vec![0x85]) };
+    vec![
+        sample("job-spec", &spec()),
+        sample("job-spec-defaults", &JobSpec::new("true", Task::Process(ProcessTask::new(vec!["true".to_owned()])))),
+        sample("histogram", &histogram()),
+        sample("frame-data", &data()),
+        sample("frame-ack", &Frame::Ack { incarnation: Incarnation::from_bytes([0x1C; 16]), number: 300 }),
+        sample("frame-note", &note),
+        sample("join-request", &join::Request { secret: [0xA5; 16], name: "läptop".to_owned() }),
+        sample("join-welcome", &welcome),
+        sample("join-refused", &refused),
+    ]
+}
+
+/// Every sample there is.
+pub(crate) fn all() -> Vec<Sample> {
+    bodies().into_iter().map(|body| body.sample).chain(others()).collect()
+}
+
+/// A numbered frame with an attachment.
+pub(crate) fn data() -> Frame {
+    Frame::Data {
+        incarnation: Incarnation::from_bytes([0x1C; 16]),
+        number: 70_000,
+        first: 69_990,
+        envelope: ByteBuf::from(Envelope::seal(&signer(), &mesh(), Kind::Accept, &accept())),
+        attachments: vec![ByteBuf::from(b"hello\n".to_vec())],
+    }
+}
+
+/// A spec that sets every field.
+pub(crate) fn spec() -> JobSpec {
+    let task = ProcessTask {
+        argv: vec!["gzip".to_owned(), "-9".to_owned()],
+        directory: Some("/srv/in".to_owned()),
+        environment: BTreeMap::from([("LANG".to_owned(), "C".to_owned())]),
+        stdin: Some(BlobRef::of(b"input")),
+    };
+    JobSpec {
+        name: Some("nightly".to_owned()),
+        job_type: "gzip".to_owned(),
+        task: Task::Process(task),
+        requirements: requirements(),
+        resources: Resources { cpu_milli: 1500, memory_bytes: 1 << 33 },
+        scope: Scope::Network,
+        effects: Effects::Once,
+        queue: "bulk".to_owned(),
+        priority: -5,
+        timeout_ms: Some(DurationMillis::from_secs(3600)),
+        kill_grace_ms: DurationMillis::from_secs(7),
+        max_attempts: 4,
+        backoff: Backoff { base_ms: DurationMillis(100), max_ms: DurationMillis(90_000) },
+        labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
+    }
+}
+
+fn requirements() -> Vec<Requirement> {
+    let attribute = |name: &str, comparison, value| Requirement::Attribute { name: name.to_owned(), comparison, value };
+    vec![
+        Requirement::Has("tool:gzip".parse().unwrap()),
+        attribute("os", Comparison::Is, Value::Text("linux".to_owned())),
+        attribute("gpu", Comparison::IsNot, Value::Text("none".to_owned())),
+        attribute("cpus", Comparison::AtLeast, Value::Number(8)),
+        attribute("load", Comparison::AtMost, Value::Number(70)),
+    ]
+}
+
+fn offer() -> Offer {
+    Offer {
+        ticket: TICKET,
+        epoch: EPOCH,
+        to: node(),
+        requirements: requirements(),
+        resources: Resources { cpu_milli: 500, memory_bytes: 0 },
+        effects: Effects::Pure,
+        input_bytes: 1 << 20,
+        commitment: commitment(&SALT, &cbor::encode(&spec())),
+        bid_window_ms: DurationMillis(400),
+        nonce: u64::MAX,
+    }
+}
+
+fn bid() -> Bid {
+    Bid {
+        offer: MessageId::from_bytes([0x0F; 16]),
+        ticket: TICKET,
+        epoch: EPOCH,
+        to: node(),
+        hold_ms: DurationMillis(5000),
+        free: Resources { cpu_milli: 7500, memory_bytes: 1 << 34 },
+        free_slots: 7,
+    }
+}
+
+fn refusal() -> Refusal {
+    let offer = MessageId::from_bytes([0x0F; 16]);
+    Refusal { offer, ticket: TICKET, epoch: EPOCH, to: node(), reason: RefusalReason::Busy }
+}
+
+fn award() -> Award {
+    Award {
+        bid: MessageId::from_bytes([0xB0; 16]),
+        ticket: TICKET,
+        epoch: EPOCH,
+        to: node(),
+        lease_ms: DurationMillis(30_000),
+        salt: SALT,
+        spec: cbor::encode(&spec()),
+    }
+}
+
+fn accept() -> Accept {
+    Accept { award: MessageId::from_bytes([0xA0; 16]), ticket: TICKET, epoch: EPOCH, to: node() }
+}
+
+fn heartbeat() -> Heartbeat {
+    Heartbeat { to: node(), number: 12, leases: vec![LEASE, LeaseKey { ticket: TICKET, epoch: Epoch(4) }] }
+}
+
+fn grant() -> Grant {
+    let revoked = vec![LeaseKey { ticket: TICKET, epoch: Epoch(2) }];
+    Grant { to: node(), number: 12, granted: vec![(LEASE, DurationMillis(30_000))], revoked }
+}
+
+fn receipt() -> Receipt {
+    Receipt {
+        award: MessageId::from_bytes([0xA0; 16]),
+        ticket: TICKET,
+        epoch: EPOCH,
+        to: node(),
+        spec: Hash::of(b"spec"),
+        outcome: Outcome::Error { message: "exit code 2".to_owned() },
+        exit: Exit { code: Some(2), signal: None },
+        outputs: Outputs { stdout: Some(BlobRef::of(b"out")), stderr: None },
+        isolation: "none".to_owned(),
+        started_at: AT,
+        finished_at: UnixMillis(AT.0 + 1234),
+    }
+}
+
+fn settle() -> Settle {
+    let receipt = MessageId::from_bytes([0x5E; 16]);
+    Settle { receipt, ticket: TICKET, epoch: EPOCH, to: node(), verdict: Verdict::Accepted, at: AT }
+}
+
+fn cancel() -> Cancel {
+    Cancel { ticket: TICKET, epoch: EPOCH, to: node(), reason: "no longer wanted".to_owned() }
+}
+
+fn release() -> Release {
+    let reason = "the input could not be had".to_owned();
+    Release { ticket: TICKET, epoch: EPOCH, to: node(), cause: ReleaseCause::NoInput, reason }
+}
+
+const fn version() -> Version {
+    Version { booted_at: AT, change: 9 }
+}
+
+fn capability() -> CapabilityRecord {
+    CapabilityRecord {
+        version: version(),
+        name: "box".to_owned(),
+        tags: BTreeSet::from(["executor:process".parse().unwrap(), "tool:gzip".parse().unwrap()]),
+        attributes: BTreeMap::from([
+            ("cpus".to_owned(), Value::Number(8)),
+            ("os".to_owned(), Value::Text("linux".to_owned())),
+        ]),
+        resources: Resources { cpu_milli: 8000, memory_bytes: 1 << 34 },
+        slots: 8,
+    }
+}
+
+const fn digest() -> Digest {
+    Digest { capability: version(), summary_day: 19_675, summary_version: 41 }
+}
+
+/// A histogram with its first, some middle and its last bin.
+pub(crate) fn histogram() -> Histogram {
+    let mut histogram = Histogram::default();
+    for millis in [0, 1, 20, 20, 1500, 60_000, u64::MAX] {
+        histogram.add(DurationMillis(millis));
+    }
+    histogram
+}
+
+fn summary() -> Summary {
+    let cell = Cell {
+        job_type: "gzip".to_owned(),
+        executor: "process".to_owned(),
+        node: node(),
+        succeeded: 7,
+        failed: 2,
+        timed_out: 1,
+        lost: 0,
+        durations: histogram(),
+    };
+    Summary { day: 19_675, version: 41, cells: vec![cell] }
+}
+
+fn heads() -> Heads {
+    Heads { heads: vec![Head { author: node(), day: 19_675, version: 41 }] }
+}

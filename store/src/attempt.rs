@@ -1,0 +1,208 @@
+//! The attempt table: every execution of every job, here or on a peer.
+
+use jobmesh_keys::NodeId;
+use jobmesh_protocol::id::{BootId, Hash};
+use jobmesh_protocol::outcome::{Exit, Outputs};
+use jobmesh_protocol::{AttemptState, AwardId, BlobRef, Epoch, JobId, Outcome, ReceiptId, RunId, UnixMillis};
+use rusqlite::{Row, params};
+
+use crate::error::StoreError;
+use crate::row::Columns as _;
+use crate::txn::Txn;
+use crate::view::View;
+
+/// One execution of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The job.
+    pub job: JobId,
+    /// Which attempt.
+    pub epoch: Epoch,
+    /// Where it is.
+    pub state: AttemptState,
+    /// Which node runs it.
+    pub node: NodeId,
+    /// Under which boot of this daemon, if it runs here.
+    pub boot: Option<BootId>,
+    /// Its process number and start, if it runs here and has started.
+    pub process: Option<(u32, u64)>,
+    /// The award, if it runs on a peer.
+    pub award: Option<AwardId>,
+    /// The hash of the spec that was awarded.
+    pub spec_hash: Option<Hash>,
+    /// The receipt that ended it or is about to.
+    pub receipt: Option<ReceiptId>,
+    /// How it ended, in one word.
+    pub outcome: Option<String>,
+    /// What is to be said about that.
+    pub message: Option<String>,
+    /// Exit code or signal.
+    pub exit: Exit,
+    /// What it wrote.
+    pub outputs: Outputs,
+    /// When it was decided.
+    pub created_at: UnixMillis,
+    /// When it started.
+    pub started_at: Option<UnixMillis>,
+    /// When it ended.
+    pub finished_at: Option<UnixMillis>,
+}
+
+/// An attempt to insert.
+#[derive(Clone, Copy, Debug)]
+pub struct NewAttempt {
+    /// The job and epoch.
+    pub run: RunId,
+    /// Its first state.
+    pub state: AttemptState,
+    /// Which node runs it.
+    pub node: NodeId,
+    /// The boot, if it runs here.
+    pub boot: Option<BootId>,
+    /// The award and the hash of the awarded spec, if it runs on a peer.
+    pub award: Option<(AwardId, Hash)>,
+    /// When.
+    pub at: UnixMillis,
+}
+
+const COLUMNS: &str = "job, epoch, state, node, boot, process_id, process_started, award, spec_hash, receipt, outcome, \
+                       message, exit_code, exit_signal, stdout_hash, stdout_size, stderr_hash, stderr_size, \
+                       created_at, started_at, finished_at";
+
+fn read(row: &Row<'_>) -> Result<Attempt, StoreError> {
+    let pid: Option<u32> = row.column("process_id")?;
+    Ok(Attempt {
+        job: row.job_id("job")?,
+        epoch: Epoch(row.column("epoch")?),
+        state: row.word("state", "attempt state", AttemptState::from_word)?,
+        node: row.node("node")?,
+        boot: row.column::<Option<[u8; 16]>>("boot")?.map(BootId::from_bytes),
+        process: pid.zip(row.column::<Option<u64>>("process_started")?),
+        award: row.message_or_none("award")?,
+        spec_hash: row.hash_or_none("spec_hash")?,
+        receipt: row.message_or_none("receipt")?,
+        outcome: row.column("outcome")?,
+        message: row.column("message")?,
+        exit: Exit { code: row.column("exit_code")?, signal: row.column("exit_signal")? },
+        outputs: Outputs {
+            stdout: row.blob("stdout_hash", "stdout_size")?,
+            stderr: row.blob("stderr_hash", "stderr_size")?,
+        },
+        created_at: row.time("created_at")?,
+        started_at: row.time_or_none("started_at")?,
+        finished_at: row.time_or_none("finished_at")?,
+    })
+}
+
+impl View<'_> {
+    /// One attempt.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn attempt(&self, run: RunId) -> Result<Option<Attempt>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM attempt WHERE job = ?1 AND epoch = ?2");
+        self.one(&sql, params![run.job.as_bytes(), run.epoch.0], read)
+    }
+
+    /// Every attempt of a job, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn attempts(&self, job: JobId) -> Result<Vec<Attempt>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM attempt WHERE job = ?1 ORDER BY epoch");
+        self.all(&sql, [job.as_bytes().as_slice()], read)
+    }
+
+    /// The attempts that wrote these bytes, newest job first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn attempts_that_wrote(&self, hash: Hash) -> Result<Vec<Attempt>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM attempt WHERE stdout_hash = ?1 OR stderr_hash = ?1 ORDER BY job DESC LIMIT 64"
+        );
+        self.all(&sql, [hash.as_bytes().as_slice()], read)
+    }
+}
+
+impl Txn<'_> {
+    /// Inserts an attempt.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails; also if the epoch was used before.
+    pub fn insert_attempt(&self, new: &NewAttempt) -> Result<(), StoreError> {
+        let sql = "INSERT INTO attempt (job, epoch, state, node, boot, award, spec_hash, created_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let boot = new.boot.map(|boot| *boot.as_bytes());
+        let award = new.award.map(|(award, _)| *award.as_bytes());
+        let spec_hash = new.award.map(|(_, hash)| *hash.as_bytes());
+        let values = params![
+            new.run.job.as_bytes(),
+            new.run.epoch.0,
+            new.state.word(),
+            new.node.as_bytes(),
+            boot,
+            award,
+            spec_hash,
+            new.at.0,
+        ];
+        self.run(sql, values)?;
+        Ok(())
+    }
+
+    /// Writes down that an attempt runs, and as which process if it runs here.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn start_attempt(&self, run: RunId, process: Option<(u32, u64)>, at: UnixMillis) -> Result<(), StoreError> {
+        let sql = "UPDATE attempt SET state = 'running', process_id = ?3, process_started = ?4, \
+                   started_at = coalesce(started_at, ?5) WHERE job = ?1 AND epoch = ?2";
+        let (pid, started) = process.unzip();
+        self.run(sql, params![run.job.as_bytes(), run.epoch.0, pid, started, at.0])?;
+        Ok(())
+    }
+
+    /// Writes down that a receipt came and its outputs are on the way.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn upload_attempt(&self, run: RunId, receipt: ReceiptId) -> Result<(), StoreError> {
+        let sql = "UPDATE attempt SET state = 'uploading', receipt = ?3 WHERE job = ?1 AND epoch = ?2";
+        self.run(sql, params![run.job.as_bytes(), run.epoch.0, receipt.as_bytes()])?;
+        Ok(())
+    }
+
+    /// Writes down how an attempt ended.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn finish_attempt(
+        &self,
+        run: RunId,
+        state: AttemptState,
+        (outcome, exit, outputs): (&Outcome, Exit, Outputs),
+        at: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE attempt SET state = ?3, outcome = ?4, message = ?5, exit_code = ?6, exit_signal = ?7, \
+                   stdout_hash = ?8, stdout_size = ?9, stderr_hash = ?10, stderr_size = ?11, finished_at = ?12 \
+                   WHERE job = ?1 AND epoch = ?2";
+        let hash = |blob: Option<BlobRef>| blob.map(|blob| *blob.hash.as_bytes());
+        let size = |blob: Option<BlobRef>| blob.map(|blob| blob.size);
+        let values = params![
+            run.job.as_bytes(),
+            run.epoch.0,
+            state.word(),
+            outcome.word(),
+            outcome.message(),
+            exit.code,
+            exit.signal,
+            hash(outputs.stdout),
+            size(outputs.stdout),
+            hash(outputs.stderr),
+            size(outputs.stderr),
+            at.0,
+        ];
+        self.run(sql, values)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,32 @@
+//! Forward steps from every released schema to the newest one, each in a transaction of its own.
+
+use rusqlite::Connection;
+
+/// "jmsh": marks the file as ours (SQLite's `PRAGMA application_id`).
+pub(crate) const APPLICATION_ID: i32 = 0x6a6d_7368;
+
+/// Step N takes a database from schema N to N + 1.
+const STEPS: &[&str] = &[include_str!("../sql/migrations/01-start.sql")];
+
+/// The schema that this build writes.
+pub(crate) fn newest() -> u32 {
+    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+}
+
+/// Reads the schema number of an open database.
+pub(crate) fn schema_of(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Runs every step that the database has not seen.
+pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let from = schema_of(connection)?;
+    for (number, step) in (1..).zip(STEPS).skip(from as usize) {
+        let txn = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        txn.execute_batch(step)?;
+        txn.pragma_update(None, "application_id", APPLICATION_ID)?;
+        txn.pragma_update(None, "user_version", number)?;
+        txn.commit()?;
+    }
+    Ok(())
+}

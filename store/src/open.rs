@@ -1,0 +1,128 @@
+//! Opening the database: lock, pragmas, identity of the file, migrations.
+
+use std::path::{Path, PathBuf};
+
+use jobmesh_protocol::Incarnation;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::error::{OpenError, StoreError};
+use crate::lock::Lock;
+use crate::migration::{self, APPLICATION_ID};
+use crate::txn::Txn;
+
+/// The database's file name in the data directory.
+pub const DATABASE_NAME: &str = "jobs.db";
+
+/// Statements kept prepared: more than the queries in this crate.
+const STATEMENTS_MAX: usize = 128;
+
+/// The one writer.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    incarnation: Incarnation,
+    _lock: Option<Lock>,
+}
+
+impl Store {
+    /// Opens or creates the database in `directory`, which must exist, and keeps every other daemon out.
+    ///
+    /// `fresh` becomes the incarnation if the file is new.
+    ///
+    /// # Errors
+    /// [`OpenError`] if another daemon has it, if it is not ours, too new, or damaged.
+    pub fn open(directory: &Path, fresh: Incarnation) -> Result<Self, OpenError> {
+        let lock = Lock::take(directory)?;
+        let path = directory.join(DATABASE_NAME);
+        let connection = open_file(&path)?;
+        Self::prepare(connection, path, fresh, Some(lock))
+    }
+
+    /// Opens a database that lives in memory only, for simulations and tests.
+    ///
+    /// # Errors
+    /// [`OpenError::Sqlite`] if SQLite has no memory.
+    pub fn open_in_memory(fresh: Incarnation) -> Result<Self, OpenError> {
+        let path = PathBuf::from(":memory:");
+        let opened = Connection::open_in_memory();
+        let connection = opened.map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        Self::prepare(connection, path, fresh, None)
+    }
+
+    fn prepare(
+        mut connection: Connection,
+        path: PathBuf,
+        fresh: Incarnation,
+        lock: Option<Lock>,
+    ) -> Result<Self, OpenError> {
+        let sqlite = |source| OpenError::Sqlite { path: path.clone(), source };
+        let found: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(sqlite)?;
+        let schema = migration::schema_of(&connection).map_err(sqlite)?;
+        let is_empty = schema == 0 && found == 0 && table_count(&connection).map_err(sqlite)? == 0;
+        if found != APPLICATION_ID && !is_empty {
+            return Err(OpenError::Foreign { path, found });
+        }
+        if schema > migration::newest() {
+            return Err(OpenError::TooNew { path, found: schema, known: migration::newest() });
+        }
+        configure(&connection).map_err(sqlite)?;
+        migration::migrate(&mut connection).map_err(sqlite)?;
+        let incarnation = incarnation(&connection, fresh).map_err(sqlite)?;
+        Ok(Self { connection, incarnation, _lock: lock })
+    }
+
+    /// Which life of the database this is.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Starts the write transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`] if SQLite refuses.
+    pub fn begin(&mut self) -> Result<Txn<'_>, StoreError> {
+        let incarnation = self.incarnation;
+        let inner = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Ok(Txn::new(inner, incarnation))
+    }
+
+    /// Caps the database at so many pages, so that a test can fill the "disk".
+    ///
+    /// # Errors
+    /// [`StoreError`] if SQLite refuses.
+    pub fn limit_pages(&self, pages: u32) -> Result<(), StoreError> {
+        self.connection.pragma_update(None, "max_page_count", pages)?;
+        Ok(())
+    }
+}
+
+fn open_file(path: &Path) -> Result<Connection, OpenError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    Connection::open_with_flags(path, flags).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.busy_timeout(std::time::Duration::from_secs(5))
+}
+
+fn table_count(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+}
+
+fn incarnation(connection: &Connection, fresh: Incarnation) -> rusqlite::Result<Incarnation> {
+    connection.execute(
+        "INSERT INTO meta (name, value) VALUES ('incarnation', ?1) ON CONFLICT DO NOTHING",
+        [fresh.as_bytes().as_slice()],
+    )?;
+    let read = |row: &rusqlite::Row<'_>| row.get::<_, [u8; 16]>(0);
+    let bytes = connection.query_row("SELECT value FROM meta WHERE name = 'incarnation'", [], read)?;
+    Ok(Incarnation::from_bytes(bytes))
+}

@@ -1,0 +1,56 @@
+//! The one write transaction, and the proof that it is on disk.
+
+use jobmesh_protocol::Incarnation;
+use rusqlite::{Params, Transaction};
+
+use crate::error::StoreError;
+use crate::view::View;
+
+/// Proof that a transaction is on disk. Only [`Txn::commit`] makes one.
+#[derive(Debug)]
+#[must_use = "the proof releases the outputs of the step"]
+pub struct Committed(());
+
+/// The open write transaction. Dropped without a commit, nothing of it happened.
+#[derive(Debug)]
+pub struct Txn<'s> {
+    inner: Transaction<'s>,
+    incarnation: Incarnation,
+}
+
+impl<'s> Txn<'s> {
+    pub(crate) const fn new(inner: Transaction<'s>, incarnation: Incarnation) -> Self {
+        Self { inner, incarnation }
+    }
+
+    /// The read queries, seeing this transaction's own writes.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View::new(&self.inner)
+    }
+
+    /// Which life of the database this is.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Makes everything durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]: whether it happened is then *unknown*; read the database again.
+    pub fn commit(self) -> Result<Committed, StoreError> {
+        self.inner.commit()?;
+        Ok(Committed(()))
+    }
+
+    /// Runs one statement and says how many rows it changed.
+    pub(crate) fn run<P: Params>(&self, sql: &str, params: P) -> Result<usize, StoreError> {
+        Ok(self.inner.prepare_cached(sql)?.execute(params)?)
+    }
+
+    /// The row id of the last insert.
+    pub(crate) fn last_id(&self) -> u64 {
+        u64::try_from(self.inner.last_insert_rowid()).unwrap_or(0)
+    }
+}
