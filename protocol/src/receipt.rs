@@ -7,7 +7,7 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::NodeId;
 use crate::id::{AwardId, Epoch, Hash, TicketId};
-use crate::outcome::{Exit, Outcome, Outputs};
+use crate::outcome::{Exit, MESSAGE_BYTES_MAX, Outcome, Outputs};
 use crate::time::UnixMillis;
 
 /// Says how an attempt ended. Its envelope's signer is the node that ran it.
@@ -35,4 +35,16 @@ pub struct Receipt {
     pub started_at: UnixMillis,
     /// When it ended, on the executor's wall clock.
     pub finished_at: UnixMillis,
+}
+
+/// Longest name of an isolation level in bytes.
+const ISOLATION_BYTES_MAX: usize = 32;
+
+impl Receipt {
+    /// Whether the texts keep to their limits.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        let message = self.outcome.message().map_or(0, str::len);
+        message <= MESSAGE_BYTES_MAX && self.isolation.len() <= ISOLATION_BYTES_MAX
+    }
 }

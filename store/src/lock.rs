@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::OpenError;
 
@@ -40,7 +41,10 @@ impl Lock {
         let path = directory.join(LOCK_NAME);
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = open.map_err(|source| OpenError::File { path: path.clone(), source })?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if errno != Errno::WOULDBLOCK {
+                return Err(OpenError::File { path, source: errno.into() });
+            }
             let mut text = String::new();
             let read = (&mut file).take(20).read_to_string(&mut text);
             let pid = read.ok().and_then(|_| text.trim().parse().ok());

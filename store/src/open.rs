@@ -33,7 +33,7 @@ impl Store {
     /// [`OpenError`] if another daemon has it, if it is not ours, too new, or damaged.
     pub fn open(directory: &Path, fresh: Incarnation) -> Result<Self, OpenError> {
         let lock = Lock::take(directory)?;
-        let path = directory.join(DATABASE_NAME);
+        let path = real(directory)?.join(DATABASE_NAME);
         let connection = open_file(&path)?;
         Self::prepare(connection, path, fresh, Some(lock))
     }
@@ -97,6 +97,11 @@ impl Store {
     }
 }
 
+/// The directory without symbolic links: a home may lie behind one, but SQLite is told to follow none.
+fn real(directory: &Path) -> Result<PathBuf, OpenError> {
+    directory.canonicalize().map_err(|source| OpenError::File { path: directory.to_owned(), source })
+}
+
 fn open_file(path: &Path) -> Result<Connection, OpenError> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -125,4 +130,24 @@ fn incarnation(connection: &Connection, fresh: Incarnation) -> rusqlite::Result<
     let read = |row: &rusqlite::Row<'_>| row.get::<_, [u8; 16]>(0);
     let bytes = connection.query_row("SELECT value FROM meta WHERE name = 'incarnation'", [], read)?;
     Ok(Incarnation::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    /// An acknowledged submission survives a power cut only so. `synchronous` belongs to the connection, so that no
+    /// look at the file can show it.
+    #[test]
+    fn the_writer_waits_for_the_disk_at_every_commit() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), Incarnation::from_bytes([1; 16])).unwrap();
+        let text = |sql| store.connection.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        let number = |sql| store.connection.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
+        assert_eq!(text("PRAGMA journal_mode"), "wal");
+        assert_eq!(number("PRAGMA synchronous"), 2, "FULL");
+        assert_eq!(number("PRAGMA foreign_keys"), 1);
+        assert_eq!(number("PRAGMA user_version"), migration::newest());
+    }
 }

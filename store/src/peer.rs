@@ -59,12 +59,16 @@ impl Txn<'_> {
 
     /// Forgets every member and what was heard of them: this node has joined another mesh.
     ///
+    /// The numbers given to messages go on from where they are: a peer met again, in this mesh or the next, knows
+    /// this database by its incarnation and would take a number from the past for a duplicate.
+    ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn forget_peers(&self) -> Result<(), StoreError> {
-        for table in ["peer", "capability", "outbox", "session"] {
+        for table in ["peer", "capability", "outbox"] {
             self.run(&format!("DELETE FROM {table}"), [])?;
         }
+        self.run("UPDATE session SET incarnation = NULL, received = 0", [])?;
         Ok(())
     }
 }

@@ -61,8 +61,7 @@ fn envelopes_keep_their_bytes_and_give_back_their_body() {
 #[test]
 fn every_golden_file_has_a_sample() {
     let envelopes = samples::bodies().into_iter().map(|body| body.sample.name.replacen("body", "envelope", 1));
-    let names: BTreeSet<String> =
-        samples::all().iter().map(|sample| sample.name.to_owned()).chain(envelopes).collect();
+    let names: BTreeSet<String> = samples::all().iter().map(|sample| sample.name.to_owned()).chain(envelopes).collect();
     for entry in fs::read_dir(golden_directory()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();

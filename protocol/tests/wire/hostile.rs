@@ -49,6 +49,23 @@ fn every_truncation_is_refused() {
     }
 }
 
+/// The first build took an array that claims more items than it holds: the decoder stopped at the last field that
+/// it knew. Nothing was lost by it, as ids and signatures cover the body only, but two nodes could disagree on
+/// whether bytes are a message.
+#[test]
+fn an_array_that_claims_more_or_less_than_it_holds_is_refused() {
+    for body in samples::bodies().iter().filter(|body| body.sample.bytes[0] >> 5 == 4) {
+        for claim in (0x80..=0x97).filter(|claim| *claim != body.sample.bytes[0]) {
+            let mut bytes = body.sample.bytes.clone();
+            bytes[0] = claim;
+            assert!((body.sample.again)(&bytes).is_err(), "a {:?} of head {claim:#x}", body.kind);
+        }
+        let mut longer = [body.sample.bytes.as_slice(), &[0]].concat();
+        longer[0] += 1;
+        assert!((body.sample.again)(&longer).is_err(), "a {:?} with one more field", body.kind);
+    }
+}
+
 #[test]
 fn every_changed_byte_of_an_envelope_is_noticed() {
     let sealed = envelope();
@@ -162,7 +179,6 @@ fn an_envelope_is_good_in_its_own_mesh_under_its_own_kind_and_signer_only() {
     let unknown_kind = [&sealed[..2], &[19], &sealed[3..]].concat();
     assert_eq!(Envelope::open(&unknown_kind, &samples::mesh()), Err(EnvelopeError::Kind { found: 19 }));
     let newer = [&sealed[..1], &[2], &sealed[2..]].concat();
-    let newer = [&newer[..2], &newer[3..]].concat();
     assert_eq!(Envelope::open(&newer, &samples::mesh()), Err(EnvelopeError::Version { found: 2 }));
 
     let stranger = Identity::from_seed([9; 32]).node();
@@ -219,7 +235,7 @@ proptest! {
         }
         takers(&bytes);
         if let Ok(histogram) = cbor::decode::<Histogram>(&bytes, usize::MAX) {
-            histogram.quantile(99);
+            prop_assert_eq!(histogram.quantile(99).is_some(), histogram.count() > 0);
         }
     }
 
@@ -232,7 +248,8 @@ proptest! {
         if let Ok(tag) = text.parse::<Tag>() {
             prop_assert_eq!(tag.as_str(), text.as_str());
         }
-        requirement::parse_size(&text);
+        let digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+        prop_assert!(digit(&text) || requirement::parse_size(&text).is_none());
         prop_assert!(text.parse::<Hash>().is_err());
         prop_assert!(text.parse::<JobId>().is_err());
     }
