@@ -48,7 +48,11 @@ impl Blocked {
 }
 
 fn cpus(milli: u32) -> String {
-    if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{}.{:03}", milli / 1000, milli % 1000) }
+    if milli.is_multiple_of(1000) {
+        (milli / 1000).to_string()
+    } else {
+        format!("{}.{:03}", milli / 1000, milli % 1000)
+    }
 }
 
 /// What a node with this record lacks for a job, in words; empty if it could run it when idle.

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_protocol::capability::provider_key;
 use jobmesh_protocol::envelope::Kind;
+use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::{Award, Bid, Offer, Refusal, RefusalReason, commitment};
-use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{
     AttemptState, BidId, DurationMillis, JobId, JobState, MonoMillis, NodeId, OfferId, Requirement, RunId, cbor,
 };
@@ -115,11 +115,13 @@ impl Engine {
             let patience = self.patience.get(&job.id);
             patience.and_then(|p| p.excluded.get(node)).is_some_and(|until| *until > step.now.mono)
         };
-        let capable = self.peers.iter().filter(|(_, peer)| {
-            peer.record.as_ref().is_some_and(|record| lacks(record, &job.spec).is_empty())
-        });
+        let capable = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.record.as_ref().is_some_and(|record| lacks(record, &job.spec).is_empty()));
         let (connected, away): (Vec<_>, Vec<_>) = capable.partition(|(_, peer)| peer.is_connected);
-        let connected: Vec<NodeId> = connected.into_iter().map(|(node, _)| *node).filter(|node| !excluded(node)).collect();
+        let connected: Vec<NodeId> =
+            connected.into_iter().map(|(node, _)| *node).filter(|node| !excluded(node)).collect();
         let away: Vec<NodeId> = away.into_iter().map(|(node, _)| *node).collect();
         for node in away {
             self.dial(step, node);
@@ -199,7 +201,12 @@ impl Engine {
         self.close_if_complete(step, job)
     }
 
-    pub(crate) fn on_refusal(&mut self, step: &mut Step<'_>, from: NodeId, refusal: &Refusal) -> Result<(), StoreError> {
+    pub(crate) fn on_refusal(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        refusal: &Refusal,
+    ) -> Result<(), StoreError> {
         let job: JobId = refusal.ticket.into();
         let offered = self.auctions.get_mut(&job).filter(|auction| {
             refusal.to == self.me && auction.asked.get(&from) == Some(&refusal.offer) && auction.waiting.contains(&from)
@@ -249,7 +256,13 @@ impl Engine {
         }
     }
 
-    fn award(&mut self, step: &Step<'_>, mut job: Job, auction: &Auction, best: &ReceivedBid) -> Result<(), StoreError> {
+    fn award(
+        &mut self,
+        step: &Step<'_>,
+        mut job: Job,
+        auction: &Auction,
+        best: &ReceivedBid,
+    ) -> Result<(), StoreError> {
         let run = RunId { job: job.id, epoch: job.epoch.next() };
         let spec = cbor::encode(&job.spec);
         let spec_hash = Hash::of(&spec);

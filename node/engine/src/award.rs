@@ -93,7 +93,12 @@ impl Engine {
         self.abandon(step, id, awarded, &Outcome::Lost { reason })
     }
 
-    pub(crate) fn on_release(&mut self, step: &mut Step<'_>, from: NodeId, release: &Release) -> Result<(), StoreError> {
+    pub(crate) fn on_release(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        release: &Release,
+    ) -> Result<(), StoreError> {
         let key = LeaseKey { ticket: release.ticket, epoch: release.epoch };
         let Some(id) = self.open_award(from, key).filter(|_| release.to == self.me) else {
             self.count("refused_release");

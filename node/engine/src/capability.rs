@@ -137,12 +137,7 @@ impl Engine {
     }
 
     /// Unwraps a third node's record or summary and judges it by its author.
-    pub(crate) fn on_relayed(
-        &mut self,
-        step: &mut Step<'_>,
-        via: NodeId,
-        relayed: &Relayed,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn on_relayed(&mut self, step: &mut Step<'_>, via: NodeId, relayed: &Relayed) -> Result<(), StoreError> {
         let Some(envelope) = self.open(&relayed.0) else { return Ok(()) };
         if matches!(envelope.kind(), Kind::Capability | Kind::Summary) {
             return self.on_message(step, &Incoming { via, envelope, bytes: &relayed.0, attachments: &[] });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobmesh_keys::{Identity, MeshId, MeshRoot, Membership};
+use jobmesh_keys::{Identity, Membership, MeshId, MeshRoot};
 use jobmesh_protocol::id::BootId;
 use jobmesh_protocol::requirement::Value;
 use jobmesh_protocol::{DurationMillis, Resources, Tag, UnixMillis};

@@ -67,7 +67,12 @@ impl Engine {
             return Ok(());
         }
         let key = LeaseKey { ticket: asked.ticket, epoch: asked.epoch };
-        if step.view().leases_up_to(from, LeaseKey { ticket: asked.ticket, epoch: Epoch(u32::MAX) })?.iter().any(|l| l.epoch >= key.epoch) {
+        if step
+            .view()
+            .leases_up_to(from, LeaseKey { ticket: asked.ticket, epoch: Epoch(u32::MAX) })?
+            .iter()
+            .any(|l| l.epoch >= key.epoch)
+        {
             self.count("refused_old_offer");
             return Ok(());
         }
@@ -129,14 +134,22 @@ impl Engine {
         }
         if let Some(lease) = step.view().lease_of(from, key)? {
             self.count("replayed_award");
-            return if lease.award == id && lease.phase == LeasePhase::Held { self.accept_award(step, &lease) } else { Ok(()) };
+            return if lease.award == id && lease.phase == LeasePhase::Held {
+                self.accept_award(step, &lease)
+            } else {
+                Ok(())
+            };
         }
-        let hold = self.holds.remove(&award.bid).filter(|hold| {
-            hold.origin == from && hold.ticket == award.ticket && hold.epoch == award.epoch
-        });
+        let hold = self
+            .holds
+            .remove(&award.bid)
+            .filter(|hold| hold.origin == from && hold.ticket == award.ticket && hold.epoch == award.epoch);
         self.timers.clear(Timer::HoldEnds(award.bid));
         self.stirred = true;
-        let spec = hold.as_ref().ok_or("the award came after the bid's hold had ended").and_then(|hold| read_spec(hold, award));
+        let spec = hold
+            .as_ref()
+            .ok_or("the award came after the bid's hold had ended")
+            .and_then(|hold| read_spec(hold, award));
         match (hold, spec) {
             (Some(hold), Ok(spec)) => self.take_on(step, &hold, id, award, &spec),
             (_, Err(why)) => self.turn_down(step, from, key, why),

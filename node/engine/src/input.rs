@@ -1,6 +1,6 @@
 //! Everything that can happen to a node, as the engine is told of it.
 
-use jobmesh_keys::{MeshId, Membership, Role};
+use jobmesh_keys::{Membership, MeshId, Role};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::outcome::{Exit, Outputs};
 use jobmesh_protocol::{DurationMillis, JobId, JobSpec, NodeId, Outcome, RunId, Tag};
@@ -136,4 +136,3 @@ pub enum Command {
     /// Say what the engine counts: refused messages and the like.
     Counters,
 }
-

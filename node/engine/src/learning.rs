@@ -142,12 +142,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn on_summary_heads(
-        &mut self,
-        step: &Step<'_>,
-        from: NodeId,
-        heads: &Heads,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn on_summary_heads(&mut self, step: &Step<'_>, from: NodeId, heads: &Heads) -> Result<(), StoreError> {
         let mut wanted = Vec::new();
         for head in heads.heads.iter().take(HEADS_MAX).filter(|head| head.author != self.me) {
             if head.version > step.view().summary_version(head.author, head.day)? {
@@ -201,8 +196,9 @@ impl Engine {
         let today = step.wall().day();
         let is_recent = (today.saturating_sub(DAYS_KEPT)..=today.saturating_add(1)).contains(&summary.day);
         let is_new_author = !self.learned.heard.keys().any(|(known, _)| *known == author);
-        let is_full = self.learned.heard.keys().map(|(known, _)| known).collect::<std::collections::BTreeSet<_>>().len()
-            >= AUTHORS_MAX;
+        let is_full =
+            self.learned.heard.keys().map(|(known, _)| known).collect::<std::collections::BTreeSet<_>>().len()
+                >= AUTHORS_MAX;
         if author == self.me || !summary.is_bounded() || !is_recent || (is_new_author && is_full) {
             self.count("refused_summary");
             return Ok(());

@@ -1,7 +1,7 @@
 //! Founding a mesh, inviting into it, and joining another one.
 
 use jobmesh_keys::{
-    Grant, Identity, Invite, InviteSecret, InviteTerms, MeshId, MeshRoot, Membership, NodeId, Role, Serial,
+    Grant, Identity, Invite, InviteSecret, InviteTerms, Membership, MeshId, MeshRoot, NodeId, Role, Serial,
 };
 use jobmesh_protocol::join::{Answer as JoinAnswer, RefusalReason, Request};
 use jobmesh_protocol::{DurationMillis, UnixMillis};

@@ -1,10 +1,10 @@
 //! Sending and receiving signed messages: sealing, posting, and the match that sends each to its file.
 
 use jobmesh_keys::NodeId;
+use jobmesh_protocol::MessageId;
 use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::envelope::{Envelope, EnvelopeError, Kind, message_id};
 use jobmesh_protocol::session::Frame;
-use jobmesh_protocol::MessageId;
 use jobmesh_store::StoreError;
 use serde::Serialize;
 use serde_bytes::ByteBuf;

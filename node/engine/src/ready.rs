@@ -23,7 +23,11 @@ fn place(job: &Job) -> Place {
 impl Ready {
     pub(crate) fn insert(&mut self, job: &Job, is_capable: bool) {
         self.remove(job);
-        if is_capable { self.here.insert(place(job)) } else { self.away.insert(place(job)) };
+        if is_capable {
+            self.here.insert(place(job))
+        } else {
+            self.away.insert(place(job))
+        };
     }
 
     pub(crate) fn remove(&mut self, job: &Job) {

@@ -29,6 +29,9 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let run = RunId { job: receipt.ticket.into(), epoch: receipt.epoch };
         let signer = message.envelope.signer();
+        if !receipt.is_bounded() {
+            return self.reject(step, message, receipt, "refused_receipt_too_long");
+        }
         let (Some(job), Some(attempt)) = (step.view().job(run.job)?, step.view().attempt(run)?) else {
             return self.reject(step, message, receipt, "refused_receipt_unknown_attempt");
         };
@@ -138,7 +141,9 @@ impl Engine {
     pub(crate) fn on_output_here(&mut self, step: &mut Step<'_>, id: JobId) -> Result<(), StoreError> {
         let Some(job) = step.view().job(id)? else { return Ok(()) };
         let run = RunId { job: id, epoch: job.epoch };
-        let Some(attempt) = step.view().attempt(run)?.filter(|attempt| !attempt.state.is_final()) else { return Ok(()) };
+        let Some(attempt) = step.view().attempt(run)?.filter(|attempt| !attempt.state.is_final()) else {
+            return Ok(());
+        };
         let Some((receipt_id, receipt)) = self.stored_receipt(step, &attempt)? else { return Ok(()) };
         if self.missing(step, &receipt)?.is_empty() {
             return self.accept(step, job, &attempt, receipt_id, &receipt);

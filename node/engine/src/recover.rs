@@ -85,7 +85,11 @@ impl Engine {
     }
 
     #[cfg(not(feature = "mutants"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the other half is a seeded bug of the simulator")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "the other half is a seeded bug of the simulator"
+    )]
     const fn forget_outbox_if_broken(&self, _step: &Step<'_>) -> Result<(), StoreError> {
         Ok(())
     }
@@ -142,9 +146,13 @@ impl Engine {
             self.hold_lease(&lease, job.spec.effects, step.now.mono);
         }
         match job.spec.task.input().zip(job.origin) {
-            Some(_) | None if is_ordered => {}
+            Some(_) | None if is_ordered => self.watch_run(step, job),
             Some((blob, origin)) => self.fetch(step, origin, blob, job.id),
             None => self.order_run(step, job),
+        }
+        if job.cancel_reason.is_some() {
+            // The order to stop may have been among the outputs that were never released.
+            self.stop_run(step, job.clone(), run)?;
         }
         Ok(())
     }

@@ -64,9 +64,7 @@ impl Engine {
         let run = RunId { job: job.id, epoch: job.epoch };
         let Some(running) = self.running.get_mut(&run) else { return };
         running.is_ordered = true;
-        if let Some(timeout) = job.spec.timeout_ms {
-            self.timers.set(Timer::RunTimeout(run), step.now.mono.plus(timeout));
-        }
+        self.watch_run(step, job);
         self.outputs.push(Output::Run(Box::new(RunOrder {
             run,
             number: job.number,
@@ -74,6 +72,14 @@ impl Engine {
             kill_grace: job.spec.kill_grace_ms,
             origin: job.origin,
         })));
+    }
+
+    /// Gives a run its time, from now.
+    pub(crate) fn watch_run(&mut self, step: &Step<'_>, job: &Job) {
+        if let Some(timeout) = job.spec.timeout_ms {
+            let run = RunId { job: job.id, epoch: job.epoch };
+            self.timers.set(Timer::RunTimeout(run), step.now.mono.plus(timeout));
+        }
     }
 
     pub(crate) fn on_started(&mut self, step: &Step<'_>, run: RunId, process: Process) -> Result<(), StoreError> {

@@ -44,7 +44,9 @@ fn check(spec: &JobSpec) -> Result<(), String> {
     spec.check().map_err(|error| error.to_string())?;
     let Task::Process(process) = &spec.task;
     if process.directory.is_some() && spec.scope != Scope::Local {
-        return Err("a working directory exists on this node only; run the job here or leave the directory out".to_owned());
+        return Err(
+            "a working directory exists on this node only; run the job here or leave the directory out".to_owned()
+        );
     }
     Ok(())
 }

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use jobmesh_engine::{Command, Config, Detected, Ended, Engine, Input, Output, Process, RequestId, Response, Timing};
-use jobmesh_keys::{Grant, Identity, MeshRoot, Membership, Role, Serial};
+use jobmesh_keys::{Grant, Identity, Membership, MeshRoot, Role, Serial};
 use jobmesh_protocol::id::BootId;
 use jobmesh_protocol::outcome::{Exit, Outputs};
 use jobmesh_protocol::{
-    BlobRef, DurationMillis, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, Resources, RunId, UnixMillis,
+    BlobRef, DurationMillis, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, Resources, RunId,
+    UnixMillis,
 };
 use jobmesh_store::{Attempt, Job, ReceiptRow, Store};
 use rand_chacha::ChaCha8Rng;
@@ -73,7 +74,8 @@ fn config(node: usize, boot: u8) -> Config {
 impl Wire {
     pub(crate) fn new() -> Self {
         let now = Now { mono: MonoMillis(5_000), wall: UnixMillis(1_800_000_000_000) };
-        let mut wire = Self { nodes: Vec::new(), rng: ChaCha8Rng::seed_from_u64(1), now, is_up: false, trace: Vec::new() };
+        let mut wire =
+            Self { nodes: Vec::new(), rng: ChaCha8Rng::seed_from_u64(1), now, is_up: false, trace: Vec::new() };
         for index in [A, B] {
             let fresh = Incarnation::from_bytes([u8::try_from(index).unwrap(); 16]);
             let id = Identity::from_seed(seed(index)).node();
@@ -197,7 +199,12 @@ impl Wire {
     pub(crate) fn submit(&mut self, index: usize, spec: JobSpec) -> JobId {
         match self.command(index, Command::Submit(Box::new(spec))) {
             Response::Submitted { job, .. } => job,
-            other => panic!("not submitted: {other:?}"),
+            Response::Done
+            | Response::Unchanged
+            | Response::Explained(_)
+            | Response::Invited(_)
+            | Response::Judged(_)
+            | Response::Counted(_) => panic!("not submitted"),
         }
     }
 
@@ -232,7 +239,12 @@ impl Wire {
     pub(crate) fn counter(&mut self, index: usize, name: &str) -> u64 {
         match self.command(index, Command::Counters) {
             Response::Counted(counts) => counts.get(name).copied().unwrap_or(0),
-            other => panic!("no counters: {other:?}"),
+            Response::Submitted { .. }
+            | Response::Done
+            | Response::Unchanged
+            | Response::Explained(_)
+            | Response::Invited(_)
+            | Response::Judged(_) => panic!("no counters"),
         }
     }
 
