@@ -1,1 +1,21 @@
-//! .
+//! How a node works: it runs what a job asks for and says how that ended.
+//!
+//! An [`Executors`] takes an [`Order`] per attempt and answers each with exactly one [`Event::Ended`], after an
+//! [`Event::Started`] if a process came to life. It decides nothing: when to run, when to stop and what an outcome
+//! means for the job are the engine's business, which this crate doesn't know.
+//!
+//! The hard case is the end. A command may ignore TERM, leave children in the background, or hide them in sessions of
+//! their own; none of them may outlive its attempt, or a job that was given to another node would still run here.
+//! [`process`] tells how they are found.
+
+mod event;
+mod executors;
+mod order;
+mod output;
+pub mod process;
+
+pub use event::{Ended, Event, ProcessId};
+pub use executors::{Config, Executors, StartError};
+pub use order::{KILL_GRACE_MAX, Order, STOP_GRACE_MAX, StopReason};
+pub use output::{INLINE_BYTES_MAX, Stream, log_path};
+pub use process::{OrphanEnd, RUN_VARIABLE, end_orphan};

@@ -1,0 +1,126 @@
+//! Which processes belong to a run, now.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::event::ProcessId;
+use crate::process::tree::Target;
+use crate::process::tree::scan::{self, Environment, Stat, Table};
+use crate::process::{handle, reaper};
+
+/// Age of a run up to which its processes can be looked for among the newest numbers only.
+///
+/// Numbers are given out in a circle of at least 32,768. No system goes round it in a tenth of a second.
+const YOUNG: Duration = Duration::from_millis(100);
+
+/// How often we look where a process has no environment: it may be just starting a program, which takes less than a
+/// millisecond, or may have cleared it for good.
+const LOOKS_MAX: u32 = 3;
+
+/// Finds the living processes of one run, and takes its dead ones that came to us.
+pub(super) struct Finder {
+    target: Target,
+    marker: Vec<u8>,
+    reach: Reach,
+    /// Everything that ever was a member, so that it can be reaped when it has died.
+    seen: BTreeSet<u32>,
+    looked: bool,
+}
+
+/// Where orphans of the run may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Only among our children: we adopt them.
+    Adopted,
+    /// Anywhere.
+    Everywhere,
+}
+
+impl Finder {
+    /// Finds the processes of a run that we started.
+    pub(super) fn among_ours(target: Target) -> Self {
+        let reach = if reaper::adopting() { Reach::Adopted } else { Reach::Everywhere };
+        Self::new(target, reach)
+    }
+
+    /// Finds the processes of a run that an earlier daemon started.
+    pub(super) fn everywhere(target: Target) -> Self {
+        Self::new(target, Reach::Everywhere)
+    }
+
+    fn new(target: Target, reach: Reach) -> Self {
+        let marker = scan::marker(target.run);
+        Self { target, marker, reach, seen: BTreeSet::new(), looked: false }
+    }
+
+    /// The living members, in the order of their numbers.
+    pub(super) fn find(&mut self) -> Vec<ProcessId> {
+        let mut looks = 0;
+        loop {
+            let table = self.table();
+            let (members, unclear) = self.members(&table);
+            looks += 1;
+            if unclear && looks < LOOKS_MAX {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            self.seen.extend(&members);
+            self.reap(&table);
+            let alive = table.iter().filter(|stat| stat.alive && members.contains(&stat.pid));
+            return alive.map(|stat| ProcessId { pid: stat.pid, started: stat.started }).collect();
+        }
+    }
+
+    /// The whole table of processes, or the newest of them if that is enough, which is a hundred times cheaper.
+    fn table(&mut self) -> Table {
+        let first = !std::mem::replace(&mut self.looked, true);
+        if first
+            && self.reach == Reach::Adopted
+            && let (Some(root), Some(at)) = (self.target.root, self.target.root_started)
+            && let Some(table) = Table::read_from(root.pid)
+            && at.elapsed() < YOUNG
+        {
+            return table;
+        }
+        Table::read()
+    }
+
+    /// The members in `table`, and whether there was one that we can't tell yet.
+    fn members(&self, table: &Table) -> (BTreeSet<u32>, bool) {
+        let own = std::process::id();
+        let root = self.target.root.map(|root| root.pid);
+        let mut unclear = false;
+        let mut members: BTreeSet<u32> = BTreeSet::new();
+        for stat in table.iter().filter(|stat| stat.pid != own) {
+            if Some(stat.pid) == root || Some(stat.group) == root {
+                members.insert(stat.pid);
+            } else if self.may_be_orphan(stat, own) {
+                match scan::environment(stat.pid, &self.marker) {
+                    Environment::Marked => drop(members.insert(stat.pid)),
+                    Environment::Empty => unclear = true,
+                    Environment::Strange => {}
+                }
+            }
+        }
+        table.add_descendants(&mut members, own);
+        (members, unclear)
+    }
+
+    fn may_be_orphan(&self, stat: &Stat, own: u32) -> bool {
+        let near = match self.reach {
+            Reach::Adopted => stat.parent == own,
+            Reach::Everywhere => true,
+        };
+        near && stat.alive && !stat.kernel && !reaper::is_root(stat.pid)
+    }
+
+    /// Takes the status of dead members that are our children, except the main process.
+    fn reap(&mut self, table: &Table) {
+        for stat in table.children_of(std::process::id()) {
+            if !stat.alive && self.seen.contains(&stat.pid) && !reaper::is_root(stat.pid) {
+                handle::reap(stat.pid);
+                self.seen.remove(&stat.pid);
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A node with executors, a home of its own, and waits that end.
+
+#![expect(clippy::unwrap_used, reason = "a failed test may panic")]
+
+use std::fs::File;
+use std::io::Read as _;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use jobmesh_executors::{Config, Ended, Event, Executors, Order, ProcessId};
+use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::{DurationMillis, Epoch, JobId, RunId};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Longer than anything takes, shorter than the patience of a person.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Makes a run id that no other test has.
+pub(crate) fn run_id() -> RunId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut bytes = [0_u8; 16];
+    bytes[..8].copy_from_slice(&u64::from(std::process::id()).to_be_bytes());
+    bytes[8..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    RunId { job: JobId::from_bytes(bytes), epoch: Epoch(1) }
+}
+
+pub(crate) struct Node {
+    pub(crate) executors: Executors,
+    pub(crate) home: tempfile::TempDir,
+    events: Receiver<Event>,
+}
+
+impl Node {
+    pub(crate) fn start(slots: u16) -> Self {
+        // More than any test makes, so that no executor waits for a test that has seen enough.
+        let (sender, events) = sync_channel(1024);
+        let config = Config { slots: NonZeroU16::new(slots).unwrap() };
+        let executors = Executors::start(config, move |event| drop(sender.send(event))).unwrap();
+        Self { executors, home: tempfile::tempdir().unwrap(), events }
+    }
+
+    /// An order to run `task` with five seconds of grace.
+    pub(crate) fn order(&self, task: Task) -> Order {
+        let run = run_id();
+        Order {
+            run,
+            task,
+            kill_grace: DurationMillis::from_secs(5),
+            stdin: None,
+            directory: self.home.path().join("runs").join(run.to_string()),
+            environment: [].into(),
+        }
+    }
+
+    pub(crate) fn command(&self, argv: &[&str]) -> Order {
+        self.order(command(argv))
+    }
+
+    /// An order to run a shell script.
+    pub(crate) fn script(&self, script: &str) -> Order {
+        self.command(&["sh", "-c", script])
+    }
+
+    pub(crate) fn event(&self) -> Event {
+        self.events.recv_timeout(DEADLINE).unwrap()
+    }
+
+    pub(crate) fn has_event(&self) -> bool {
+        self.events.try_recv().is_ok()
+    }
+
+    /// The next event, which must be the start of `run`.
+    pub(crate) fn started(&self, expected: RunId) -> ProcessId {
+        match self.event() {
+            Event::Started { run, process } => {
+                assert_eq!(run, expected);
+                process
+            }
+            Event::Ended { run, ended } => panic!("{run} ended before its start: {ended:?}"),
+        }
+    }
+
+    /// The end of `run`, whatever comes before.
+    pub(crate) fn ended(&self, expected: RunId) -> Ended {
+        loop {
+            match self.event() {
+                Event::Ended { run, ended } if run == expected => return ended,
+                Event::Ended { .. } | Event::Started { .. } => {}
+            }
+        }
+    }
+
+    /// Runs an order and waits for its end.
+    pub(crate) fn end_of(&self, order: Order) -> Ended {
+        let run = order.run;
+        self.executors.run(order);
+        self.ended(run)
+    }
+
+    pub(crate) fn pipe(&self) -> Pipe {
+        Pipe::new(self.home.path())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.executors.shutdown();
+    }
+}
+
+pub(crate) fn command(argv: &[&str]) -> Task {
+    Task::Process(ProcessTask::new(argv.iter().map(|argument| (*argument).to_owned()).collect()))
+}
+
+/// A named pipe into which jobs write lines for the test.
+pub(crate) struct Pipe {
+    pub(crate) path: PathBuf,
+    file: File,
+    read: Vec<u8>,
+}
+
+impl Pipe {
+    fn new(home: &Path) -> Self {
+        let path = home.join(format!("pipe-{}", run_id()));
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Open for both, it never blocks and never ends.
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        Self { path, file, read: Vec::new() }
+    }
+
+    /// The next line.
+    pub(crate) fn line(&mut self) -> String {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                return String::from_utf8(line).unwrap().trim().to_owned();
+            }
+            let rest = Timespec::try_from(until - Instant::now()).unwrap();
+            let ready = poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&rest)).unwrap();
+            assert_eq!(ready, 1, "no line from the job");
+            let mut bytes = [0_u8; 256];
+            let count = self.file.read(&mut bytes).unwrap();
+            self.read.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    pub(crate) fn pid(&mut self) -> u32 {
+        self.line().parse().unwrap()
+    }
+}
+
+/// Whether there is a process of that number, dead ones that nobody waited for included.
+pub(crate) fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}

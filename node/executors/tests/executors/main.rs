@@ -1,0 +1,7 @@
+//! Executors against real processes.
+
+mod conformance;
+mod ending;
+mod harness;
+mod orphans;
+mod running;
