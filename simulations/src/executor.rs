@@ -1,0 +1,190 @@
+//! Executors without processes: a task's own arguments say what running it does.
+//!
+//! So a task means the same on every node and after every restart, and the oracle can tell from a run alone which
+//! job of the workload it belongs to.
+
+use std::collections::BTreeMap;
+
+use jobmesh_engine::{Ended, StopReason};
+use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::outcome::{Exit, Outputs};
+use jobmesh_protocol::session::ATTACHMENT_BYTES_MAX;
+use jobmesh_protocol::{BlobRef, DurationMillis, Outcome, RunId};
+
+use crate::faults::{FaultKind, Faults};
+use crate::network::Seat;
+use crate::random::Stream;
+
+/// The program that every task names.
+const PROGRAM: &str = "work";
+
+/// What a task does when it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Behaviour {
+    /// Which job of the workload it is.
+    pub(crate) index: usize,
+    /// How long it takes.
+    pub(crate) takes: DurationMillis,
+    /// How it ends.
+    pub(crate) ending: Ending,
+    /// How much it writes.
+    pub(crate) writes: Writes,
+}
+
+/// How a task ends if nobody stops it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Well, after so many failures.
+    OkAfter(u32),
+    /// In a way that would repeat.
+    Permanent,
+    /// Never.
+    Never,
+}
+
+/// How much a task writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// Nothing.
+    Nothing,
+    /// Little enough to travel with the receipt.
+    Little,
+    /// So much that it must be fetched.
+    Much,
+}
+
+impl Behaviour {
+    /// The task that behaves so, reading `stdin`.
+    pub(crate) fn task(self, stdin: Option<BlobRef>) -> Task {
+        let ending = match self.ending {
+            Ending::OkAfter(failures) => failures.to_string(),
+            Ending::Permanent => "permanent".to_owned(),
+            Ending::Never => "never".to_owned(),
+        };
+        let writes = match self.writes {
+            Writes::Nothing => "nothing",
+            Writes::Little => "little",
+            Writes::Much => "much",
+        };
+        let argv =
+            vec![PROGRAM.to_owned(), self.index.to_string(), self.takes.0.to_string(), ending, writes.to_owned()];
+        Task::Process(ProcessTask { stdin, ..ProcessTask::new(argv) })
+    }
+
+    /// Reads a task back; `None` if the workload did not make it.
+    pub(crate) fn read(task: &Task) -> Option<Self> {
+        let Task::Process(process) = task;
+        let [program, index, takes, ending, writes] = process.argv.as_slice() else { return None };
+        let ending = match ending.as_str() {
+            "permanent" => Ending::Permanent,
+            "never" => Ending::Never,
+            failures => Ending::OkAfter(failures.parse().ok()?),
+        };
+        let writes = match writes.as_str() {
+            "nothing" => Writes::Nothing,
+            "little" => Writes::Little,
+            "much" => Writes::Much,
+            _ => return None,
+        };
+        let (index, takes) = (index.parse().ok()?, DurationMillis(takes.parse().ok()?));
+        (program == PROGRAM).then_some(Self { index, takes, ending, writes })
+    }
+}
+
+/// What every node's executor draws from.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    stream: Stream,
+    failed: BTreeMap<usize, u32>,
+}
+
+impl Executor {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { stream: Stream::new(seed, "executor"), failed: BTreeMap::new() }
+    }
+
+    /// How long a process takes to start, or to die once it is told to.
+    pub(crate) fn reaction(&mut self) -> DurationMillis {
+        DurationMillis(self.stream.between(1, 400))
+    }
+
+    /// The end of a run that nobody stopped, and what it left on the node's disk.
+    pub(crate) fn end(
+        &mut self,
+        faults: &mut Faults,
+        behaviour: Behaviour,
+        (seat, run): (Seat, RunId),
+    ) -> (Ended, Vec<BlobRef>) {
+        let outcome = self.outcome(faults, behaviour);
+        let code = match outcome {
+            Outcome::Ok => 0,
+            Outcome::Error { .. }
+            | Outcome::Permanent { .. }
+            | Outcome::Timeout
+            | Outcome::Cancelled
+            | Outcome::Released { .. }
+            | Outcome::Lost { .. } => 1,
+        };
+        let exit = Exit { code: Some(code), signal: None };
+        let text = format!("job {} run {run} on {seat}, draw {}", behaviour.index, self.stream.below(u64::MAX));
+        let (stdout, inline) = match behaviour.writes {
+            Writes::Nothing => (None, Vec::new()),
+            Writes::Little => (Some(BlobRef::of(text.as_bytes())), vec![text.into_bytes()]),
+            Writes::Much => {
+                // Only the name of a large output matters here, so its bytes are never made.
+                let size = (ATTACHMENT_BYTES_MAX as u64) + 1 + self.stream.below(1 << 20);
+                (Some(BlobRef { size, ..BlobRef::of(text.as_bytes()) }), Vec::new())
+            }
+        };
+        let outputs = Outputs { stdout, stderr: None };
+        (Ended { outcome, exit, outputs, inline }, outputs.blobs().collect())
+    }
+
+    fn outcome(&mut self, faults: &mut Faults, behaviour: Behaviour) -> Outcome {
+        if faults.has(FaultKind::Executor) && self.stream.chance(150) {
+            faults.note(FaultKind::Executor);
+            return Outcome::Error { message: "the disk of the process was full".to_owned() };
+        }
+        match behaviour.ending {
+            Ending::Permanent => Outcome::Permanent { message: "no such program".to_owned() },
+            Ending::OkAfter(failures) => {
+                let failed = self.failed.entry(behaviour.index).or_default();
+                if *failed >= failures {
+                    return Outcome::Ok;
+                }
+                *failed += 1;
+                Outcome::Error { message: format!("failure {failed} of {failures}") }
+            }
+            Ending::Never => Outcome::Lost { reason: "ended though it never does".to_owned() },
+        }
+    }
+}
+
+/// The end of a run that was stopped.
+pub(crate) fn stopped(reason: StopReason) -> Ended {
+    let outcome = match reason {
+        StopReason::Cancelled => Outcome::Cancelled,
+        StopReason::Timeout => Outcome::Timeout,
+        StopReason::LeaseEnded => Outcome::Lost { reason: "the lease ended".to_owned() },
+        StopReason::Draining => Outcome::Released { reason: "the node shuts down".to_owned() },
+    };
+    let exit = Exit { code: None, signal: Some(15) };
+    Ended { outcome, exit, outputs: Outputs::default(), inline: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_says_how_it_behaves() {
+        for ending in [Ending::OkAfter(0), Ending::OkAfter(3), Ending::Permanent, Ending::Never] {
+            for writes in [Writes::Nothing, Writes::Little, Writes::Much] {
+                let behaviour = Behaviour { index: 12, takes: DurationMillis(345), ending, writes };
+                assert_eq!(Behaviour::read(&behaviour.task(None)), Some(behaviour));
+            }
+        }
+        let foreign = Task::Process(ProcessTask::new(vec!["true".to_owned()]));
+        assert_eq!(Behaviour::read(&foreign), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! A member that lies: it has a good certificate and sessions with everyone, and none of what it sends is true.
+//!
+//! It is given more than a real one could have: every award is shown to it as it is sent. From one it forges the
+//! receipt that the awardee would sign, with everything right but the signature, and sends it to the origin. It
+//! also replays what it has heard, cuts frames short and sends noise.
+
+use jobmesh_keys::{Identity, MeshId, NodeId, Signature};
+use jobmesh_protocol::envelope::{Envelope, Kind, message_id};
+use jobmesh_protocol::id::{Hash, Incarnation};
+use jobmesh_protocol::outcome::{Exit, Outputs};
+use jobmesh_protocol::receipt::Receipt;
+use jobmesh_protocol::session::{FRAME_BYTES_MAX, Frame};
+use jobmesh_protocol::ticket::Award;
+use jobmesh_protocol::{BlobRef, Outcome, UnixMillis, cbor};
+use serde_bytes::ByteBuf;
+
+use crate::network::Seat;
+use crate::random::Stream;
+
+/// Frames kept for replay.
+const KEPT_MAX: usize = 64;
+/// What a forged result claims to have written.
+const FORGED: &[u8] = b"forged";
+
+/// The layout of an envelope on the wire: version, kind, body, signer, signature.
+type Wire = (u8, u8, ByteBuf, NodeId, Signature);
+
+/// The lying member.
+#[derive(Debug)]
+pub(crate) struct Forger {
+    identity: Identity,
+    mesh: MeshId,
+    stream: Stream,
+    kept: Vec<(Seat, Vec<u8>)>,
+}
+
+impl Forger {
+    pub(crate) fn new(seed: u64, mesh: MeshId) -> Self {
+        let mut stream = Stream::new(seed, "forger");
+        Self { identity: Identity::from_seed(stream.array()), mesh, stream, kept: Vec::new() }
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.identity.node()
+    }
+
+    /// Overhears a frame. Returns a forged answer if it carries an award.
+    pub(crate) fn overhear(
+        &mut self,
+        (origin, from): (Seat, NodeId),
+        to: Seat,
+        bytes: &[u8],
+    ) -> Option<(Seat, Vec<u8>)> {
+        if self.stream.chance(100) {
+            if self.kept.len() == KEPT_MAX {
+                let oldest = self.stream.index(KEPT_MAX);
+                self.kept.swap_remove(oldest);
+            }
+            self.kept.push((to, bytes.to_vec()));
+        }
+        let Frame::Data { envelope, .. } = Frame::decode(bytes).ok()? else { return None };
+        let (_, kind, body, signer, _): Wire = cbor::decode(&envelope, FRAME_BYTES_MAX).ok()?;
+        let is_award = kind == Kind::Award.number() && signer == from;
+        is_award.then(|| self.forge(origin, from, &body)).flatten()
+    }
+
+    /// The receipt that the awardee never wrote.
+    fn forge(&mut self, origin: Seat, origin_node: NodeId, body: &[u8]) -> Option<(Seat, Vec<u8>)> {
+        let award: Award = cbor::decode(body, FRAME_BYTES_MAX).ok()?;
+        let receipt = Receipt {
+            award: message_id(Kind::Award, body),
+            ticket: award.ticket,
+            epoch: award.epoch,
+            to: origin_node,
+            spec: Hash::of(&award.spec),
+            outcome: Outcome::Ok,
+            exit: Exit { code: Some(0), signal: None },
+            outputs: Outputs { stdout: Some(BlobRef::of(FORGED)), stderr: None },
+            isolation: "contained".to_owned(),
+            started_at: UnixMillis(0),
+            finished_at: UnixMillis(1),
+        };
+        let sealed = Envelope::seal(&self.identity, &self.mesh, Kind::Receipt, &receipt);
+        let (version, kind, body, _, _): Wire = cbor::decode(&sealed, FRAME_BYTES_MAX).ok()?;
+        let forged: Wire = (version, kind, body, award.to, Signature::from_bytes(self.stream.array()));
+        Some((origin, self.frame(cbor::encode(&forged))))
+    }
+
+    /// Wraps an envelope as the first message of a database that nobody has heard of, so that it is looked at.
+    fn frame(&mut self, envelope: Vec<u8>) -> Vec<u8> {
+        let incarnation = Incarnation::from_bytes(self.stream.array());
+        let (envelope, attachments) = (ByteBuf::from(envelope), vec![ByteBuf::from(FORGED)]);
+        Frame::Data { incarnation, number: 1, first: 1, envelope, attachments }.encode()
+    }
+
+    /// Something that is not worth an answer: noise, a cut frame, a frame of long ago, one that is far too long.
+    pub(crate) fn garbage(&mut self, nodes: usize) -> (Seat, Vec<u8>) {
+        let to = Seat(self.stream.index(nodes));
+        let replay = self.kept.get(self.stream.index(self.kept.len())).cloned();
+        match (self.stream.below(8), replay) {
+            (0..3, Some(kept)) => kept,
+            (3..5, Some((to, mut bytes))) => {
+                let length = self.stream.index(bytes.len());
+                bytes.truncate(length);
+                (to, bytes)
+            }
+            (5, Some((to, mut bytes))) => {
+                let place = self.stream.index(bytes.len());
+                if let Some(byte) = bytes.get_mut(place) {
+                    *byte ^= 1 << self.stream.below(8);
+                }
+                (to, bytes)
+            }
+            (6, _) if self.stream.chance(20) => (to, vec![0; FRAME_BYTES_MAX + 1]),
+            _ => {
+                let length = self.stream.index(200);
+                (to, self.stream.bytes(length))
+            }
+        }
+    }
+
+    /// How long until the next garbage.
+    pub(crate) fn pause(&mut self) -> u64 {
+        self.stream.between(200, 8_000)
+    }
+
+    /// How long a forged receipt waits: at times it comes before the award has even arrived.
+    pub(crate) fn haste(&mut self) -> u64 {
+        self.stream.between(1, 3_000)
+    }
+}

@@ -1,0 +1,256 @@
+//! The promises, one function each. A failed one names itself in the report.
+//!
+//! They read what nodes keep and say, never how the engine thinks; so none of them can share its mistakes.
+
+use std::fmt;
+
+use jobmesh_protocol::envelope::Envelope;
+use jobmesh_protocol::job::{Effects, Task};
+use jobmesh_protocol::receipt::Receipt;
+use jobmesh_protocol::state::{Cause, transition};
+use jobmesh_protocol::ticket::Verdict;
+use jobmesh_protocol::{JobId, JobState, Outcome, RunId};
+use jobmesh_store::{Event, ReceiptRow, StoreError, View};
+
+use crate::oracle::{Contract, Facts, Ledger, Seen, Sight};
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invariant_{invariant}: {detail}")]
+pub struct Violation {
+    /// The name of the invariant, without its prefix.
+    pub invariant: &'static str,
+    /// What was found instead.
+    pub detail: String,
+}
+
+impl Violation {
+    pub(crate) fn new(invariant: &'static str, detail: impl Into<String>) -> Self {
+        Self { invariant, detail: detail.into() }
+    }
+}
+
+impl From<StoreError> for Violation {
+    /// No simulated disk fails by itself, so a failing store is a bug.
+    fn from(error: StoreError) -> Self {
+        Self::new("the_store_works", format!("{error}: {error:?}"))
+    }
+}
+
+fn hold(invariant: &'static str, holds: bool, detail: fmt::Arguments<'_>) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation::new(invariant, detail.to_string())) }
+}
+
+/// The receipts that count.
+pub(crate) fn accepted(facts: &Facts) -> impl Iterator<Item = &ReceiptRow> {
+    facts.receipts.iter().filter(|receipt| receipt.verdict == Some(Verdict::Accepted))
+}
+
+/// G1: a job that a node said it has is in its database, whatever happened to the daemon.
+pub(crate) fn invariant_no_acknowledged_job_is_lost(view: View<'_>, acknowledged: &[JobId]) -> Result<(), Violation> {
+    for id in acknowledged {
+        let is_there = view.job(*id)?.is_some();
+        hold("no_acknowledged_job_is_lost", is_there, format_args!("job {id} was acknowledged and is gone"))?;
+    }
+    Ok(())
+}
+
+/// Every change of state is one that the table allows, and the job is where its last event says.
+pub(crate) fn invariant_only_legal_transitions(facts: &Facts) -> Result<(), Violation> {
+    const NAME: &str = "only_legal_transitions";
+    let job = &facts.job;
+    let mut state = None;
+    for event in &facts.events {
+        let is_legal = match state {
+            None => matches!(event.state, JobState::Pending | JobState::Scheduled | JobState::Available),
+            Some(from) => transition(from, event.cause) == Some(event.state),
+        };
+        hold(NAME, is_legal, format_args!("job {}: {state:?} to {} by {}", job.number, event.state, event.cause))?;
+        state = Some(event.state);
+    }
+    hold(NAME, state == Some(job.state), format_args!("job {} is {}, its events say {state:?}", job.number, job.state))
+}
+
+/// The fence never goes back: not along the log, not in the row, and no attempt is beyond it.
+pub(crate) fn invariant_epochs_only_grow(facts: &Facts, seen: Option<&Seen>) -> Result<(), Violation> {
+    const NAME: &str = "epochs_only_grow";
+    let number = facts.job.number;
+    let pairs = facts.events.iter().zip(facts.events.iter().skip(1));
+    for (earlier, later) in pairs {
+        hold(
+            NAME,
+            earlier.epoch <= later.epoch,
+            format_args!("job {number} went from epoch {} to {}", earlier.epoch, later.epoch),
+        )?;
+    }
+    let last = facts.attempts.iter().map(|attempt| attempt.epoch).max().unwrap_or_default();
+    hold(NAME, last <= facts.job.epoch, format_args!("job {number} has attempt {last} at epoch {}", facts.job.epoch))?;
+    let before = seen.map(|seen| seen.job.epoch).unwrap_or_default();
+    hold(NAME, before <= facts.job.epoch, format_args!("job {number} fell from epoch {before} to {}", facts.job.epoch))
+}
+
+/// An end is an end: only a person's retry leaves it, and the log only grows.
+pub(crate) fn invariant_final_states_never_change(facts: &Facts, seen: Option<&Seen>) -> Result<(), Violation> {
+    const NAME: &str = "final_states_never_change";
+    let Some(seen) = seen else { return Ok(()) };
+    let (was, is) = (&seen.job, &facts.job);
+    hold(NAME, facts.events.len() >= seen.events, format_args!("job {} lost events", is.number))?;
+    let is_retried = facts.events.iter().skip(seen.events).any(|event| event.cause == Cause::Retried);
+    let end = |job: &jobmesh_store::Job| (job.state, job.epoch, job.finish_reason, job.finished_at);
+    let is_kept = !was.state.is_final() || is_retried || end(was) == end(is);
+    hold(NAME, is_kept, format_args!("job {} was {:?} and is {:?}", is.number, end(was), end(is)))
+}
+
+/// G2: at most one receipt counts per attempt, and a job succeeds at most once for every time that it was asked for.
+pub(crate) fn invariant_at_most_one_accepted_result(facts: &Facts) -> Result<(), Violation> {
+    const NAME: &str = "at_most_one_accepted_result";
+    let number = facts.job.number;
+    for receipt in accepted(facts) {
+        let same = accepted(facts).filter(|other| other.epoch == receipt.epoch).count();
+        hold(NAME, same == 1, format_args!("job {number} accepted {same} receipts for epoch {}", receipt.epoch))?;
+    }
+    let count = |cause| facts.events.iter().filter(|event| event.cause == cause).count();
+    let (succeeded, retried) = (count(Cause::Succeeded), count(Cause::Retried));
+    hold(
+        NAME,
+        succeeded <= 1 + retried,
+        format_args!("job {number} succeeded {succeeded} times and was retried {retried} times"),
+    )
+}
+
+/// G3 and G4: whatever is called a success ran, under that very epoch, and ended well.
+pub(crate) fn invariant_successes_are_backed(sight: Sight<'_>, facts: &Facts) -> Result<(), Violation> {
+    const NAME: &str = "successes_are_backed";
+    let job = &facts.job;
+    let ran_well = |event: &Event| {
+        let run = RunId { job: job.id, epoch: event.epoch };
+        let execution = sight.ledger.run((sight.seat, run));
+        let ended = execution.and_then(|execution| execution.ended.as_ref());
+        ended.is_some_and(|ended| ended.outcome == Outcome::Ok)
+    };
+    for event in facts.events.iter().filter(|event| event.cause == Cause::Succeeded) {
+        let is_accepted = accepted(facts).any(|receipt| receipt.epoch == event.epoch);
+        hold(
+            NAME,
+            is_accepted || ran_well(event),
+            format_args!("job {} succeeded at epoch {}, which nobody ran to its end", job.number, event.epoch),
+        )?;
+    }
+    Ok(())
+}
+
+/// G4: an accepted receipt is signed by the awardee, answers that award, and says what its executor really did
+/// under that epoch; and the job took it as the result of that epoch.
+pub(crate) fn invariant_accepted_results_are_real(
+    sight: Sight<'_>,
+    facts: &Facts,
+    row: &ReceiptRow,
+) -> Result<(), Violation> {
+    const NAME: &str = "accepted_results_are_real";
+    let (number, epoch) = (facts.job.number, row.epoch);
+    let fail =
+        |what: &str| Violation::new(NAME, format!("job {number} accepted a receipt for epoch {epoch} that {what}"));
+    let envelope = Envelope::open(&row.envelope, &sight.mesh).map_err(|error| fail(&format!("is forged: {error}")))?;
+    let receipt: Receipt = envelope.parse().map_err(|error| fail(&format!("does not parse: {error}")))?;
+    let attempt = facts.attempt(epoch).ok_or_else(|| fail("answers no attempt"))?;
+    if envelope.signer() != attempt.node || row.node != attempt.node || Some(receipt.award) != attempt.award {
+        return Err(fail("is not by the awardee under its award"));
+    }
+    if JobId::from(receipt.ticket) != facts.job.id || receipt.epoch != epoch || receipt.to != sight.node {
+        return Err(fail("is for another attempt"));
+    }
+    let is_result = facts.events.iter().any(|event| event.epoch == epoch && is_end(event.cause, &receipt.outcome));
+    if !is_result {
+        return Err(fail("was not the result of that epoch"));
+    }
+    let contract = Contract { origin: sight.seat, job: facts.job.id, epoch };
+    let execution = sight.ledger.execution(&contract);
+    match &receipt.outcome {
+        Outcome::Ok | Outcome::Error { .. } => {
+            let execution = execution.ok_or_else(|| fail("nobody ran for"))?;
+            let ended = execution.ended.as_ref().ok_or_else(|| fail("came before the run had ended"))?;
+            let is_told =
+                (&ended.outcome, ended.exit, ended.outputs) == (&receipt.outcome, receipt.exit, receipt.outputs);
+            if execution.executor != envelope.signer() || !is_told {
+                return Err(fail("says something else than what happened"));
+            }
+            Ok(())
+        }
+        // A node may say these of a run that never came to an end of its own.
+        Outcome::Permanent { .. }
+        | Outcome::Timeout
+        | Outcome::Cancelled
+        | Outcome::Released { .. }
+        | Outcome::Lost { .. } => Ok(()),
+    }
+}
+
+/// Whether a job moves by `cause` when its attempt ends with `outcome`.
+fn is_end(cause: Cause, outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Ok => cause == Cause::Succeeded,
+        Outcome::Error { .. } | Outcome::Timeout => {
+            matches!(cause, Cause::Failed | Cause::Exhausted | Cause::Cancelled)
+        }
+        Outcome::Permanent { .. } => matches!(cause, Cause::Permanent | Cause::Cancelled),
+        Outcome::Cancelled => matches!(cause, Cause::Cancelled | Cause::Failed | Cause::Exhausted),
+        Outcome::Released { .. } => matches!(cause, Cause::Released | Cause::Unclaimed | Cause::Cancelled),
+        Outcome::Lost { .. } => matches!(cause, Cause::Lost | Cause::Abandoned | Cause::Cancelled),
+    }
+}
+
+/// What a node accepted, it has: the outputs are on its disk or in its database.
+pub(crate) fn invariant_accepted_outputs_are_held(sight: Sight<'_>, row: &ReceiptRow) -> Result<(), Violation> {
+    let Ok(envelope) = Envelope::open(&row.envelope, &sight.mesh) else { return Ok(()) };
+    let Ok(receipt) = envelope.parse::<Receipt>() else { return Ok(()) };
+    for blob in receipt.outputs.blobs() {
+        let is_held = sight.disk.contains(&blob.hash) || sight.view.blob(blob.hash)?.is_some();
+        hold("accepted_outputs_are_held", is_held, format_args!("{:?} of receipt {} is not here", blob.hash, row.id))?;
+    }
+    Ok(())
+}
+
+/// An epoch is run at most once, whatever is sent again and whoever restarts.
+pub(crate) fn invariant_an_epoch_runs_once(ledger: &Ledger, contract: &Contract) -> Result<(), Violation> {
+    let is_new = ledger.execution(contract).is_none();
+    hold(
+        "an_epoch_runs_once",
+        is_new,
+        format_args!("job {} of {} ran a second time at epoch {}", contract.job, contract.origin, contract.epoch),
+    )
+}
+
+/// G3: two runs of a job with effects never overlap. Nothing stops the process of a paused daemon, so this can only
+/// hold because such a job is not run again once it may have started.
+pub(crate) fn invariant_once_jobs_never_overlap(
+    ledger: &Ledger,
+    index: usize,
+    effects: Effects,
+) -> Result<(), Violation> {
+    let is_alone = effects != Effects::Once || ledger.live(index) == 0;
+    hold("once_jobs_never_overlap", is_alone, format_args!("job {index} of the workload runs twice at the same time"))
+}
+
+/// A run starts only where its input is.
+pub(crate) fn invariant_inputs_are_there(sight: Sight<'_>, task: &Task) -> Result<(), Violation> {
+    let Some(input) = task.input() else { return Ok(()) };
+    let is_there = sight.disk.contains(&input.hash) || sight.view.blob(input.hash)?.is_some();
+    hold("inputs_are_there", is_there, format_args!("{:?} is not on {}", input.hash, sight.seat))
+}
+
+/// Liveness: when the network has healed, every job that some node can run comes to an end.
+pub(crate) fn invariant_every_job_ends_once_the_network_heals(stuck: &[String]) -> Result<(), Violation> {
+    let what = stuck.join("\n  ");
+    hold("every_job_ends_once_the_network_heals", stuck.is_empty(), format_args!("still open:\n  {what}"))
+}
+
+/// Quiescence: a healed world with nothing to do does next to nothing.
+pub(crate) fn invariant_quiescence(steps: u64, bound: u64) -> Result<(), Violation> {
+    hold("quiescence", steps <= bound, format_args!("{steps} steps where {bound} are enough"))
+}
+
+/// No job completes. False on purpose: whoever watches it and sees no failure has an oracle that sleeps.
+pub(crate) fn invariant_canary_no_job_completes(facts: &Facts) -> Result<(), Violation> {
+    let is_open = facts.job.state != JobState::Completed;
+    hold("canary_no_job_completes", is_open, format_args!("job {} completed", facts.job.number))
+}

@@ -1,0 +1,220 @@
+//! The simulator's command line: one seed with a report, or many with a summary.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use jobmesh_protocol::DurationMillis;
+use jobmesh_simulations::{FaultKind, NODES_MAX, NODES_MIN, Plan, Report, Watch, run};
+
+/// Runs many jobmesh nodes in virtual time, from one seed.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs one seed and reports on it. Exits with 1 if an invariant breaks.
+    Run(RunArgs),
+    /// Runs seed after seed. Exits with 1 if the invariants of any break.
+    Seeds(SeedsArgs),
+    /// Shows how many seeds it takes to find each of the engine's seeded bugs. Exits with 1 if one is missed.
+    #[cfg(feature = "mutants")]
+    Mutants {
+        /// Seeds to try for each.
+        #[arg(long, default_value_t = 500)]
+        seeds: u64,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// The number that everything random grows from.
+    #[arg(long)]
+    seed: u64,
+    /// How many nodes; drawn from the seed if left out.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(NODES_MIN as u64..=NODES_MAX as u64))]
+    nodes: Option<u64>,
+    /// Virtual hours of faults before the world heals; ten minutes if left out.
+    #[arg(long)]
+    hours: Option<u64>,
+    /// The same in milliseconds.
+    #[arg(long, conflicts_with = "hours")]
+    millis: Option<u64>,
+    /// Lines of the trace to show after a failure.
+    #[arg(long)]
+    lines: Option<usize>,
+    /// Also watch an invariant that must fail.
+    #[arg(long)]
+    canary: bool,
+    /// Run with one of the engine's seeded bugs.
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<jobmesh_simulations::Mutant>,
+}
+
+#[derive(Debug, clap::Args)]
+struct SeedsArgs {
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many seeds.
+    #[arg(long)]
+    count: u64,
+    /// Virtual minutes of faults for each.
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// Go on after a failure and name every seed that fails, in one line each.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+fn main() -> ExitCode {
+    let good = match Args::parse().command {
+        Command::Run(args) => one(&args.plan()),
+        Command::Seeds(args) => many(&args),
+        #[cfg(feature = "mutants")]
+        Command::Mutants { seeds } => hunt(seeds),
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl RunArgs {
+    fn plan(&self) -> Plan {
+        let mut plan = Plan::new(self.seed);
+        if let Some(nodes) = self.nodes {
+            plan = plan.with_nodes(usize::try_from(nodes).unwrap_or(NODES_MAX));
+        }
+        let hours = self.hours.map(|hours| DurationMillis::from_secs(hours.saturating_mul(3600)));
+        if let Some(faulty) = hours.or(self.millis.map(DurationMillis)) {
+            plan = plan.with_faults_for(faulty);
+        }
+        plan.tail_lines = self.lines.unwrap_or(plan.tail_lines);
+        if self.canary {
+            plan.watch = Watch::Canary;
+        }
+        #[cfg(feature = "mutants")]
+        if let Some(mutant) = self.mutant {
+            plan = plan.with_mutant(mutant);
+        }
+        plan
+    }
+}
+
+fn one(plan: &Plan) -> bool {
+    match run(plan) {
+        Ok(report) => {
+            say(&report.to_string());
+            true
+        }
+        Err(failure) => {
+            say(&failure.to_string());
+            false
+        }
+    }
+}
+
+/// What many seeds did together.
+#[derive(Debug, Default)]
+struct Sum {
+    seeds: u64,
+    virtual_secs: u64,
+    jobs: usize,
+    runs: usize,
+    steps: u64,
+    frames: u64,
+    attempts: BTreeMap<&'static str, u64>,
+    faults: BTreeMap<FaultKind, u64>,
+}
+
+impl Sum {
+    fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.virtual_secs += report.lasted.0 / 1000;
+        self.jobs += report.jobs;
+        self.runs += report.runs;
+        self.steps += report.steps;
+        self.frames += report.frames;
+        for (state, count) in &report.attempts {
+            *self.attempts.entry(state).or_default() += count;
+        }
+        for (kind, count) in &report.faults {
+            *self.faults.entry(*kind).or_default() += count;
+        }
+    }
+
+    fn show(&self, real_secs: f64) {
+        let hours = self.virtual_secs / 3600;
+        say(&format!("seeds     {} good, {hours} virtual hours in {real_secs:.1} s", self.seeds));
+        say(&format!("jobs      {} acknowledged, {} runs", self.jobs, self.runs));
+        say(&format!("work      {} steps, {} frames", self.steps, self.frames));
+        let attempts: Vec<String> = self.attempts.iter().map(|(state, count)| format!("{state} {count}")).collect();
+        say(&format!("attempts  {}", attempts.join(" ")));
+        let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{} {count}", kind.word())).collect();
+        say(&format!("faults    {}", faults.join(" ")));
+    }
+}
+
+fn many(args: &SeedsArgs) -> bool {
+    let began = std::time::Instant::now();
+    let mut sum = Sum::default();
+    let mut failures = 0_u64;
+    for seed in args.from..args.from.saturating_add(args.count) {
+        let plan = Plan::new(seed).with_faults_for(DurationMillis::from_secs(args.minutes.saturating_mul(60)));
+        match run(&plan) {
+            Ok(report) => sum.add(&report),
+            Err(failure) if args.keep_going => {
+                failures += 1;
+                say(&format!("FAILED    seed {seed}: {}", failure.violation));
+            }
+            Err(failure) => {
+                say(&failure.to_string());
+                return false;
+            }
+        }
+    }
+    sum.show(began.elapsed().as_secs_f64());
+    if failures > 0 {
+        say(&format!("FAILED    {failures} seeds"));
+    }
+    failures == 0
+}
+
+#[cfg(feature = "mutants")]
+const MUTANTS: [jobmesh_simulations::Mutant; 4] = {
+    use jobmesh_simulations::Mutant;
+    [Mutant::SendBeforeCommit, Mutant::AcceptStaleEpoch, Mutant::ForgetOutbox, Mutant::SkipSignatureCheck]
+};
+
+#[cfg(feature = "mutants")]
+fn mutant(name: &str) -> Result<jobmesh_simulations::Mutant, String> {
+    let found = MUTANTS.into_iter().find(|mutant| format!("{mutant:?}") == name);
+    found.ok_or_else(|| format!("no such mutant; there are {MUTANTS:?}"))
+}
+
+#[cfg(feature = "mutants")]
+fn hunt(seeds: u64) -> bool {
+    let mut all_found = true;
+    for mutant in MUTANTS {
+        let found = (0..seeds).find_map(|seed| run(&Plan::new(seed).with_mutant(mutant)).err());
+        match found {
+            Some(failure) => {
+                say(&format!("{mutant:?}: seed {} finds it by {}", failure.plan.seed, failure.violation.invariant));
+            }
+            None => {
+                all_found = false;
+                say(&format!("{mutant:?}: MISSED by {seeds} seeds"));
+            }
+        }
+    }
+    all_found
+}
+
+/// Prints a line. A reader that has gone away is no failure of the run.
+fn say(text: &str) {
+    let _gone = writeln!(std::io::stdout(), "{text}");
+}

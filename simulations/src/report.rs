@@ -1,0 +1,112 @@
+//! Running a plan, and what there is to say afterwards.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use jobmesh_protocol::MonoMillis;
+
+use crate::faults::FaultKind;
+use crate::invariants::Violation;
+use crate::plan::Plan;
+use crate::world::World;
+
+/// What a run that kept every promise did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What was run.
+    pub plan: Plan,
+    /// How much virtual time went by.
+    pub lasted: MonoMillis,
+    /// Jobs that were acknowledged.
+    pub jobs: usize,
+    /// Runs that executors began.
+    pub runs: usize,
+    /// Attempts by how they ended, as their origins know it.
+    pub attempts: BTreeMap<&'static str, u64>,
+    /// Jobs by state, as their origins know it.
+    pub states: BTreeMap<&'static str, u64>,
+    /// Jobs that no node of this world can run, each with what its origin says about that.
+    pub hopeless: Vec<String>,
+    /// Steps of all engines.
+    pub steps: u64,
+    /// Steps in the idle minutes at the end.
+    pub idle_steps: u64,
+    /// Frames that were sent.
+    pub frames: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<FaultKind, u64>,
+    /// The hash of everything that happened.
+    pub trace: String,
+}
+
+/// A run that broke a promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was run.
+    pub plan: Plan,
+    /// When it happened.
+    pub at: MonoMillis,
+    /// What was broken.
+    pub violation: Violation,
+    /// What happened last, oldest first.
+    pub tail: Vec<String>,
+}
+
+/// Runs a plan to its end.
+///
+/// # Errors
+/// [`Failure`] if an invariant broke or a node panicked.
+pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
+    let fail = |at, violation, tail| Box::new(Failure { plan: plan.clone(), at, violation, tail });
+    let mut world = World::new(plan).map_err(|violation| fail(MonoMillis(0), violation, Vec::new()))?;
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Violation::new("no_panic", text.unwrap_or_else(|| "a node panicked".to_owned())))
+    });
+    outcome.map_err(|violation| fail(world.now(), violation, world.tail()))
+}
+
+fn list<K: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    counts: impl Iterator<Item = (K, u64)>,
+) -> fmt::Result {
+    write!(f, "\n{what:<9}")?;
+    let mut is_empty = true;
+    for (key, count) in counts {
+        write!(f, " {key} {count}")?;
+        is_empty = false;
+    }
+    if is_empty { f.write_str(" none") } else { Ok(()) }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plan, lasted, .. } = self;
+        write!(f, "seed      {}: {} nodes, {} s of virtual time", plan.seed, plan.nodes, lasted.0 / 1000)?;
+        write!(f, "\njobs      {} acknowledged, {} runs", self.jobs, self.runs)?;
+        list(f, "states", self.states.iter().map(|(state, count)| (*state, *count)))?;
+        for line in &self.hopeless {
+            write!(f, "\nhopeless  {line}")?;
+        }
+        list(f, "attempts", self.attempts.iter().map(|(state, count)| (*state, *count)))?;
+        write!(f, "\nwork      {} steps ({} idle), {} frames", self.steps, self.idle_steps, self.frames)?;
+        list(f, "faults", self.faults.iter().map(|(kind, count)| (kind.word(), *count)))?;
+        write!(f, "\ntrace     {}", self.trace)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.tail {
+            writeln!(f, "{line}")?;
+        }
+        let Plan { seed, nodes, .. } = self.plan;
+        let (secs, millis) = (self.at.0 / 1000, self.at.0 % 1000);
+        writeln!(f, "\nFAILED    seed {seed}, {nodes} nodes, at {secs}.{millis:03} s")?;
+        writeln!(f, "broken    {}", self.violation)?;
+        write!(f, "again     {}", self.plan.command())
+    }
+}

@@ -1,0 +1,245 @@
+//! The drivers of every node: they carry out what engines ask for, and tell them what came of it.
+
+use std::collections::BTreeSet;
+
+use jobmesh_engine::{Input, Output, Process as SystemProcess, Response, RunOrder, StopReason};
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::{BlobRef, JobId, NodeId, RunId};
+
+use super::{Event, World};
+use crate::executor::{Behaviour, Ending, stopped};
+use crate::faults::FaultKind;
+use crate::invariants::{Violation, invariant_inputs_are_there};
+use crate::network::{Pair, Seat};
+use crate::node::{Condition, Life, Process};
+use crate::oracle::{Contract, Sight};
+
+impl World {
+    /// Carries out the outputs of a step, in order. Returns the jobs that changed in it.
+    pub(super) fn perform(&mut self, seat: Seat, outputs: Vec<Output>) -> Result<BTreeSet<JobId>, Violation> {
+        let mut changed = BTreeSet::new();
+        for output in outputs {
+            match output {
+                Output::Reply(request, answer) => self.answered(request, answer)?,
+                Output::Send { to, frame } => {
+                    if let Some(to) = self.seats.get(&to).copied() {
+                        self.send(seat, to, &frame);
+                    }
+                }
+                Output::Publish(digest) => self.publish(seat, digest),
+                Output::Provide(keys) => {
+                    if let Some(node) = self.nodes.get_mut(seat.0) {
+                        node.provides = keys;
+                    }
+                }
+                Output::Find(key) => {
+                    let (life, after) = (self.life(seat), self.network.wait(50, 3_000));
+                    self.cause(after, Event::Found { seat, life, key });
+                }
+                Output::Dial { node, .. } => {
+                    if let Some(other) = self.seats.get(&node).copied().filter(|other| *other != seat) {
+                        let after = self.network.wait(5, 200);
+                        self.cause(after, Event::Dial(Pair::of(seat, other)));
+                    }
+                }
+                Output::Run(order) => self.run_order(seat, &order)?,
+                Output::Stop { run, reason } => self.stop(seat, run, reason),
+                Output::EndOrphan { run, .. } => self.note(format_args!("{seat} ends the orphan {run}")),
+                Output::Fetch { from, blob } => self.fetch(seat, from, blob),
+                Output::Changed(change) => {
+                    let (number, state, cause) = (change.number, change.state, change.cause);
+                    self.note(format_args!("{seat} job {number} is {state} by {cause} at epoch {}", change.epoch));
+                    changed.insert(change.job);
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// The attempt that a run is, as its origin knows it.
+    fn contract(&mut self, seat: Seat, order: &RunOrder) -> Result<Contract, Violation> {
+        let own = Contract { origin: seat, job: order.run.job, epoch: order.run.epoch };
+        let Some(origin) = order.origin else { return Ok(own) };
+        let unknown = || Violation::new("runs_have_a_lease", format!("{seat} runs {} without a lease", order.run));
+        let origin = self.seats.get(&origin).copied().ok_or_else(unknown)?;
+        let node = self.nodes.get_mut(seat.0).ok_or_else(unknown)?;
+        let txn = node.store().begin()?;
+        let lease = txn.view().lease(order.run.job)?.ok_or_else(unknown)?;
+        Ok(Contract { origin, job: lease.ticket.into(), epoch: lease.epoch })
+    }
+
+    fn run_order(&mut self, seat: Seat, order: &RunOrder) -> Result<(), Violation> {
+        let run = order.run;
+        if self.nodes.get_mut(seat.0).is_some_and(|node| !node.ordered.insert(run)) {
+            return Ok(());
+        }
+        let contract = match self.contract(seat, order) {
+            Ok(contract) => contract,
+            // With the bug that sends before it commits there may be no lease to look at.
+            Err(_) if self.is_early() => return Ok(()),
+            Err(violation) => return Err(violation),
+        };
+        let foreign = || Violation::new("runs_come_from_the_workload", format!("{:?}", order.task));
+        let behaviour = Behaviour::read(&order.task).ok_or_else(foreign)?;
+        let spec = self.workload.works.get(behaviour.index).map(|work| work.spec.clone()).ok_or_else(foreign)?;
+        self.oracle.check_run(&contract, behaviour.index, spec.effects)?;
+        self.check_input(seat, order)?;
+        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
+        node.processes.insert(run, Process { contract, behaviour });
+        let life = node.life;
+        self.oracle.ledger.begin((seat, run), contract, node.id, behaviour.index);
+        self.note(format_args!("{seat} runs job {} of the workload at epoch {}", behaviour.index, contract.epoch));
+        let starts_in = self.executor.reaction();
+        self.cause(starts_in, Event::RunStarts { seat, life, run });
+        if behaviour.ending != Ending::Never {
+            self.cause(starts_in.plus(behaviour.takes), Event::RunEnds { seat, life, run, stopped: None });
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "mutants")]
+    fn is_early(&self) -> bool {
+        self.plan.mutant == Some(jobmesh_engine::Mutant::SendBeforeCommit)
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    const fn is_early(&self) -> bool {
+        false
+    }
+
+    fn check_input(&mut self, seat: Seat, order: &RunOrder) -> Result<(), Violation> {
+        let mesh = self.oracle.mesh();
+        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
+        let (id, disk) = (node.id, node.disk.clone());
+        let txn = node.store().begin()?;
+        let sight = Sight { seat, node: id, mesh, view: txn.view(), disk: &disk, ledger: &self.oracle.ledger };
+        invariant_inputs_are_there(sight, &order.task)
+    }
+
+    pub(super) fn run_starts(&mut self, seat: Seat, life: Life, run: RunId) -> Result<(), Violation> {
+        let runs = self.nodes.get(seat.0).is_some_and(|node| node.processes.contains_key(&run));
+        if !runs || !self.lives(seat, life) {
+            return Ok(());
+        }
+        let process = SystemProcess { pid: u32::try_from(self.caused % 30_000).unwrap_or(0) + 2, started: self.now.0 };
+        self.feed(seat, Input::Started { run, process })
+    }
+
+    fn stop(&mut self, seat: Seat, run: RunId, reason: StopReason) {
+        let (life, after) = (self.life(seat), self.executor.reaction());
+        self.cause(after, Event::RunEnds { seat, life, run, stopped: Some(reason) });
+    }
+
+    pub(super) fn run_ends(
+        &mut self,
+        seat: Seat,
+        life: Life,
+        run: RunId,
+        reason: Option<StopReason>,
+    ) -> Result<(), Violation> {
+        if !self.lives(seat, life) {
+            return Ok(());
+        }
+        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
+        let Some(process) = node.processes.remove(&run) else { return Ok(()) };
+        let (ended, written) = match reason {
+            Some(reason) => (stopped(reason), Vec::new()),
+            None => self.executor.end(&mut self.faults, process.behaviour, (seat, run)),
+        };
+        node.disk.extend(written.into_iter().map(|blob| blob.hash));
+        self.oracle.ledger.end(process.contract, Some(ended.clone()));
+        self.note(format_args!("{seat} run of job {} ends: {}", process.behaviour.index, ended.outcome.word()));
+        self.feed(seat, Input::Ended { run, ended })
+    }
+
+    fn fetch(&mut self, seat: Seat, from: NodeId, blob: BlobRef) {
+        let (life, after) = (self.life(seat), self.network.wait(10, 800));
+        self.cause(after, Event::Copied { seat, life, from, hash: blob.hash });
+    }
+
+    /// A copy arrives if the holder has the blob, is up, and is reached on a session.
+    pub(super) fn copied(&mut self, seat: Seat, life: Life, from: NodeId, hash: Hash) -> Result<(), Violation> {
+        if !self.lives(seat, life) {
+            return Ok(());
+        }
+        let is_lost = self.faults.strikes(FaultKind::Loss, 150);
+        let has = |seat: Seat| self.nodes.get(seat.0).is_some_and(|node| node.disk.contains(&hash));
+        let holder = self.seats.get(&from).copied();
+        let is_reached = holder.is_some_and(|holder| {
+            let pair = Pair::of(seat, holder);
+            let is_near = self.network.session(pair).is_some() && !self.network.is_cut(pair);
+            is_near && self.condition(holder) == Condition::Up && has(holder)
+        });
+        if !has(seat) && (!is_reached || is_lost) {
+            let reason = "the holder did not answer".to_owned();
+            return self.feed(seat, Input::FetchFailed { hash, reason });
+        }
+        if let Some(node) = self.nodes.get_mut(seat.0) {
+            node.disk.insert(hash);
+        }
+        self.feed(seat, Input::Fetched(hash))
+    }
+
+    /// The directory names every live provider, and the asker connects to those it can reach.
+    pub(super) fn found(&mut self, seat: Seat, life: Life, key: Hash) -> Result<(), Violation> {
+        if !self.lives(seat, life) || self.network.neighbours(seat).is_empty() {
+            return Ok(());
+        }
+        for other in self.all_seats() {
+            let provides = self.nodes.get(other.0).is_some_and(|node| node.provides.contains(&key));
+            if provides && other != seat {
+                self.dial(Pair::of(seat, other))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(
+        &mut self,
+        request: jobmesh_engine::RequestId,
+        answer: Result<Response, jobmesh_engine::Refusal>,
+    ) -> Result<(), Violation> {
+        let Some((seat, operation)) = self.asked.remove(&request) else { return Ok(()) };
+        match (operation, answer) {
+            (super::Operation::Submit(index), Ok(Response::Submitted { job, number })) => {
+                self.note(format_args!("{seat} acknowledges job {index} of the workload as {number}"));
+                self.oracle.acknowledge(seat, index, job);
+            }
+            (operation, answer) => {
+                let word = if answer.is_ok() { "done" } else { "refused" };
+                self.note(format_args!("{seat} answers {operation:?}: {word}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a driver says again after a commit that failed. Commands are answered with an error instead.
+pub(super) fn is_said_again(input: &Input) -> bool {
+    match input {
+        Input::Connected { .. }
+        | Input::Disconnected(_)
+        | Input::Started { .. }
+        | Input::Ended { .. }
+        | Input::Fetched(_)
+        | Input::FetchFailed { .. } => true,
+        Input::Tick | Input::Command(..) | Input::Frame { .. } | Input::Gossip { .. } => false,
+    }
+}
+
+/// The inputs of a batch, in one word each.
+pub(super) fn names(batch: &[Input]) -> String {
+    let name = |input: &Input| match input {
+        Input::Tick => "a tick".to_owned(),
+        Input::Command(request, _) => format!("command {}", request.0),
+        Input::Connected { name, .. } => format!("a session with {name}"),
+        Input::Disconnected(node) => format!("the end of a session with {}", node.short()),
+        Input::Frame { from, bytes } => format!("{} bytes from {}", bytes.len(), from.short()),
+        Input::Gossip { via, bytes } => format!("{} gossiped bytes via {}", bytes.len(), via.short()),
+        Input::Started { run, .. } => format!("the start of {run}"),
+        Input::Ended { run, ended } => format!("the end of {run}: {}", ended.outcome.word()),
+        Input::Fetched(hash) => format!("blob {}", hash.short()),
+        Input::FetchFailed { hash, .. } => format!("no blob {}", hash.short()),
+    };
+    batch.iter().map(name).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,163 @@
+//! How a run ends: the world heals, every job comes to its end, and then nobody has much to do.
+
+use std::collections::BTreeMap;
+
+use jobmesh_engine::Command;
+use jobmesh_protocol::{DurationMillis, MonoMillis};
+use jobmesh_store::{Job, Selection};
+
+use super::{Event, Phase, World};
+use crate::executor::Behaviour;
+use crate::faults::FaultKind;
+use crate::invariants::{Violation, invariant_every_job_ends_once_the_network_heals, invariant_quiescence};
+use crate::network::Seat;
+use crate::node::Condition;
+use crate::report::Report;
+use crate::workload::late_tag;
+
+/// How long jobs may take to end once the world has healed: a few leases, the longest timeout and every retry.
+const HEALING_MAX: DurationMillis = DurationMillis::from_secs(10 * 60);
+/// How often the world looks whether they have.
+const INSPECT_EVERY: DurationMillis = DurationMillis::from_secs(5);
+/// How long a world is watched that has nothing to do.
+const IDLE_FOR: DurationMillis = DurationMillis::from_secs(120);
+/// Steps that a pair of nodes may take in that time: refreshes and digests, a few a minute each way.
+const IDLE_STEPS_PER_PAIR: u64 = 60;
+/// Jobs that a node lists at most: more than any workload has.
+const JOBS_MAX: u32 = 1_000_000;
+
+impl World {
+    /// Ends every fault and brings every daemon back.
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.note(format_args!("the world heals"));
+        self.phase = Phase::Healing { since: self.now };
+        self.faults.heal();
+        self.network.unblock_all();
+        for seat in self.all_seats() {
+            if let Some(node) = self.nodes.get_mut(seat.0) {
+                node.trap = None;
+            }
+            let life = self.life(seat);
+            match self.condition(seat) {
+                Condition::Up => {}
+                Condition::Paused => self.resume(seat, life)?,
+                Condition::Down => self.restart(seat)?,
+            }
+        }
+        self.cause(DurationMillis(5_000), Event::Reunite);
+        self.cause(INSPECT_EVERY, Event::Inspect);
+        Ok(())
+    }
+
+    /// Every session is made anew, and the capability that nobody had appears.
+    pub(super) fn reunite(&mut self) -> Result<(), Violation> {
+        for pair in self.network.sessions() {
+            self.hang_up(pair)?;
+        }
+        self.redialing.clear();
+        for pair in self.network.homes() {
+            self.redial(pair, 100, 2_000);
+        }
+        match late_tag() {
+            Some(tag) => self.tell(self.workload.late, Command::AddCapability(tag)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn inspect(&mut self) -> Result<(), Violation> {
+        self.cause(INSPECT_EVERY, Event::Inspect);
+        let open = self.open_jobs()?;
+        match self.phase {
+            Phase::Healing { since } if self.now.since(since) > HEALING_MAX => {
+                let stuck = self.explain(&open)?;
+                invariant_every_job_ends_once_the_network_heals(&stuck)
+            }
+            Phase::Healing { .. } if open.is_empty() => {
+                self.note(format_args!("every job has ended"));
+                self.phase = Phase::Idle { since: self.now, steps_before: self.steps };
+                Ok(())
+            }
+            Phase::Idle { since, steps_before } if self.now.since(since) >= IDLE_FOR => {
+                let idle_steps = self.steps - steps_before;
+                let nodes = self.nodes.len() as u64;
+                invariant_quiescence(idle_steps, IDLE_STEPS_PER_PAIR * nodes * nodes)?;
+                let stuck = self.explain(&open)?;
+                invariant_every_job_ends_once_the_network_heals(&stuck)?;
+                self.phase = Phase::Over { idle_steps };
+                Ok(())
+            }
+            Phase::Faulty | Phase::Healing { .. } | Phase::Idle { .. } | Phase::Over { .. } => Ok(()),
+        }
+    }
+
+    /// Every job that has not ended though some node can run it, or that runs for another node.
+    fn open_jobs(&mut self) -> Result<Vec<(Seat, Job)>, Violation> {
+        Ok(self.live_jobs()?.0)
+    }
+
+    /// The jobs that have not ended: those that can, and those that nobody can run.
+    fn live_jobs(&mut self) -> Result<(Vec<(Seat, Job)>, Vec<(Seat, Job)>), Violation> {
+        let (mut open, mut hopeless) = (Vec::new(), Vec::new());
+        for (seat, node) in self.nodes.iter_mut().enumerate() {
+            let txn = node.store().begin()?;
+            for job in txn.view().live_jobs()? {
+                let can_end = job.origin.is_some()
+                    || job.cancel_reason.is_some()
+                    || self.workload.is_satisfiable(&job.spec, Seat(seat));
+                let list = if can_end { &mut open } else { &mut hopeless };
+                list.push((Seat(seat), job));
+            }
+        }
+        Ok((open, hopeless))
+    }
+
+    fn explain(&mut self, open: &[(Seat, Job)]) -> Result<Vec<String>, Violation> {
+        let mut lines = Vec::new();
+        for (seat, job) in open {
+            let now = self.now;
+            let Some(node) = self.nodes.get_mut(seat.0) else { continue };
+            let why = node.explain(now, job.id)?;
+            let summary = why.as_ref().map_or("", |why| why.summary.as_str());
+            let reasons = why.as_ref().map(|why| why.reasons.join("; ")).unwrap_or_default();
+            let index = Behaviour::read(&job.spec.task).map(|behaviour| behaviour.index);
+            lines.push(format!("{seat} job {} ({index:?}) is {}: {summary} {reasons}", job.number, job.state));
+        }
+        Ok(lines)
+    }
+
+    /// The last look at everything, and what there is to say.
+    pub(super) fn report(&mut self, idle_steps: u64) -> Result<Report, Violation> {
+        let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut attempts: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for seat in self.all_seats() {
+            self.check_node(seat)?;
+            let Some(node) = self.nodes.get_mut(seat.0) else { continue };
+            let txn = node.store().begin()?;
+            let all = Selection { state: None, live_only: false, limit: JOBS_MAX };
+            for job in txn.view().jobs(&all)?.into_iter().filter(|job| job.origin.is_none()) {
+                *states.entry(job.state.word()).or_default() += 1;
+                for attempt in txn.view().attempts(job.id)? {
+                    *attempts.entry(attempt.state.word()).or_default() += 1;
+                }
+            }
+        }
+        let (_, hopeless) = self.live_jobs()?;
+        let hopeless = self.explain(&hopeless)?;
+        let faults: BTreeMap<FaultKind, u64> = self.faults.injected();
+        self.note(format_args!("{states:?} {attempts:?} {faults:?}"));
+        Ok(Report {
+            plan: self.plan.clone(),
+            lasted: MonoMillis(self.now.0),
+            jobs: self.oracle.acknowledged(),
+            runs: self.oracle.ledger.len(),
+            attempts,
+            states,
+            hopeless,
+            steps: self.steps,
+            idle_steps,
+            frames: self.frames,
+            faults,
+            trace: self.trace.hash(),
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! People at the nodes: they submit, cancel and retry, and try again later if nobody answers the door.
+
+use jobmesh_engine::{Command, Input, RequestId};
+use jobmesh_protocol::DurationMillis;
+
+use super::{Event, Phase, World};
+use crate::invariants::Violation;
+use crate::network::Seat;
+use crate::node::Condition;
+use crate::workload::Operation;
+
+/// How long someone waits whose daemon is down.
+const ASK_AGAIN_AFTER: DurationMillis = DurationMillis::from_secs(10);
+
+impl World {
+    pub(super) fn operate(&mut self, operation: Operation) -> Result<(), Violation> {
+        let (Operation::Submit(index) | Operation::Cancel(index) | Operation::Retry(index)) = operation;
+        let Some(work) = self.workload.works.get(index).cloned() else { return Ok(()) };
+        if self.condition(work.home) == Condition::Down {
+            if self.phase == Phase::Faulty {
+                self.cause(ASK_AGAIN_AFTER, Event::Operate(operation));
+            }
+            return Ok(());
+        }
+        let command = match (operation, self.oracle.job(index)) {
+            (Operation::Submit(_), _) => {
+                let input = work.spec.task.input().map(|blob| blob.hash);
+                if let Some(node) = self.nodes.get_mut(work.home.0) {
+                    node.disk.extend(input);
+                }
+                Command::Submit(Box::new(work.spec))
+            }
+            (Operation::Cancel(_), Some(job)) => Command::Cancel { job, reason: "changed my mind".to_owned() },
+            (Operation::Retry(_), Some(job)) => Command::Retry(job),
+            // Nobody can name a job that was never acknowledged.
+            (Operation::Cancel(_) | Operation::Retry(_), None) => return Ok(()),
+        };
+        self.note(format_args!("{} is asked: {operation:?}", work.home));
+        let request = self.ask(work.home, operation);
+        self.feed(work.home, Input::Command(request, command))
+    }
+
+    fn ask(&mut self, seat: Seat, operation: Operation) -> RequestId {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.asked.insert(request, (seat, operation));
+        request
+    }
+
+    /// Feeds a command whose answer nobody waits for.
+    pub(super) fn tell(&mut self, seat: Seat, command: Command) -> Result<(), Violation> {
+        self.requests += 1;
+        self.feed(seat, Input::Command(RequestId(self.requests), command))
+    }
+}

@@ -1,0 +1,188 @@
+//! Sessions that come and go, and what travels on them.
+
+use jobmesh_engine::Input;
+use jobmesh_protocol::{DurationMillis, MonoMillis};
+
+use super::{Event, World};
+use crate::faults::FaultKind;
+use crate::invariants::Violation;
+use crate::network::{Pair, Seat, Session};
+use crate::node::{Condition, Life};
+
+/// How long two nodes wait for a sign of life: a ping every 5 s that may take 5 s.
+const PING_LIMIT: DurationMillis = DurationMillis::from_secs(10);
+/// How often a digest is said again.
+const REGOSSIP_EVERY: DurationMillis = DurationMillis::from_secs(60);
+
+impl World {
+    /// What a node hears when its session with `other` comes up.
+    pub(super) fn connected(&self, other: Seat) -> Input {
+        let node = self.nodes.get(other.0).map_or(jobmesh_protocol::NodeId::from_bytes([0; 32]), |node| node.id);
+        Input::Connected {
+            node,
+            name: format!("node-{}", other.0),
+            addresses: vec![format!("/memory/{}", other.0 + 1)],
+        }
+    }
+
+    /// Tries to open a session once.
+    pub(super) fn dial(&mut self, pair: Pair) -> Result<(), Violation> {
+        let are_up = [pair.0, pair.1].into_iter().all(|seat| self.condition(seat) == Condition::Up);
+        if !are_up || !self.network.open(pair) {
+            return Ok(());
+        }
+        self.note(format_args!("{} and {} connect", pair.0, pair.1));
+        for (seat, other) in [(pair.0, pair.1), (pair.1, pair.0)] {
+            let input = self.connected(other);
+            // The first of the two may have crashed while it took its turn.
+            if self.network.session(pair).is_some() {
+                self.feed(seat, input)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has two nodes that belong together try until they have a session.
+    pub(super) fn redial(&mut self, pair: Pair, low: u64, high: u64) {
+        if self.redialing.insert(pair) {
+            let after = self.network.wait(low, high);
+            self.cause(after, Event::Redial(pair));
+        }
+    }
+
+    pub(super) fn dial_again(&mut self, pair: Pair) -> Result<(), Violation> {
+        self.redialing.remove(&pair);
+        self.dial(pair)?;
+        if self.network.session(pair).is_none() {
+            self.redial(pair, 2_000, 15_000);
+        }
+        Ok(())
+    }
+
+    /// Closes a session, if there is one; both ends hear of it.
+    pub(super) fn hang_up(&mut self, pair: Pair) -> Result<(), Violation> {
+        if !self.network.close(pair) {
+            return Ok(());
+        }
+        self.note(format_args!("{} and {} disconnect", pair.0, pair.1));
+        for (seat, other) in [(pair.0, pair.1), (pair.1, pair.0)] {
+            if let Some(id) = self.nodes.get(other.0).map(|node| node.id) {
+                self.feed(seat, Input::Disconnected(id))?;
+            }
+        }
+        if self.network.is_home(pair) {
+            self.redial(pair, 500, 15_000);
+        }
+        Ok(())
+    }
+
+    /// Has every session of these nodes looked at once a ping would have failed.
+    pub(super) fn doubt(&mut self, pairs: Vec<Pair>) {
+        for pair in pairs {
+            self.cause(PING_LIMIT, Event::Ping(pair));
+        }
+    }
+
+    pub(super) fn ping(&mut self, pair: Pair) -> Result<(), Violation> {
+        let are_up = [pair.0, pair.1].into_iter().all(|seat| self.condition(seat) == Condition::Up);
+        if are_up && !self.network.is_cut(pair) { Ok(()) } else { self.hang_up(pair) }
+    }
+
+    /// Puts a frame on its way, if there is a session to carry it.
+    pub(super) fn send(&mut self, from: Seat, to: Seat, bytes: &[u8]) {
+        self.frames += 1;
+        self.trace.bytes(bytes);
+        let Some(session) = self.network.session(Pair::of(from, to)) else { return };
+        for at in self.network.arrivals(&mut self.faults, self.now, from, to) {
+            self.queue_at(at, Event::Frame { from, to, session, bytes: bytes.to_vec() });
+        }
+        self.overhear(from, to, bytes);
+    }
+
+    pub(super) fn arrive(&mut self, from: Seat, to: Seat, session: Session, bytes: Vec<u8>) -> Result<(), Violation> {
+        let is_alive = self.network.session(Pair::of(from, to)) == Some(session);
+        let Some(id) = self.nodes.get(from.0).map(|node| node.id).filter(|_| is_alive) else { return Ok(()) };
+        self.feed(to, Input::Frame { from: id, bytes })
+    }
+
+    /// Spreads a digest from neighbour to neighbour; each link may lose it.
+    pub(super) fn spread(&mut self, from: Seat, bytes: &[u8]) {
+        let mut told = std::collections::BTreeSet::from([from]);
+        let mut tellers: std::collections::VecDeque<(Seat, MonoMillis)> = [(from, self.now)].into();
+        while let Some((via, since)) = tellers.pop_front() {
+            for to in self.network.neighbours(via) {
+                if told.contains(&to) {
+                    continue;
+                }
+                if let Some(at) = self.network.arrivals(&mut self.faults, since, via, to).first().copied() {
+                    told.insert(to);
+                    tellers.push_back((to, at));
+                    self.queue_at(at, Event::Gossip { via, to, bytes: bytes.to_vec() });
+                }
+            }
+        }
+    }
+
+    pub(super) fn hear(&mut self, via: Seat, to: Seat, bytes: Vec<u8>) -> Result<(), Violation> {
+        let Some(id) = self.nodes.get(via.0).map(|node| node.id) else { return Ok(()) };
+        self.feed(to, Input::Gossip { via: id, bytes })
+    }
+
+    pub(super) fn publish(&mut self, seat: Seat, bytes: Vec<u8>) {
+        self.spread(seat, &bytes);
+        let life = self.life(seat);
+        let Some(node) = self.nodes.get_mut(seat.0) else { return };
+        if node.digest.replace(bytes).is_none() {
+            self.cause(REGOSSIP_EVERY, Event::Regossip(seat, life));
+        }
+    }
+
+    pub(super) fn regossip(&mut self, seat: Seat, life: Life) -> Result<(), Violation> {
+        if !self.lives(seat, life) {
+            return Ok(());
+        }
+        if let Some(digest) = self.nodes.get(seat.0).and_then(|node| node.digest.clone()) {
+            if self.condition(seat) == Condition::Up {
+                self.spread(seat, &digest);
+            }
+            self.cause(REGOSSIP_EVERY, Event::Regossip(seat, life));
+        }
+        Ok(())
+    }
+
+    fn overhear(&mut self, from: Seat, to: Seat, bytes: &[u8]) {
+        let Some(id) = self.nodes.get(from.0).map(|node| node.id) else { return };
+        if !self.faults.has(FaultKind::Forger) {
+            return;
+        }
+        let Some(forger) = &mut self.forger else { return };
+        if let Some((to, bytes)) = forger.overhear((from, id), to, bytes) {
+            let after = DurationMillis(forger.haste());
+            self.cause(after, Event::Forged { to, bytes });
+        }
+    }
+
+    pub(super) fn forged(&mut self, to: Seat, bytes: Vec<u8>) -> Result<(), Violation> {
+        let Some(from) = self.forger.as_ref().map(crate::forger::Forger::node) else { return Ok(()) };
+        self.faults.note(FaultKind::Forger);
+        self.note(format_args!("the forger sends {} bytes to {to}", bytes.len()));
+        self.feed(to, Input::Frame { from, bytes })
+    }
+
+    pub(super) fn meet_forger(&mut self, seat: Seat, life: Life) -> Result<(), Violation> {
+        let node = self.forger.as_ref().map(crate::forger::Forger::node);
+        let Some(node) = node.filter(|_| self.lives(seat, life)) else { return Ok(()) };
+        self.feed(seat, Input::Connected { node, name: "forger".to_owned(), addresses: Vec::new() })
+    }
+
+    pub(super) fn forger_acts(&mut self) -> Result<(), Violation> {
+        let nodes = self.nodes.len();
+        if !self.faults.has(FaultKind::Forger) {
+            return Ok(());
+        }
+        let Some(forger) = &mut self.forger else { return Ok(()) };
+        let ((to, bytes), pause) = (forger.garbage(nodes), DurationMillis(forger.pause()));
+        self.cause(pause, Event::ForgerActs);
+        self.forged(to, bytes)
+    }
+}
