@@ -1,0 +1,18 @@
+//! Real nodes on this machine's loopback: what peers see of each other.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "loopback/admission.rs"]
+mod admission;
+#[path = "loopback/blob.rs"]
+mod blob;
+#[path = "loopback/discovery.rs"]
+mod discovery;
+#[path = "loopback/harness.rs"]
+mod harness;
+#[path = "loopback/join.rs"]
+mod join;
+#[path = "loopback/session.rs"]
+mod session;
+#[path = "loopback/stranger.rs"]
+mod stranger;

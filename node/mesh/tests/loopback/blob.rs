@@ -1,0 +1,90 @@
+//! Blobs: whole, verified, resumed, and only for members that may have them.
+
+use std::path::{Path, PathBuf};
+
+use jobmesh_mesh::{Event, FetchError};
+use jobmesh_protocol::{BlobRef, Hash};
+
+use crate::harness::{Node, config, connect};
+
+fn content() -> Vec<u8> {
+    (0..5 * 1024 * 1024_u32).map(|index| index.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
+}
+
+/// Fetches with `one` from `other`, which answers one request with `file`.
+async fn fetch(
+    one: &Node,
+    other: &mut Node,
+    blob: BlobRef,
+    into: &Path,
+    file: Option<PathBuf>,
+) -> Result<(), FetchError> {
+    let (mut file, from) = (Some(file), other.id);
+    let serving = other.until("a request", |event| match event {
+        Event::BlobRequested { reply, .. } => {
+            reply.send(file.take().flatten()).unwrap();
+            Some(())
+        }
+        _ => None,
+    });
+    let (fetched, ()) = tokio::join!(one.mesh.fetch(from, blob, into), serving);
+    fetched
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_arrives_whole_and_an_interrupted_one_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, into) = (folder.path().join("source"), folder.path().join("into"));
+    let bytes = content();
+    std::fs::write(&source, &bytes).unwrap();
+    let (mut ana, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    connect(&mut ana, &mut bob).await;
+    let blob = BlobRef::of(&bytes);
+    fetch(&ana, &mut bob, blob, &into, Some(source.clone())).await.unwrap();
+    assert_eq!(std::fs::read(&into).unwrap(), bytes);
+
+    let again = folder.path().join("again");
+    let part = folder.path().join("again.part");
+    std::fs::write(&part, &bytes[..1_000_000]).unwrap();
+    // The source lacks what the part has: only a transfer from the offset can succeed.
+    let mut tail_only = vec![0; 1_000_000];
+    tail_only.extend_from_slice(&bytes[1_000_000..]);
+    std::fs::write(&source, &tail_only).unwrap();
+    fetch(&ana, &mut bob, blob, &again, Some(source)).await.unwrap();
+    assert_eq!(std::fs::read(&again).unwrap(), bytes);
+    assert!(!part.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_bytes_never_get_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, into) = (folder.path().join("source"), folder.path().join("into"));
+    let bytes = content();
+    let mut wrong = bytes.clone();
+    wrong[4_000_000] ^= 1;
+    std::fs::write(&source, &wrong).unwrap();
+    let (mut ana, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    connect(&mut ana, &mut bob).await;
+    let fetched = fetch(&ana, &mut bob, BlobRef::of(&bytes), &into, Some(source.clone())).await;
+    assert!(matches!(fetched, Err(FetchError::WrongHash { .. })), "{fetched:?}");
+    std::fs::write(&source, b"short").unwrap();
+    let fetched = fetch(&ana, &mut bob, BlobRef::of(&bytes), &into, Some(source)).await;
+    assert!(matches!(fetched, Err(FetchError::WrongSize { found: 5, .. })), "{fetched:?}");
+    assert!(!into.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_given_is_not_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let into = folder.path().join("into");
+    let (mut ana, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    let blob = BlobRef { hash: Hash::of(b"secret"), size: 6 };
+    let fetched = ana.mesh.fetch(bob.id, blob, &into).await;
+    assert!(matches!(fetched, Err(FetchError::NotConnected { .. })), "{fetched:?}");
+    connect(&mut ana, &mut bob).await;
+    let fetched = fetch(&ana, &mut bob, blob, &into, None).await;
+    assert!(matches!(fetched, Err(FetchError::NotProvided { .. })), "{fetched:?}");
+    let fetched = fetch(&ana, &mut bob, blob, &into, Some(folder.path().join("gone"))).await;
+    assert!(matches!(fetched, Err(FetchError::NotProvided { .. })), "{fetched:?}");
+    assert!(!into.exists());
+}
