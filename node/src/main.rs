@@ -1,2 +1,11 @@
-//! .
-fn main() {}
+//! The `jobmesh` command. Everything it knows about nodes is in the library; here is what a person types and sees.
+
+mod cli;
+mod client;
+mod demo;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,361 @@
+//! Follows a job to its end: its output byte for byte to ours, its transitions to stderr or as JSON lines.
+//!
+//! **The hard case** is a job that runs more than once. What stdout gets is always the output of *one* attempt, the
+//! last: `run … > out.gz` must not hold half of a first try and all of a second. So where a retry is possible and
+//! stdout is no terminal, output waits for the end of the job. At the end the length is compared with what the
+//! attempt wrote, and what is missing is fetched: a stream that broke off early can't pass for the whole.
+
+use data_encoding::BASE64;
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use jobmesh::api::{
+    ATTEMPT_HEADER, CHANGE_EVENT, CancelRequest, Change, Done, JobDetail, JobView, LogStream, Submitted,
+};
+use jobmesh_protocol::{Epoch, JobState};
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::output::{error_bytes, note};
+use crate::cli::words;
+use crate::cli::{Failure, JobRef, Kind, Output};
+use crate::client::{Client, ClientError, EventStream};
+
+/// Longest line of output in one JSON line; longer ones are cut.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// One JSON line of `run` and `logs`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Line<'a> {
+    /// The job is queued.
+    Submitted(Submitted),
+    /// The job moved.
+    Change(&'a Change),
+    /// The job wrote something.
+    Output(OutputLine<'a>),
+    /// The job ended.
+    Ended {
+        /// The job.
+        job: &'a JobView,
+    },
+}
+
+/// A line that the job wrote, with its line break, as text or else as base64.
+#[derive(Debug, Serialize)]
+pub(crate) struct OutputLine<'a> {
+    stream: LogStream,
+    attempt: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+/// Which bytes of a job's output are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slice {
+    /// Which output.
+    pub(crate) stream: LogStream,
+    /// Which attempt; none is the last one.
+    pub(crate) attempt: Option<Epoch>,
+    /// How many bytes to leave out at the start.
+    pub(crate) offset: u64,
+    /// Whether to go on until the attempt ends.
+    pub(crate) follow: bool,
+}
+
+impl Slice {
+    fn path(&self, job: &JobRef) -> String {
+        let Self { stream, attempt, offset, follow } = self;
+        let attempt = attempt.map_or_else(String::new, |epoch| format!("&attempt={epoch}"));
+        format!("/v1/jobs/{job}/logs?stream={}&offset={offset}&follow={follow}{attempt}", word(*stream))
+    }
+}
+
+/// The word for a stream in a query.
+pub(crate) const fn word(stream: LogStream) -> &'static str {
+    match stream {
+        LogStream::Stdout => "stdout",
+        LogStream::Stderr => "stderr",
+    }
+}
+
+/// Copies a slice of a job's output to ours and returns how many bytes that were.
+///
+/// # Errors
+/// [`Failure`] if there is no such output, the daemon goes away, or nobody reads ours.
+pub(crate) async fn copy(client: &Client, output: Output, job: &JobRef, slice: Slice) -> Result<u64, Failure> {
+    let mut answer = client.bytes(&slice.path(job)).await?;
+    let attempt = answer.header(ATTEMPT_HEADER).and_then(|value| value.parse().ok());
+    let mut sink = Sink { output, stream: slice.stream, attempt, rest: Vec::new() };
+    let mut copied = 0;
+    while let Some(piece) = answer.next().await? {
+        copied += piece.len() as u64;
+        sink.write(&piece)?;
+    }
+    sink.finish()?;
+    Ok(copied)
+}
+
+/// Takes the bytes of one stream.
+struct Sink {
+    output: Output,
+    stream: LogStream,
+    attempt: Option<u32>,
+    /// The line that has not ended yet, for JSON.
+    rest: Vec<u8>,
+}
+
+impl Sink {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.output.is_json() {
+            self.rest.extend_from_slice(bytes);
+            return self.whole_lines();
+        }
+        match self.stream {
+            LogStream::Stdout => self.output.bytes(bytes),
+            LogStream::Stderr => error_bytes(bytes),
+        }
+    }
+
+    fn whole_lines(&mut self) -> Result<(), Failure> {
+        while let Some(end) = line_end(&self.rest) {
+            let rest = self.rest.split_off(end);
+            let line = std::mem::replace(&mut self.rest, rest);
+            self.line(&line)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        let line = std::mem::take(&mut self.rest);
+        if line.is_empty() { Ok(()) } else { self.line(&line) }
+    }
+
+    fn line(&self, line: &[u8]) -> Result<(), Failure> {
+        let text = std::str::from_utf8(line).ok();
+        let base64 = text.is_none().then(|| BASE64.encode(line));
+        self.output.line(&Line::Output(OutputLine { stream: self.stream, attempt: self.attempt, text, base64 }))
+    }
+}
+
+/// Where the first line of `bytes` ends, if it does.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n').map(|at| at + 1);
+    end.or((bytes.len() >= LINE_BYTES_MAX).then_some(LINE_BYTES_MAX))
+}
+
+/// When output is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As it comes, of every attempt.
+    Live,
+    /// That of the last attempt, when the job has ended. Standard error still comes as it is written.
+    AtTheEnd,
+}
+
+/// What is said about transitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Talk {
+    /// One line each on stderr.
+    Lines,
+    /// Nothing.
+    Silent,
+}
+
+/// How following ended.
+#[derive(Debug)]
+pub(crate) enum Followed {
+    /// The job ended.
+    Ended(Box<JobDetail>),
+    /// A second Ctrl-C: we leave, the job is being cancelled.
+    Left,
+}
+
+/// A stream of an attempt that has been copied to its end, and how many bytes that were.
+struct Copied {
+    epoch: Epoch,
+    stream: LogStream,
+    result: Result<u64, Failure>,
+}
+
+/// Follows one job.
+pub(crate) struct Follower<'c> {
+    client: &'c Client,
+    output: Output,
+    job: JobRef,
+    number: u64,
+    pace: Pace,
+    talk: Talk,
+    epoch: Epoch,
+    copies: FuturesUnordered<BoxFuture<'c, Copied>>,
+    copied: Vec<(Epoch, LogStream, u64)>,
+    interrupts: u32,
+}
+
+/// What [`Follower::run`] waits for.
+enum Event {
+    Change(Option<Change>),
+    Copied(Copied),
+    Interrupt,
+}
+
+impl<'c> Follower<'c> {
+    /// Follows `job`, which was just submitted.
+    pub(crate) fn new(client: &'c Client, output: Output, job: Submitted, (pace, talk): (Pace, Talk)) -> Self {
+        Self {
+            client,
+            output,
+            job: JobRef::of(job.id),
+            number: job.number,
+            pace,
+            talk,
+            epoch: Epoch(0),
+            copies: FuturesUnordered::new(),
+            copied: Vec::new(),
+            interrupts: 0,
+        }
+    }
+
+    /// Follows to the end. A Ctrl-C cancels the job, a second one leaves.
+    ///
+    /// # Errors
+    /// [`Failure`] if the daemon goes away, nobody reads our output, or a part of the output can't be had.
+    pub(crate) async fn run(mut self) -> Result<Followed, Failure> {
+        let fault = |error: std::io::Error| Failure::of(Kind::Internal, &error);
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+        let mut changes = self.client.events(&format!("/v1/jobs/{}/watch", self.job)).await?;
+        loop {
+            let event = self.event(&mut changes, &mut interrupt).await?;
+            match event {
+                Event::Change(Some(change)) => self.on_change(&change)?,
+                Event::Change(None) => break,
+                Event::Copied(copied) => self.on_copied(copied).await?,
+                Event::Interrupt if self.interrupts > 0 => return Ok(Followed::Left),
+                Event::Interrupt => self.on_interrupt().await?,
+            }
+        }
+        while let Some(copied) = self.copies.next().await {
+            self.on_copied(copied).await?;
+        }
+        // The watch ends with the job; if it was cut short, this waits for the rest.
+        let detail: JobDetail = self.client.get(&format!("/v1/jobs/{}/wait", self.job)).await?;
+        self.complete(&detail).await?;
+        Ok(Followed::Ended(Box::new(detail)))
+    }
+
+    async fn event(&mut self, changes: &mut EventStream, interrupt: &mut Signal) -> Result<Event, ClientError> {
+        tokio::select! {
+            biased;
+            Some(()) = interrupt.recv() => Ok(Event::Interrupt),
+            change = changes.next(CHANGE_EVENT) => Ok(Event::Change(change?)),
+            Some(copied) = self.copies.next() => Ok(Event::Copied(copied)),
+        }
+    }
+
+    fn on_change(&mut self, change: &Change) -> Result<(), Failure> {
+        if self.output.is_json() {
+            self.output.line(&Line::Change(change))?;
+        } else if self.talk == Talk::Lines {
+            let what = words::happened(change.cause, change.state, change.node.as_ref());
+            note(&format!("job {}: {what}", self.number));
+        }
+        if change.state == JobState::Running && change.epoch > self.epoch {
+            self.epoch = change.epoch;
+            self.copy_from_start(change.epoch, LogStream::Stderr);
+            if self.pace == Pace::Live {
+                self.copy_from_start(change.epoch, LogStream::Stdout);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_from_start(&self, epoch: Epoch, stream: LogStream) {
+        let (client, output, job) = (self.client, self.output, self.job.clone());
+        let slice = Slice { stream, attempt: Some(epoch), offset: 0, follow: true };
+        let copying = async move { Copied { epoch, stream, result: copy(client, output, &job, slice).await } };
+        self.copies.push(copying.boxed());
+    }
+
+    async fn on_copied(&mut self, copied: Copied) -> Result<(), Failure> {
+        match copied.result {
+            Ok(bytes) => {
+                self.copied.push((copied.epoch, copied.stream, bytes));
+                Ok(())
+            }
+            // An attempt that vanished, or was given back, has left nothing.
+            Err(failure) if failure.kind() == Kind::NotFound => Ok(()),
+            Err(failure) if failure.kind() == Kind::Pipe => {
+                // As in a shell: when the reader goes, the writer ends.
+                let _ = self.cancel("nobody reads its output").await;
+                Err(failure)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn on_interrupt(&mut self) -> Result<(), Failure> {
+        self.interrupts += 1;
+        note(&format!("cancelling job {}; press Ctrl-C again to leave before it has ended", self.number));
+        self.cancel("interrupted").await
+    }
+
+    async fn cancel(&self, reason: &str) -> Result<(), Failure> {
+        let question = CancelRequest { reason: reason.to_owned() };
+        let answer: Result<Done, ClientError> =
+            self.client.post(&format!("/v1/jobs/{}/cancel", self.job), &question).await;
+        match answer {
+            Ok(_) => Ok(()),
+            // It ended in this very moment.
+            Err(ClientError::Refused(refused)) if Kind::from(refused.code) == Kind::Conflict => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Copies what the last attempt wrote and has not been copied yet.
+    async fn complete(&self, detail: &JobDetail) -> Result<(), Failure> {
+        let Some(last) = detail.attempts.last() else { return Ok(()) };
+        for (stream, blob) in [(LogStream::Stdout, last.outputs.stdout), (LogStream::Stderr, last.outputs.stderr)] {
+            let Some(blob) = blob else { continue };
+            let of_last = |copied: &&(Epoch, LogStream, u64)| (copied.0, copied.1) == (last.epoch, stream);
+            let offset = self.copied.iter().find(of_last).map_or(0, |(_, _, bytes)| *bytes);
+            if offset >= blob.size {
+                continue;
+            }
+            let slice = Slice { stream, attempt: Some(last.epoch), offset, follow: false };
+            let copied = offset + copy(self.client, self.output, &self.job, slice).await?;
+            if copied < blob.size {
+                let message = format!(
+                    "only {copied} of the {} bytes that job {} wrote to {} could be had",
+                    blob.size,
+                    self.number,
+                    word(stream)
+                );
+                let hint = format!("try again with `jobmesh logs {} --{}`", self.number, word(stream));
+                return Err(Failure::new(Kind::Internal, message).hint(hint));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_lines_hold_one_line_or_a_bounded_piece() {
+        assert_eq!(line_end(b"ab\ncd"), Some(3));
+        assert_eq!(line_end(b"abcd"), None);
+        assert_eq!(line_end(&vec![b'x'; LINE_BYTES_MAX + 5]), Some(LINE_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_slice_is_asked_for_in_full() {
+        let slice = Slice { stream: LogStream::Stderr, attempt: Some(Epoch(2)), offset: 5, follow: true };
+        assert_eq!(
+            slice.path(&JobRef::of(jobmesh_protocol::JobId::from_bytes([0; 16]))),
+            "/v1/jobs/00000000-0000-0000-0000-000000000000/logs?stream=stderr&offset=5&follow=true&attempt=2"
+        );
+    }
+}

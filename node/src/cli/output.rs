@@ -1,0 +1,155 @@
+//! Where words and data go: data to stdout, all the rest to stderr, colour only where a person looks.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::cli::failure::{Failure, Kind};
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How a piece of text stands out. Never carries a meaning of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Like everything else.
+    #[default]
+    Plain,
+    /// A heading.
+    Bold,
+    /// Beside the point.
+    Dim,
+    /// Good.
+    Good,
+    /// Bad.
+    Bad,
+    /// On its way.
+    Busy,
+}
+
+/// Whether styles show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    /// They do.
+    On,
+    /// Plain text.
+    Off,
+}
+
+impl Colour {
+    /// Colour for a terminal, unless `NO_COLOR` is set to something (<https://no-color.org>).
+    fn of_stdout() -> Self {
+        let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if is_refused || is_dumb || !io::stdout().is_terminal() { Self::Off } else { Self::On }
+    }
+
+    /// Writes `text`, which is clean, in `style`.
+    pub(crate) fn paint(self, style: Style, text: &str) -> String {
+        let code = match (self, style) {
+            (Self::Off, _) | (Self::On, Style::Plain) => return text.to_owned(),
+            (Self::On, Style::Bold) => "1",
+            (Self::On, Style::Dim) => "2",
+            (Self::On, Style::Good) => "32",
+            (Self::On, Style::Bad) => "31",
+            (Self::On, Style::Busy) => "33",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// Writes what a command has to say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    format: Format,
+    colour: Colour,
+}
+
+impl Output {
+    /// Output in `format` to where stdout leads.
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, colour: Colour::of_stdout() }
+    }
+
+    /// Whether a program reads.
+    pub(crate) const fn is_json(&self) -> bool {
+        matches!(self.format, Format::Json)
+    }
+
+    /// Writes a result: `value` for a program, else the lines that `text` makes of it.
+    pub(crate) fn show<T: Serialize>(&self, value: &T, text: impl FnOnce(Colour) -> String) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.document(value),
+            Format::Text => self.bytes(text(self.colour).as_bytes()),
+        }
+    }
+
+    /// Writes one JSON document.
+    pub(crate) fn document<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
+        self.bytes(document(value)?.as_bytes())
+    }
+
+    /// Writes one JSON line of a stream.
+    pub(crate) fn line<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
+        let mut line = serde_json::to_string(value).map_err(|error| Failure::of(Kind::Internal, &error))?;
+        line.push('\n');
+        self.bytes(line.as_bytes())
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        written("stdout", stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    }
+}
+
+/// Writes bytes to stderr as they are.
+pub(crate) fn error_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    written("stderr", io::stderr().lock().write_all(bytes))
+}
+
+/// Says something beside the point, to people only.
+pub(crate) fn note(text: &str) {
+    // Nobody may be left to read stderr; that must not end what is being done.
+    let _ = writeln!(io::stderr().lock(), "{}", clean(text));
+}
+
+/// Renders `value` as the one document that a command writes. `receipt verify` renders again and compares.
+pub(crate) fn document<T: Serialize>(value: &T) -> Result<String, Failure> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Failure::of(Kind::Internal, &error))?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn written(to: &str, result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::new(Kind::Pipe, "nobody reads the output any more");
+        }
+        Failure::new(Kind::File, format!("failed to write to {to}: {error}"))
+    })
+}
+
+/// Takes the control characters out of a text: names and messages come from other nodes, and an escape sequence
+/// in one must not reach the terminal.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn styles_show_only_where_they_may() {
+        assert_eq!(Colour::Off.paint(Style::Bad, "x"), "x");
+        assert_eq!(Colour::On.paint(Style::Bad, "x"), "\u{1b}[31mx\u{1b}[0m");
+        assert_eq!(Colour::On.paint(Style::Plain, "x"), "x");
+    }
+}

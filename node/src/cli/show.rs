@@ -1,0 +1,183 @@
+//! `jobmesh show`: one job with all its attempts and its history.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use jobmesh::api::{AttemptView, JobDetail};
+use jobmesh_protocol::job::Scope;
+use jobmesh_protocol::{Requirement, UnixMillis};
+
+use crate::cli::time_words::{clock, length, now, relative};
+use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean, words};
+
+/// What `show` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    /// The job: its number, id, or `last`
+    job: JobRef,
+}
+
+impl Show {
+    pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let detail: JobDetail = context.client()?.get(&format!("/v1/jobs/{}", self.job)).await?;
+        context.output.show(&detail, |colour| text(&detail, now(), colour))?;
+        Ok(Exit::OK)
+    }
+}
+
+/// A job in full.
+pub(crate) fn text(detail: &JobDetail, now: UnixMillis, colour: Colour) -> String {
+    let job = &detail.job;
+    let state = colour.paint(words::job_style(job.state), job.state.word());
+    let mut text = format!("{} {state}\n", colour.paint(Style::Bold, &format!("job {}", job.number)));
+    for (label, value) in facts(detail, now) {
+        let _ = writeln!(text, "  {label:<10} {}", clean(&value).replace('\n', " "));
+    }
+    if !detail.attempts.is_empty() {
+        let _ = writeln!(text, "\n{}", colour.paint(Style::Bold, "attempts"));
+        text.push_str(&attempts(&detail.attempts, now, colour));
+    }
+    let _ = writeln!(text, "\n{}", colour.paint(Style::Bold, "history (UTC)"));
+    for event in &detail.events {
+        let _ = writeln!(text, "  {}  {}", clock(event.at), clean(&words::event(event)).replace('\n', " "));
+    }
+    text
+}
+
+fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
+    let (job, spec) = (&detail.job, &detail.spec);
+    let mut facts = vec![("command", words::command(&job.command))];
+    facts.extend(job.name.clone().map(|name| ("name", name)));
+    facts.push(("type", job.job_type.clone()));
+    facts.extend(job.origin.as_ref().map(|origin| ("for", origin.name.clone())));
+    if !spec.requirements.is_empty() {
+        let needs: Vec<_> = spec.requirements.iter().map(Requirement::to_string).collect();
+        facts.push(("needs", needs.join(", ")));
+    }
+    facts.push(("where", place(spec.scope).to_owned()));
+    if spec.max_attempts > 1 {
+        facts.push(("tries", format!("{} failed of at most {}", job.failures, spec.max_attempts)));
+    }
+    facts.push(("submitted", format!("{} ({})", relative(now, job.created_at), job.created_at.to_rfc3339())));
+    facts.extend(words::took(now, job.started_at, job.finished_at).map(|took| ("took", length(took))));
+    let exit = words::exit(job.exit);
+    if !exit.is_empty() {
+        facts.push(("exit", exit));
+    }
+    facts.extend(job.message.clone().map(|message| ("message", message)));
+    facts.extend(job.finish_reason.map(|reason| ("ended", reason.word().replace('_', " "))));
+    facts.extend(job.cancel_reason.clone().map(|reason| ("cancelled", reason)));
+    facts.push(("id", job.id.to_string()));
+    facts
+}
+
+const fn place(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Local => "on this node only",
+        Scope::Network => "on another node",
+        Scope::Hybrid => "here or on another node",
+    }
+}
+
+fn attempts(attempts: &[AttemptView], now: UnixMillis, colour: Colour) -> String {
+    let mut table = Table::new(["EPOCH", "ON", "STATE", "EXIT", "TOOK", "RECEIPT", "MESSAGE"]);
+    for attempt in attempts {
+        let took = words::took(now, attempt.started_at, attempt.finished_at).map(length).unwrap_or_default();
+        table.push([
+            Cell::from(attempt.epoch.to_string()),
+            Cell::from(words::node(&attempt.node)),
+            Cell::styled(words::attempt_style(attempt.state), attempt.state.word().replace('_', " ")),
+            Cell::from(words::exit(attempt.exit)),
+            Cell::from(took),
+            Cell::from(receipt(attempt)),
+            Cell::from(attempt.message.clone().unwrap_or_default()),
+        ]);
+    }
+    table.render(colour, 2)
+}
+
+fn receipt(attempt: &AttemptView) -> &'static str {
+    match (attempt.verdict, attempt.award) {
+        (Some(verdict), _) => verdict.word(),
+        (None, Some(_)) => "none yet",
+        (None, None) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jobmesh::api::{EventView, NodeName};
+    use jobmesh_protocol::job::{ProcessTask, Task};
+    use jobmesh_protocol::outcome::{self, Outputs};
+    use jobmesh_protocol::state::Cause;
+    use jobmesh_protocol::ticket::Verdict;
+    use jobmesh_protocol::{AttemptState, AwardId, Epoch, JobSpec, JobState, NodeId};
+
+    use super::*;
+    use crate::cli::ls::tests::example;
+
+    fn node(name: &str) -> NodeName {
+        NodeName { node: NodeId::from_bytes([7; 32]), name: name.to_owned(), is_self: false }
+    }
+
+    fn attempt(epoch: u32, on: &str, state: AttemptState, verdict: Option<Verdict>) -> AttemptView {
+        AttemptView {
+            epoch: Epoch(epoch),
+            state,
+            node: node(on),
+            pid: None,
+            outcome: None,
+            message: None,
+            exit: outcome::Exit { code: Some(0), signal: None },
+            outputs: Outputs::default(),
+            award: Some(AwardId::from_bytes([3; 16])),
+            receipt: None,
+            verdict,
+            created_at: UnixMillis(50_000),
+            started_at: Some(UnixMillis(58_900)),
+            finished_at: Some(UnixMillis(61_000)),
+        }
+    }
+
+    fn event(at: u64, cause: Cause, state: JobState, on: Option<&str>) -> EventView {
+        EventView { id: at, at: UnixMillis(at), state, cause, epoch: Epoch(1), node: on.map(node), note: None }
+    }
+
+    #[test]
+    fn a_job_with_two_attempts_reads_well() {
+        let detail = JobDetail {
+            job: example(),
+            spec: JobSpec::new("gzip", Task::Process(ProcessTask::new(example().command))),
+            attempts: vec![
+                attempt(1, "server", AttemptState::Lost, Some(Verdict::Superseded)),
+                attempt(2, "gpubox", AttemptState::Succeeded, Some(Verdict::Accepted)),
+            ],
+            events: vec![
+                event(50_000, Cause::Ready, JobState::Available, None),
+                event(52_000, Cause::Lost, JobState::Available, Some("server")),
+                event(61_000, Cause::Succeeded, JobState::Completed, Some("gpubox")),
+            ],
+            receipts: Vec::new(),
+        };
+        insta::assert_snapshot!(text(&detail, UnixMillis(62_000), Colour::Off), @r"
+        job 12 completed
+          command    gzip -9c
+          type       gzip
+          where      here or on another node
+          submitted  12 s ago (1970-01-01T00:00:50.000Z)
+          took       2.1 s
+          exit       0
+          id         01010101-0101-0101-0101-010101010101
+
+        attempts
+          EPOCH  ON      STATE      EXIT  TOOK   RECEIPT     MESSAGE
+          1      server  lost       0     2.1 s  superseded
+          2      gpubox  succeeded  0     2.1 s  accepted
+
+        history (UTC)
+          00:00:50.000  queued
+          00:00:52.000  lost on server; it will run again
+          00:01:01.000  completed on gpubox
+        ");
+    }
+}

@@ -1,0 +1,127 @@
+//! What jobs, attempts and events are called in front of people. Lists, details and the demo use the same words.
+
+use jobmesh::api::{EventView, JobView, NodeName};
+use jobmesh_protocol::outcome::Exit;
+use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::{AttemptState, DurationMillis, JobState, UnixMillis};
+
+use crate::cli::output::Style;
+
+/// How a state of a job stands out.
+pub(crate) const fn job_style(state: JobState) -> Style {
+    match state {
+        JobState::Completed => Style::Good,
+        JobState::Discarded | JobState::Cancelled | JobState::Skipped => Style::Bad,
+        JobState::Offered | JobState::Running | JobState::Suspended | JobState::Retryable => Style::Busy,
+        JobState::Pending | JobState::Scheduled | JobState::Available => Style::Plain,
+    }
+}
+
+/// How a state of an attempt stands out.
+pub(crate) const fn attempt_style(state: AttemptState) -> Style {
+    match state {
+        AttemptState::Succeeded => Style::Good,
+        AttemptState::Awarded | AttemptState::Starting | AttemptState::Running | AttemptState::Uploading => Style::Busy,
+        AttemptState::Failed | AttemptState::TimedOut | AttemptState::Lost => Style::Bad,
+        AttemptState::Cancelled | AttemptState::Released | AttemptState::Rejected | AttemptState::Superseded => {
+            Style::Plain
+        }
+    }
+}
+
+/// A job in one cell: its name if it has one, else its command, else its type.
+pub(crate) fn title(job: &JobView) -> String {
+    match &job.name {
+        Some(name) => name.clone(),
+        None if job.command.is_empty() => job.job_type.clone(),
+        None => command(&job.command),
+    }
+}
+
+/// A command as one would type it into a shell.
+pub(crate) fn command(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./:=,+@%^".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// A node's name, with a mark if it is this one.
+pub(crate) fn node(node: &NodeName) -> String {
+    if node.is_self { format!("{} (here)", node.name) } else { node.name.clone() }
+}
+
+/// An exit code or signal: `0`, `7`, `signal 9`; empty if there is none.
+pub(crate) fn exit(exit: Exit) -> String {
+    match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("signal {signal}"),
+        (Some(code), None) => code.to_string(),
+        (None, None) => String::new(),
+    }
+}
+
+/// How long something has taken, or has taken so far.
+pub(crate) fn took(now: UnixMillis, started: Option<UnixMillis>, ended: Option<UnixMillis>) -> Option<DurationMillis> {
+    started.map(|started| ended.unwrap_or(now).since(started))
+}
+
+/// What happened, in words.
+pub(crate) fn event(event: &EventView) -> String {
+    let what = happened(event.cause, event.state, event.node.as_ref());
+    match &event.note {
+        Some(note) => format!("{what}: {note}"),
+        None => what,
+    }
+}
+
+/// What `cause` did to a job that is in `state` now.
+pub(crate) fn happened(cause: Cause, state: JobState, on: Option<&NodeName>) -> String {
+    let name = on.map(node);
+    let by = |verb: &str| name.as_ref().map_or_else(|| verb.to_owned(), |name| format!("{verb} on {name}"));
+    match cause {
+        Cause::Ready => "queued".to_owned(),
+        Cause::Due => "its time has come: queued again".to_owned(),
+        Cause::Admitted => by("started"),
+        Cause::Offered => "offered to other nodes".to_owned(),
+        Cause::Awarded => name.map_or_else(|| "given to another node".to_owned(), |name| format!("given to {name}")),
+        Cause::Unclaimed => "no node took it; it waits".to_owned(),
+        Cause::Accepted => by("started"),
+        Cause::Succeeded => by("completed"),
+        Cause::Failed => format!("{}; it will be tried again", by("failed")),
+        Cause::Exhausted => format!("{}; no attempt is left", by("failed")),
+        Cause::Permanent => format!("{}; another attempt would fail too", by("failed")),
+        Cause::Released => name.map_or_else(|| "given back".to_owned(), |name| format!("given back by {name}")),
+        Cause::Lost => format!("{}; it will run again", by("lost")),
+        Cause::Abandoned => format!("{}; it must not run again", by("lost")),
+        Cause::Snoozed => "asked to go on later".to_owned(),
+        Cause::Suspended => "waits for something".to_owned(),
+        Cause::Woken => "what it waited for came".to_owned(),
+        Cause::Cancelled if state.is_final() => "cancelled".to_owned(),
+        Cause::Cancelled => "is being cancelled".to_owned(),
+        Cause::Skipped => "skipped".to_owned(),
+        Cause::Retried => "given another try".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_typed_again() {
+        let words = ["sh", "-c", "echo 'a b'", ""].map(str::to_owned);
+        assert_eq!(command(&words), r"sh -c 'echo '\''a b'\''' ''");
+    }
+
+    #[test]
+    fn a_signal_is_told_from_a_code() {
+        assert_eq!(exit(Exit { code: Some(7), signal: None }), "7");
+        assert_eq!(exit(Exit { code: None, signal: Some(9) }), "signal 9");
+        assert_eq!(exit(Exit::default()), "");
+    }
+}

@@ -1,0 +1,193 @@
+//! How every refusal looks to a client: a status, a code for programs, a sentence and a hint for people.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jobmesh_engine::Refusal;
+
+use crate::api::{ApiError, ErrorBody, ErrorCode};
+use crate::blobs::WriteError;
+use crate::runtime::{CommandError, JoinError, ReadError};
+
+/// A refused request.
+#[derive(Clone, Debug)]
+pub(super) struct Failure(ApiError);
+
+/// What a handler returns.
+pub(super) type Answer<T> = Result<T, Failure>;
+
+impl Failure {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(ApiError { code, message: message.into(), hint: None })
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// A fault of ours, with everything that is known of it.
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        let message = chain(error);
+        tracing::error!(message, "a request failed");
+        Self::new(ErrorCode::Internal, message).hint("see daemon.log in the data directory")
+    }
+
+    /// The engine answered a command with something else than that command leads to.
+    pub(super) fn unexpected() -> Self {
+        Self::new(ErrorCode::Internal, "the engine gave an answer to another question; this is a bug")
+    }
+
+    fn draining() -> Self {
+        Self::new(ErrorCode::Draining, "this node is shutting down and takes no new work")
+            .hint("start it again with `jobmesh up -d`")
+    }
+
+    fn full(message: String) -> Self {
+        Self::new(ErrorCode::DiskFull, message).hint("free some space on that disk, then try again")
+    }
+}
+
+/// An error and its sources on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        // Transparent errors repeat their source.
+        if !text.ends_with(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}
+
+const fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
+        ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::Conflict => StatusCode::CONFLICT,
+        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::Busy => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorCode::PeerUnreachable => StatusCode::BAD_GATEWAY,
+        ErrorCode::PeerRefused => StatusCode::FORBIDDEN,
+        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (status(self.0.code), Json(ErrorBody { error: self.0 })).into_response()
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::NoSuchJob(_) => {
+                Self::new(ErrorCode::NotFound, message).hint("`jobmesh ls` lists the jobs of this node")
+            }
+            Refusal::WrongState { number, .. } => {
+                Self::new(ErrorCode::Conflict, message).hint(format!("`jobmesh show {number}` tells what became of it"))
+            }
+            Refusal::BadSpec(_) | Refusal::BadInvite(_) | Refusal::BadMembership(_) => {
+                Self::new(ErrorCode::BadRequest, message)
+            }
+            Refusal::Draining => Self::draining(),
+            Refusal::NotAdmin => {
+                Self::new(ErrorCode::Conflict, message).hint("run `jobmesh invite` on the node that you joined by")
+            }
+            Refusal::TooManyTags(_) => {
+                Self::new(ErrorCode::Conflict, message).hint("remove one with `jobmesh capability rm TAG`")
+            }
+        }
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        let message = error.to_string();
+        match error {
+            CommandError::Refused(refusal) => refusal.into(),
+            CommandError::Busy => Self::new(ErrorCode::Busy, message).hint("try again in a moment"),
+            CommandError::Full => Self::full(message),
+            CommandError::Store(_) => Self::internal(&error),
+            CommandError::Stopped => Self::draining(),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        match &error {
+            WriteError::Full { .. } => Self::full(error.to_string()),
+            WriteError::File { .. } => Self::internal(&error),
+            WriteError::Cut { .. } => Self::new(ErrorCode::BadRequest, error.to_string()),
+            WriteError::TooLarge => Self::new(ErrorCode::TooLarge, error.to_string()),
+        }
+    }
+}
+
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        let message = chain(&error);
+        match error {
+            JoinError::Own => Self::new(ErrorCode::BadRequest, message),
+            JoinError::Expired => Self::new(ErrorCode::BadRequest, message).hint("ask for a new one: `jobmesh invite`"),
+            JoinError::Member => Self::new(ErrorCode::Conflict, message).hint("`jobmesh peers` shows who is in it"),
+            JoinError::Elsewhere => Self::new(ErrorCode::Conflict, message)
+                .hint("give this machine a second node with `--home DIR`, and join with that"),
+            JoinError::Unreachable(_) => Self::new(ErrorCode::PeerUnreachable, message)
+                .hint("check that its daemon runs and that this machine can reach one of the addresses in the invite"),
+            JoinError::Refused(_) => {
+                Self::new(ErrorCode::PeerRefused, message).hint("ask for a new invite: `jobmesh invite`")
+            }
+            JoinError::Membership(_) | JoinError::Malformed => Self::new(ErrorCode::PeerRefused, message)
+                .hint("check the clocks of both machines and that both run the same version"),
+            JoinError::Command(error) => error.into(),
+            JoinError::Read(error) => error.into(),
+            JoinError::Restart(_) => {
+                Self::new(ErrorCode::Internal, message).hint("`jobmesh down`, then `jobmesh up -d`")
+            }
+        }
+    }
+}
+
+pub(super) async fn no_such_route() -> Failure {
+    std::future::ready(Failure::new(ErrorCode::NotFound, "there is no such route")).await
+}
+
+pub(super) async fn no_such_method() -> Failure {
+    std::future::ready(Failure::new(ErrorCode::BadRequest, "the route has no such method")).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_the_remedy() {
+        let Failure(error) = Failure::from(CommandError::Full);
+        assert_eq!(error.code, ErrorCode::DiskFull);
+        assert!(error.message.contains("nothing that was acknowledged is lost"));
+        assert!(error.hint.is_some_and(|hint| hint.contains("free some space")));
+    }
+
+    #[test]
+    fn a_chain_does_not_repeat_what_it_said() {
+        let error = ReadError::Store(jobmesh_store::StoreError::Full);
+        assert_eq!(chain(&error), "the disk that holds the job database is full");
+    }
+}

@@ -1,0 +1,51 @@
+//! How the node is, and asking it to stop.
+
+use axum::Json;
+use axum::extract::State;
+use jobmesh_engine::{Command, Response};
+
+use super::Control;
+use super::error::Answer;
+use super::extract::Ask;
+use crate::api::{Done, ShutdownRequest, Status};
+
+pub(super) async fn show(State(control): State<Control>) -> Answer<Json<Status>> {
+    let handle = &control.handle;
+    let jobs = handle.read(|view| view.job_counts()).await?;
+    let standing = handle.roster().standing();
+    Ok(Json(Status {
+        node: handle.node(),
+        name: handle.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: handle.booted_at(),
+        home: handle.home().path().display().to_string(),
+        mesh: standing.mesh,
+        role: standing.role,
+        certificate_not_after: standing.not_after,
+        addresses: handle.addresses(),
+        connected: u32::try_from(handle.roster().sessions().len()).unwrap_or(u32::MAX),
+        slots: handle.slots(),
+        running: u32::try_from(handle.runs().len()).unwrap_or(u32::MAX),
+        jobs: jobs.into_iter().collect(),
+        is_draining: handle.is_draining(),
+        counters: counters(&control).await,
+    }))
+}
+
+/// What engine and mesh count. An engine that is busy or whose disk is full keeps nobody from seeing the rest.
+async fn counters(control: &Control) -> std::collections::BTreeMap<String, u64> {
+    let mut all = control.handle.mesh_counters();
+    if let Ok(Response::Counted(counted)) = control.handle.command(Command::Counters).await {
+        for (name, count) in counted {
+            *all.entry(name).or_default() += count;
+        }
+    }
+    all.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+pub(super) async fn shutdown(State(control): State<Control>, Ask(body): Ask<ShutdownRequest>) -> Answer<Json<Done>> {
+    // The daemon takes two wishes at a time; a third says nothing new.
+    let changed = control.shutdown.try_send(body.mode).is_ok();
+    std::future::ready(Ok(Json(Done { changed }))).await
+}

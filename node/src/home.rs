@@ -1,0 +1,222 @@
+//! The data directory: everything that one node keeps, under one path that only its owner can enter.
+//!
+//! ```text
+//! node.key  mesh.key   who the node is, and the root of the mesh it founded
+//! jobs.db   daemon.lock
+//! config.toml          what a person wrote
+//! runs/<job>.<epoch>/  output and working directory of each run here
+//! blobs/<hash>         inputs, and outputs of peers too large for the database
+//! control.sock         where the daemon answers
+//! daemon.log
+//! ```
+//!
+//! **The hard case** is the socket: its path may have about 100 bytes, and a data directory deep in some temporary
+//! folder is longer. It then goes to a directory under `/tmp` whose name both sides derive from the data directory.
+//! That is `/tmp` and no variable, because the daemon and its clients may have been started in different environments.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use jobmesh_protocol::RunId;
+
+/// The variable that names the data directory.
+pub const HOME_VARIABLE: &str = "JOBMESH_HOME";
+
+/// Longest socket path used: `sun_path` has 104 bytes on macOS and 108 on Linux, with the final NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
+
+/// Mode bits that let anyone but the owner in.
+const OTHERS: u32 = 0o077;
+
+/// A data directory. Knowing the path says nothing about whether it exists: see [`Self::create`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    path: PathBuf,
+}
+
+/// Why a data directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Nobody says where it is.
+    #[error("there is no home directory to keep data in; set {HOME_VARIABLE} or give --home")]
+    Nowhere,
+    /// The path can't be made absolute.
+    #[error("the data directory {} can't be found", path.display())]
+    Path {
+        /// As it was given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A directory can't be made or looked at.
+    #[error("failed to make the directory {}", path.display())]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else could read or replace what is in it.
+    #[error("{} must belong to you and to nobody else (its mode is {mode:o}); run `chmod 700 {}`", path.display(), path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+impl Home {
+    /// Finds the data directory: `explicit`, else [`HOME_VARIABLE`], else the place that the system has for such data.
+    ///
+    /// # Errors
+    /// [`HomeError::Nowhere`] or [`HomeError::Path`].
+    pub fn locate(explicit: Option<&Path>) -> Result<Self, HomeError> {
+        let variable = || std::env::var_os(HOME_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let usual = || directories::ProjectDirs::from("", "", "jobmesh").map(|dirs| dirs.data_dir().to_owned());
+        let given = explicit.map(Path::to_owned).or_else(variable).or_else(usual).ok_or(HomeError::Nowhere)?;
+        let absolute = std::path::absolute(&given).map_err(|source| HomeError::Path { path: given, source })?;
+        // Two ways to the same directory must lead to the same socket.
+        let path = absolute.canonicalize().unwrap_or(absolute);
+        Ok(Self { path })
+    }
+
+    /// Makes the directory and what belongs into it, as far as it is missing.
+    ///
+    /// # Errors
+    /// [`HomeError::Create`], or [`HomeError::Open`] if others can get in.
+    pub fn create(&self) -> Result<(), HomeError> {
+        make_private(&self.path)?;
+        make_private(&self.runs())?;
+        make_private(&self.blobs())?;
+        match self.socket().parent() {
+            Some(directory) if directory != self.path => make_private(directory),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What a person wrote.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// Where the daemon writes what it does when it has no terminal.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.path.join("daemon.log")
+    }
+
+    /// Where blobs are kept.
+    #[must_use]
+    pub fn blobs(&self) -> PathBuf {
+        self.path.join("blobs")
+    }
+
+    /// Where runs have their directories.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.path.join("runs")
+    }
+
+    /// The directory of one run.
+    #[must_use]
+    pub fn run(&self, run: RunId) -> PathBuf {
+        self.runs().join(run.to_string())
+    }
+
+    /// Where the daemon answers: the same path for the daemon and its clients.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        let inside = self.path.join("control.sock");
+        if inside.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+            return inside;
+        }
+        let digest = blake3::hash(self.path.as_os_str().as_bytes());
+        let tag: String = digest.to_hex().chars().take(16).collect();
+        let owner = rustix::process::getuid().as_raw();
+        PathBuf::from(format!("/tmp/jobmesh-{owner}-{tag}/control.sock"))
+    }
+
+    /// Checks that nobody else can have put the socket there. For clients, before they trust who answers.
+    ///
+    /// # Errors
+    /// [`HomeError::Open`] if another user owns the socket's directory or can write to it. A directory that is missing is fine:
+    /// then there is no socket either.
+    pub fn check_socket(&self) -> Result<(), HomeError> {
+        match self.socket().parent() {
+            Some(directory) if directory.exists() => check_private(directory),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn make_private(path: &Path) -> Result<(), HomeError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| HomeError::Create { path: path.to_owned(), source })?;
+    check_private(path)
+}
+
+fn check_private(path: &Path) -> Result<(), HomeError> {
+    let found = fs::symlink_metadata(path).map_err(|source| HomeError::Create { path: path.to_owned(), source })?;
+    let is_ours = found.uid() == rustix::process::getuid().as_raw();
+    if found.is_dir() && is_ours && found.mode() & OTHERS == 0 {
+        return Ok(());
+    }
+    Err(HomeError::Open { path: path.to_owned(), mode: found.mode() & 0o7777 })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn home(path: &Path) -> Home {
+        Home::locate(Some(path)).unwrap()
+    }
+
+    #[test]
+    fn a_new_home_is_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = home(&folder.path().join("deep/home"));
+        home.create().unwrap();
+        home.create().unwrap();
+        for path in [home.path().to_owned(), home.runs(), home.blobs()] {
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_home_that_others_can_enter_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let error = home(folder.path()).create().unwrap_err().to_string();
+        assert!(error.contains("755") && error.contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn a_long_path_has_its_socket_elsewhere_and_always_in_the_same_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let near = home(folder.path());
+        assert_eq!(near.socket(), near.path().join("control.sock"));
+        let far = home(&folder.path().join("x".repeat(120)));
+        let before = far.socket();
+        assert!(before.as_os_str().len() <= SOCKET_PATH_BYTES_MAX);
+        far.create().unwrap();
+        far.check_socket().unwrap();
+        assert_eq!(home(far.path()).socket(), before);
+        fs::remove_dir(before.parent().unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,251 @@
+//! The one place where engine, store, mesh and executors meet.
+//!
+//! ```text
+//!               ┌────────────── inbox (1024) ◄──────────────┬───────────────┐
+//!               ▼                                           │               │
+//!   engine thread: handle × batch, COMMIT                   │               │
+//!               │ outputs, after the commit only            │               │
+//!               ▼                                           │               │
+//!   dispatch task ── frames, digests ──► mesh ── events ──► network task    │
+//!               ├──── orders, stops ───► executors ── events ───────────────┤
+//!               ├──── fetches ─────────► one task each ─────────────────────┘
+//!               └──── replies ─────────► whoever asked through a [`Handle`]
+//! ```
+//!
+//! | thread or task | input | output | ends |
+//! |---|---|---|---|
+//! | engine thread ([`engine_thread`]) | the inbox | batches of outputs | at [`Runtime::stop`], or when the database is beyond repair |
+//! | dispatch task ([`dispatch`]) | batches of outputs | calls to mesh and executors, replies | with the engine thread |
+//! | fetches, owned by the dispatch task | one blob each | `Fetched` or `FetchFailed` | with the dispatch task |
+//! | ends of orphans, owned likewise, on blocking threads | one run each | nothing | within seconds; runs wait for them |
+//! | network task ([`network`]) | mesh events, restarts | engine inputs | by the token |
+//! | joins and uploads, owned by the network task | one question of a peer each | an answer to it | with the network task |
+//! | slots of the executors | orders | `Started`, `Ended` | at [`Runtime::stop`] |
+//!
+//! The inbox is bounded. When it is full, commands are refused as busy and drivers wait, which slows the one peer or
+//! run that they serve. The dispatch task never waits for the inbox, so the engine can always get rid of its outputs:
+//! there is no circle in which everyone waits for the next.
+//!
+//! **The hard case** is a commit that fails. Whoever asked is told so, the engine is built anew from the database, and
+//! what the drivers had reported is handed in again, since a process ends only once.
+
+mod clock;
+mod dispatch;
+mod engine_thread;
+mod handle;
+mod link;
+mod network;
+mod readers;
+mod roster;
+mod source;
+mod uploads;
+
+use std::io;
+use std::num::NonZeroU16;
+
+use jobmesh_engine::Input;
+use jobmesh_executors::Executors;
+use jobmesh_keys::key_file::KeyFileError;
+use jobmesh_protocol::id::Incarnation;
+use jobmesh_protocol::{NodeId, RunId};
+use jobmesh_store::{OpenError, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::Blobs;
+use crate::config::Config;
+use crate::detect::detect;
+use engine_thread::{EngineThread, Message};
+use network::Network;
+
+pub use engine_thread::EngineFailure;
+pub use handle::{CommandError, Handle, JoinError};
+pub use readers::ReadError;
+pub use roster::{Refused, Session, Standing};
+
+/// Most inputs that wait for the engine: a second of work on a slow disk.
+const INBOX_MAX: usize = 1024;
+/// Most batches of outputs that wait to be carried out. The engine waits when there are more.
+const BATCHES_MAX: usize = 16;
+
+/// Everything of a running node but its control socket.
+#[derive(Debug)]
+pub struct Runtime {
+    handle: Handle,
+    executors: Executors,
+    inbox: mpsc::Sender<Message>,
+    tasks: JoinSet<()>,
+    cancel: CancellationToken,
+    failure: oneshot::Receiver<EngineFailure>,
+    engine: std::thread::JoinHandle<()>,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database can't be opened; another daemon may have it.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A key can't be read or made.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The database can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The kept proof of membership does not read back.
+    #[error("the membership in the job database is damaged; join the mesh again from a new data directory")]
+    Membership,
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Entropy(getrandom::Error),
+    /// A folder of the data directory can't be read.
+    #[error("failed to open the folder of blobs")]
+    Blobs(#[source] io::Error),
+    /// A thread can't be started.
+    #[error("failed to start the engine's thread")]
+    Thread(#[source] io::Error),
+    /// The executors can't start.
+    #[error("failed to start the executors")]
+    Executors(#[source] jobmesh_executors::StartError),
+    /// The engine could not read its database.
+    #[error("the engine could not start")]
+    Engine(#[source] EngineFailure),
+    /// The mesh can't start.
+    #[error("failed to start the mesh; see `listen` and `name` in config.toml")]
+    Mesh(#[source] jobmesh_mesh::StartError),
+}
+
+impl Runtime {
+    /// Opens the data directory of `config`, which must exist, and starts everything.
+    ///
+    /// Not cancel-safe: a start that is dropped half way leaves threads behind, so the process should end.
+    ///
+    /// # Errors
+    /// [`StartError`]; what was started is stopped again.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let fresh = Incarnation::from_bytes(source::entropy()?);
+        let mut store = Store::open(config.home.path(), fresh)?;
+        let blobs = Blobs::open(config.home.blobs()).map_err(StartError::Blobs)?;
+        let detected = detect(config.slots);
+        let source = source::Source::load(config, &mut store, detected)?;
+        let known = source::known_peers(&mut store)?;
+        let (names, remembered) = (source::known_names(&mut store)?, source::remembered_listen(&mut store)?);
+
+        let (inbox, messages) = mpsc::channel(INBOX_MAX);
+        let (batches, outputs) = mpsc::channel(BATCHES_MAX);
+        let executors = start_executors(config, inbox.clone())?;
+        let (network_commands, network_inbox) = mpsc::channel(1);
+        let inboxes = (inbox.clone(), network_commands);
+        let parts = handle::Parts { inboxes, blobs, names };
+        let handle = Handle::new(config, &source, parts);
+        let network = network::Settings::new(config, &source, known, remembered);
+        let (ready, started) = oneshot::channel();
+        let (failed, failure) = oneshot::channel();
+        let thread = EngineThread::new(config, source, store, (messages, batches), handle.clone())?;
+        let runtime = tokio::runtime::Handle::current();
+        let named = std::thread::Builder::new().name("jobmesh-engine".to_owned());
+        let engine = named.spawn(move || thread.run(&runtime, ready, failed)).map_err(StartError::Thread)?;
+
+        let (mut tasks, cancel) = (JoinSet::new(), CancellationToken::new());
+        tasks.spawn(dispatch::run(outputs, handle.clone(), executors.clone()));
+        let this = Self { handle, executors, inbox, tasks, cancel, failure, engine };
+        match this.finish_start(started, (network, network_inbox)).await {
+            (this, Ok(())) => Ok(this),
+            (this, Err(error)) => {
+                this.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the engine, then joins the mesh.
+    async fn finish_start(
+        mut self,
+        started: oneshot::Receiver<()>,
+        (settings, commands): (network::Settings, mpsc::Receiver<network::Restart>),
+    ) -> (Self, Result<(), StartError>) {
+        if started.await.is_err() {
+            let failure = (&mut self.failure).await.unwrap_or(EngineFailure::Panicked);
+            return (self, Err(StartError::Engine(failure)));
+        }
+        match Network::start(settings, self.handle.clone()).await {
+            Ok(network) => {
+                self.tasks.spawn(network.run(commands, self.cancel.clone()));
+                (self, Ok(()))
+            }
+            Err(error) => (self, Err(StartError::Mesh(error))),
+        }
+    }
+
+    /// The way to ask for things.
+    #[must_use]
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until the engine has given up, which a sound disk never lets happen. Cancel-safe.
+    pub async fn failed(&mut self) -> EngineFailure {
+        (&mut self.failure).await.unwrap_or(EngineFailure::Panicked)
+    }
+
+    /// Stops the runs that are left; they go back into the queue, here or at their origin.
+    pub fn stop_runs(&self) {
+        for run in self.handle.runs() {
+            self.executors.stop(run, jobmesh_executors::StopReason::Shutdown);
+        }
+    }
+
+    /// Stops everything and returns when nothing is left: engine, mesh, executors, in this order.
+    pub async fn stop(mut self) {
+        // After everything that is in the inbox, so that whatever was reported is committed.
+        let _ = self.inbox.send(Message::Stop).await;
+        let engine = self.engine;
+        let ended = tokio::task::spawn_blocking(move || engine.join()).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            tracing::error!("the engine's thread ended by a panic");
+        }
+        self.cancel.cancel();
+        while let Some(task) = self.tasks.join_next().await {
+            if let Err(error) = task {
+                tracing::error!(%error, "a task of the runtime ended by a panic");
+            }
+        }
+        let executors = self.executors;
+        if tokio::task::spawn_blocking(move || executors.shutdown()).await.is_err() {
+            tracing::error!("the executors' shutdown ended by a panic");
+        }
+    }
+}
+
+fn start_executors(config: &Config, inbox: mpsc::Sender<Message>) -> Result<Executors, StartError> {
+    let slots = u16::try_from(config.slots).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
+    let report = move |event| {
+        // Called on the executors' own threads. When the engine is gone, nobody is left to be told.
+        let _ = inbox.blocking_send(Message::Driver(input_of(event)));
+    };
+    Executors::start(jobmesh_executors::Config { slots }, report).map_err(StartError::Executors)
+}
+
+fn input_of(event: jobmesh_executors::Event) -> Input {
+    match event {
+        jobmesh_executors::Event::Started { run, process } => {
+            let process = jobmesh_engine::Process { pid: process.pid, started: process.started };
+            Input::Started { run, process }
+        }
+        jobmesh_executors::Event::Ended { run, ended } => {
+            let jobmesh_executors::Ended { outcome, exit, outputs, inline } = ended;
+            Input::Ended { run, ended: jobmesh_engine::Ended { outcome, exit, outputs, inline } }
+        }
+    }
+}
+
+/// What all parts of the runtime know of each other. Each lock is held for a look or a stroke, never across a wait.
+#[derive(Debug)]
+struct Shared {
+    node: NodeId,
+    link: link::Link,
+    roster: roster::Roster,
+    /// Runs that were ordered and whose end is not committed yet.
+    runs: tokio::sync::watch::Sender<std::collections::BTreeSet<RunId>>,
+}

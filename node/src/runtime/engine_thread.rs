@@ -1,0 +1,393 @@
+//! The thread that owns the engine and the one write connection: take what waits, decide, commit, let go.
+//!
+//! All inputs that wait go into one commit, up to [`BATCH_MAX`]; a lone one is committed at once. Every answer and
+//! every effect leaves after the commit, because [`jobmesh_engine::Outputs::release`] wants its proof.
+//!
+//! **The hard case** is a failed commit. Nobody knows whether it happened, so the engine is dropped and built anew from
+//! the database. Commands are answered with the error. What drivers reported once and will not report again (a
+//! process started or ended, a blob came, a peer connected) is handed in again afterwards; frames and gossip are
+//! not, since their senders repeat them. While the disk is full this goes on, a second at a time, for as long as it
+//! takes; any other fault that outlives [`REOPENS_MAX`] tries ends the daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use jobmesh_engine::{Command, Engine, Input, Output, RequestId, Response};
+use jobmesh_keys::{Membership, MeshId};
+use jobmesh_protocol::id::Incarnation;
+use jobmesh_protocol::{MonoMillis, NodeId, RunId};
+use jobmesh_store::{OpenError, Store, StoreError};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+use tokio::sync::{mpsc, oneshot};
+
+use super::handle::{CommandError, Handle};
+use super::source::{Source, entropy};
+use super::{StartError, clock};
+use crate::config::Config;
+
+/// Most inputs of one commit: about what a commit costs in handling, so that neither waits long for the other.
+const BATCH_MAX: usize = 256;
+/// Longest sleep. The timer that ends it stands still while the machine sleeps, the leases do not.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+/// How long commands are turned away after a failure before the next try.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often a database that fails, other than by a full disk, is opened again.
+const REOPENS_MAX: u32 = 10;
+/// Most reports of drivers that are kept for the time after a failure: two for each run, and as many for peers.
+const KEPT_MAX: usize = 16_384;
+
+/// One thing for the engine.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A driver saw something.
+    Driver(Input),
+    /// Someone asks for something.
+    Ask(Command, Answer),
+    /// A fact to write down.
+    Remember(&'static str, Vec<u8>),
+    /// Handle what came before this, then end.
+    Stop,
+}
+
+type Answer = oneshot::Sender<Result<Response, CommandError>>;
+
+/// Why the engine has given up.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineFailure {
+    /// The database fails again and again.
+    #[error("the job database fails: {0}")]
+    Store(StoreError),
+    /// The database can't be opened again.
+    #[error("the job database can't be opened again")]
+    Open(#[source] OpenError),
+    /// A bug.
+    #[error("the engine ended by a panic; this is a bug")]
+    Panicked,
+}
+
+/// The owner of engine and database.
+pub(super) struct EngineThread {
+    directory: PathBuf,
+    source: Source,
+    /// `None` only while it is being opened again.
+    store: Option<Store>,
+    rng: ChaCha20Rng,
+    inbox: mpsc::Receiver<Message>,
+    outputs: mpsc::Sender<Vec<Output>>,
+    handle: Handle,
+    answers: BTreeMap<RequestId, Answer>,
+    next_request: u64,
+    /// Reports that a failed commit may have lost.
+    kept: Vec<Input>,
+    /// Who is connected, for an engine that is built anew.
+    connected: BTreeMap<NodeId, Input>,
+    is_draining: bool,
+}
+
+/// What goes into one commit.
+#[derive(Default)]
+struct Batch {
+    inputs: Vec<Input>,
+    facts: Vec<(&'static str, Vec<u8>)>,
+    /// The last wish of the batch to join another mesh.
+    enroll: Option<(RequestId, MeshId, Membership)>,
+    is_last: bool,
+}
+
+impl EngineThread {
+    pub(super) fn new(
+        config: &Config,
+        source: Source,
+        store: Store,
+        (inbox, outputs): (mpsc::Receiver<Message>, mpsc::Sender<Vec<Output>>),
+        handle: Handle,
+    ) -> Result<Self, StartError> {
+        Ok(Self {
+            directory: config.home.path().to_owned(),
+            source,
+            store: Some(store),
+            rng: ChaCha20Rng::from_seed(entropy()?),
+            inbox,
+            outputs,
+            handle,
+            answers: BTreeMap::new(),
+            next_request: 0,
+            kept: Vec::new(),
+            connected: BTreeMap::new(),
+            is_draining: false,
+        })
+    }
+
+    /// Runs until told to stop or until the database is beyond repair.
+    pub(super) fn run(
+        mut self,
+        runtime: &tokio::runtime::Handle,
+        ready: oneshot::Sender<()>,
+        failed: oneshot::Sender<EngineFailure>,
+    ) {
+        let engine = match self.recover() {
+            Ok(engine) => engine,
+            Err(failure) => {
+                // If nobody waits for the failure any more, nobody waits for the start either.
+                let _ = failed.send(failure);
+                return;
+            }
+        };
+        let _ = ready.send(());
+        if let Err(failure) = self.work(runtime, engine) {
+            tracing::error!(%failure, "the engine gives up");
+            let _ = failed.send(failure);
+        }
+    }
+
+    fn work(&mut self, runtime: &tokio::runtime::Handle, mut engine: Engine) -> Result<(), EngineFailure> {
+        loop {
+            let now = clock::now();
+            let wakeup = engine.next_wakeup(now);
+            let batch = self.collect(runtime, wait_until(now.mono, wakeup));
+            let is_last = batch.is_last;
+            engine = match self.step(&mut engine, &batch) {
+                Ok(outputs) => self.finish(engine, batch, outputs)?,
+                Err(error) => self.repair(runtime, batch, error)?,
+            };
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for something to do, then takes all that waits.
+    fn collect(&mut self, runtime: &tokio::runtime::Handle, wait: Duration) -> Batch {
+        let mut batch = Batch { inputs: std::mem::take(&mut self.kept), ..Batch::default() };
+        if batch.inputs.is_empty() {
+            match runtime.block_on(async { tokio::time::timeout(wait, self.inbox.recv()).await }) {
+                Ok(Some(message)) => self.add(&mut batch, message),
+                Ok(None) => batch.is_last = true,
+                Err(_elapsed) => {}
+            }
+        }
+        while batch.inputs.len() < BATCH_MAX && !batch.is_last {
+            let Ok(message) = self.inbox.try_recv() else { break };
+            self.add(&mut batch, message);
+        }
+        if batch.inputs.is_empty() {
+            batch.inputs.push(Input::Tick);
+        }
+        batch
+    }
+
+    fn add(&mut self, batch: &mut Batch, message: Message) {
+        match message {
+            Message::Driver(input) => batch.inputs.push(input),
+            Message::Ask(command, answer) => {
+                self.next_request += 1;
+                let request = RequestId(self.next_request);
+                self.answers.insert(request, answer);
+                if let Command::Enroll { mesh, membership } = &command {
+                    batch.enroll = Some((request, *mesh, membership.as_ref().clone()));
+                }
+                self.is_draining |= matches!(command, Command::Drain);
+                batch.inputs.push(Input::Command(request, command));
+            }
+            Message::Remember(name, value) => batch.facts.push((name, value)),
+            Message::Stop => batch.is_last = true,
+        }
+    }
+
+    /// Decides and commits.
+    fn step(&mut self, engine: &mut Engine, batch: &Batch) -> Result<Vec<Output>, StoreError> {
+        let Some(store) = self.store.as_mut() else { return Err(StoreError::Damaged { what: "connection" }) };
+        let now = clock::now();
+        let txn = store.begin()?;
+        for (name, value) in &batch.facts {
+            txn.set_meta(name, value)?;
+        }
+        for input in &batch.inputs {
+            engine.handle(now, &mut self.rng, &txn, input.clone())?;
+        }
+        let committed = txn.commit()?;
+        Ok(engine.take_outputs().release(committed))
+    }
+
+    /// Lets the outputs of a committed batch go, and turns into a member of another mesh if that was decided.
+    fn finish(&mut self, engine: Engine, batch: Batch, outputs: Vec<Output>) -> Result<Engine, EngineFailure> {
+        self.note(&batch.inputs);
+        let is_good = |request: RequestId| {
+            outputs.iter().any(|output| matches!(output, Output::Reply(answered, Ok(_)) if *answered == request))
+        };
+        let enrolled = batch.enroll.filter(|(request, ..)| is_good(*request));
+        self.release(outputs);
+        let Some((_, mesh, membership)) = enrolled else { return Ok(engine) };
+        drop(engine);
+        (self.source.mesh, self.source.membership) = (mesh, membership);
+        // The peers of the old mesh are none of the new one.
+        self.connected.clear();
+        self.recover()
+    }
+
+    /// Keeps in mind what an engine that is built anew could not know.
+    fn note(&mut self, inputs: &[Input]) {
+        let mut ended: BTreeSet<RunId> = BTreeSet::new();
+        for input in inputs {
+            match input {
+                Input::Connected { node, .. } => {
+                    self.connected.insert(*node, input.clone());
+                }
+                Input::Disconnected(node) => {
+                    self.connected.remove(node);
+                }
+                Input::Ended { run, .. } => {
+                    ended.insert(*run);
+                }
+                Input::Tick
+                | Input::Command(..)
+                | Input::Frame { .. }
+                | Input::Gossip { .. }
+                | Input::Started { .. }
+                | Input::Fetched(_)
+                | Input::FetchFailed { .. } => {}
+            }
+        }
+        if !ended.is_empty() {
+            self.handle.shared().runs.send_modify(|runs| runs.retain(|run| !ended.contains(run)));
+        }
+    }
+
+    /// Hands outputs to the dispatch task, replies first: whoever waits for one waits no longer than it must.
+    fn release(&mut self, outputs: Vec<Output>) {
+        let mut others = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            match output {
+                Output::Reply(request, answer) => {
+                    if let Some(waiting) = self.answers.remove(&request) {
+                        // Whoever asked may have gone; what was decided stands.
+                        let _ = waiting.send(answer.map_err(CommandError::Refused));
+                    }
+                }
+                Output::Run(order) => {
+                    // An engine that was built anew orders again what it does not know to have ended.
+                    if self.handle.shared().runs.send_if_modified(|runs| runs.insert(order.run)) {
+                        others.push(Output::Run(order));
+                    }
+                }
+                Output::Send { .. }
+                | Output::Publish(_)
+                | Output::Provide(_)
+                | Output::Find(_)
+                | Output::Dial { .. }
+                | Output::Stop { .. }
+                | Output::EndOrphan { .. }
+                | Output::Fetch { .. }
+                | Output::Changed(_) => others.push(output),
+            }
+        }
+        if !others.is_empty() && self.outputs.blocking_send(others).is_err() {
+            tracing::error!("the dispatch task is gone; outputs are lost until the next start");
+        }
+    }
+
+    /// Answers everyone who waits with the failure.
+    fn turn_away(&mut self, error: &StoreError) {
+        for (_, waiting) in std::mem::take(&mut self.answers) {
+            let _ = waiting.send(Err(CommandError::from(error)));
+        }
+    }
+
+    /// Deals with a failed commit: answers, waits, and builds the engine anew.
+    fn repair(
+        &mut self,
+        runtime: &tokio::runtime::Handle,
+        batch: Batch,
+        error: StoreError,
+    ) -> Result<Engine, EngineFailure> {
+        let (mut error, mut reopens) = (error, 0);
+        self.keep(batch.inputs);
+        self.turn_away(&error);
+        loop {
+            tracing::error!(%error, source = ?std::error::Error::source(&error), "the commit failed; trying again");
+            let is_stopping = batch.is_last || self.pause(runtime, &error);
+            let is_full = matches!(error, StoreError::Full);
+            if !is_full {
+                reopens += 1;
+                self.reopen()?;
+            }
+            match self.try_recover() {
+                Ok(engine) => return Ok(engine),
+                Err(failed) if is_stopping || (!is_full && reopens >= REOPENS_MAX) => {
+                    return Err(EngineFailure::Store(failed));
+                }
+                Err(failed) => error = failed,
+            }
+        }
+    }
+
+    /// Keeps what drivers report only once.
+    fn keep(&mut self, inputs: Vec<Input>) {
+        for input in inputs {
+            let is_kept = match &input {
+                Input::Started { .. } | Input::Ended { .. } | Input::Fetched(_) | Input::FetchFailed { .. } => true,
+                Input::Connected { .. } | Input::Disconnected(_) => true,
+                Input::Tick | Input::Command(..) | Input::Frame { .. } | Input::Gossip { .. } => false,
+            };
+            if is_kept && self.kept.len() < KEPT_MAX {
+                self.kept.push(input);
+            } else if is_kept {
+                tracing::error!("too many reports while the database fails; a run may be found lost");
+            }
+        }
+    }
+
+    /// Lets [`PAUSE`] pass, answering commands with the failure. Returns whether the node is to stop.
+    fn pause(&mut self, runtime: &tokio::runtime::Handle, error: &StoreError) -> bool {
+        let until = Instant::now() + PAUSE;
+        let mut batch = Batch::default();
+        while !batch.is_last {
+            let left = until.saturating_duration_since(Instant::now());
+            match runtime.block_on(async { tokio::time::timeout(left, self.inbox.recv()).await }) {
+                Ok(Some(message)) => self.add(&mut batch, message),
+                Ok(None) => batch.is_last = true,
+                Err(_elapsed) => break,
+            }
+            self.keep(std::mem::take(&mut batch.inputs));
+            self.turn_away(error);
+        }
+        batch.is_last
+    }
+
+    fn reopen(&mut self) -> Result<(), EngineFailure> {
+        // The old one must let go of the lock first. Another daemon that takes it in between is told of at once.
+        let incarnation = self.store.take().map_or(Incarnation::from_bytes([0; 16]), |store| store.incarnation());
+        self.store = Some(Store::open(&self.directory, incarnation).map_err(EngineFailure::Open)?);
+        Ok(())
+    }
+
+    fn recover(&mut self) -> Result<Engine, EngineFailure> {
+        self.try_recover().map_err(EngineFailure::Store)
+    }
+
+    /// Builds an engine from the database and tells it what only this process knows.
+    fn try_recover(&mut self) -> Result<Engine, StoreError> {
+        let Some(store) = self.store.as_mut() else { return Err(StoreError::Damaged { what: "connection" }) };
+        let now = clock::now();
+        let txn = store.begin()?;
+        let mut engine = Engine::recover(self.source.engine_config(), now, &mut self.rng, &txn)?;
+        for input in self.connected.values() {
+            engine.handle(now, &mut self.rng, &txn, input.clone())?;
+        }
+        if self.is_draining {
+            // Nobody waits for request 0.
+            engine.handle(now, &mut self.rng, &txn, Input::Command(RequestId(0), Command::Drain))?;
+        }
+        let committed = txn.commit()?;
+        let outputs = engine.take_outputs().release(committed);
+        self.release(outputs);
+        Ok(engine)
+    }
+}
+
+/// How long to sleep before the engine wants to be called.
+fn wait_until(now: MonoMillis, wakeup: Option<MonoMillis>) -> Duration {
+    wakeup.map_or(SLEEP_MAX, |at| Duration::from_millis(at.since(now).0).min(SLEEP_MAX))
+}

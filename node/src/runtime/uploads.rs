@@ -1,0 +1,59 @@
+//! Which files a peer may have: the input of a job that it was awarded, the output of a job that it gave us.
+//!
+//! A hash is no secret, so knowing it is no right. Nothing else is ever handed out.
+
+use std::path::PathBuf;
+
+use jobmesh_executors::{Stream, log_path};
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::{NodeId, RunId};
+use jobmesh_store::{StoreError, View};
+
+use super::handle::Handle;
+
+/// Where a file is that `peer` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// An input, among the blobs.
+    Blob,
+    /// An output, in the directory of its run.
+    Output(RunId, Stream),
+}
+
+/// The file for `peer`, if it may have it and it is here.
+pub(super) async fn path_for(handle: &Handle, peer: NodeId, hash: Hash) -> Option<PathBuf> {
+    let me = handle.node();
+    let place = handle.read(move |view| place_for(view, me, peer, hash)).await;
+    let path = match place {
+        Ok(Some(Place::Blob)) => handle.blobs().path_of(hash),
+        Ok(Some(Place::Output(run, stream))) => log_path(&handle.home().run(run), stream),
+        Ok(None) => {
+            tracing::warn!(peer = %peer.short(), blob = hash.short(), "a peer asked for a file that is none of its business");
+            return None;
+        }
+        Err(error) => {
+            tracing::error!(%error, "could not find out whether a peer may have a file");
+            return None;
+        }
+    };
+    tokio::fs::try_exists(&path).await.unwrap_or(false).then_some(path)
+}
+
+fn place_for(view: View<'_>, me: NodeId, peer: NodeId, hash: Hash) -> Result<Option<Place>, StoreError> {
+    for attempt in view.attempts_that_wrote(hash)? {
+        let is_theirs = view.job(attempt.job)?.is_some_and(|job| job.origin == Some(peer));
+        if attempt.node == me && is_theirs {
+            let is_stdout = attempt.outputs.stdout.is_some_and(|blob| blob.hash == hash);
+            let stream = if is_stdout { Stream::Stdout } else { Stream::Stderr };
+            return Ok(Some(Place::Output(RunId { job: attempt.job, epoch: attempt.epoch }, stream)));
+        }
+    }
+    // Only a job that has not ended still needs its input.
+    for job in view.live_jobs()? {
+        let is_input = job.spec.task.input().is_some_and(|blob| blob.hash == hash);
+        if is_input && view.attempts(job.id)?.iter().any(|attempt| attempt.node == peer) {
+            return Ok(Some(Place::Blob));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,71 @@
+//! The main story: a job goes where it can run, and its bytes and its exit code come back.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::{bench, pair};
+
+fn gunzip(bytes: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("gunzip").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("gunzip starts");
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    child.wait_with_output().unwrap().stdout
+}
+
+#[test]
+fn input_and_output_travel_byte_for_byte() {
+    let bench = bench();
+    let (a, b) = pair(&bench);
+    // More than travels inside a message, in both directions, and not compressible to nothing.
+    let content: Vec<u8> = (0..400_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let input = a.file("input", &content);
+    let run = a.run(&["run", "--require", "tool:gzip", "--stdin", &input, "--", "gzip", "-9c"]);
+    assert_eq!(run.code, 0, "{}\n{}", run.stderr, a.log());
+    assert_eq!(gunzip(&run.stdout), content);
+    let shown = a.json(&["show", "last"]);
+    assert_eq!(shown["attempts"][0]["node"]["name"], b.name());
+    assert!(a.run(&["show", "last"]).text().contains(" b"), "show names the node: {}", a.run(&["show", "last"]).text());
+}
+
+#[test]
+fn a_small_output_comes_with_the_receipt() {
+    let bench = bench();
+    let (a, _b) = pair(&bench);
+    let run = a.run(&["run", "--require", "tool:gzip", "--", "sh", "-c", "echo out; echo err >&2"]);
+    assert_eq!((run.code, run.text().as_str()), (0, "out\n"), "{}", run.stderr);
+    assert!(run.stderr.contains("err\n"), "{}", run.stderr);
+}
+
+#[test]
+fn the_exit_code_of_the_peer_is_the_exit_code_here() {
+    let bench = bench();
+    let (a, _b) = pair(&bench);
+    let run = a.run(&["run", "--require", "tool:gzip", "--", "sh", "-c", "exit 7"]);
+    assert_eq!(run.code, 7, "{}\n{}", run.stderr, a.log());
+}
+
+#[test]
+fn a_job_that_nobody_can_run_says_so_and_runs_when_someone_can() {
+    let bench = bench();
+    let (a, b) = pair(&bench);
+    let job = a.submit(&["--require", "tool:zstd", "--", "true"]);
+    let why = a.json(&["explain", &job]);
+    assert!(why["summary"].as_str().unwrap().contains("tool:zstd"), "{why}");
+    assert_eq!(why["state"], "available");
+    let c = bench.up("c");
+    b.run(&["capability", "add", "tool:other"]);
+    assert_eq!(c.run(&["capability", "add", "tool:zstd"]).code, 0);
+    a.admit(&c);
+    let shown = a.ended(&job);
+    assert_eq!(shown["job"]["state"], "completed", "{shown}");
+    assert_eq!(shown["attempts"][0]["node"]["name"], "c");
+}
+
+#[test]
+fn what_the_mesh_learns_is_seen_on_both_ends() {
+    let bench = bench();
+    let (a, b) = pair(&bench);
+    assert_eq!(a.run(&["run", "--require", "tool:gzip", "--", "true"]).code, 0);
+    let own = a.json(&["learn"]);
+    assert!(own.to_string().contains("\"true\""), "the job type stands in {own}");
+    assert_eq!(b.run(&["learn"]).code, 0);
+}

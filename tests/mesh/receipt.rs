@@ -1,0 +1,30 @@
+//! A receipt holds for exactly the bytes that were signed and the bytes that came back.
+
+use crate::{bench, pair};
+
+#[test]
+fn a_receipt_verifies_until_any_byte_changes() {
+    let bench = bench();
+    let (a, _b) = pair(&bench);
+    let run = a.run(&["run", "--require", "tool:gzip", "--", "echo", "result"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(a.run(&["receipt", "verify", "last"]).code, 0);
+
+    let path = a.home().join("receipt.cbor").to_string_lossy().into_owned();
+    assert_eq!(a.run(&["receipt", "show", "last", "-o", &path]).code, 0);
+    let output = a.file("output", &run.stdout);
+    let good = a.run(&["receipt", "verify", &path, "--stdout", &output]);
+    assert_eq!(good.code, 0, "{}{}", good.text(), good.stderr);
+
+    let bytes = std::fs::read(&path).unwrap();
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        let changed = a.file("changed.cbor", &changed);
+        let bad = a.run(&["receipt", "verify", &changed, "--stdout", &output]);
+        assert_ne!(bad.code, 0, "byte {at} of the receipt was changed and nobody noticed");
+    }
+    let other = a.file("other", b"resulT\n");
+    let bad = a.run(&["receipt", "verify", &path, "--stdout", &other]);
+    assert_ne!(bad.code, 0, "{}", bad.text());
+}
