@@ -166,10 +166,12 @@ fn run(cli: Cli, format: Format) -> Result<Exit, Failure> {
     if let Command::Completions(command) = &cli.command {
         return command.run(&context, &mut Cli::command());
     }
-    let mut builder = match &cli.command {
-        // Only the daemon has work for more than one thread.
-        Command::Up(up) if !up.is_detached() => tokio::runtime::Builder::new_multi_thread(),
-        _ => tokio::runtime::Builder::new_current_thread(),
+    // Only the daemon has work for more than one thread.
+    let is_daemon = matches!(&cli.command, Command::Up(up) if !up.is_detached());
+    let mut builder = if is_daemon {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
     };
     let runtime = builder.enable_all().build().map_err(|error| Failure::of(Kind::Internal, &error))?;
     let result = runtime.block_on(dispatch(cli.command, &context));

@@ -126,7 +126,7 @@ async fn drain(runtime: &Runtime, config: &Config, mode: ShutdownMode, stops: &m
         }
         ShutdownMode::Now => {}
     }
-    runtime.stop_runs();
+    runtime.stop_runs().await;
     if tokio::time::timeout(RUNS_LIMIT, handle.runs_ended()).await.is_err() {
         tracing::error!(runs = handle.runs().len(), "some runs did not end; they are found lost at the next start");
     }

@@ -67,7 +67,8 @@ impl Teller {
 
     /// Lines that belong to the step.
     fn lines(&self, text: &str) -> Result<(), Failure> {
-        let lines: String = text.trim_end().lines().map(|line| format!("   {line}\n")).collect();
+        let lines: String =
+            text.trim_end().lines().map(|line| format!("   {line}").trim_end().to_owned() + "\n").collect();
         self.say(&json!({"type": "text", "step": self.step, "text": text.trim_end()}), &lines)
     }
 

@@ -14,11 +14,11 @@
 //!
 //! | thread or task | input | output | ends |
 //! |---|---|---|---|
-//! | engine thread ([`engine_thread`]) | the inbox | batches of outputs | at [`Runtime::stop`], or when the database is beyond repair |
-//! | dispatch task ([`dispatch`]) | batches of outputs | calls to mesh and executors, replies | with the engine thread |
+//! | engine thread (`engine_thread`) | the inbox | batches of outputs | at [`Runtime::stop`], or when the database is beyond repair |
+//! | dispatch task (`dispatch`) | batches of outputs | calls to mesh and executors, replies | with the engine thread |
 //! | fetches, owned by the dispatch task | one blob each | `Fetched` or `FetchFailed` | with the dispatch task |
 //! | ends of orphans, owned likewise, on blocking threads | one run each | nothing | within seconds; runs wait for them |
-//! | network task ([`network`]) | mesh events, restarts | engine inputs | by the token |
+//! | network task (`network`) | mesh events, restarts | engine inputs | by the token |
 //! | joins and uploads, owned by the network task | one question of a peer each | an answer to it | with the network task |
 //! | slots of the executors | orders | `Started`, `Ended` | at [`Runtime::stop`] |
 //!
@@ -43,7 +43,7 @@ mod uploads;
 use std::io;
 use std::num::NonZeroU16;
 
-use jobmesh_engine::Input;
+use jobmesh_engine::{Input, Output, StopReason};
 use jobmesh_executors::Executors;
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
@@ -75,6 +75,8 @@ pub struct Runtime {
     handle: Handle,
     executors: Executors,
     inbox: mpsc::Sender<Message>,
+    /// The engine's way to the dispatch task, for stops that the engine did not decide.
+    batches: mpsc::Sender<Vec<Output>>,
     tasks: JoinSet<()>,
     cancel: CancellationToken,
     failure: oneshot::Receiver<EngineFailure>,
@@ -142,14 +144,14 @@ impl Runtime {
         let network = network::Settings::new(config, &source, known, remembered);
         let (ready, started) = oneshot::channel();
         let (failed, failure) = oneshot::channel();
-        let thread = EngineThread::new(config, source, store, (messages, batches), handle.clone())?;
+        let thread = EngineThread::new(config, source, store, (messages, batches.clone()), handle.clone())?;
         let runtime = tokio::runtime::Handle::current();
         let named = std::thread::Builder::new().name("jobmesh-engine".to_owned());
         let engine = named.spawn(move || thread.run(&runtime, ready, failed)).map_err(StartError::Thread)?;
 
         let (mut tasks, cancel) = (JoinSet::new(), CancellationToken::new());
         tasks.spawn(dispatch::run(outputs, handle.clone(), executors.clone()));
-        let this = Self { handle, executors, inbox, tasks, cancel, failure, engine };
+        let this = Self { handle, executors, inbox, batches, tasks, cancel, failure, engine };
         match this.finish_start(started, (network, network_inbox)).await {
             (this, Ok(())) => Ok(this),
             (this, Err(error)) => {
@@ -190,10 +192,12 @@ impl Runtime {
     }
 
     /// Stops the runs that are left; they go back into the queue, here or at their origin.
-    pub fn stop_runs(&self) {
-        for run in self.handle.runs() {
-            self.executors.stop(run, jobmesh_executors::StopReason::Shutdown);
-        }
+    ///
+    /// The stops take the same way as the orders, so that they come after orders that wait for an orphan to end.
+    pub async fn stop_runs(&self) {
+        let stops = self.handle.runs().into_iter().map(|run| Output::Stop { run, reason: StopReason::Draining });
+        // Without a dispatch task nothing was ordered either.
+        let _ = self.batches.send(stops.collect()).await;
     }
 
     /// Stops everything and returns when nothing is left: engine, mesh, executors, in this order.
@@ -205,6 +209,7 @@ impl Runtime {
         if !matches!(ended, Ok(Ok(()))) {
             tracing::error!("the engine's thread ended by a panic");
         }
+        drop(self.batches);
         self.cancel.cancel();
         while let Some(task) = self.tasks.join_next().await {
             if let Err(error) = task {

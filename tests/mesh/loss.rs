@@ -11,7 +11,7 @@ fn gated(folder: &std::path::Path) -> String {
 /// Waits until the job has started so many times, by reading a pipe that the shell ends.
 fn until_started(folder: &std::path::Path, times: usize) {
     let script = format!(
-        "for i in $(seq 1200); do [ \"$(wc -l < {0}/started 2>/dev/null || echo 0)\" -ge {times} ] && exit 0; sleep 0.05; done; exit 1",
+        "for i in $(seq 1200); do [ \"$(cat {0}/started 2>/dev/null | wc -l)\" -ge {times} ] && exit 0; sleep 0.05; done; exit 1",
         folder.display()
     );
     let status = std::process::Command::new("sh").args(["-c", &script]).status().unwrap();

@@ -23,7 +23,7 @@ fn every_command_prints_json_that_parses() {
     let bench = bench();
     let node = bench.up("a");
     let job = node.submit(&["--name", "first", "--", "echo", "hello"]);
-    node.ended(&job);
+    node.wait_for(std::slice::from_ref(&job));
     for arguments in [
         vec!["status"],
         vec!["ls"],
@@ -113,7 +113,8 @@ fn a_thousand_submits_from_eight_shells_complete() {
     for mut shell in shells {
         assert!(shell.wait().unwrap().success());
     }
-    assert_eq!(node.run(&["wait", "--all", "--timeout", "5m"]).code, 0);
+    let all: Vec<String> = (1..=1000).map(|number: u32| number.to_string()).collect();
+    node.wait_for(&all);
     let counts = node.json(&["status"]);
     assert_eq!(counts["jobs"]["completed"], 1000, "{counts}");
 }
@@ -136,7 +137,7 @@ fn a_full_disk_refuses_submits_and_keeps_what_was_acknowledged() {
         [ $acknowledged -gt 0 ] || exit 3
         echo acknowledged $acknowledged
         rm -f \"$1/ballast\" \"$1\"/fill
-        \"$0\" wait --all --timeout 60s
+        \"$0\" wait $(seq $acknowledged) --timeout 60s || exit 4
         \"$0\" status --json
         \"$0\" down --now
     ";

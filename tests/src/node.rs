@@ -220,6 +220,17 @@ impl Node {
         submitted["number"].as_u64().expect("a number").to_string()
     }
 
+    /// Waits until all of these jobs have completed.
+    ///
+    /// # Panics
+    /// If one does not within five minutes.
+    pub fn wait_for(&self, jobs: &[String]) {
+        let mut arguments = vec!["wait", "--timeout", "5m"];
+        arguments.extend(jobs.iter().map(String::as_str));
+        let run = self.run(&arguments);
+        assert_eq!(run.code, 0, "wait: {}\n{}", run.stderr, self.log());
+    }
+
     /// Waits until a job has ended and returns everything about it.
     ///
     /// # Panics

@@ -5,6 +5,7 @@
 //! plain methods.
 
 mod admission;
+mod connection_tasks;
 mod connections;
 mod dials;
 mod discovery;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::connection_tasks::ConnectionTasks;
 use self::connections::Peer;
 use self::gossip::Digest;
 use self::kad::Lookups;
@@ -68,7 +70,18 @@ pub(crate) struct Driver<'a> {
     report: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
     tasks: JoinSet<()>,
+    /// Word of panics in the swarm's own tasks.
+    panics: mpsc::Receiver<()>,
     listeners: BTreeMap<usize, ListenerId>,
+}
+
+/// Why a driver ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was told to, or nobody wants it any more.
+    Stopped,
+    /// One of the swarm's tasks panicked; the swarm is not to be trusted.
+    Broken,
 }
 
 /// What a turn of the loop is about.
@@ -81,6 +94,7 @@ enum Turn {
     Report(Report),
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Ended { panicked: bool },
+    Broken,
     Tick,
 }
 
@@ -94,7 +108,9 @@ impl<'a> Driver<'a> {
         let gates = Gates::default();
         let mesh = context.credentials().mesh;
         let behaviour = Behaviour::new(&context.key, &mesh, settings.mdns, &gates)?;
-        let config = swarm::Config::with_tokio_executor().with_smart_dial().with_idle_connection_timeout(IDLE_TIMEOUT);
+        let (connection_tasks, panics) = ConnectionTasks::new();
+        let config =
+            swarm::Config::with_executor(connection_tasks).with_smart_dial().with_idle_connection_timeout(IDLE_TIMEOUT);
         let me = context.key.public().to_peer_id();
         let mut swarm = Swarm::new(transport::build(&context.key)?, behaviour, me, config);
         let mut listeners = BTreeMap::new();
@@ -119,6 +135,7 @@ impl<'a> Driver<'a> {
             report,
             reports,
             tasks,
+            panics,
             listeners,
         })
     }
@@ -129,25 +146,21 @@ impl<'a> Driver<'a> {
         while !waiting.is_empty() {
             let event = self.swarm.select_next_some().await;
             let index_of = |id: &ListenerId| waiting.iter().find(|(_, known)| *known == id).map(|(index, _)| *index);
-            match &event {
-                SwarmEvent::NewListenAddr { listener_id, address } => {
-                    if let Some(index) = index_of(listener_id) {
-                        waiting.remove(&index);
-                        if let Some(setting) = settings.listen.get_mut(index) {
-                            *setting = with_port_of(setting, address);
-                        }
-                    }
+            if let SwarmEvent::NewListenAddr { listener_id, address } = &event
+                && let Some(index) = index_of(listener_id)
+            {
+                waiting.remove(&index);
+                if let Some(setting) = settings.listen.get_mut(index) {
+                    *setting = with_port_of(setting, address);
                 }
-                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-                    if let Some(address) = index_of(listener_id).and_then(|index| settings.listen.get(index)) {
-                        let source = match reason {
-                            Ok(()) => std::io::ErrorKind::AddrNotAvailable.into(),
-                            Err(error) => std::io::Error::new(error.kind(), error.to_string()),
-                        };
-                        return Err(StartError::Listen { address: address.clone(), source });
-                    }
-                }
-                _ => {}
+            } else if let SwarmEvent::ListenerClosed { listener_id, reason, .. } = &event
+                && let Some(address) = index_of(listener_id).and_then(|index| settings.listen.get(index))
+            {
+                let source = match reason {
+                    Ok(()) => std::io::ErrorKind::AddrNotAvailable.into(),
+                    Err(error) => std::io::Error::new(error.kind(), error.to_string()),
+                };
+                return Err(StartError::Listen { address: address.clone(), source });
             }
             self.on_swarm_event(event);
         }
@@ -155,7 +168,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Runs until cancelled or abandoned by all handles and the owner.
-    pub(crate) async fn run(mut self, commands: &mut mpsc::Receiver<Command>, cancel: &CancellationToken) {
+    pub(crate) async fn run(mut self, commands: &mut mpsc::Receiver<Command>, cancel: &CancellationToken) -> End {
         let mut digest = self.context.digest.subscribe();
         let mut keys = self.context.keys.subscribe();
         // A swarm that replaces another has not heard what was wished of that one.
@@ -166,6 +179,7 @@ impl<'a> Driver<'a> {
         loop {
             match self.next_turn(commands, cancel, &mut digest, &mut keys, &mut ticks).await {
                 Turn::Stop => break,
+                Turn::Broken => return End::Broken,
                 Turn::Delivered => {}
                 Turn::Command(command) => self.on_command(command),
                 Turn::Digest => self.on_digest(digest.borrow_and_update().clone()),
@@ -181,6 +195,7 @@ impl<'a> Driver<'a> {
             }
         }
         self.close().await;
+        End::Stopped
     }
 
     /// Waits for the next thing to do. Cancel-safe.
@@ -196,6 +211,7 @@ impl<'a> Driver<'a> {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Turn::Stop,
+            Some(()) = self.panics.recv() => Turn::Broken,
             permit = self.context.events.reserve(), if !self.outbox.is_empty() => {
                 let Ok(permit) = permit else { return Turn::Stop };
                 if let Some((event, told)) = self.outbox.pop_front() {
@@ -254,8 +270,15 @@ impl<'a> Driver<'a> {
                 tracing::warn!(%error, "listener met an error");
             }
             SwarmEvent::IncomingConnectionError { .. } => self.context.counters.add("incoming_failed"),
-            // The rest reports progress that something else will report the end of.
-            _ => {}
+            // Progress that something else will report the end of, and dials without a peer, which we never make.
+            SwarmEvent::OutgoingConnectionError { peer_id: None, .. }
+            | SwarmEvent::IncomingConnection { .. }
+            | SwarmEvent::Dialing { .. }
+            | SwarmEvent::NewExternalAddrCandidate { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. }
+            | SwarmEvent::NewExternalAddrOfPeer { .. }
+            | _ => {}
         }
     }
 
@@ -328,10 +351,9 @@ fn probe(address: &Multiaddr) -> std::io::Result<()> {
 
 /// Returns `setting` with its port 0 replaced by the port of `actual`.
 fn with_port_of(setting: &Multiaddr, actual: &Multiaddr) -> Multiaddr {
-    let port = actual.iter().find_map(|part| match part {
-        Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
-        _ => None,
-    });
+    let port = actual
+        .iter()
+        .find_map(|part| if let Protocol::Tcp(port) | Protocol::Udp(port) = part { Some(port) } else { None });
     let replace = |part| match (part, port) {
         (Protocol::Tcp(0), Some(port)) => Protocol::Tcp(port),
         (Protocol::Udp(0), Some(port)) => Protocol::Udp(port),

@@ -139,12 +139,10 @@ pub(crate) fn is_name(name: &str) -> bool {
 
 /// Words `error` for the peer: whoever has no place in the mesh does not learn its id from us.
 fn reason(error: &MembershipError, mesh: &MeshId) -> String {
-    match error {
-        MembershipError::WrongMesh { expected, .. } if expected == mesh => {
-            "certificate is for another mesh; ask an admin of this mesh for an invite".to_owned()
-        }
-        other => other.to_string(),
+    if matches!(error, MembershipError::WrongMesh { expected, .. } if expected == mesh) {
+        return "certificate is for another mesh; ask an admin of this mesh for an invite".to_owned();
     }
+    error.to_string()
 }
 
 /// Encodes our verdict.

@@ -6,11 +6,12 @@
 //!
 //! The hard case is who may talk at all. Every connection is encrypted and proves a node id, but only a peer that
 //! showed a membership of this mesh, and accepted ours, is *admitted*. Until then its substreams for Kademlia,
-//! gossip and identify are not even negotiated ([`gate`]); it can say hello, ask to join, and be pinged.
+//! gossip and identify are not even negotiated (module `gate`); it can say hello, ask to join, and be pinged.
 //!
 //! Tasks: one supervisor (ended by [`Mesh::stop`]) that runs the driver and builds a new one when it panics; the
-//! driver, the only owner of the swarm; one acceptor per stream protocol and one outbound session per connected
-//! peer, all on the driver's `JoinSet` and gone with it; one task per inbound stream on its acceptor's.
+//! driver, the only owner of the swarm; the swarm's connection tasks, which end with it; one acceptor per stream
+//! protocol and one outbound session per connected peer, all on the driver's `JoinSet` and gone with it; one task per
+//! inbound stream on its acceptor's.
 
 mod config;
 mod event;
@@ -36,9 +37,11 @@ mod gate;
 mod supervisor;
 mod transport;
 
+pub use behaviour::BehaviourError;
 pub use blob::FetchError;
 pub use config::Config;
 pub use event::{Event, Side};
 pub use handle::{Mesh, SendError};
 pub use join::{JoinError, join};
 pub use supervisor::StartError;
+pub use transport::TransportError;

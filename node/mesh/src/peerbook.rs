@@ -4,6 +4,7 @@
 //! dialled, whenever it is not connected, after a pause that doubles from one second to a minute.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use libp2p::PeerId;
@@ -122,11 +123,10 @@ pub(crate) fn usable(address: &Multiaddr, peer: &PeerId, on_loopback: bool) -> O
         kept.pop();
     }
     let mut parts = kept.iter();
-    let host_ok = match parts.next()? {
-        Protocol::Ip4(ip) => !ip.is_unspecified() && !ip.is_multicast() && (on_loopback || !ip.is_loopback()),
-        Protocol::Ip6(ip) => !ip.is_unspecified() && !ip.is_multicast() && (on_loopback || !ip.is_loopback()),
-        Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) => true,
-        _ => false,
+    let host = parts.next()?;
+    let host_ok = match ip_of(&host) {
+        Some(ip) => !ip.is_unspecified() && !ip.is_multicast() && (on_loopback || !ip.is_loopback()),
+        None => matches!(host, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)),
     };
     let transport_ok = match (parts.next()?, parts.next(), parts.next()) {
         (Protocol::Tcp(port), None, None) | (Protocol::Udp(port), Some(Protocol::QuicV1), None) => port != 0,
@@ -143,10 +143,16 @@ pub(crate) fn parse(texts: &[String], peer: &PeerId, on_loopback: bool) -> Vec<M
 
 /// Says whether `address` is on this machine's loopback.
 pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
-    match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
-        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
-        _ => false,
+    address.iter().next().and_then(|host| ip_of(&host)).is_some_and(|ip| ip.is_loopback())
+}
+
+fn ip_of(host: &Protocol<'_>) -> Option<IpAddr> {
+    if let Protocol::Ip4(ip) = host {
+        Some(IpAddr::V4(*ip))
+    } else if let Protocol::Ip6(ip) = host {
+        Some(IpAddr::V6(*ip))
+    } else {
+        None
     }
 }
 

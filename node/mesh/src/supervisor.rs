@@ -24,7 +24,7 @@ use crate::behaviour::BehaviourError;
 use crate::config::{Config, NAME_BYTES_MAX};
 use crate::context::{Context, Routes};
 use crate::counters::Counters;
-use crate::driver::Driver;
+use crate::driver::{Driver, End};
 use crate::event::Event;
 use crate::handle::{Command, Mesh};
 use crate::hello;
@@ -183,8 +183,8 @@ impl Supervisor {
     /// Runs one driver after the other until the mesh is stopped.
     async fn run(mut self) {
         loop {
-            match AssertUnwindSafe(self.run_driver()).catch_unwind().await {
-                Ok(Ok(())) => return,
+            match AssertUnwindSafe(Box::pin(self.run_driver())).catch_unwind().await {
+                Ok(Ok(End::Stopped)) => return,
                 Ok(Err(error)) => match self.ready.take() {
                     Some(ready) => {
                         let _ = ready.send(Err(error));
@@ -192,7 +192,7 @@ impl Supervisor {
                     }
                     None => tracing::warn!(%error, "swarm can't be built again yet"),
                 },
-                Err(_panic) => {
+                Ok(Ok(End::Broken)) | Err(_) => {
                     self.context.counters.add("swarm_panicked");
                     tracing::error!("swarm panicked, building a new one");
                 }
@@ -205,15 +205,14 @@ impl Supervisor {
         }
     }
 
-    async fn run_driver(&mut self) -> Result<(), StartError> {
+    async fn run_driver(&mut self) -> Result<End, StartError> {
         let mut driver = Driver::build(&self.context, &mut self.book, &self.settings)?;
         driver.until_listening(&mut self.settings).await?;
         if let Some(ready) = self.ready.take() {
             // If nobody waits any more, there is no handle either, and the driver stops by itself.
             let _ = ready.send(Ok(()));
         }
-        driver.run(&mut self.commands, &self.cancel).await;
-        Ok(())
+        Ok(Box::pin(driver.run(&mut self.commands, &self.cancel)).await)
     }
 
     /// Tells the owner that every peer is gone, as they went without a word.

@@ -27,8 +27,7 @@ impl Explain {
 /// An explanation in full.
 pub(crate) fn text(explanation: &Explanation, now: UnixMillis, colour: Colour) -> String {
     let Explanation { number, state, summary, since, reasons, nodes } = explanation;
-    let since = relative(now, *since);
-    let mut text = format!("Job {number} is {state} ({since}): {}\n", clean(summary));
+    let mut text = format!("Job {number} {} ({state}, {}).\n", clean(summary), relative(now, *since));
     for reason in reasons.iter().filter(|reason| !summary.contains(reason.as_str())) {
         let _ = writeln!(text, "  - {}", clean(reason));
     }
@@ -79,13 +78,13 @@ mod tests {
         let explanation = Explanation {
             number: 12,
             state: JobState::Available,
-            summary: "no known node has tool:gzip".to_owned(),
+            summary: "waits: no known node meets its requirements".to_owned(),
             since: UnixMillis(1_000),
             reasons: vec!["this node lacks tool:gzip".to_owned()],
             nodes: vec![fit("server", false, &["tool:gzip"]), fit("laptop", true, &["tool:gzip", "cpus>=8"])],
         };
         insta::assert_snapshot!(text(&explanation, UnixMillis(13_000), Colour::Off), @r"
-        Job 12 is available (12 s ago): no known node has tool:gzip
+        Job 12 waits: no known node meets its requirements (available, 12 s ago).
           - this node lacks tool:gzip
 
         NODE    IS         LACKS               LAST ANSWER

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use jobmesh::api::{AttemptView, JobDetail};
 use jobmesh_protocol::job::Scope;
+use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::{Requirement, UnixMillis};
 
 use crate::cli::time_words::{clock, length, now, relative};
@@ -65,7 +66,8 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
         facts.push(("exit", exit));
     }
     facts.extend(job.message.clone().map(|message| ("message", message)));
-    facts.extend(job.finish_reason.map(|reason| ("ended", reason.word().replace('_', " "))));
+    let reason = job.finish_reason.filter(|reason| *reason != FinishReason::Ok);
+    facts.extend(reason.map(|reason| ("ended", reason.word().replace('_', " "))));
     facts.extend(job.cancel_reason.clone().map(|reason| ("cancelled", reason)));
     facts.push(("id", job.id.to_string()));
     facts

@@ -73,9 +73,11 @@ pub(crate) fn took(now: UnixMillis, started: Option<UnixMillis>, ended: Option<U
 /// What happened, in words.
 pub(crate) fn event(event: &EventView) -> String {
     let what = happened(event.cause, event.state, event.node.as_ref());
+    // Of an award and a success the words have said it all.
+    let is_said = matches!(event.cause, Cause::Awarded | Cause::Succeeded);
     match &event.note {
-        Some(note) => format!("{what}: {note}"),
-        None => what,
+        Some(note) if !is_said => format!("{what}: {note}"),
+        Some(_) | None => what,
     }
 }
 

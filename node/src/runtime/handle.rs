@@ -237,13 +237,15 @@ impl Handle {
         self.0.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Takes no new work from now on; what runs goes on.
+    /// Takes no new work from now on; what runs goes on. Whatever was to be started has been ordered by then.
     ///
     /// # Errors
     /// [`CommandError`] if the engine can't be told.
     pub async fn drain(&self) -> Result<(), CommandError> {
         self.0.is_draining.store(true, Ordering::Relaxed);
-        self.command(Command::Drain).await.map(drop)
+        self.command(Command::Drain).await?;
+        // Replies leave ahead of orders, but after those of the batch before.
+        self.command(Command::Counters).await.map(drop)
     }
 
     /// What was found on this machine at start.

@@ -15,6 +15,7 @@ use super::connections::ADMISSION_DEADLINE;
 use super::{Driver, OUTBOX_MAX};
 use crate::event::{Event, Side};
 use crate::hello::VerifiedHello;
+use crate::peer_id::node_of;
 use crate::peerbook;
 
 /// How long a refused connection stays for the other direction's verdict.
@@ -124,7 +125,14 @@ impl Driver<'_> {
     /// One side refused the other.
     pub(super) fn on_refused(&mut self, peer: PeerId, by: Side, reason: String) {
         let now = Instant::now();
-        let Some(known) = self.peers.get_mut(&peer) else { return };
+        self.book.refused(peer, now);
+        let Some(known) = self.peers.get_mut(&peer) else {
+            // The other side closed the connection over the same matter before we got here.
+            if let Some(node) = node_of(&peer) {
+                self.tell_refused(Event::Refused { node, by, reason });
+            }
+            return;
+        };
         let is_news = match by {
             Side::Us => !std::mem::replace(&mut known.refused_by_us, true),
             Side::Them => !std::mem::replace(&mut known.refused_by_them, true),
@@ -133,13 +141,20 @@ impl Driver<'_> {
         let theirs_is_settled = known.hello.is_some() || known.refused_by_us;
         let node = known.node;
         known.deadline = Some(now + REFUSED_LINGER);
-        self.book.refused(peer, now);
-        // A stranger can come back and be refused as often as it likes, so this event alone may be dropped.
-        if is_news && self.outbox.len() < OUTBOX_MAX / 2 {
-            self.tell(Event::Refused { node, by, reason });
+        if is_news {
+            self.tell_refused(Event::Refused { node, by, reason });
         }
         if ours_is_settled && theirs_is_settled {
             let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    /// Tells the owner, if there is room: a stranger can come back and be refused as often as it likes.
+    fn tell_refused(&mut self, event: Event) {
+        if self.outbox.len() < OUTBOX_MAX / 2 {
+            self.tell(event);
+        } else {
+            self.context.counters.add("refusal_not_told");
         }
     }
 

@@ -55,7 +55,7 @@ enum End {
 }
 
 impl Outbound {
-    /// Runs until cancelled, refused, or told that the peer speaks no sessions.
+    /// Runs until cancelled or refused.
     pub(crate) async fn run(mut self) {
         let cancel = self.cancel.clone();
         tokio::select! {
@@ -73,7 +73,10 @@ impl Outbound {
                 End::Broken { welcomed } => {
                     self.context.counters.add("session_broken");
                     pause = if welcomed { REOPEN_PAUSE_MIN } else { (pause * 2).min(REOPEN_PAUSE_MAX) };
-                    sleep(pause).await;
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        () = self.restart.notified() => {}
+                    }
                 }
             }
         }
@@ -83,16 +86,16 @@ impl Outbound {
     async fn one_stream(&mut self) -> End {
         let mut stream = match self.open().await {
             Ok(stream) => stream,
-            Err(OpenStreamError::UnsupportedProtocol(_)) => return End::Final,
+            // Even a peer that speaks no sessions may be about to: whoever just joined connects again as a member.
             Err(_) => return End::Broken { welcomed: false },
         };
         match self.say_hello(&mut stream).await {
             Ok(Verdict::Welcome) => {}
             Ok(Verdict::Refused(reason)) => {
-                // Closing first tells the other side that its verdict arrived.
-                let _ = timeout(STEP_DEADLINE, stream.close()).await;
                 let report = Report::Refused { peer: self.peer, by: Side::Them, reason };
                 let _ = self.reports.send(report).await;
+                // Tells the other side that its verdict arrived.
+                let _ = timeout(STEP_DEADLINE, stream.close()).await;
                 return End::Final;
             }
             Err(error) => {

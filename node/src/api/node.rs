@@ -1,0 +1,62 @@
+//! The node itself: how it is, and asking it to stop.
+
+use std::collections::BTreeMap;
+
+use jobmesh_keys::Role;
+use jobmesh_protocol::{JobState, MeshId, NodeId, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+/// How the node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// Its name for people.
+    pub name: String,
+    /// The build's version.
+    pub version: String,
+    /// The daemon's process number.
+    pub pid: u32,
+    /// When the daemon started.
+    pub started_at: UnixMillis,
+    /// The data directory.
+    pub home: String,
+    /// The mesh it is a member of.
+    pub mesh: MeshId,
+    /// What it may do there.
+    pub role: Role,
+    /// When its certificate ends.
+    pub certificate_not_after: UnixMillis,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// Members that are connected now.
+    pub connected: u32,
+    /// How many jobs it runs at once.
+    pub slots: u32,
+    /// How many run on it now, its own and others'.
+    pub running: u32,
+    /// How many jobs it keeps, by state.
+    pub jobs: BTreeMap<JobState, u64>,
+    /// Whether it is shutting down.
+    pub is_draining: bool,
+    /// Refused messages and the like, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Asks the daemon to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownRequest {
+    /// How.
+    pub mode: ShutdownMode,
+}
+
+/// How the daemon stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShutdownMode {
+    /// Running jobs get some time to end; what then still runs is stopped and queued again.
+    Drain,
+    /// Running jobs are stopped and queued again.
+    Now,
+}
