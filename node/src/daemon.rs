@@ -188,7 +188,12 @@ impl Stops {
 fn start_log(directives: &str) -> Result<(), ServeError> {
     let filter = tracing_subscriber::EnvFilter::try_new(directives)
         .map_err(|error| ServeError::Log { directives: directives.to_owned(), problem: error.to_string() })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A full disk takes the log with it, not the daemon: by default a failed write is told by a print that panics.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .log_internal_errors(false);
     // Two daemons in one process, as in tests, share the log of the first.
     let _ = log.try_init();
     Ok(())

@@ -29,6 +29,7 @@
 //! **The hard case** is a commit that fails. Whoever asked is told so, the engine is built anew from the database, and
 //! what the drivers had reported is handed in again, since a process ends only once.
 
+mod ballast;
 mod clock;
 mod dispatch;
 mod engine_thread;

@@ -10,7 +10,7 @@ use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::{Cause, transition};
 use jobmesh_protocol::ticket::Verdict;
 use jobmesh_protocol::{JobId, JobState, Outcome, RunId};
-use jobmesh_store::{Event, ReceiptRow, StoreError, View};
+use jobmesh_store::{Event, Job, LeasePhase, ReceiptRow, StoreError, View};
 
 use crate::oracle::{Contract, Facts, Ledger, Seen, Sight};
 
@@ -96,7 +96,7 @@ pub(crate) fn invariant_final_states_never_change(facts: &Facts, seen: Option<&S
     let (was, is) = (&seen.job, &facts.job);
     hold(NAME, facts.events.len() >= seen.events, format_args!("job {} lost events", is.number))?;
     let is_retried = facts.events.iter().skip(seen.events).any(|event| event.cause == Cause::Retried);
-    let end = |job: &jobmesh_store::Job| (job.state, job.epoch, job.finish_reason, job.finished_at);
+    let end = |job: &Job| (job.state, job.epoch, job.finish_reason, job.finished_at);
     let is_kept = !was.state.is_final() || is_retried || end(was) == end(is);
     hold(NAME, is_kept, format_args!("job {} was {:?} and is {:?}", is.number, end(was), end(is)))
 }
@@ -242,6 +242,27 @@ pub(crate) fn invariant_inputs_are_there(sight: Sight<'_>, task: &Task) -> Resul
 pub(crate) fn invariant_every_job_ends_once_the_network_heals(stuck: &[String]) -> Result<(), Violation> {
     let what = stuck.join("\n  ");
     hold("every_job_ends_once_the_network_heals", stuck.is_empty(), format_args!("still open:\n  {what}"))
+}
+
+/// What must arrive does: an executor that sent a receipt has heard what became of it. A receipt that is forgotten on
+/// the way costs a second run, which hides the loss from every other invariant.
+pub(crate) fn invariant_every_receipt_is_settled_once_the_network_heals(
+    view: View<'_>,
+    jobs: &[Job],
+) -> Result<(), Violation> {
+    for job in jobs.iter().filter(|job| job.origin.is_some()) {
+        let attempts = view.attempts(job.id)?;
+        let outcome = attempts.last().and_then(|attempt| attempt.outcome.as_deref());
+        // Any other end may have been told by a release, which nobody answers.
+        let sent_receipt = matches!(outcome, Some("ok" | "error" | "permanent" | "timeout"));
+        let phase = view.lease(job.id)?.map(|lease| lease.phase);
+        hold(
+            "every_receipt_is_settled_once_the_network_heals",
+            !sent_receipt || phase != Some(LeasePhase::Reported),
+            format_args!("job {} ended with {outcome:?} and its origin never said a word", job.number),
+        )?;
+    }
+    Ok(())
 }
 
 /// Quiescence: a healed world with nothing to do does next to nothing.

@@ -57,6 +57,7 @@ pub(crate) struct Network {
     blocked: BTreeSet<(Seat, Seat)>,
     last_arrival: BTreeMap<(Seat, Seat), MonoMillis>,
     homes: BTreeSet<Pair>,
+    met: BTreeSet<Pair>,
 }
 
 impl Network {
@@ -85,6 +86,7 @@ impl Network {
             opened: 0,
             blocked: BTreeSet::new(),
             last_arrival: BTreeMap::new(),
+            met: homes.clone(),
             homes,
         }
     }
@@ -92,6 +94,11 @@ impl Network {
     /// The pairs that find each other without being told.
     pub(crate) fn homes(&self) -> Vec<Pair> {
         self.homes.iter().copied().collect()
+    }
+
+    /// The pairs at home and all that ever had a session.
+    pub(crate) fn met(&self) -> Vec<Pair> {
+        self.met.iter().copied().collect()
     }
 
     pub(crate) fn is_home(&self, pair: Pair) -> bool {
@@ -118,6 +125,7 @@ impl Network {
             return false;
         }
         self.opened += 1;
+        self.met.insert(pair);
         self.sessions.insert(pair, Session(self.opened));
         true
     }

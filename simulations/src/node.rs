@@ -116,6 +116,8 @@ impl Node {
             timing: Timing { fetch_limit: FETCH_LIMIT, ..Timing::default() },
             #[cfg(feature = "mutants")]
             mutant: parts.mutant,
+            #[cfg(not(feature = "mutants"))]
+            mutant: None,
         };
         let mono = MonoMillis(stream.between(0, 1 << 30));
         Ok(Self {
@@ -182,7 +184,7 @@ impl Node {
     /// Hands a batch to the engine in one transaction.
     pub(crate) fn step(&mut self, at: MonoMillis, batch: Vec<Input>, trap: Option<Trap>) -> Result<StepEnd, Violation> {
         let now = self.clock(at);
-        let again = trap.is_some().then(|| batch.clone()).unwrap_or_default();
+        let again = if trap.is_some() { batch.clone() } else { Vec::new() };
         let Some(engine) = &mut self.engine else { return Ok(StepEnd::Released(Vec::new())) };
         let txn = self.store.begin()?;
         for input in batch {

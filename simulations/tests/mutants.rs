@@ -38,7 +38,7 @@ fn accepting_a_stale_epoch_is_found() {
 
 #[test]
 fn forgetting_the_outbox_is_found() {
-    find(Mutant::ForgetOutbox, &["every_job_ends_once_the_network_heals"]);
+    find(Mutant::ForgetOutbox, &["every_receipt_is_settled_once_the_network_heals"]);
 }
 
 #[test]

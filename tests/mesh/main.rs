@@ -4,9 +4,9 @@
 
 mod escalation;
 mod loss;
+mod reach;
 mod receipt;
 mod refusal;
-mod reach;
 
 use jobmesh_tests::{Bench, Node};
 

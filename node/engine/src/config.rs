@@ -28,8 +28,7 @@ pub struct Config {
     pub detected: Detected,
     /// How long things may take.
     pub timing: Timing,
-    /// The seeded bug to run with, in the simulator.
-    #[cfg(feature = "mutants")]
+    /// The seeded bug to run with. Means nothing but in a build with the feature `mutants`, which none that ships has.
     pub mutant: Option<crate::mutant::Mutant>,
 }
 

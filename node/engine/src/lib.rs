@@ -12,7 +12,6 @@ mod config;
 mod engine;
 mod explain;
 mod input;
-#[cfg(feature = "mutants")]
 mod mutant;
 mod output;
 
@@ -43,6 +42,5 @@ pub use engine::Engine;
 pub use explain::{Explanation, NodeFit};
 pub use input::{Command, Ended, Input, Process, RequestId};
 pub use membership::founding;
-#[cfg(feature = "mutants")]
 pub use mutant::Mutant;
 pub use output::{Change, Output, Outputs, Refusal, Response, RunOrder, StopReason};

@@ -1,4 +1,5 @@
-//! Seeded bugs, by which the simulator shows that it would find real ones. Never compiled into a shipped build.
+//! Seeded bugs, by which the simulator shows that it would find real ones. Their code is compiled only with the
+//! feature `mutants`, which no shipped build has.
 
 /// One deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 //! **The hard case** is a failed commit. Nobody knows whether it happened, so the engine is dropped and built anew from
 //! the database. Commands are answered with the error. What drivers reported once and will not report again (a
 //! process started or ended, a blob came, a peer connected) is handed in again afterwards; frames and gossip are
-//! not, since their senders repeat them. While the disk is full this goes on, a second at a time, for as long as it
-//! takes; any other fault that outlives [`REOPENS_MAX`] tries ends the daemon.
+//! not, since their senders repeat them. A full disk costs the ballast, by which what runs can be finished, and new
+//! jobs are turned away until there is room for it again. Beyond that, tries go on a second at a time; any other fault that outlives [`REOPENS_MAX`] tries ends the daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use tokio::sync::{mpsc, oneshot};
 
+use super::ballast::Ballast;
 use super::handle::{CommandError, Handle};
 use super::source::{Source, entropy};
 use super::{StartError, clock};
@@ -84,6 +85,7 @@ pub(super) struct EngineThread {
     /// Who is connected, for an engine that is built anew.
     connected: BTreeMap<NodeId, Input>,
     is_draining: bool,
+    ballast: Ballast,
 }
 
 /// What goes into one commit.
@@ -117,6 +119,7 @@ impl EngineThread {
             kept: Vec::new(),
             connected: BTreeMap::new(),
             is_draining: false,
+            ballast: Ballast::load(config.home.path()),
         })
     }
 
@@ -144,6 +147,7 @@ impl EngineThread {
 
     fn work(&mut self, runtime: &tokio::runtime::Handle, mut engine: Engine) -> Result<(), EngineFailure> {
         loop {
+            self.ballast.reload();
             let now = clock::now();
             let wakeup = engine.next_wakeup(now);
             let batch = self.collect(runtime, wait_until(now.mono, wakeup));
@@ -181,6 +185,10 @@ impl EngineThread {
     fn add(&mut self, batch: &mut Batch, message: Message) {
         match message {
             Message::Driver(input) => batch.inputs.push(input),
+            Message::Ask(Command::Submit(_), answer) if self.ballast.is_gone() => {
+                // Whoever asked may have gone.
+                let _ = answer.send(Err(CommandError::from(&StoreError::Full)));
+            }
             Message::Ask(command, answer) => {
                 self.next_request += 1;
                 let request = RequestId(self.next_request);
@@ -307,8 +315,9 @@ impl EngineThread {
         self.turn_away(&error);
         loop {
             tracing::error!(%error, source = ?std::error::Error::source(&error), "the commit failed; trying again");
-            let is_stopping = batch.is_last || self.pause(runtime, &error);
             let is_full = matches!(error, StoreError::Full);
+            let has_room_again = is_full && self.ballast.drop_it();
+            let is_stopping = batch.is_last || (!has_room_again && self.pause(runtime, &error));
             if !is_full {
                 reopens += 1;
                 self.reopen()?;

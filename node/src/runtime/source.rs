@@ -94,6 +94,7 @@ impl Source {
             name: self.name.clone(),
             detected: self.detected.clone(),
             timing: self.timing,
+            mutant: None,
         }
     }
 }

@@ -9,7 +9,10 @@ use jobmesh_store::{Job, Selection};
 use super::{Event, Phase, World};
 use crate::executor::Behaviour;
 use crate::faults::FaultKind;
-use crate::invariants::{Violation, invariant_every_job_ends_once_the_network_heals, invariant_quiescence};
+use crate::invariants::{
+    Violation, invariant_every_job_ends_once_the_network_heals,
+    invariant_every_receipt_is_settled_once_the_network_heals, invariant_quiescence,
+};
 use crate::network::Seat;
 use crate::node::Condition;
 use crate::report::Report;
@@ -25,6 +28,9 @@ const IDLE_FOR: DurationMillis = DurationMillis::from_secs(120);
 const IDLE_STEPS_PER_PAIR: u64 = 60;
 /// Jobs that a node lists at most: more than any workload has.
 const JOBS_MAX: u32 = 1_000_000;
+
+/// Jobs with the nodes whose databases hold them.
+type Jobs = Vec<(Seat, Job)>;
 
 impl World {
     /// Ends every fault and brings every daemon back.
@@ -49,13 +55,13 @@ impl World {
         Ok(())
     }
 
-    /// Every session is made anew, and the capability that nobody had appears.
+    /// Whoever ever had a session gets a new one, as their address books would have it, and the capability that nobody had appears.
     pub(super) fn reunite(&mut self) -> Result<(), Violation> {
         for pair in self.network.sessions() {
             self.hang_up(pair)?;
         }
         self.redialing.clear();
-        for pair in self.network.homes() {
+        for pair in self.network.met() {
             self.redial(pair, 100, 2_000);
         }
         match late_tag() {
@@ -96,8 +102,8 @@ impl World {
     }
 
     /// The jobs that have not ended: those that can, and those that nobody can run.
-    fn live_jobs(&mut self) -> Result<(Vec<(Seat, Job)>, Vec<(Seat, Job)>), Violation> {
-        let (mut open, mut hopeless) = (Vec::new(), Vec::new());
+    fn live_jobs(&mut self) -> Result<(Jobs, Jobs), Violation> {
+        let (mut open, mut hopeless) = (Jobs::new(), Jobs::new());
         for (seat, node) in self.nodes.iter_mut().enumerate() {
             let txn = node.store().begin()?;
             for job in txn.view().live_jobs()? {
@@ -134,7 +140,9 @@ impl World {
             let Some(node) = self.nodes.get_mut(seat.0) else { continue };
             let txn = node.store().begin()?;
             let all = Selection { state: None, live_only: false, limit: JOBS_MAX };
-            for job in txn.view().jobs(&all)?.into_iter().filter(|job| job.origin.is_none()) {
+            let jobs = txn.view().jobs(&all)?;
+            invariant_every_receipt_is_settled_once_the_network_heals(txn.view(), &jobs)?;
+            for job in jobs.into_iter().filter(|job| job.origin.is_none()) {
                 *states.entry(job.state.word()).or_default() += 1;
                 for attempt in txn.view().attempts(job.id)? {
                     *attempts.entry(attempt.state.word()).or_default() += 1;

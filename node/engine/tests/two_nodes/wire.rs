@@ -66,7 +66,6 @@ fn config(node: usize, boot: u8) -> Config {
             slots: 2,
         },
         timing: Timing::default(),
-        #[cfg(feature = "mutants")]
         mutant: None,
     }
 }
