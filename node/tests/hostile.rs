@@ -1,0 +1,206 @@
+//! A member that turned hostile against a live daemon: whatever it sends is refused and counted, and changes nothing.
+
+#![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
+
+use std::time::Duration;
+
+use jobmesh_keys::{Identity, Invite, MeshId, Membership, NodeId};
+use jobmesh_mesh::{Config, Event, Mesh};
+use jobmesh_protocol::capability::{RecordRequest, Version};
+use jobmesh_protocol::envelope::{Envelope, Kind};
+use jobmesh_protocol::job::{Effects, ProcessTask, Task};
+use jobmesh_protocol::outcome::{Exit, Outcome, Outputs};
+use jobmesh_protocol::receipt::Receipt;
+use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::ticket::{Award, Bid, Offer, commitment};
+use jobmesh_protocol::{
+    AwardId, DurationMillis, Epoch, Hash, Incarnation, JobId, JobSpec, Resources, UnixMillis, cbor, join,
+};
+use jobmesh_tests::{Bench, Node};
+use serde_bytes::ByteBuf;
+use tokio::sync::mpsc;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn now() -> UnixMillis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap())
+}
+
+/// The hostile member.
+struct Attacker {
+    identity: Identity,
+    mesh: MeshId,
+    victim: NodeId,
+    network: Mesh,
+    events: mpsc::Receiver<Event>,
+    sent: u64,
+}
+
+impl Attacker {
+    /// Joins the victim's mesh by an invite, like anyone.
+    async fn join(victim: &Node) -> Self {
+        let text = victim.json(&["invite"])["invite"].as_str().unwrap().to_owned();
+        let terms = Invite::decode(&text).unwrap().terms().clone();
+        let identity = Identity::from_seed([7; 32]);
+        let request = join::Request { secret: *terms.secret.as_bytes(), name: "mallory".to_owned() }.encode();
+        let answer = jobmesh_mesh::join(&identity, terms.inviter, &terms.addresses, request, DEADLINE).await.unwrap();
+        let join::Answer::Welcome(membership) = join::Answer::decode(&answer).unwrap() else { panic!("not let in") };
+        let config = Config {
+            identity: Identity::from_seed([7; 32]),
+            mesh: terms.mesh,
+            membership: Membership::decode(&membership).unwrap(),
+            name: "mallory".to_owned(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            mdns: false,
+            known: vec![(terms.inviter, terms.addresses.clone())],
+            now,
+        };
+        let (network, events) = Mesh::start(config).await.unwrap();
+        let mut attacker = Self { identity, mesh: terms.mesh, victim: terms.inviter, network, events, sent: 0 };
+        attacker.until(|event| matches!(event, Event::Admitted { .. }).then_some(())).await;
+        attacker
+    }
+
+    async fn until<T>(&mut self, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                let event = self.events.recv().await.expect("the network goes on");
+                if let Some(found) = wanted(event) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, found).await.expect("what was waited for comes in time")
+    }
+
+    /// The next message of a kind from the victim.
+    async fn message(&mut self, kind: Kind) -> Envelope {
+        let mesh = self.mesh;
+        self.until(|event| {
+            let Event::Frame { bytes, .. } = event else { return None };
+            let (Frame::Note { envelope } | Frame::Data { envelope, .. }) = Frame::decode(&bytes).unwrap() else {
+                return None;
+            };
+            Envelope::open(&envelope, &mesh).ok().filter(|envelope| envelope.kind() == kind)
+        })
+        .await
+    }
+
+    fn send(&self, frame: Vec<u8>) {
+        self.network.send(self.victim, frame).unwrap();
+    }
+
+    fn seal<T: serde::Serialize>(&self, kind: Kind, body: &T) -> ByteBuf {
+        ByteBuf::from(Envelope::seal(&self.identity, &self.mesh, kind, body))
+    }
+
+    fn note(&self, envelope: ByteBuf) {
+        self.send(Frame::Note { envelope }.encode());
+    }
+
+    fn data(&mut self, envelope: ByteBuf) {
+        self.sent += 1;
+        let (incarnation, number) = (Incarnation::from_bytes([7; 16]), self.sent);
+        self.send(Frame::Data { incarnation, number, first: 1, envelope, attachments: Vec::new() }.encode());
+    }
+
+    /// Asks a harmless question and waits for its answer: everything sent before has been judged by then.
+    async fn settle(&mut self) {
+        let node = self.victim;
+        self.note(self.seal(Kind::RecordRequest, &RecordRequest { node, known: Version::default() }));
+        self.message(Kind::Capability).await;
+    }
+
+    /// Wins over the victim to run a job, and says what the award was.
+    async fn award(&mut self) -> ByteBuf {
+        let spec = JobSpec::new("x", Task::Process(ProcessTask::new(vec!["true".to_owned()])));
+        let (spec, salt) = (cbor::encode(&spec), Hash::of(b"salt"));
+        let (ticket, epoch, to) = (JobId::new(now(), &[3; 10]).into(), Epoch(1), self.victim);
+        let offer = Offer {
+            ticket,
+            epoch,
+            to,
+            requirements: Vec::new(),
+            resources: Resources::default(),
+            effects: Effects::Idempotent,
+            input_bytes: 0,
+            commitment: commitment(&salt, &spec),
+            bid_window_ms: DurationMillis(500),
+            nonce: 1,
+        };
+        self.note(self.seal(Kind::Offer, &offer));
+        let bid = self.message(Kind::Bid).await;
+        assert_eq!(bid.parse::<Bid>().unwrap().ticket, ticket);
+        let lease_ms = DurationMillis(2000);
+        let award = self.seal(Kind::Award, &Award { bid: bid.id(), ticket, epoch, to, lease_ms, salt, spec });
+        self.data(award.clone());
+        self.message(Kind::Receipt).await;
+        award
+    }
+}
+
+fn counter(node: &Node, name: &str) -> u64 {
+    node.json(&["status"])["counters"][name].as_u64().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn garbage_in_a_session_is_counted_and_changes_nothing() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_jobmesh"));
+    let node = bench.up("a");
+    let mut attacker = Attacker::join(&node).await;
+    let before = node.json(&["ls", "-a"]);
+    attacker.send(vec![0xff; 1000]);
+    attacker.send(vec![0x81; 10_000]);
+    let good = Frame::Note { envelope: ByteBuf::from(vec![0; 64]) }.encode();
+    attacker.send(good[..good.len() / 2].to_vec());
+    attacker.note(ByteBuf::from(vec![0x81; 10_000]));
+    let mut forged = attacker.seal(Kind::Digest, &0_u8).into_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    attacker.note(ByteBuf::from(forged));
+    attacker.settle().await;
+    assert_eq!(counter(&node, "refused_malformed_frame"), 3);
+    assert_eq!(counter(&node, "refused_malformed_envelope"), 1);
+    assert_eq!(counter(&node, "refused_bad_signature"), 1);
+    assert_eq!(node.json(&["ls", "-a"]), before);
+}
+
+#[tokio::test]
+async fn a_replayed_award_runs_nothing() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_jobmesh"));
+    let node = bench.up("a");
+    let mut attacker = Attacker::join(&node).await;
+    let award = attacker.award().await;
+    attacker.data(award);
+    attacker.settle().await;
+    assert_eq!(counter(&node, "replayed_award"), 1);
+    assert_eq!(node.json(&["ls", "-a"])["jobs"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_receipt_by_someone_who_got_no_award_is_refused() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_jobmesh"));
+    let node = bench.up("a");
+    let mut attacker = Attacker::join(&node).await;
+    let number = node.submit(&["--", "false"]);
+    let shown = node.ended(&number);
+    let job: JobId = shown["job"]["id"].as_str().unwrap().parse().unwrap();
+    let receipt = Receipt {
+        award: AwardId::from_bytes([1; 16]),
+        ticket: job.into(),
+        epoch: Epoch(1),
+        to: attacker.victim,
+        spec: Hash::of(b""),
+        outcome: Outcome::Ok,
+        exit: Exit { code: Some(0), signal: None },
+        outputs: Outputs::default(),
+        isolation: "contained".to_owned(),
+        started_at: now(),
+        finished_at: now(),
+    };
+    attacker.data(attacker.seal(Kind::Receipt, &receipt));
+    attacker.settle().await;
+    assert_eq!(counter(&node, "refused_receipt_not_by_awardee"), 1);
+    assert_eq!(node.json(&["show", &number])["job"], shown["job"]);
+}
