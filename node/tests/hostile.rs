@@ -1,10 +1,10 @@
 //! A member that turned hostile against a live daemon: whatever it sends is refused and counted, and changes nothing.
 
-#![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the failure of the test")]
 
 use std::time::Duration;
 
-use jobmesh_keys::{Identity, Invite, MeshId, Membership, NodeId};
+use jobmesh_keys::{Identity, Invite, Membership, MeshId, NodeId};
 use jobmesh_mesh::{Config, Event, Mesh};
 use jobmesh_protocol::capability::{RecordRequest, Version};
 use jobmesh_protocol::envelope::{Envelope, Kind};

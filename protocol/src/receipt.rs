@@ -40,11 +40,15 @@ pub struct Receipt {
 /// Longest name of an isolation level in bytes.
 const ISOLATION_BYTES_MAX: usize = 32;
 
+/// Largest output that a receipt may name: a disk's worth, and far below what a database column holds.
+const OUTPUT_BYTES_MAX: u64 = 1 << 44;
+
 impl Receipt {
-    /// Whether the texts keep to their limits.
+    /// Whether texts and sizes keep to their limits.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
         let message = self.outcome.message().map_or(0, str::len);
-        message <= MESSAGE_BYTES_MAX && self.isolation.len() <= ISOLATION_BYTES_MAX
+        let sizes = self.outputs.blobs().map(|blob| blob.size).max().unwrap_or(0);
+        message <= MESSAGE_BYTES_MAX && self.isolation.len() <= ISOLATION_BYTES_MAX && sizes <= OUTPUT_BYTES_MAX
     }
 }

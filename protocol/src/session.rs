@@ -14,6 +14,8 @@ use crate::id::Incarnation;
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Largest attachment; bigger outputs travel as blobs.
 pub const ATTACHMENT_BYTES_MAX: usize = 16 * 1024;
+/// Highest message number: what a database column holds. Nobody gets there by counting.
+pub const NUMBER_MAX: u64 = i64::MAX as u64;
 /// Most attachments of a frame: standard output and standard error.
 pub const ATTACHMENTS_MAX: usize = 2;
 
@@ -61,6 +63,10 @@ impl Frame {
     /// [`DecodeError`] if it is too long, malformed or carries too much.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let frame: Self = cbor::decode(bytes, FRAME_BYTES_MAX)?;
+        let (Self::Data { number, .. } | Self::Ack { number, .. }) = &frame else { return Ok(frame) };
+        if *number > NUMBER_MAX {
+            return Err(DecodeError::Malformed { reason: "the message number is out of bounds".to_owned() });
+        }
         if let Self::Data { attachments, .. } = &frame {
             let longest = attachments.iter().map(|a| a.len()).max().unwrap_or(0);
             if attachments.len() > ATTACHMENTS_MAX || longest > ATTACHMENT_BYTES_MAX {

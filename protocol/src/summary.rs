@@ -12,6 +12,8 @@ use crate::time::DurationMillis;
 
 /// Most cells of one summary (`research/mesh.md` §6: the 32 most useful; twice that while meshes are small).
 pub const CELLS_MAX: usize = 64;
+/// Highest version of a summary: what a database column holds.
+const VERSION_MAX: u64 = i64::MAX as u64;
 /// Most heads in one message.
 pub const HEADS_MAX: usize = 512;
 
@@ -156,7 +158,9 @@ impl Summary {
     #[must_use]
     pub fn is_bounded(&self) -> bool {
         let short = |cell: &Cell| cell.job_type.len() <= NAME_BYTES_MAX && cell.executor.len() <= NAME_BYTES_MAX;
-        self.cells.len() <= CELLS_MAX && self.cells.iter().all(|cell| short(cell) && cell.durations.is_bounded())
+        self.version <= VERSION_MAX
+            && self.cells.len() <= CELLS_MAX
+            && self.cells.iter().all(|cell| short(cell) && cell.durations.is_bounded())
     }
 }
 

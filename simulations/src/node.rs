@@ -216,7 +216,7 @@ impl Node {
 
     /// When the engine wants to be woken, in the world's time.
     pub(crate) fn wakeup(&self, at: MonoMillis) -> Option<MonoMillis> {
-        let wanted = self.engine.as_ref()?.next_wakeup(self.clock(at))?;
+        let wanted = self.engine.as_ref()?.next_wakeup()?;
         Some(MonoMillis(wanted.0.saturating_sub(self.mono.0)).max(at))
     }
 

@@ -46,6 +46,15 @@ impl View<'_> {
         })
     }
 
+    /// How many messages for a peer are unacknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn outbox_len(&self, peer: NodeId) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) AS messages FROM outbox WHERE peer = ?1";
+        Ok(self.one(sql, [peer.as_bytes().as_slice()], |row| row.column("messages"))?.unwrap_or(0))
+    }
+
     /// The number of the oldest unacknowledged message for a peer.
     ///
     /// # Errors

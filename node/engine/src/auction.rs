@@ -133,7 +133,7 @@ impl Engine {
         if capable.len() <= ASK_ALL_UP_TO {
             return capable;
         }
-        capable.sort_by_key(|node| std::cmp::Reverse(self.score(job, *node)));
+        capable.sort_by_cached_key(|node| std::cmp::Reverse(self.score(job, *node)));
         let mut asked: Vec<NodeId> = capable.drain(..ASKED.div_ceil(2)).collect();
         while asked.len() < ASKED && !capable.is_empty() {
             let count = capable.len() as u64;
@@ -289,7 +289,7 @@ impl Engine {
         let (state, award) = (AttemptState::Awarded, Some((award, spec_hash)));
         step.txn.insert_attempt(&NewAttempt { run, state, node: best.from, boot: None, award, at: step.wall() })?;
         self.post_sealed(step, best.from, &envelope, &[])?;
-        self.watch_lease(job.id, run.epoch, best.from, best.at);
+        self.watch_award(&job, best.from, best.at);
         Ok(())
     }
 

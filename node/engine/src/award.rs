@@ -24,15 +24,29 @@ use crate::transition::Shift;
 pub(crate) struct Awarded {
     pub(crate) node: NodeId,
     pub(crate) epoch: Epoch,
+    /// When the executor should long have stopped it for having run too long, if the job has a timeout.
+    deadline: Option<MonoMillis>,
 }
 
 impl Engine {
-    /// Starts or renews the origin's patience with an attempt, counted from `since`.
-    pub(crate) fn watch_lease(&mut self, job: JobId, epoch: Epoch, node: NodeId, since: MonoMillis) {
-        self.awarded.insert(job, Awarded { node, epoch });
-        let timing = self.config.timing;
-        let patience = timing.lease.scale(102, 100).plus(timing.lease_grace);
-        self.timers.set(Timer::LeaseLost(job), since.plus(patience));
+    /// Starts the origin's patience with an attempt, counted from `since`.
+    pub(crate) fn watch_award(&mut self, job: &Job, node: NodeId, since: MonoMillis) {
+        let spec = &job.spec;
+        let longest = spec.timeout_ms.map(|timeout| timeout.plus(spec.kill_grace_ms).plus(self.patience_with_leases()));
+        let deadline = longest.map(|longest| since.plus(longest));
+        self.awarded.insert(job.id, Awarded { node, epoch: job.epoch, deadline });
+        self.watch_lease(job.id, since);
+    }
+
+    /// Renews the origin's patience with an attempt. A heartbeat buys nothing beyond the job's own timeout.
+    fn watch_lease(&mut self, job: JobId, since: MonoMillis) {
+        let until = since.plus(self.patience_with_leases());
+        let deadline = self.awarded.get(&job).and_then(|awarded| awarded.deadline);
+        self.timers.set(Timer::LeaseLost(job), deadline.map_or(until, |deadline| deadline.min(until)));
+    }
+
+    fn patience_with_leases(&self) -> DurationMillis {
+        self.config.timing.lease.scale(102, 100).plus(self.config.timing.lease_grace)
     }
 
     /// Stops waiting for an attempt on a peer.
@@ -77,7 +91,7 @@ impl Engine {
         for key in &heartbeat.leases {
             match self.open_award(from, *key) {
                 Some(job) => {
-                    self.watch_lease(job, key.epoch, from, step.now.mono);
+                    self.watch_lease(job, step.now.mono);
                     grant.granted.push((*key, lease));
                 }
                 None => grant.revoked.push(*key),
@@ -126,6 +140,7 @@ impl Engine {
             return Ok(());
         };
         self.drop_fetches_of(id);
+        self.supersede_pending(step, run)?;
         self.exclude(step, id, awarded.node, outcome.message().unwrap_or("gave it back"));
         self.revoke(step, awarded.node, run, "the origin counts this attempt as over")?;
         self.conclude(step, job, run, &Conclusion::bare(awarded.node, outcome))
@@ -145,12 +160,12 @@ impl Engine {
         if awarded.is_empty() {
             return Ok(());
         }
-        self.post(step, node, Kind::Reconcile, &Reconcile { to: node, awarded })
+        self.post_answer(step, node, Kind::Reconcile, &Reconcile { to: node, awarded })
     }
 
     /// After a restart every open lease counts as granted now: too long, so safe.
     pub(crate) fn resume_award(&mut self, step: &Step<'_>, job: &Job, node: NodeId) {
-        self.watch_lease(job.id, job.epoch, node, step.now.mono);
+        self.watch_award(job, node, step.now.mono);
     }
 
     /// Gives the outputs of an attempt time to arrive, beyond the lease.

@@ -60,6 +60,8 @@ impl Engine {
             let end = Conclusion::bare(awarded.node, &Outcome::Cancelled);
             let ended = (end.outcome, end.exit, end.written);
             step.txn.finish_attempt(run, attempt_state(end.outcome), ended, step.wall())?;
+            self.drop_fetches_of(job.id);
+            self.supersede_pending(step, run)?;
             self.revoke(step, awarded.node, run, reason)?;
         }
         let shift = Shift::new(&job, Cause::Cancelled).finish(FinishReason::User).because(Some(reason));

@@ -7,22 +7,26 @@ use jobmesh_protocol::capability::{
     CapabilityRecord, Digest, RECORD_BYTES_MAX, RecordRequest, Relayed, TAGS_MAX, Version, provider_key,
 };
 use jobmesh_protocol::envelope::{Envelope, Kind};
-use jobmesh_protocol::{NodeId, Tag};
+use jobmesh_protocol::{DurationMillis, NodeId, Tag, UnixMillis};
 use jobmesh_store::{Choice, StoreError, View};
 
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::message::Incoming;
 use crate::output::{Output, Refusal, Response};
-use crate::peers::PEERS_MAX;
 use crate::step::Step;
 use crate::submit::Answer;
 
+/// How often a node that is only known from gossip is dialled: a member can gossip any number of made-up ones.
+const MEET_EVERY: DurationMillis = DurationMillis::from_secs(1);
 /// Largest envelope of a record.
 const RECORD_ENVELOPE_MAX: usize = RECORD_BYTES_MAX + 256;
 
 /// What a node advertises: what was detected, and what a person chose beside it.
-pub(crate) fn own_record(config: &Config, view: View<'_>, change: u32) -> Result<CapabilityRecord, StoreError> {
+///
+/// Its version counts the seconds of this boot, so that an engine that is built anew goes on where the last one was.
+pub(crate) fn own_record(config: &Config, view: View<'_>, now: UnixMillis) -> Result<CapabilityRecord, StoreError> {
+    let change = u32::try_from(now.since(config.booted_at).0 / 1000).unwrap_or(u32::MAX);
     let mut tags: BTreeSet<Tag> = config.detected.tags.clone();
     for (tag, choice) in view.choices()? {
         match choice {
@@ -64,8 +68,9 @@ impl Engine {
 
     /// Makes a new version of the own record and tells everyone.
     fn advertise(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        let change = self.record.version.change.saturating_add(1);
-        self.record = own_record(&self.config, step.view(), change)?;
+        let before = self.record.version.change;
+        self.record = own_record(&self.config, step.view(), step.wall())?;
+        self.record.version.change = self.record.version.change.max(before.saturating_add(1));
         self.record_envelope = self.seal(Kind::Capability, &self.record);
         let connected: Vec<NodeId> =
             self.peers.iter().filter(|(_, peer)| peer.is_connected).map(|(node, _)| *node).collect();
@@ -105,6 +110,10 @@ impl Engine {
             self.count("refused_gossip");
             return Ok(());
         };
+        if !self.is_member(author) {
+            self.meet(step, author);
+            return Ok(());
+        }
         let known = self.known_version(author);
         if digest.capability > known {
             self.note(via, Kind::RecordRequest, &RecordRequest { node: author, known });
@@ -157,28 +166,39 @@ impl Engine {
             self.count("refused_record");
             return Ok(());
         }
-        if author == self.me || record.version <= self.known_version(author) {
+        if !self.is_member(author) {
+            // Anyone can sign under a key of their own making; only a handshake shows a certificate.
+            self.count("refused_record_of_stranger");
             return Ok(());
         }
-        if self.remember_record(author, record) {
+        if record.version > self.known_version(author) {
+            self.remember_record(author, record);
             step.txn.put_capability(author, bytes, step.wall())?;
             self.forget_patience();
         }
         Ok(())
     }
 
-    /// Keeps a record in memory. False if there are too many members.
-    fn remember_record(&mut self, author: NodeId, record: CapabilityRecord) -> bool {
-        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&author) {
-            self.count("refused_too_many_peers");
-            return false;
+    /// Whether a node has once shown its certificate to this one.
+    pub(crate) fn is_member(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.is_member)
+    }
+
+    /// Tries to connect to a node that is only known from gossip, if that was not just tried with another.
+    fn meet(&mut self, step: &Step<'_>, node: NodeId) {
+        if self.meet_after <= step.now.mono {
+            self.meet_after = step.now.mono.plus(MEET_EVERY);
+            self.outputs.push(Output::Dial { node, addresses: Vec::new() });
         }
-        let peer = self.peers.entry(author).or_default();
+    }
+
+    /// Keeps a member's record in memory.
+    fn remember_record(&mut self, author: NodeId, record: CapabilityRecord) {
+        let Some(peer) = self.peers.get_mut(&author) else { return };
         if !record.name.is_empty() {
             peer.name.clone_from(&record.name);
         }
         peer.record = Some(record);
-        true
     }
 
     /// Reads back the records that were kept.

@@ -27,6 +27,10 @@ use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::Shift;
 
+/// Longest lease that is taken: a day.
+const LEASE_MAX: DurationMillis = DurationMillis::from_secs(86_400);
+/// Bids open at once for one origin, so that no member holds all the room.
+const HOLDS_PER_ORIGIN: usize = 16;
 /// Bids open at once: room that is held for others is room that this node does not use.
 const HOLDS_MAX: usize = 64;
 /// Most requirements of an offer: those of a job and its executor's.
@@ -76,7 +80,8 @@ impl Engine {
             self.count("refused_old_offer");
             return Ok(());
         }
-        match self.refusal(&asked) {
+        self.holds.retain(|_, hold| (hold.origin, hold.ticket) != (from, asked.ticket));
+        match self.refusal(from, &asked) {
             Some(reason) => {
                 let refusal = Refusal { offer, ticket: asked.ticket, epoch: asked.epoch, to: from, reason };
                 self.note(from, Kind::Refusal, &refusal);
@@ -87,13 +92,15 @@ impl Engine {
     }
 
     /// Why this node would not take an offer now.
-    fn refusal(&self, offer: &Offer) -> Option<RefusalReason> {
+    fn refusal(&self, from: NodeId, offer: &Offer) -> Option<RefusalReason> {
         let (free, free_slots) = self.free();
+        let holds = self.holds.values().filter(|hold| hold.origin == from).count();
+        let is_full = holds >= HOLDS_PER_ORIGIN || self.holds.len() >= HOLDS_MAX;
         if self.is_draining {
             Some(RefusalReason::Draining)
         } else if !self.record.meets(&offer.requirements, &offer.resources) {
             Some(RefusalReason::Incapable)
-        } else if free_slots == 0 || !offer.resources.fits(&free) || self.holds.len() >= HOLDS_MAX {
+        } else if free_slots == 0 || !offer.resources.fits(&free) || is_full {
             Some(RefusalReason::Busy)
         } else {
             None
@@ -132,28 +139,23 @@ impl Engine {
             self.count("refused_award");
             return Ok(());
         }
-        if let Some(lease) = step.view().lease_of(from, key)? {
+        if step.view().lease_of(from, key)?.is_some() {
             self.count("replayed_award");
-            return if lease.award == id && lease.phase == LeasePhase::Held {
-                self.accept_award(step, &lease)
-            } else {
-                Ok(())
-            };
+            return Ok(());
         }
-        let hold = self
-            .holds
-            .remove(&award.bid)
-            .filter(|hold| hold.origin == from && hold.ticket == award.ticket && hold.epoch == award.epoch);
+        let is_its = |hold: &&Hold| (hold.origin, hold.ticket, hold.epoch) == (from, award.ticket, award.epoch);
+        let Some(hold) = self.holds.get(&award.bid).filter(is_its).cloned() else {
+            return self.turn_down(step, from, key, "the award came after the bid's hold had ended");
+        };
+        self.holds.remove(&award.bid);
         self.timers.clear(Timer::HoldEnds(award.bid));
         self.stirred = true;
-        let spec = hold
-            .as_ref()
-            .ok_or("the award came after the bid's hold had ended")
-            .and_then(|hold| read_spec(hold, award));
-        match (hold, spec) {
-            (Some(hold), Ok(spec)) => self.take_on(step, &hold, id, award, &spec),
-            (_, Err(why)) => self.turn_down(step, from, key, why),
-            (None, Ok(_)) => Ok(()),
+        let (free, free_slots) = self.idle();
+        match read_spec(&hold, award) {
+            Ok(_) if self.is_draining => self.turn_down(step, from, key, "this node is shutting down"),
+            Ok(spec) if free_slots > 0 && spec.resources.fits(&free) => self.take_on(step, &hold, id, award, &spec),
+            Ok(_) => self.turn_down(step, from, key, "this node's own jobs have taken the room"),
+            Err(why) => self.turn_down(step, from, key, why),
         }
     }
 
@@ -161,7 +163,7 @@ impl Engine {
         self.count("refused_award");
         let (ticket, epoch, reason) = (key.ticket, key.epoch, why.to_owned());
         let release = Release { ticket, epoch, to: origin, cause: ReleaseCause::Unwanted, reason };
-        self.post(step, origin, Kind::Release, &release)
+        self.post_answer(step, origin, Kind::Release, &release)
     }
 
     /// Makes the award a job of this node and starts it.
@@ -291,7 +293,7 @@ impl Engine {
             if step.view().lease_of(from, *key)?.is_none() {
                 let (ticket, epoch) = (key.ticket, key.epoch);
                 let (cause, reason) = (ReleaseCause::Unknown, "this node does not know the attempt".to_owned());
-                self.post(step, from, Kind::Release, &Release { ticket, epoch, to: from, cause, reason })?;
+                self.post_answer(step, from, Kind::Release, &Release { ticket, epoch, to: from, cause, reason })?;
             }
         }
         Ok(())
@@ -420,6 +422,7 @@ fn read_spec(hold: &Hold, award: &Award) -> Result<JobSpec, &'static str> {
         return Err("the awarded job is not the one that was offered");
     }
     let spec: JobSpec = cbor::decode(&award.spec, SPEC_BYTES_MAX).map_err(|_| "the awarded job does not parse")?;
-    let is_sound = spec.check().is_ok() && spec.resources == hold.resources && award.lease_ms.0 > 0;
+    let has_sound_lease = (1..=LEASE_MAX.0).contains(&award.lease_ms.0);
+    let is_sound = spec.check().is_ok() && spec.resources == hold.resources && has_sound_lease;
     if is_sound { Ok(spec) } else { Err("the awarded job is out of bounds") }
 }

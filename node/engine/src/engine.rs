@@ -44,6 +44,8 @@ pub struct Engine {
     pub(crate) held: BTreeMap<JobId, Held>,
     pub(crate) fetches: BTreeMap<Hash, Fetch>,
     pub(crate) peers: Peers,
+    /// No node that is only known from gossip is dialled before this.
+    pub(crate) meet_after: MonoMillis,
     pub(crate) learned: Learned,
     pub(crate) counters: BTreeMap<&'static str, u64>,
 }
@@ -70,7 +72,7 @@ impl Engine {
 
     /// When to hand in [`Input::Tick`]; `None` while only an input can matter.
     #[must_use]
-    pub fn next_wakeup(&self, _now: Now) -> Option<MonoMillis> {
+    pub fn next_wakeup(&self) -> Option<MonoMillis> {
         self.timers.next()
     }
 
@@ -168,12 +170,18 @@ impl Engine {
         *count = count.saturating_add(1);
     }
 
-    /// What is free on this node, running jobs and held bids taken off.
-    pub(crate) fn free(&self) -> (Resources, u32) {
-        let runs = self.running.values().map(|run| run.resources);
-        let holds = self.holds.values().map(|hold| hold.resources);
-        let taken = runs.chain(holds).fold(Resources::ZERO, |sum, next| sum.plus(&next));
-        let slots = u32::try_from(self.running.len() + self.holds.len()).unwrap_or(u32::MAX);
+    /// What no run takes: all that this node's own jobs look at, so that no bidding can starve them.
+    pub(crate) fn idle(&self) -> (Resources, u32) {
+        let taken = self.running.values().fold(Resources::ZERO, |sum, run| sum.plus(&run.resources));
+        let slots = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
         (self.record.resources.less(&taken), self.record.slots.saturating_sub(slots))
+    }
+
+    /// What neither a run takes nor a bid holds: what another bid may promise.
+    pub(crate) fn free(&self) -> (Resources, u32) {
+        let (idle, slots) = self.idle();
+        let held = self.holds.values().fold(Resources::ZERO, |sum, hold| sum.plus(&hold.resources));
+        let holds = u32::try_from(self.holds.len()).unwrap_or(u32::MAX);
+        (idle.less(&held), slots.saturating_sub(holds))
     }
 }

@@ -16,7 +16,9 @@ use crate::timers::Timer;
 
 /// An awarded job whose input could not be had this often is given back.
 const TRIES_MAX: u32 = 3;
-/// Wait before a blob is asked for again.
+/// Wait before a blob is asked for again although nothing was said of it.
+const FETCH_PATIENCE: DurationMillis = DurationMillis::from_secs(60);
+/// Wait before a blob that could not be had is asked for again.
 const FETCH_WAIT: DurationMillis = DurationMillis::from_secs(2);
 
 /// A blob that is on its way.
@@ -41,23 +43,26 @@ impl Engine {
         }
     }
 
-    pub(crate) fn fetch_again(&mut self, _step: &Step<'_>, hash: Hash) {
-        if let Some(fetch) = self.fetches.get_mut(&hash) {
+    /// Asks for a blob, and again after a while: a driver drops what is on its way already.
+    pub(crate) fn fetch_again(&mut self, step: &Step<'_>, hash: Hash) {
+        if let Some(fetch) = self.fetches.get_mut(&hash).filter(|fetch| !fetch.has_arrived) {
             fetch.tries = fetch.tries.saturating_add(1);
             let (from, blob) = (fetch.from, fetch.blob);
             self.outputs.push(Output::Fetch { from, blob });
+            self.timers.set(Timer::FetchAgain(hash), step.now.mono.plus(FETCH_PATIENCE));
         }
     }
 
     /// Whether a blob has come while a job still waits for another one.
-    pub(crate) fn has_arrived(&self, hash: Hash) -> bool {
-        self.fetches.get(&hash).is_some_and(|fetch| fetch.has_arrived)
+    pub(crate) fn has_arrived(&self, blob: BlobRef) -> bool {
+        self.fetches.get(&blob.hash).is_some_and(|fetch| fetch.has_arrived && fetch.blob == blob)
     }
 
     pub(crate) fn on_fetched(&mut self, step: &mut Step<'_>, hash: Hash) -> Result<(), StoreError> {
         let Some(fetch) = self.fetches.get_mut(&hash) else { return Ok(()) };
         fetch.has_arrived = true;
         let jobs = fetch.jobs.clone();
+        self.timers.clear(Timer::FetchAgain(hash));
         for id in jobs {
             let Some(job) = step.view().job(id)? else { continue };
             match job.origin {

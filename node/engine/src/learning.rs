@@ -195,6 +195,10 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let today = step.wall().day();
         let is_recent = (today.saturating_sub(DAYS_KEPT)..=today.saturating_add(1)).contains(&summary.day);
+        if !self.is_member(author) && author != self.me {
+            self.count("refused_summary_of_stranger");
+            return Ok(());
+        }
         let is_new_author = !self.learned.heard.keys().any(|(known, _)| *known == author);
         let is_full =
             self.learned.heard.keys().map(|(known, _)| known).collect::<std::collections::BTreeSet<_>>().len()

@@ -13,6 +13,8 @@ const HEARTBEATS_MAX: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
     pub(crate) is_connected: bool,
+    /// Whether it has shown its certificate, now or before.
+    pub(crate) is_member: bool,
     pub(crate) name: String,
     pub(crate) addresses: Vec<String>,
     pub(crate) record: Option<CapabilityRecord>,

@@ -8,7 +8,7 @@ use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::ticket::{Settle, Verdict};
-use jobmesh_protocol::{BlobRef, JobId, JobState, ReceiptId, RunId};
+use jobmesh_protocol::{BlobRef, JobId, JobState, Outcome, ReceiptId, RunId};
 use jobmesh_store::{Attempt, Job, ReceiptRow, StoreError};
 use serde_bytes::ByteBuf;
 
@@ -44,8 +44,12 @@ impl Engine {
         let id = message.envelope.id();
         if let Some(known) = step.view().receipt(id)? {
             return match known.verdict {
-                Some(verdict) => self.settle(step, &attempt, id, verdict),
-                None => self.bring_outputs(step, &job, &attempt, id, receipt),
+                Some(verdict) => {
+                    self.settle_again(&attempt, id, verdict, step);
+                    Ok(())
+                }
+                None if self.is_current(&job, &attempt) => self.bring_outputs(step, &job, &attempt, id, receipt),
+                None => self.supersede(step, &attempt, known),
             };
         }
         if step.view().receipt_count(run)? >= RECEIPTS_MAX {
@@ -59,6 +63,23 @@ impl Engine {
         keep_attachments(step, receipt, message.attachments)?;
         self.keep(step, message, &attempt, None)?;
         self.bring_outputs(step, &job, &attempt, id, receipt)
+    }
+
+    /// An attempt ended in another way while the outputs of its receipt were on the way: the receipt is late.
+    pub(crate) fn supersede_pending(&mut self, step: &Step<'_>, run: RunId) -> Result<(), StoreError> {
+        let Some(attempt) = step.view().attempt(run)? else { return Ok(()) };
+        let Some(id) = attempt.receipt else { return Ok(()) };
+        match step.view().receipt(id)?.filter(|row| row.verdict.is_none()) {
+            Some(row) => self.supersede(step, &attempt, row),
+            None => Ok(()),
+        }
+    }
+
+    fn supersede(&mut self, step: &Step<'_>, attempt: &Attempt, row: ReceiptRow) -> Result<(), StoreError> {
+        let id = row.id;
+        step.txn.put_receipt(&ReceiptRow { verdict: Some(Verdict::Superseded), ..row })?;
+        self.count("superseded_receipt");
+        self.settle(step, attempt, id, Verdict::Superseded)
     }
 
     /// Whether a result of this attempt may still become the job's.
@@ -117,8 +138,10 @@ impl Engine {
         if missing.is_empty() {
             return self.accept(step, job.clone(), attempt, id, receipt);
         }
-        step.txn.upload_attempt(RunId { job: job.id, epoch: attempt.epoch }, id)?;
-        self.extend_for_outputs(step, job.id);
+        if attempt.receipt.is_none() {
+            step.txn.upload_attempt(RunId { job: job.id, epoch: attempt.epoch }, id)?;
+            self.extend_for_outputs(step, job.id);
+        }
         for blob in missing {
             self.fetch(step, attempt.node, blob, job.id);
         }
@@ -129,7 +152,8 @@ impl Engine {
     fn missing(&self, step: &Step<'_>, receipt: &Receipt) -> Result<Vec<BlobRef>, StoreError> {
         let mut missing = Vec::new();
         for blob in receipt.outputs.blobs() {
-            let is_here = self.has_arrived(blob.hash) || step.view().blob(blob.hash)?.is_some();
+            let kept = step.view().blob(blob.hash)?.map(|bytes| bytes.len() as u64);
+            let is_here = self.has_arrived(blob) || kept == Some(blob.size);
             if !is_here {
                 missing.push(blob);
             }
@@ -174,10 +198,19 @@ impl Engine {
         let Some(row) = step.view().receipt(id)? else { return Ok(()) };
         step.txn.put_receipt(&ReceiptRow { verdict: Some(Verdict::Accepted), ..row })?;
         self.take_awarded(job.id);
+        if matches!(receipt.outcome, Outcome::Released { .. } | Outcome::Lost { .. }) {
+            self.exclude(step, job.id, attempt.node, "gave it back");
+        }
         let (outcome, exit, written) = (&receipt.outcome, receipt.exit, receipt.outputs);
         let conclusion = Conclusion { node: attempt.node, outcome, exit, written };
         self.settle(step, attempt, id, Verdict::Accepted)?;
         self.conclude(step, job, RunId { job: attempt.job, epoch: attempt.epoch }, &conclusion)
+    }
+
+    /// Repeats a verdict to a peer that repeats its receipt. The first one is in the outbox until it is acknowledged.
+    fn settle_again(&mut self, attempt: &Attempt, receipt: ReceiptId, verdict: Verdict, step: &Step<'_>) {
+        let (ticket, epoch, to) = (attempt.job.into(), attempt.epoch, attempt.node);
+        self.note(to, Kind::Settle, &Settle { receipt, ticket, epoch, to, verdict, at: step.wall() });
     }
 
     fn settle(

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use jobmesh_protocol::envelope::Kind;
+use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::ReleaseCause;
-use jobmesh_protocol::{AttemptState, JobState, Now, Outcome, RunId};
+use jobmesh_protocol::{AttemptState, JobState, MonoMillis, Now, Outcome, RunId};
 use jobmesh_store::{Attempt, Job, LeasePhase, StoreError, Txn};
 use rand_core::Rng;
 
@@ -31,7 +32,7 @@ impl Engine {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn recover(config: Config, now: Now, rng: &mut dyn Rng, txn: &Txn<'_>) -> Result<Self, StoreError> {
-        let record = own_record(&config, txn.view(), 0)?;
+        let record = own_record(&config, txn.view(), now.wall)?;
         let mut engine = Self {
             me: config.identity.node(),
             mesh: config.mesh,
@@ -51,6 +52,7 @@ impl Engine {
             held: BTreeMap::new(),
             fetches: BTreeMap::new(),
             peers: Peers::new(),
+            meet_after: MonoMillis(0),
             learned: Learned::default(),
             counters: BTreeMap::new(),
         };
@@ -65,7 +67,7 @@ impl Engine {
         self.write_membership(step)?;
         self.forget_outbox_if_broken(step)?;
         for row in step.view().peers()? {
-            let peer = Peer { name: row.name, addresses: row.addresses, ..Peer::default() };
+            let peer = Peer { name: row.name, addresses: row.addresses, is_member: true, ..Peer::default() };
             self.peers.insert(row.node, peer);
         }
         self.recover_records(step)?;
@@ -143,12 +145,17 @@ impl Engine {
         let (resources, is_ordered) = (job.spec.resources, attempt.state == AttemptState::Running);
         self.running.insert(run, Running { resources, is_ordered });
         if let Some(lease) = step.view().lease(job.id)? {
-            self.hold_lease(&lease, job.spec.effects, step.now.mono);
+            // How much of the lease is left is not known here. Work that may run once only must not outlive it.
+            let since = match job.spec.effects {
+                Effects::Once => MonoMillis(step.now.mono.0.saturating_sub(lease.lease_ms.0)),
+                Effects::Pure | Effects::Idempotent => step.now.mono,
+            };
+            self.hold_lease(&lease, job.spec.effects, since);
         }
         match job.spec.task.input().zip(job.origin) {
             Some(_) | None if is_ordered => self.watch_run(step, job),
-            Some((blob, origin)) => self.fetch(step, origin, blob, job.id),
-            None => self.order_run(step, job),
+            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, job.id),
+            Some(_) | None => self.order_run(step, job),
         }
         if job.cancel_reason.is_some() {
             // The order to stop may have been among the outputs that were never released.

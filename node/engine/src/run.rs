@@ -53,8 +53,8 @@ impl Engine {
         step.txn.insert_attempt(&NewAttempt { run, state, node: self.me, boot, award: None, at: step.wall() })?;
         self.running.insert(run, Running { resources: job.spec.resources, is_ordered: false });
         match job.spec.task.input().zip(job.origin) {
-            Some((blob, origin)) => self.fetch(step, origin, blob, job.id),
-            None => self.order_run(step, &job),
+            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, job.id),
+            Some(_) | None => self.order_run(step, &job),
         }
         Ok(())
     }

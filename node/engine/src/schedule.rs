@@ -26,7 +26,7 @@ impl Engine {
     }
 
     fn fill_slots(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        while self.free().1 > 0 {
+        while self.idle().1 > 0 {
             let mut started = false;
             for id in self.ready.here(LOOKAHEAD) {
                 let Some(job) = step.view().job(id)? else { continue };
@@ -34,7 +34,7 @@ impl Engine {
                     self.start_run(step, job)?;
                     started = true;
                 }
-                if self.free().1 == 0 {
+                if self.idle().1 == 0 {
                     return Ok(());
                 }
             }
@@ -64,7 +64,7 @@ impl Engine {
 
     /// What admission looks at.
     pub(crate) fn snapshot(&self) -> Snapshot<'_> {
-        let (free, free_slots) = self.free();
+        let (free, free_slots) = self.idle();
         Snapshot { record: &self.record, free, free_slots, is_draining: self.is_draining }
     }
 

@@ -25,6 +25,8 @@ const RESEND_WAIT: DurationMillis = DurationMillis::from_secs(2);
 const RESEND_WAIT_MAX: DurationMillis = DurationMillis::from_secs(30);
 /// Messages in flight to one peer; the rest waits in the outbox.
 const WINDOW: u32 = 64;
+/// Messages that may wait for a peer before answers that it provokes are dropped.
+const ANSWERS_MAX: u64 = 256;
 /// How often a connected peer is told again what a lost note may have cost it.
 const REFRESH_EVERY: DurationMillis = DurationMillis::from_secs(60);
 /// Two encoded attachments and their frame.
@@ -41,6 +43,21 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let envelope = self.seal(kind, body);
         self.post_sealed(step, to, &envelope, &[])
+    }
+
+    /// Posts an answer that a peer can provoke as often as it likes: beyond a limit, answers to it are dropped.
+    pub(crate) fn post_answer<T: Serialize>(
+        &mut self,
+        step: &Step<'_>,
+        to: NodeId,
+        kind: Kind,
+        body: &T,
+    ) -> Result<(), StoreError> {
+        if step.view().outbox_len(to)? >= ANSWERS_MAX {
+            self.count("dropped_answer");
+            return Ok(());
+        }
+        self.post(step, to, kind, body)
     }
 
     /// Queues a sealed message until the peer has acknowledged it.
@@ -107,6 +124,7 @@ impl Engine {
         step.txn.put_peer(&PeerRow { node, name: name.clone(), addresses: addresses.clone(), seen_at: step.wall() })?;
         let peer = self.peers.entry(node).or_default();
         peer.is_connected = true;
+        peer.is_member = true;
         peer.name = name;
         peer.addresses = addresses;
         peer.resend_wait = RESEND_WAIT;

@@ -7,8 +7,9 @@ mod wire;
 
 use jobmesh_engine::{Command, Response};
 use jobmesh_protocol::job::{Effects, ProcessTask, Scope, Task};
+use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::ticket::Verdict;
-use jobmesh_protocol::{AttemptState, DurationMillis, JobSpec, JobState, Outcome};
+use jobmesh_protocol::{AttemptState, DurationMillis, Incarnation, JobSpec, JobState, Outcome};
 use wire::{A, B, Wire};
 
 fn spec(requirement: Option<&str>) -> JobSpec {
@@ -161,4 +162,17 @@ fn hostile_bytes_are_counted_and_change_nothing() {
     wire.inject(A, vec![0; 300_000]);
     assert_eq!(wire.dump(A), before);
     assert_eq!(wire.counter(A, "refused_malformed_frame"), 4);
+}
+
+/// A number that no database column holds made every step fail in which it arrived.
+#[test]
+fn numbers_beyond_the_database_are_refused_at_the_edge() {
+    let mut wire = escalated();
+    let incarnation = Incarnation::from_bytes([1; 16]);
+    for number in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        let (envelope, attachments) = (Default::default(), Vec::new());
+        wire.inject(A, Frame::Data { incarnation, number, first: number, envelope, attachments }.encode());
+        wire.inject(A, Frame::Ack { incarnation: Incarnation::from_bytes([0; 16]), number }.encode());
+    }
+    assert_eq!(wire.counter(A, "refused_malformed_frame"), 6);
 }

@@ -7,7 +7,8 @@
 //! the database. Commands are answered with the error. What drivers reported once and will not report again (a
 //! process started or ended, a blob came, a peer connected) is handed in again afterwards; frames and gossip are
 //! not, since their senders repeat them. A full disk costs the ballast, by which what runs can be finished, and new
-//! jobs are turned away until there is room for it again. Beyond that, tries go on a second at a time; any other fault that outlives [`REOPENS_MAX`] tries ends the daemon.
+//! jobs are turned away until there is room for it again. Beyond that, tries go on a second at a time, for as long as
+//! it takes; any other fault that outlives [`REOPENS_MAX`] tries ends the daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -86,6 +87,10 @@ pub(super) struct EngineThread {
     connected: BTreeMap<NodeId, Input>,
     is_draining: bool,
     ballast: Ballast,
+    /// Told to stop, maybe while the database failed.
+    is_stopping: bool,
+    /// How often the database was opened again since the last good commit.
+    reopens: u32,
 }
 
 /// What goes into one commit.
@@ -120,6 +125,8 @@ impl EngineThread {
             connected: BTreeMap::new(),
             is_draining: false,
             ballast: Ballast::load(config.home.path()),
+            is_stopping: false,
+            reopens: 0,
         })
     }
 
@@ -149,14 +156,17 @@ impl EngineThread {
         loop {
             self.ballast.reload();
             let now = clock::now();
-            let wakeup = engine.next_wakeup(now);
+            let wakeup = engine.next_wakeup();
             let batch = self.collect(runtime, wait_until(now.mono, wakeup));
-            let is_last = batch.is_last;
+            let was_stopping = self.is_stopping;
+            self.is_stopping |= batch.is_last;
             engine = match self.step(&mut engine, &batch) {
                 Ok(outputs) => self.finish(engine, batch, outputs)?,
+                Err(error) if was_stopping => return Err(EngineFailure::Store(error)),
                 Err(error) => self.repair(runtime, batch, error)?,
             };
-            if is_last {
+            // What a failed commit may have lost is committed before the end.
+            if self.is_stopping && self.kept.is_empty() {
                 return Ok(());
             }
         }
@@ -222,6 +232,7 @@ impl EngineThread {
     /// Lets the outputs of a committed batch go, and turns into a member of another mesh if that was decided.
     fn finish(&mut self, engine: Engine, batch: Batch, outputs: Vec<Output>) -> Result<Engine, EngineFailure> {
         self.note(&batch.inputs);
+        self.reopens = 0;
         let is_good = |request: RequestId| {
             outputs.iter().any(|output| matches!(output, Output::Reply(answered, Ok(_)) if *answered == request))
         };
@@ -310,23 +321,24 @@ impl EngineThread {
         batch: Batch,
         error: StoreError,
     ) -> Result<Engine, EngineFailure> {
-        let (mut error, mut reopens) = (error, 0);
+        let mut error = error;
         self.keep(batch.inputs);
         self.turn_away(&error);
         loop {
             tracing::error!(%error, source = ?std::error::Error::source(&error), "the commit failed; trying again");
             let is_full = matches!(error, StoreError::Full);
             let has_room_again = is_full && self.ballast.drop_it();
-            let is_stopping = batch.is_last || (!has_room_again && self.pause(runtime, &error));
+            self.is_stopping |= !has_room_again && self.pause(runtime, &error);
             if !is_full {
-                reopens += 1;
+                self.reopens += 1;
+                if self.reopens > REOPENS_MAX {
+                    return Err(EngineFailure::Store(error));
+                }
                 self.reopen()?;
             }
             match self.try_recover() {
                 Ok(engine) => return Ok(engine),
-                Err(failed) if is_stopping || (!is_full && reopens >= REOPENS_MAX) => {
-                    return Err(EngineFailure::Store(failed));
-                }
+                Err(failed) if self.is_stopping => return Err(EngineFailure::Store(failed)),
                 Err(failed) => error = failed,
             }
         }

@@ -155,7 +155,7 @@ impl Wire {
     pub(crate) fn pass(&mut self, duration: DurationMillis) {
         let end = self.now.mono.plus(duration);
         loop {
-            let wakeups = self.nodes.iter().filter_map(|node| node.engine.as_ref()?.next_wakeup(self.now));
+            let wakeups = self.nodes.iter().filter_map(|node| node.engine.as_ref()?.next_wakeup());
             let next = wakeups.min().filter(|at| *at <= end);
             let target = next.unwrap_or(end).max(self.now.mono);
             self.now.wall = self.now.wall.plus(target.since(self.now.mono));
