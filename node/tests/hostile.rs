@@ -59,6 +59,8 @@ impl Attacker {
         let (network, events) = Mesh::start(config).await.unwrap();
         let mut attacker = Self { identity, mesh: terms.mesh, victim: terms.inviter, network, events, sent: 0 };
         attacker.until(|event| matches!(event, Event::Admitted { .. }).then_some(())).await;
+        // What the victim says of itself at the start; the next such message answers a question.
+        attacker.message(Kind::Capability).await;
         attacker
     }
 

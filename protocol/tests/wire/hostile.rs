@@ -4,7 +4,7 @@ use jobmesh_keys::Identity;
 use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::envelope::{ENVELOPE_BYTES_MAX, EnvelopeError, Kind};
 use jobmesh_protocol::job::{JobSpec, ProcessTask, SPEC_BYTES_MAX, Task};
-use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, FRAME_BYTES_MAX, Frame};
+use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, FRAME_BYTES_MAX, Frame, NUMBER_MAX};
 use jobmesh_protocol::summary::Histogram;
 use jobmesh_protocol::ticket::Award;
 use jobmesh_protocol::{
@@ -133,7 +133,7 @@ fn what_is_too_long_is_refused_before_it_is_read() {
 fn frame_with(envelope: Vec<u8>, lengths: &[usize]) -> Vec<u8> {
     let attachments = lengths.iter().map(|length| ByteBuf::from(vec![0xFF; *length])).collect();
     let incarnation = Incarnation::from_bytes([0xFF; 16]);
-    let (number, envelope) = (u64::MAX, ByteBuf::from(envelope));
+    let (number, envelope) = (NUMBER_MAX, ByteBuf::from(envelope));
     Frame::Data { incarnation, number, first: number, envelope, attachments }.encode()
 }
 
