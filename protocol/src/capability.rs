@@ -11,7 +11,7 @@ use crate::resources::Resources;
 use crate::time::UnixMillis;
 use crate::{MeshId, NodeId};
 
-/// Largest encoded record (`research/mesh.md` §4).
+/// Largest encoded record: ten times what a node with three models and a GPU needs.
 pub const RECORD_BYTES_MAX: usize = 4096;
 /// Most tags of one node.
 pub const TAGS_MAX: usize = 64;

@@ -13,7 +13,7 @@ use crate::time::DurationMillis;
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
 /// Most arguments of a command.
 pub const ARGV_MAX: usize = 4096;
-/// Most requirements of one job (`research/mesh.md` §4).
+/// Most requirements of one job: matching is linear in them.
 pub const REQUIREMENTS_MAX: usize = 32;
 /// Most labels of one job.
 pub const LABELS_MAX: usize = 16;

@@ -10,7 +10,7 @@ use serde_bytes::ByteBuf;
 use crate::cbor::{self, DecodeError};
 use crate::id::Incarnation;
 
-/// Largest frame on the wire (`research/mesh.md` §3).
+/// Largest frame on the wire: an award with the largest spec and both attachments, twice over.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Largest attachment; bigger outputs travel as blobs.
 pub const ATTACHMENT_BYTES_MAX: usize = 16 * 1024;

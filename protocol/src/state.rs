@@ -39,7 +39,7 @@ macro_rules! words {
 }
 
 words!(
-    /// Where a job is in its life (`research/jobs.md` §6.1).
+    /// Where a job is in its life. The words are those of Oban and River where these have one.
     JobState {
         /// Preconditions are not met yet.
         Pending = "pending",

@@ -10,14 +10,14 @@ use crate::NodeId;
 use crate::job::NAME_BYTES_MAX;
 use crate::time::DurationMillis;
 
-/// Most cells of one summary (`research/mesh.md` §6: the 32 most useful; twice that while meshes are small).
+/// Most cells of one summary, the busiest first: about 6 KB.
 pub const CELLS_MAX: usize = 64;
 /// Highest version of a summary: what a database column holds.
 const VERSION_MAX: u64 = i64::MAX as u64;
 /// Most heads in one message.
 pub const HEADS_MAX: usize = 512;
 
-/// Bins per doubling: a value is off by at most 9 % (`research/mesh.md` §6).
+/// Bins per doubling: a value is off by at most 19 %, the width of a bin.
 const BINS_PER_OCTAVE: u32 = 4;
 /// Bins in all: 1 ms to 4.6 h and everything above.
 const BINS: usize = 96;

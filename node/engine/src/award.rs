@@ -2,7 +2,7 @@
 //!
 //! The executor counts a lease from when it *sent* the bid or heartbeat, the origin from when it *received* it and a
 //! little longer, so the executor always stops first, whatever the network did, as long as their clocks run at
-//! rates within 1 % of each other. No clock has to agree with another (`research/mesh.md` §3).
+//! rates within 1 % of each other. No clock has to agree with another.
 
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::outcome::Outcome;

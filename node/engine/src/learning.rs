@@ -17,7 +17,7 @@ use crate::run::Conclusion;
 use crate::step::Step;
 use crate::timers::Timer;
 
-/// Days that count (`research/mesh.md` §6).
+/// Days that count: long enough for a machine that is used weekly, short enough to forget a broken one.
 const DAYS_KEPT: u32 = 14;
 /// Attempts that one author's word is worth at most.
 const BORROWED_PER_AUTHOR: u64 = 4;

@@ -13,7 +13,7 @@ use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::Shift;
 
-/// A job whose attempts vanish this often is taken to bring its nodes down (`research/jobs.md` §6.2).
+/// A job whose attempts vanish more often than this is taken to bring its nodes down.
 const CRASHES_MAX: u32 = 5;
 
 /// An attempt that takes room on this node.
@@ -133,7 +133,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Where the end of an attempt leads (`research/jobs.md` §6.2).
+    /// Where the end of an attempt leads.
     fn verdict(&self, step: &mut Step<'_>, job: &Job, end: &Conclusion<'_>) -> Shift<'static> {
         let shift = |cause| Shift::new(job, cause);
         let is_cancelled = job.cancel_reason.is_some();

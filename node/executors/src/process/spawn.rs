@@ -2,7 +2,7 @@
 //!
 //! The program is looked up here, in the daemon's PATH, and given to the system by its whole path. That keeps the
 //! lookup apart from the PATH that the job sees, tells "not found" from "not executable", and lets the standard
-//! library take `posix_spawn`, which is a quarter faster than a fork (`research/performance.md`).
+//! library take `posix_spawn`, which is a quarter faster than a fork.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
