@@ -12,7 +12,7 @@ mod detach;
 use std::time::Duration;
 
 use jobmesh_engine::Command;
-use jobmesh_store::OpenError;
+use jobmesh_store::{OpenError, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -68,6 +68,9 @@ impl ServeError {
         match self {
             Self::Start(StartError::Open(OpenError::InUse { .. })) => 69,
             Self::Home(_) | Self::Log { .. } | Self::Start(StartError::Mesh(_) | StartError::Key(_)) => 78,
+            Self::Start(
+                StartError::Store(StoreError::Full) | StartError::Engine(EngineFailure::Store(StoreError::Full)),
+            ) => 75,
             Self::Start(_) | Self::Bind(_) | Self::Signals(_) | Self::Engine(_) => 70,
         }
     }

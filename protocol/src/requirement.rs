@@ -62,7 +62,8 @@ impl FromStr for Tag {
 
 fn is_term(text: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '_' | '-' | '/' | '@' | '+');
-    !text.is_empty() && text.len() <= TERM_BYTES_MAX && text.chars().all(legal)
+    let has_empty_part = text.split(':').any(str::is_empty);
+    !has_empty_part && text.len() <= TERM_BYTES_MAX && text.chars().all(legal)
 }
 
 fn clip(text: &str) -> String {
@@ -224,7 +225,9 @@ fn compares(found: Option<&Value>, comparison: Comparison, wanted: &Value) -> bo
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequirementError {
     /// Empty, too long, or with characters that a term can't have.
-    #[error("{text:?} is no tag or attribute: use 1 to {TERM_BYTES_MAX} letters, digits and : . _ - / @ +")]
+    #[error(
+        "{text:?} is no tag or attribute: write it like tool:gzip, with 1 to {TERM_BYTES_MAX} letters, digits and . _ - / @ +"
+    )]
     Term {
         /// The text, cut to size.
         text: String,
@@ -269,7 +272,9 @@ mod tests {
 
     #[test]
     fn what_is_no_requirement_is_refused() {
-        for text in ["", "a b", "=x", "cpus>=many", "x=", "é", &"a".repeat(200), "cpus>=99999999999999999999"] {
+        for text in
+            ["", "tool:", ":gzip", "a b", "=x", "cpus>=many", "x=", "é", &"a".repeat(200), "cpus>=99999999999999999999"]
+        {
             assert!(text.parse::<Requirement>().is_err(), "{text}");
         }
     }

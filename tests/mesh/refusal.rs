@@ -23,6 +23,8 @@ fn an_invite_is_good_once() {
     let run = c.run(&["join", &invite]);
     assert_ne!(run.code, 0);
     assert!(run.stderr.contains("used"), "{}", run.stderr);
+    let peers = a.run(&["peers"]).text();
+    assert!(peers.contains("the invite has been used"), "the inviter is told too: {peers}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Stopping a job, and giving an ended one another try.
 
+use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::state::{Cause, FinishReason};
-use jobmesh_protocol::{JobId, JobState, Outcome, RunId};
+use jobmesh_protocol::{Epoch, JobId, JobState, Outcome, RunId};
 use jobmesh_store::{Job, StoreError};
 
 use crate::engine::Engine;
@@ -74,6 +75,9 @@ impl Engine {
         let refuse = |rule| Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
         if job.origin.is_some() {
             return refuse("it came from another node, and only that node can retry it");
+        }
+        if job.spec.effects == Effects::Once && job.epoch > Epoch::default() {
+            return refuse("it must not run twice and may have run; submit it anew if that is safe");
         }
         if !job.state.is_final() && job.state != JobState::Retryable {
             return refuse("only a job that has ended or waits for its retry can be retried");

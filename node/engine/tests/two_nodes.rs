@@ -91,6 +91,7 @@ fn a_lost_attempt_of_a_job_that_may_run_once_ends_it() {
     wire.cut();
     wire.pass(DurationMillis::from_secs(60));
     assert_eq!(wire.job(A, job).state, JobState::Discarded);
+    assert!(wire.refused(A, Command::Retry(job)).contains("must not run twice"));
 }
 
 #[test]

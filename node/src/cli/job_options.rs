@@ -9,6 +9,7 @@ use jobmesh_protocol::requirement::parse_size;
 use jobmesh_protocol::{BlobRef, DurationMillis, JobSpec, Requirement};
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::output::note;
 use crate::cli::time_words::parse_length;
 use crate::client::Client;
 
@@ -109,6 +110,9 @@ impl JobOptions {
     pub(crate) async fn into_spec(self, client: &Client) -> Result<JobSpec, Failure> {
         // Everything else is judged first, so that a large input is not sent for nothing.
         let stdin = self.stdin.clone();
+        if stdin.is_none() && is_piped() {
+            note("what is piped in is not passed on to the job; add `--stdin -` if it should be");
+        }
         let mut spec = self.into_spec_without_input()?;
         let input = match stdin {
             Some(path) => Some(upload(client, path).await?),
@@ -241,6 +245,12 @@ fn parse_backoff(text: &str) -> Result<Backoff, String> {
         return Err("the longest wait is shorter than the first".to_owned());
     }
     Ok(Backoff { base_ms: base, max_ms: max })
+}
+
+/// Whether someone pipes something in. A file or a terminal says nothing about what was meant.
+fn is_piped() -> bool {
+    let status = rustix::fs::fstat(std::io::stdin());
+    status.is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode) == rustix::fs::FileType::Fifo)
 }
 
 #[cfg(test)]

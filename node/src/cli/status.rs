@@ -36,6 +36,11 @@ fn text(answer: &Answer, now: UnixMillis, verbose: u8, colour: Colour) -> String
         ("home", answer.home.clone()),
         ("version", answer.version.clone()),
     ];
+    let refused: u64 =
+        answer.counters.iter().filter(|(name, _)| name.starts_with("refused")).map(|(_, count)| count).sum();
+    if refused > 0 {
+        facts.push(("refused", format!("{refused} messages of other nodes; `jobmesh -v status` says of what kind")));
+    }
     if verbose > 0 {
         facts.push(("node", answer.node.to_string()));
         facts.extend(answer.addresses.iter().map(|address| ("listens", address.clone())));

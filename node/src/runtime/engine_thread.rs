@@ -137,7 +137,12 @@ impl EngineThread {
         ready: oneshot::Sender<()>,
         failed: oneshot::Sender<EngineFailure>,
     ) {
-        let engine = match self.recover() {
+        let recovered = match self.recover() {
+            // A disk that is full at the start has the ballast to give, like one that fills up later.
+            Err(EngineFailure::Store(StoreError::Full)) if self.ballast.drop_it() => self.recover(),
+            recovered => recovered,
+        };
+        let engine = match recovered {
             Ok(engine) => engine,
             Err(failure) => {
                 // If nobody waits for the failure any more, nobody waits for the start either.

@@ -10,7 +10,7 @@
 use jobmesh_engine::{Command, Input, Response};
 use jobmesh_keys::{Membership, MeshId};
 use jobmesh_mesh::{Event, Mesh, Side};
-use jobmesh_protocol::NodeId;
+use jobmesh_protocol::{NodeId, join};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -228,6 +228,10 @@ async fn next(events: &mut Option<mpsc::Receiver<Event>>) -> Option<Event> {
 async fn admit(handle: &Handle, from: NodeId, request: Vec<u8>, reply: oneshot::Sender<Vec<u8>>) {
     match handle.command(Command::Admit { from, request }).await {
         Ok(Response::Judged(answer)) => {
+            if let Ok(join::Answer::Refused(reason)) = join::Answer::decode(&answer) {
+                tracing::warn!(peer = %from.short(), %reason, "turned away a node that wanted to join");
+                handle.roster().refuse(from, RefusedBy::Us, &reason.to_string(), clock::wall());
+            }
             let _ = reply.send(answer);
         }
         Ok(

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use jobmesh_engine::{Command, Config, Detected, Ended, Engine, Input, Output, Process, RequestId, Response, Timing};
+use jobmesh_engine::{
+    Command, Config, Detected, Ended, Engine, Input, Output, Process, Refusal, RequestId, Response, Timing,
+};
 use jobmesh_keys::{Grant, Identity, Membership, MeshRoot, Role, Serial};
 use jobmesh_protocol::id::BootId;
 use jobmesh_protocol::outcome::{Exit, Outputs};
@@ -25,7 +27,7 @@ struct Node {
     runs: Vec<RunId>,
     stops: usize,
     boot: u8,
-    replies: Vec<Response>,
+    replies: Vec<Result<Response, Refusal>>,
 }
 
 pub(crate) struct Wire {
@@ -131,7 +133,7 @@ impl Wire {
                     self.nodes[index].inputs.push_back(Input::Started { run: order.run, process });
                 }
                 Output::Stop { .. } => self.nodes[index].stops += 1,
-                Output::Reply(_, answer) => self.nodes[index].replies.push(answer.unwrap()),
+                Output::Reply(_, answer) => self.nodes[index].replies.push(answer),
                 Output::Send { .. }
                 | Output::Publish(_)
                 | Output::Provide(_)
@@ -189,10 +191,19 @@ impl Wire {
         self.settle();
     }
 
-    pub(crate) fn command(&mut self, index: usize, command: Command) -> Response {
+    fn ask(&mut self, index: usize, command: Command) -> Result<Response, Refusal> {
         self.step(index, Input::Command(RequestId(1), command));
         self.settle();
         self.nodes[index].replies.pop().unwrap()
+    }
+
+    pub(crate) fn command(&mut self, index: usize, command: Command) -> Response {
+        self.ask(index, command).unwrap()
+    }
+
+    /// Why a command is refused.
+    pub(crate) fn refused(&mut self, index: usize, command: Command) -> String {
+        self.ask(index, command).unwrap_err().to_string()
     }
 
     pub(crate) fn submit(&mut self, index: usize, spec: JobSpec) -> JobId {
