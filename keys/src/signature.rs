@@ -20,29 +20,11 @@ pub enum Domain {
     Envelope,
     /// A membership certificate.
     Certificate,
-    /// An entry of the revocation log.
-    Revocation,
-    /// What an executor says it did.
-    Receipt,
-    /// What an origin says about a receipt it accepted.
-    Settlement,
-    /// What a node says it can do.
-    Capability,
-    /// What a node says it has observed.
-    Summary,
 }
 
 impl Domain {
     /// Lists every domain, in declaration order.
-    pub const ALL: [Self; 7] = [
-        Self::Envelope,
-        Self::Certificate,
-        Self::Revocation,
-        Self::Receipt,
-        Self::Settlement,
-        Self::Capability,
-        Self::Summary,
-    ];
+    pub const ALL: [Self; 2] = [Self::Envelope, Self::Certificate];
 
     /// Returns the bytes that a signature covers before the message.
     ///
@@ -52,11 +34,6 @@ impl Domain {
         match self {
             Self::Envelope => b"jobmesh/1 envelope\0",
             Self::Certificate => b"jobmesh/1 certificate\0",
-            Self::Revocation => b"jobmesh/1 revocation\0",
-            Self::Receipt => b"jobmesh/1 receipt\0",
-            Self::Settlement => b"jobmesh/1 settlement\0",
-            Self::Capability => b"jobmesh/1 capability\0",
-            Self::Summary => b"jobmesh/1 summary\0",
         }
     }
 
@@ -165,16 +142,16 @@ mod tests {
             bytes[..32].copy_from_slice(&first);
             bytes[32..].copy_from_slice(&second);
             let signature = Signature::from_bytes(bytes);
-            prop_assert!(verify(&NodeId::from_bytes(key), Domain::Receipt, &message, &signature).is_err());
+            prop_assert!(verify(&NodeId::from_bytes(key), Domain::Envelope, &message, &signature).is_err());
         }
 
         #[test]
         fn any_changed_bit_breaks_the_signature(seed: [u8; 32], message: Vec<u8>, bit in 0_usize..512) {
             let identity = Identity::from_seed(seed);
-            let mut bytes = *identity.sign(Domain::Receipt, &message).as_bytes();
+            let mut bytes = *identity.sign(Domain::Envelope, &message).as_bytes();
             bytes[bit / 8] ^= 1 << (bit % 8);
             let signature = Signature::from_bytes(bytes);
-            prop_assert!(verify(&identity.node(), Domain::Receipt, &message, &signature).is_err());
+            prop_assert!(verify(&identity.node(), Domain::Envelope, &message, &signature).is_err());
         }
     }
 }

@@ -8,7 +8,7 @@ use jobmesh_keys::NodeId;
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::{DurationMillis, Incarnation, cbor};
-use jobmesh_store::{Inbound, PeerRow, StoreError};
+use jobmesh_store::{Inbound, PeerRow, Queued, StoreError};
 use serde::Serialize;
 use serde_bytes::ByteBuf;
 
@@ -92,21 +92,27 @@ impl Engine {
         let queued = step.view().outbox(to, 0, WINDOW)?;
         let Some(first) = queued.first().map(|message| message.number) else { return Ok(()) };
         for message in queued {
-            let attachments = cbor::decode(&message.attachments, ATTACHMENTS_BYTES_MAX);
-            let frame = Frame::Data {
-                incarnation: step.txn.incarnation(),
-                number: message.number,
-                first,
-                envelope: ByteBuf::from(message.envelope),
-                attachments: attachments.map_err(|_| StoreError::Damaged { what: "attachment" })?,
-            };
-            self.outputs.push(Output::Send { to, frame: frame.encode() });
+            self.send_queued(step, to, message, first)?;
         }
         if let Some(peer) = self.peers.get_mut(&to) {
             let wait = peer.resend_wait.max(RESEND_WAIT);
             peer.resend_wait = wait.scale(2, 1).min(RESEND_WAIT_MAX);
             self.timers.set(Timer::Resend(to), step.now.mono.plus(wait));
         }
+        Ok(())
+    }
+
+    /// Sends a message from the outbox.
+    fn send_queued(&mut self, step: &Step<'_>, to: NodeId, message: Queued, first: u64) -> Result<(), StoreError> {
+        let attachments = cbor::decode(&message.attachments, ATTACHMENTS_BYTES_MAX);
+        let frame = Frame::Data {
+            incarnation: step.txn.incarnation(),
+            number: message.number,
+            first,
+            envelope: ByteBuf::from(message.envelope),
+            attachments: attachments.map_err(|_| StoreError::Damaged { what: "attachment" })?,
+        };
+        self.outputs.push(Output::Send { to, frame: frame.encode() });
         Ok(())
     }
 
@@ -250,15 +256,7 @@ impl Engine {
             if message.number >= first + u64::from(WINDOW) {
                 break;
             }
-            let attachments = cbor::decode(&message.attachments, ATTACHMENTS_BYTES_MAX);
-            let frame = Frame::Data {
-                incarnation: step.txn.incarnation(),
-                number: message.number,
-                first,
-                envelope: ByteBuf::from(message.envelope),
-                attachments: attachments.map_err(|_| StoreError::Damaged { what: "attachment" })?,
-            };
-            self.outputs.push(Output::Send { to, frame: frame.encode() });
+            self.send_queued(step, to, message, first)?;
         }
         self.timers.set(Timer::Resend(to), step.now.mono.plus(RESEND_WAIT));
         Ok(())
