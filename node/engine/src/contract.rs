@@ -194,7 +194,8 @@ impl Engine {
         self.timers.set_if_unset(Timer::Heartbeat(hold.origin), step.now.mono.plus(award.lease_ms.scale(1, 4)));
         let Some(job) = step.view().job(id)? else { return Ok(()) };
         self.announce(step, &job, &Shift::new(&job, Cause::Ready).on(hold.origin))?;
-        self.start_run(step, job)
+        self.start_run(step, job)?;
+        Ok(())
     }
 
     fn accept_award(&mut self, step: &Step<'_>, lease: &Lease) -> Result<(), StoreError> {

@@ -41,13 +41,14 @@ impl<'a> Conclusion<'a> {
 }
 
 impl Engine {
-    /// Starts the next attempt of an available job on this node.
-    pub(crate) fn start_run(&mut self, step: &mut Step<'_>, mut job: Job) -> Result<(), StoreError> {
+    /// Starts the next attempt of an available job on this node. Returns whether it could.
+    pub(crate) fn start_run(&mut self, step: &mut Step<'_>, mut job: Job) -> Result<bool, StoreError> {
         let run = RunId { job: job.id, epoch: job.epoch.next() };
         let mut shift = Shift::new(&job, Cause::Admitted).on(self.me);
         shift.epoch = run.epoch;
         if !self.shift(step, &mut job, &shift)? {
-            return Ok(());
+            self.ready.remove(&job);
+            return Ok(false);
         }
         let (state, boot) = (AttemptState::Starting, Some(self.config.boot));
         step.txn.insert_attempt(&NewAttempt { run, state, node: self.me, boot, award: None, at: step.wall() })?;
@@ -56,7 +57,7 @@ impl Engine {
             Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, job.id),
             Some(_) | None => self.order_run(step, &job),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Tells the executor to start, now that everything the run needs is here.

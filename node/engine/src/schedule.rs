@@ -31,8 +31,7 @@ impl Engine {
             for id in self.ready.here(LOOKAHEAD) {
                 let Some(job) = step.view().job(id)? else { continue };
                 if blocked(&job.spec, &self.snapshot()).is_empty() {
-                    self.start_run(step, job)?;
-                    started = true;
+                    started |= self.start_run(step, job)?;
                 }
                 if self.idle().1 == 0 {
                     return Ok(());

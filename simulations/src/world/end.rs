@@ -74,14 +74,14 @@ impl World {
         self.cause(INSPECT_EVERY, Event::Inspect);
         let open = self.open_jobs()?;
         match self.phase {
-            Phase::Healing { since } if self.now.since(since) > HEALING_MAX => {
-                let stuck = self.explain(&open)?;
-                invariant_every_job_ends_once_the_network_heals(&stuck)
-            }
             Phase::Healing { .. } if open.is_empty() => {
                 self.note(format_args!("every job has ended"));
                 self.phase = Phase::Idle { since: self.now, steps_before: self.steps };
                 Ok(())
+            }
+            Phase::Healing { since } if self.now.since(since) > HEALING_MAX => {
+                let stuck = self.explain(&open)?;
+                invariant_every_job_ends_once_the_network_heals(&stuck)
             }
             Phase::Idle { since, steps_before } if self.now.since(since) >= IDLE_FOR => {
                 let idle_steps = self.steps - steps_before;
