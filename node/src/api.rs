@@ -4,16 +4,42 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/blobs` | raw bytes | [`jobmesh_protocol::BlobRef`] |
-//! | `POST /v1/jobs` | [`SubmitRequest`] | [`Submitted`] |
-//! | `GET /v1/jobs?state=&live=&limit=` | | [`JobList`] |
-//! | `GET /v1/jobs/{id}` | | [`JobDetail`] |
+//! | `POST /v1/jobs?follow=` | [`SubmitRequest`] | [`Submitted`]; with `follow`, JSON lines of [`FollowLine`] |
+//! | `POST /v1/jobs/batch` | JSON lines of [`SubmitRequest`] | [`Batch`] |
+//! | `POST /v1/plan` | [`SubmitRequest`] | [`Explanation`] |
+//! | `GET /v1/jobs?state=&live=&queue=&type=&name=&limit=` | | [`JobList`] |
+//! | `POST /v1/select` | [`SelectRequest`] | [`JobList`] |
+//! | `POST /v1/wait` | [`WaitRequest`] | [`JobList`] once they have ended, else [`ErrorCode::Timeout`] |
+//! | `POST /v1/actions` | [`ActRequest`] | [`Acted`] |
+//! | `GET`, `DELETE /v1/jobs/{id}` | | [`JobDetail`], [`Done`] |
 //! | `POST /v1/jobs/{id}/cancel` | [`CancelRequest`] | [`Done`] |
-//! | `POST /v1/jobs/{id}/retry` | | [`Done`] |
+//! | `POST /v1/jobs/{id}/hold` | [`HoldRequest`] | [`Done`] |
+//! | `POST /v1/jobs/{id}/reschedule` | [`RescheduleRequest`] | [`Done`] |
+//! | `POST /v1/jobs/{id}/prioritize` | [`PrioritizeRequest`] | [`Done`] |
+//! | `POST /v1/jobs/{id}/move` | [`MoveRequest`] | [`Done`] |
+//! | `POST /v1/jobs/{id}/{retry,release,close}` | | [`Done`] |
+//! | `POST /v1/prune` | [`PruneRequest`] | [`Pruned`] |
 //! | `GET /v1/jobs/{id}/explain` | | [`Explanation`] |
 //! | `GET /v1/jobs/{id}/wait?timeout_ms=` | | [`JobDetail`] once final, else [`ErrorCode::Timeout`] |
 //! | `GET /v1/jobs/{id}/watch` | | events `change` with a [`Change`] each, the last one final |
 //! | `GET /v1/jobs/{id}/logs?stream=&attempt=&offset=&follow=` | | raw bytes; [`ATTEMPT_HEADER`] names the attempt |
 //! | `GET /v1/jobs/{id}/receipt?attempt=` | | [`ReceiptView`] |
+//! | `GET /v1/jobs/{id}/result?attempt=` | | raw bytes |
+//! | `GET /v1/jobs/{id}/checkpoints` | | [`Checkpoints`] |
+//! | `GET /v1/queues` | | [`Queues`] |
+//! | `GET /v1/queues/{name}` | | [`QueueView`] |
+//! | `POST /v1/queues/{name}/{pause,resume,drain,reset}` | | [`Done`] |
+//! | `PUT /v1/queues/{name}` | [`QueueRequest`] | [`Done`] |
+//! | `GET /v1/schedules` | | [`Schedules`] |
+//! | `GET /v1/schedules/{name}` | | [`ScheduleView`] |
+//! | `GET /v1/schedules/{name}/next?limit=` | | [`Instants`] |
+//! | `PUT`, `DELETE /v1/schedules/{name}` | [`jobmesh_engine::Schedule`] | [`Done`] |
+//! | `POST /v1/schedules/{name}/{pause,resume,trigger}` | | [`Done`] |
+//! | `POST /v1/schedules/{name}/backfill` | [`BackfillRequest`] | [`Done`] |
+//! | `GET /v1/types` | | [`Types`] |
+//! | `GET /v1/types/{name}` | | [`crate::job_types::TypeView`] |
+//! | `POST /v1/types/{name}/submission` | [`TypeRequest`] | [`SubmitRequest`], to be changed or submitted |
+//! | `POST /v1/config/reload` | | [`Reloaded`] |
 //! | `GET /v1/peers` | | [`Peers`] |
 //! | `GET /v1/capabilities` | | [`Capabilities`] |
 //! | `POST`, `DELETE /v1/capabilities` | [`CapabilityRequest`] | [`CapabilityAnswer`] |
@@ -21,40 +47,56 @@
 //! | `POST /v1/join` | [`JoinRequest`] | [`Joined`] |
 //! | `GET /v1/learn` | | [`Learned`] |
 //! | `GET /v1/events` | | events `change` with a [`Change`] each, for ever; `missed` with a [`Missed`] |
+//! | `GET /v1/feed?from=&follow=` | | JSON lines of [`Change`] |
 //! | `POST /v1/shutdown` | [`ShutdownRequest`] | [`Done`] |
 //!
-//! `{id}` is a job's number on this node, its whole UUID, or `last`. Every refusal is an [`ErrorBody`] with a fitting
+//! `{id}` is a job's number on this node, `42` or `42.7` for a task, its whole UUID, or `last`. Every refusal is an [`ErrorBody`] with a fitting
 //! HTTP status. Times are milliseconds since 1970 UTC, lengths of time milliseconds.
 //!
 //! **The hard case** is an older client and a newer daemon: answers may gain fields, so readers ignore what they do
 //! not know; questions may not, because a restriction that is skipped over is a permission.
 
+mod action;
 mod capability;
 mod event;
 mod explain;
 mod job;
+mod job_type;
 mod learn;
 mod logs;
 mod membership;
 mod node;
 mod peer;
+mod queue;
 mod receipt;
+mod report;
+mod schedule;
+mod selection;
+mod submission;
 
 use jobmesh_protocol::NodeId;
 use serde::{Deserialize, Serialize};
 
-pub use capability::{Capabilities, CapabilityAnswer, CapabilityRequest, TagSource, TagView};
-pub use event::{CHANGE_EVENT, Change, MISSED_EVENT, Missed};
-pub use explain::{Explanation, NodeFit};
-pub use job::{
-    AttemptView, CancelRequest, EventView, JobDetail, JobList, JobView, ListQuery, SubmitRequest, Submitted, WaitQuery,
+pub use action::{
+    ActRequest, Acted, ActedJob, Action, CancelRequest, HoldRequest, MoveRequest, PrioritizeRequest, PruneRequest,
+    Pruned, RescheduleRequest,
 };
+pub use capability::{Capabilities, CapabilityAnswer, CapabilityRequest, TagSource, TagView};
+pub use event::{CHANGE_EVENT, Change, FeedQuery, MISSED_EVENT, Missed};
+pub use explain::{Explanation, NodeFit, Reason};
+pub use job::{AttemptView, EventView, JobDetail, JobView, ListQuery, Progress, TaskCounts, WaitQuery};
+pub use job_type::{Reloaded, TypeRequest, Types};
 pub use learn::{CellView, HeardView, Learned};
-pub use logs::{ATTEMPT_HEADER, LogStream, LogsQuery};
+pub use logs::{ATTEMPT_HEADER, LogStream, LogsQuery, ResultQuery};
 pub use membership::{InviteRequest, InviteView, JoinRequest, Joined};
 pub use node::{ShutdownMode, ShutdownRequest, Status};
 pub use peer::{AttributeValue, PeerView, Peers, RecordView, RefusedBy, RefusedView};
+pub use queue::{QueueMode, QueueRequest, QueueView, Queues};
 pub use receipt::{Expected, ReceiptBody, ReceiptHead, ReceiptQuery, ReceiptView};
+pub use report::{Checkpoints, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE};
+pub use schedule::{BackfillRequest, INSTANTS_MAX, Instants, NextQuery, ScheduleView, Schedules};
+pub use selection::{Filter, JobList, PICKS_MAX, Pick, PickError, SELECTED_MAX, SelectRequest, Span, WaitRequest};
+pub use submission::{BATCH_LINES_MAX, Batch, Ended, FollowLine, SubmitQuery, SubmitRequest, Submitted, number_parts};
 
 /// What a refused request is answered with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +135,8 @@ pub enum ErrorCode {
     Draining,
     /// The disk is full: HTTP 507. Nothing that was acknowledged is lost.
     DiskFull,
+    /// The job database can't be read or written: HTTP 500.
+    Database,
     /// The other node could not be reached or did not answer: HTTP 502.
     PeerUnreachable,
     /// The other node said no: HTTP 403.

@@ -1,11 +1,17 @@
 //! Bytes by their hash, one file each: inputs that were uploaded, inputs and outputs fetched from peers.
 //!
 //! A blob's file appears under its name only when it is whole, verified and durable, so whoever finds it may use
-//! it. **The hard case** is a crash on the way: what it leaves is a temporary file, which the next start removes.
+//! it. A crash on the way leaves a temporary file, which the next start removes.
+//!
+//! **The hard case** is deleting. Nothing keeps count of who refers to a blob; what nothing refers to is deleted once it
+//! is old. So whoever finds a blob, and is about to refer to it, makes it young again, and a lock keeps finding and
+//! deleting apart.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -16,6 +22,9 @@ use tokio::io::AsyncWriteExt as _;
 /// Largest blob that is taken: what a disk may hold, so that a stream without end stops somewhere.
 pub const BLOB_BYTES_MAX: u64 = 64 << 30;
 
+/// A blob that was found gets a new date if its own is older than this; more often is of no use.
+const DATE_KEPT: Duration = Duration::from_secs(3600);
+
 /// Every unfinished file starts so; no blob does, since a hash is hexadecimal.
 const TEMPORARY: &str = "tmp-";
 
@@ -23,6 +32,8 @@ const TEMPORARY: &str = "tmp-";
 #[derive(Clone, Debug)]
 pub struct Blobs {
     folder: PathBuf,
+    /// Held while a blob is found, put under its name, or deleted.
+    names: Arc<Mutex<()>>,
 }
 
 /// Why bytes could not be kept.
@@ -65,7 +76,7 @@ impl Blobs {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { folder })
+        Ok(Self { folder, names: Arc::default() })
     }
 
     /// Where the blob is, or will be once it is whole.
@@ -74,10 +85,60 @@ impl Blobs {
         self.folder.join(hash.to_string())
     }
 
-    /// Whether the whole blob is here.
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether the whole blob is here. It counts as new from now on.
     #[must_use]
     pub fn has(&self, blob: BlobRef) -> bool {
-        fs::metadata(self.path_of(blob.hash)).is_ok_and(|found| found.is_file() && found.len() == blob.size)
+        let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path_of(blob.hash);
+        let Ok(found) = fs::metadata(&path) else { return false };
+        if is_older(&found, DATE_KEPT) {
+            // A date that can't be set is a blob that may be deleted; then the job says that its input is missing.
+            let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        }
+        found.is_file() && found.len() == blob.size
+    }
+
+    /// Hands every blob to `each` that was neither written nor found for so long. Returns how many.
+    ///
+    /// # Errors
+    /// What the system says if the folder can't be read.
+    pub fn each_older(&self, age: Duration, mut each: impl FnMut(Hash)) -> io::Result<usize> {
+        let mut count = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let Some(hash) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            if entry.metadata().is_ok_and(|found| found.is_file() && is_older(&found, age)) {
+                each(hash);
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Deletes a blob if it was neither written nor found for so long. Returns its size if it did.
+    ///
+    /// # Errors
+    /// What the system says if it can't be deleted.
+    pub fn remove_older(&self, hash: Hash, age: Duration) -> io::Result<Option<u64>> {
+        let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path_of(hash);
+        match fs::metadata(&path) {
+            Ok(found) if is_older(&found, age) => fs::remove_file(&path).map(|()| Some(found.len())),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn give_name(&self, path: &Path, hash: Hash) -> io::Result<()> {
+        let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::rename(path, self.path_of(hash))
     }
 
     /// Keeps a stream of bytes under their hash, durably. A dropped call leaves at most a temporary file.
@@ -107,11 +168,17 @@ impl Blobs {
         file.flush().await.map_err(failed)?;
         file.sync_all().await.map_err(failed)?;
         let hash = Hash::from_bytes(*hasher.finalize().as_bytes());
-        tokio::fs::rename(&path, self.path_of(hash)).await.map_err(failed)?;
+        self.give_name(&path, hash).map_err(failed)?;
         let folder = tokio::fs::File::open(&self.folder).await.map_err(failed)?;
         folder.sync_all().await.map_err(failed)?;
         Ok(BlobRef { hash, size })
     }
+}
+
+/// Whether a file was last written so long ago. One from the future was not.
+fn is_older(found: &fs::Metadata, age: Duration) -> bool {
+    let since = found.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    since.is_some_and(|since| since > age)
 }
 
 fn failure(path: &Path, source: io::Error) -> WriteError {
@@ -173,6 +240,31 @@ mod tests {
         let error = blobs.write(cut).await.unwrap_err().to_string();
         assert_eq!(error, "the upload ended early: gone");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_what_nobody_has_found_for_long_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path().to_owned()).unwrap();
+        let (day, week) = (Duration::from_secs(86_400), Duration::from_secs(7 * 86_400));
+        let [old, found, new] = [b"a".as_slice(), b"b", b"c"].map(BlobRef::of);
+        for bytes in [b"a".as_slice(), b"b", b"c"] {
+            blobs.write(parts(&[bytes])).await.unwrap();
+        }
+        for blob in [old, found] {
+            let file = fs::File::open(blobs.path_of(blob.hash)).unwrap();
+            file.set_modified(SystemTime::now() - week).unwrap();
+        }
+        fs::write(folder.path().join("note"), "not a blob").unwrap();
+        let mut listed = Vec::new();
+        assert_eq!(blobs.each_older(day, |hash| listed.push(hash)).unwrap(), 2);
+        assert!(blobs.has(found));
+        for hash in listed {
+            let size = blobs.remove_older(hash, day).unwrap();
+            assert_eq!(size, (hash == old.hash).then_some(1));
+        }
+        assert_eq!(blobs.remove_older(old.hash, day).unwrap(), None);
+        assert!(!blobs.has(old) && blobs.has(found) && blobs.has(new));
     }
 
     #[test]

@@ -3,33 +3,57 @@
 //! One command is one file under `cli/`, named after it. A command gets a [`Context`], asks the daemon through
 //! [`crate::client`], and returns how the program ends; only [`main`] prints errors.
 
+mod act;
 mod exit;
 mod failure;
 mod follow;
 mod job_options;
 mod job_ref;
 mod output;
+mod selector;
 mod table;
 pub(crate) mod time_words;
 pub(crate) mod words;
+mod yaml;
 
+mod bench;
 mod cancel;
 mod capability;
+mod close;
+mod complete;
 mod completions;
+mod config;
+mod cron;
+mod dead;
+mod doctor;
 mod down;
+mod events;
 pub(crate) mod explain;
+mod hold;
+mod import;
 mod invite;
+mod job_types;
 mod join;
+mod kill;
 pub(crate) mod learn;
 mod logs;
 mod ls;
+mod move_queue;
 mod peers;
+mod prio;
+mod prune;
+mod queue;
 pub(crate) mod receipt;
+mod release;
+mod reschedule;
+mod result;
 mod retry;
+mod rm;
 mod run;
 mod show;
 mod status;
 mod submit;
+mod task;
 mod up;
 mod wait;
 
@@ -64,9 +88,15 @@ struct Cli {
 /// What every command takes.
 #[derive(Args, Debug)]
 struct Shared {
-    /// Write JSON: one document, or one line per event where something is followed
+    /// How results are written
+    #[arg(long, short, global = true, value_name = "FORMAT", env = "JOBMESH_OUTPUT")]
+    output: Option<Format>,
+    /// Write JSON; the same as `-o json`
     #[arg(long, global = true)]
     json: bool,
+    /// Write names only, and nothing beside them; the same as `-o name`
+    #[arg(long, short, global = true)]
+    quiet: bool,
     /// The data directory [env: JOBMESH_HOME] [default: the system's place for such data]
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
@@ -75,7 +105,19 @@ struct Shared {
     verbose: u8,
 }
 
+impl Shared {
+    fn format(&self) -> Format {
+        match (self.quiet, self.json) {
+            (true, _) => Format::Name,
+            (false, true) => Format::Json,
+            (false, false) => self.output.unwrap_or_default(),
+        }
+    }
+}
+
+// The options of a command are made when it is the one that was typed: all of them would take longer than most jobs.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Start the node
     Up(up::Up),
@@ -85,27 +127,69 @@ enum Command {
     Status(status::Status),
     /// Run a command as a job and follow it to its end
     Run(Box<run::Run>),
-    /// Queue a command as a job
-    #[command(alias = "add")]
+    /// Queue a command, a script or a file of jobs
+    #[command(alias = "add", alias = "dispatch")]
     Submit(Box<submit::Submit>),
     /// List jobs, newest first
     #[command(visible_alias = "ps")]
     Ls(ls::Ls),
     /// Show everything about a job
-    #[command(alias = "describe", alias = "inspect")]
+    #[command(alias = "describe", alias = "inspect", alias = "info")]
     Show(show::Show),
     /// Write what a job wrote
     Logs(logs::Logs),
+    /// Write what a job writes, as it does
+    #[command(hide = true)]
+    Follow(logs::Logs),
+    /// Write what a job said its result is
+    Result(result::JobResult),
     /// Wait until jobs have ended
     Wait(wait::Wait),
+    /// Say why a job is where it is, and which nodes could run it
+    #[command(alias = "why")]
+    Explain(explain::Explain),
     /// Stop jobs
     #[command(alias = "stop")]
     Cancel(cancel::Cancel),
+    /// Stop jobs at once
+    Kill(kill::Kill),
     /// Give jobs that have ended another try
     #[command(alias = "restart")]
     Retry(retry::Retry),
-    /// Say why a job is where it is, and which nodes could run it
-    Explain(explain::Explain),
+    /// Let jobs wait until they are released
+    Hold(hold::Hold),
+    /// Let jobs that are held go on
+    Release(release::Release),
+    /// Let a job start later
+    Snooze(reschedule::Snooze),
+    /// Let jobs start at another time
+    Reschedule(reschedule::Reschedule),
+    /// Change the priority of jobs
+    Prio(prio::Prio),
+    /// Put jobs into another queue
+    #[command(alias = "mv")]
+    Move(move_queue::Move),
+    /// Take no more tasks into open groups
+    Close(close::Close),
+    /// Delete jobs that have ended
+    Rm(rm::Rm),
+    /// Delete jobs that have been kept long enough
+    Prune(prune::Prune),
+    /// List the jobs that failed for good, or give them another try
+    Dead(dead::Dead),
+    /// List, change, pause or drain queues
+    Queue(queue::Queue),
+    /// List or change what comes again by the clock
+    #[command(visible_alias = "schedule")]
+    Cron(cron::Cron),
+    /// List the kinds of jobs that are declared
+    Types(job_types::Types),
+    /// Write what happens to jobs, as it happens
+    Events(events::Events),
+    /// Say something of the job that this is called from
+    Task(task::Task),
+    /// Take over what another program's queue holds
+    Import(Box<import::Import>),
     /// Make an invite for another machine
     Invite(invite::Invite),
     /// Join the mesh of an invite
@@ -120,8 +204,17 @@ enum Command {
     Learn(learn::Learn),
     /// Show all of it at work: three nodes, some jobs, and everything cleaned up
     Demo(demo::Demo),
+    /// Show or check the configuration
+    Config(config::Config),
+    /// Say what this machine lets a node promise, and what stands in the way
+    Doctor(doctor::Doctor),
+    /// Measure how fast this node is on this machine
+    Bench(bench::Bench),
     /// Write a completion script for a shell
     Completions(completions::Completions),
+    /// Offer names to a shell
+    #[command(name = "__complete", hide = true)]
+    Complete(complete::Complete),
 }
 
 /// What a command works with.
@@ -149,7 +242,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_usage(&error).into(),
     };
-    let format = if cli.shared.json { Format::Json } else { Format::Text };
+    let format = cli.shared.format();
     match run(cli, format) {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -187,13 +280,32 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Status(command) => command.run(context).await,
         Command::Run(command) => Box::pin(command.run(context)).await,
         Command::Submit(command) => Box::pin(command.run(context)).await,
-        Command::Ls(command) => command.run(context).await,
+        Command::Ls(command) => Box::pin(command.run(context)).await,
         Command::Show(command) => command.run(context).await,
         Command::Logs(command) => Box::pin(command.run(context)).await,
+        Command::Follow(command) => Box::pin(command.followed().run(context)).await,
+        Command::Result(command) => command.run(context).await,
         Command::Wait(command) => command.run(context).await,
-        Command::Cancel(command) => command.run(context).await,
-        Command::Retry(command) => command.run(context).await,
         Command::Explain(command) => command.run(context).await,
+        Command::Cancel(command) => Box::pin(command.run(context)).await,
+        Command::Kill(command) => Box::pin(command.run(context)).await,
+        Command::Retry(command) => Box::pin(command.run(context)).await,
+        Command::Hold(command) => Box::pin(command.run(context)).await,
+        Command::Release(command) => Box::pin(command.run(context)).await,
+        Command::Snooze(command) => Box::pin(command.run(context)).await,
+        Command::Reschedule(command) => Box::pin(command.run(context)).await,
+        Command::Prio(command) => Box::pin(command.run(context)).await,
+        Command::Move(command) => Box::pin(command.run(context)).await,
+        Command::Close(command) => Box::pin(command.run(context)).await,
+        Command::Rm(command) => Box::pin(command.run(context)).await,
+        Command::Prune(command) => command.run(context).await,
+        Command::Dead(command) => Box::pin(command.run(context)).await,
+        Command::Queue(command) => Box::pin(command.run(context)).await,
+        Command::Cron(command) => Box::pin(command.run(context)).await,
+        Command::Types(command) => command.run(context).await,
+        Command::Events(command) => command.run(context).await,
+        Command::Task(command) => command.run(context),
+        Command::Import(command) => Box::pin(command.run(context)).await,
         Command::Invite(command) => command.run(context).await,
         Command::Join(command) => command.run(context).await,
         Command::Peers(command) => command.run(context).await,
@@ -201,6 +313,10 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Receipt(command) => Box::pin(command.run(context)).await,
         Command::Learn(command) => command.run(context).await,
         Command::Demo(command) => Box::pin(command.run(context)).await,
+        Command::Config(command) => command.run(context).await,
+        Command::Doctor(command) => command.run(context).await,
+        Command::Complete(command) => command.run(context).await,
+        Command::Bench(command) => Box::pin(command.run(context)).await,
         // Needs no runtime, so it has been dealt with before.
         Command::Completions(command) => command.run(context, &mut Cli::command()),
     }
@@ -211,8 +327,7 @@ fn refuse_usage(error: &clap::Error) -> Exit {
     if !error.use_stderr() {
         return if error.print().is_ok() { Exit::OK } else { Exit::PIPE };
     }
-    let wants_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
-    if wants_json {
+    if wants_json() {
         let text = error.to_string();
         let text = text.trim_start_matches("error: ").trim_end();
         show_failure(&Failure::new(Kind::Usage, text).hint("see `jobmesh --help`"), Format::Json);
@@ -223,11 +338,21 @@ fn refuse_usage(error: &clap::Error) -> Exit {
     Exit::USAGE
 }
 
+/// Whether a program reads us, as far as a command line that makes no sense can tell.
+fn wants_json() -> bool {
+    let words: Vec<_> = std::env::args_os().take_while(|word| word != "--").collect();
+    let is_format = |word: &std::ffi::OsStr| word == "json" || word == "jsonl" || word == "yaml";
+    let is_option = |word: &std::ffi::OsStr| word == "-o" || word == "--output";
+    words.iter().any(|word| word == "--json")
+        || words.windows(2).any(|pair| matches!(pair, [option, format] if is_option(option) && is_format(format)))
+        || std::env::var_os("JOBMESH_OUTPUT").is_some_and(|format| is_format(&format))
+}
+
 fn show_failure(failure: &Failure, format: Format) {
     let text = match (failure.kind(), format) {
         (Kind::Pipe, _) => return,
-        (_, Format::Json) => failure.json() + "\n",
-        (_, Format::Text) => failure.text(),
+        (_, Format::Json | Format::Jsonl | Format::Yaml) => failure.json() + "\n",
+        (_, Format::Table | Format::Wide | Format::Name) => failure.text(),
     };
     // Without a stderr there is nobody to tell.
     let _ = output::error_bytes(text.as_bytes());

@@ -5,6 +5,7 @@
 //! which is how a follower leaves. Nothing here retries or polls; waiting is done by the daemon.
 
 mod events;
+mod lines;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::io::ReaderStream;
 
 pub(crate) use events::EventStream;
+pub(crate) use lines::Lines;
 
 /// Largest JSON answer: a list of 10 000 jobs with long commands, with room.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -89,6 +91,11 @@ impl Client {
         Self { socket }
     }
 
+    /// Whether anyone answers.
+    pub(crate) async fn is_answered(&self) -> bool {
+        UnixStream::connect(&self.socket).await.is_ok()
+    }
+
     /// Asks for what is at `path`.
     ///
     /// # Errors
@@ -107,6 +114,34 @@ impl Client {
         question: &Q,
     ) -> Result<T, ClientError> {
         self.ask(Method::POST, path, encode(path, question)?).await?.json().await
+    }
+
+    /// Asks `path` to be what `question` says.
+    ///
+    /// # Errors
+    /// Every variant of [`ClientError`] but `Input`.
+    pub(crate) async fn put<Q: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &Q,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::PUT, path, encode(path, question)?).await?.json().await
+    }
+
+    /// Sends bytes that are JSON already, or lines of it.
+    ///
+    /// # Errors
+    /// Every variant of [`ClientError`] but `Input`.
+    pub(crate) async fn post_bytes<T: DeserializeOwned>(&self, path: &str, bytes: Bytes) -> Result<T, ClientError> {
+        self.ask(Method::POST, path, whole(bytes)).await?.json().await
+    }
+
+    /// Asks `path` to do what `question` says, and to tell how it goes.
+    ///
+    /// # Errors
+    /// Every variant of [`ClientError`] but `Input`.
+    pub(crate) async fn post_and_follow<Q: Serialize>(&self, path: &str, question: &Q) -> Result<Lines, ClientError> {
+        Ok(Lines::new(self.ask(Method::POST, path, encode(path, question)?).await?))
     }
 
     /// Asks `path` to take away what `question` says.
@@ -147,6 +182,14 @@ impl Client {
         Ok(EventStream::new(self.bytes(path).await?))
     }
 
+    /// Asks for the JSON lines at `path`.
+    ///
+    /// # Errors
+    /// Every variant of [`ClientError`] but `Input`.
+    pub(crate) async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
+        Ok(Lines::new(self.bytes(path).await?))
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Body) -> Result<Answer, ClientError> {
         let question = format!("{method} {path}");
         let unreachable = |source| ClientError::Unreachable { socket: self.socket.clone(), source };
@@ -171,6 +214,18 @@ impl Client {
     }
 }
 
+/// A name as a part of a path: whatever could be taken for something else is written as `%XX`.
+pub(crate) fn segment(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => text.push(char::from(byte)),
+            other => text.push_str(&format!("%{other:02X}")),
+        }
+    }
+    text
+}
+
 /// Tells a fault of the input, which the body reports, from one of the connection.
 fn sort(error: hyper::Error, broken: impl FnOnce(hyper::Error) -> ClientError) -> ClientError {
     if !error.is_user() {
@@ -184,13 +239,17 @@ fn sort(error: hyper::Error, broken: impl FnOnce(hyper::Error) -> ClientError) -
 }
 
 fn empty() -> Body {
-    Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()
+    whole(Bytes::new())
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn encode<Q: Serialize>(path: &str, question: &Q) -> Result<Body, ClientError> {
     let bytes =
         serde_json::to_vec(question).map_err(|source| ClientError::Answer { question: path.to_owned(), source })?;
-    Ok(Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync())
+    Ok(whole(Bytes::from(bytes)))
 }
 
 /// An answer whose body has yet to be read. Dropping it closes its connection.

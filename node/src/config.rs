@@ -1,18 +1,35 @@
-//! What a node is told from outside, resolved once, before any work starts.
+//! What a node is told from outside, resolved once, before any work starts, and again when it is told to reload.
 //!
 //! Four layers, the first that says something wins: flags, environment (`JOBMESH_NAME`, `JOBMESH_SLOTS`,
 //! `JOBMESH_LISTEN`, `JOBMESH_MDNS`, `JOBMESH_LOG`), `config.toml` in the data directory, and the `default.toml` that is
 //! compiled in. The hard case is the typing error: a key that is not known is never skipped over, because a limit
-//! that silently does not hold is worse than a daemon that does not start.
+//! that silently does not hold is worse than a daemon that does not start. Every complaint about the file names the
+//! line, also when the fault shows only once all layers have been put together.
 
+mod document;
+mod file;
+pub(crate) mod nearest;
+pub(crate) mod queues;
+mod reload;
+mod settings;
+pub(crate) mod table;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jobmesh_engine::Timing;
+use jobmesh_engine::{Declared, QueueLimits, Retention, Timing};
 use jobmesh_protocol::DurationMillis;
-use serde::Deserialize;
+use jobmesh_protocol::schedule::format_length;
 
+use crate::config::file::ConfigFile;
+use crate::config::settings::Sources;
+use crate::config::table::{Fault, Lined, Origin};
 use crate::home::Home;
+use crate::job_types::JobTypes;
+
+pub use crate::config::reload::{Pending, Reload};
+pub use crate::config::settings::{Layer, Setting};
 
 const DEFAULT: &str = include_str!("default.toml");
 
@@ -22,26 +39,9 @@ const SLOTS_MAX: u32 = 4096;
 const NAME_BYTES_MAX: usize = 64;
 /// Most addresses to listen on.
 const LISTEN_MAX: usize = 16;
-/// Every key that the file may have, to find the one that was meant.
-const KEYS: &[&str] = &[
-    "name",
-    "slots",
-    "listen",
-    "mdns",
-    "log",
-    "lease",
-    "learning",
-    "drain",
-    "ttl",
-    "grace",
-    "bid_window",
-    "bid_hold",
-    "publish_after",
-    "wait",
-];
 
 /// Everything that the daemon is told from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The data directory.
     pub home: Home,
@@ -59,6 +59,30 @@ pub struct Config {
     pub timing: Timing,
     /// How long running jobs get to end when the daemon stops.
     pub drain_wait: DurationMillis,
+    /// What one run may take before it is ended.
+    pub limits: Limits,
+    /// How long ended jobs are kept.
+    pub retention: Retention,
+    /// The limits of queues, by name.
+    pub queues: BTreeMap<String, QueueLimits>,
+    /// Pools of resources as they were written, by name: `cpus`, `mem`, `gpus/nvidia`, any other. Those that are not
+    /// named here are up to what the machine has.
+    pub resources: BTreeMap<String, String>,
+    /// The job types, built-in ones included.
+    pub job_types: JobTypes,
+    /// What the flags and the environment said: they go on winning when the file is read again.
+    flags: Overrides,
+    environment: Overrides,
+    sources: Sources,
+}
+
+/// What one run may take before it is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of standard output and error together. A job may set its own.
+    pub log_bytes: u64,
+    /// Most processes.
+    pub processes: u32,
 }
 
 /// What one layer says; `None` where it is silent.
@@ -80,14 +104,22 @@ pub struct Overrides {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("failed to read {}", path.display())]
+    #[error("failed to read {}; the node's user must be able to", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
-    /// The file does not parse, or has a key that is not known.
+    /// Something else has the file's name.
+    #[error("{} is a {what}, not a file; move it away, or write the configuration there", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+    /// The file is no text or no TOML, has a key that is not known, or a value that can't be.
     #[error("{} line {line}: {problem}", path.display())]
     File {
         /// The file.
@@ -97,7 +129,7 @@ pub enum ConfigError {
         /// What is wrong, and what may have been meant.
         problem: String,
     },
-    /// A variable does not parse.
+    /// A variable's value can't be.
     #[error("{variable} is {value:?}; it must be {wanted}")]
     Environment {
         /// The variable.
@@ -105,13 +137,13 @@ pub enum ConfigError {
         /// Its value.
         value: String,
         /// What it may be.
-        wanted: &'static str,
+        wanted: String,
     },
-    /// A value is out of range.
-    #[error("{key} is {found}; it must be {wanted}")]
-    Range {
-        /// The key.
-        key: &'static str,
+    /// A flag's value can't be.
+    #[error("{flag} is {found}; it must be {wanted}")]
+    Flag {
+        /// The flag.
+        flag: &'static str,
         /// Its value.
         found: String,
         /// What it may be.
@@ -119,56 +151,14 @@ pub enum ConfigError {
     },
 }
 
-/// One configuration file. The compiled-in one is read by the same code.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    name: Option<String>,
-    slots: Option<u32>,
-    listen: Option<Vec<String>>,
-    mdns: Option<bool>,
-    log: Option<String>,
-    #[serde(default)]
-    lease: LeaseTable,
-    #[serde(default)]
-    learning: LearningTable,
-    #[serde(default)]
-    drain: DrainTable,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LeaseTable {
-    ttl: Option<Span>,
-    grace: Option<Span>,
-    bid_window: Option<Span>,
-    bid_hold: Option<Span>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LearningTable {
-    publish_after: Option<Span>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DrainTable {
-    wait: Option<Span>,
-}
-
-/// A length of time as people write it: `30s`, `2m 10s`, `800ms`.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Span(DurationMillis);
-
-impl TryFrom<String> for Span {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let wrong = |_| format!("{text:?} is no length of time; write it like \"30s\", \"800ms\" or \"2m 10s\"");
-        let duration = humantime::parse_duration(&text).map_err(wrong)?;
-        Ok(Self(DurationMillis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))))
+impl ConfigError {
+    fn at(path: &Path, fault: Fault) -> Self {
+        // A fault of what is compiled in would be ours; its tests keep it from shipping.
+        let path = match fault.place.origin {
+            Origin::File => path.to_owned(),
+            Origin::BuiltIn => PathBuf::from("the built-in configuration"),
+        };
+        Self::File { path, line: fault.place.line, problem: fault.problem }
     }
 }
 
@@ -176,119 +166,121 @@ impl Config {
     /// Resolves the four layers into one configuration.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file, line or variable, and what would be right.
+    /// [`ConfigError`] names the file and line, variable or flag, and what would be right.
     pub fn resolve(home: Home, flags: Overrides) -> Result<Self, ConfigError> {
         let environment = Overrides::from_environment(|variable| std::env::var(variable).ok())?;
         Self::resolve_with(home, flags, environment)
     }
 
     fn resolve_with(home: Home, flags: Overrides, environment: Overrides) -> Result<Self, ConfigError> {
+        flags.check_flags()?;
+        environment.check_environment()?;
         let path = home.config();
-        let file = match std::fs::read_to_string(&path) {
-            Ok(text) => parse(&path, &text)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => File::default(),
-            Err(source) => return Err(ConfigError::Read { path, source }),
+        let text = document::read(&path)?.unwrap_or_default();
+        Self::layered(home, flags, environment, &text).map_err(|fault| ConfigError::at(&path, fault))
+    }
+
+    fn layered(home: Home, flags: Overrides, environment: Overrides, text: &str) -> Result<Self, Fault> {
+        let file = ConfigFile::parse(text, Origin::File)?;
+        let default = ConfigFile::parse(DEFAULT, Origin::BuiltIn)?;
+        check_bids(&file, &default)?;
+        let mut sources = Sources::default();
+        let (f, e) = (&flags, &environment);
+        let name = sources.pick("name", [&f.name, &e.name], &file.name, &default.name).unwrap_or_else(host_name);
+        let slots = sources.pick("slots", [&f.slots, &e.slots], &file.slots, &default.slots);
+        let listen = sources.pick("listen", [&f.listen, &e.listen], &file.listen, &default.listen);
+        let mdns = sources.pick("mdns", [&f.mdns, &e.mdns], &file.mdns, &default.mdns);
+        let log = sources.pick("log", [&f.log, &e.log], &file.log, &default.log);
+        let timing = timing(&mut sources, &file, &default);
+        let drain_wait = sources.pick("drain.wait", [&None, &None], &file.drain_wait, &default.drain_wait);
+        let limits = Limits {
+            log_bytes: sources
+                .pick("limits.log_bytes", [&None, &None], &file.log_bytes, &default.log_bytes)
+                .unwrap_or(1 << 30),
+            processes: sources
+                .pick("limits.processes", [&None, &None], &file.processes, &default.processes)
+                .unwrap_or(4096),
         };
-        let default = parse(Path::new("default.toml"), DEFAULT)?;
-        let config = Self {
+        Ok(Self {
             home,
-            name: flags.name.or(environment.name).or(file.name).unwrap_or_else(host_name),
-            slots: flags.slots.or(environment.slots).or(file.slots).unwrap_or_else(processors),
-            listen: flags.listen.or(environment.listen).or(file.listen).or(default.listen).unwrap_or_default(),
-            mdns: flags.mdns.or(environment.mdns).or(file.mdns).or(default.mdns).unwrap_or(true),
-            log: flags.log.or(environment.log).or(file.log).or(default.log).unwrap_or_default(),
-            timing: timing(
-                &file.lease.or(&default.lease),
-                file.learning.publish_after.or(default.learning.publish_after),
-            ),
-            drain_wait: file.drain.wait.or(default.drain.wait).map_or(DurationMillis(0), |span| span.0),
-        };
-        config.check()?;
-        Ok(config)
+            name,
+            slots: slots.unwrap_or_else(processors),
+            listen: listen.unwrap_or_default(),
+            mdns: mdns.unwrap_or(true),
+            log: log.unwrap_or_default(),
+            timing,
+            drain_wait: drain_wait.unwrap_or_default(),
+            limits,
+            retention: file.retention.resolve(&default.retention),
+            queues: merged(file.queues, default.queues),
+            resources: file.resources,
+            job_types: JobTypes::resolve(file.job_types)?,
+            flags,
+            environment,
+            sources,
+        })
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let printable = self.name.chars().all(|c| !c.is_control());
-        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !printable {
-            return Err(range("name", &format!("{:?}", self.name), format!("1 to {NAME_BYTES_MAX} printable bytes")));
-        }
-        if self.slots == 0 || self.slots > SLOTS_MAX {
-            return Err(range("slots", &self.slots, format!("1 to {SLOTS_MAX}")));
-        }
-        let is_bad = |address: &&String| {
-            !address.starts_with('/') || address.chars().any(|c| c.is_whitespace() || c.is_control())
-        };
-        if let Some(address) = self.listen.iter().find(is_bad) {
-            return Err(range(
-                "listen",
-                &format!("{address:?}"),
-                "a multiaddress such as /ip4/0.0.0.0/tcp/0".to_owned(),
-            ));
-        }
-        if self.listen.is_empty() || self.listen.len() > LISTEN_MAX {
-            return Err(range(
-                "listen",
-                &format!("{} addresses", self.listen.len()),
-                format!("1 to {LISTEN_MAX} addresses"),
-            ));
-        }
-        let timing = &self.timing;
-        check_span("lease.ttl", timing.lease, (1_000, 3_600_000))?;
-        check_span("lease.grace", timing.lease_grace, (500, 3_600_000))?;
-        check_span("lease.bid_window", timing.bid_window, (50, 60_000))?;
-        check_span("lease.bid_hold", timing.bid_hold, (100, 60_000))?;
-        check_span("learning.publish_after", timing.summary_delay, (100, 3_600_000))?;
-        check_span("drain.wait", self.drain_wait, (0, 3_600_000))?;
-        if timing.bid_hold < timing.bid_window {
-            let found = words(timing.bid_hold);
-            return Err(range(
-                "lease.bid_hold",
-                &found,
-                format!("at least lease.bid_window, {}", words(timing.bid_window)),
-            ));
-        }
-        Ok(())
+    /// What the engine is told of it.
+    #[must_use]
+    pub fn declared(&self) -> Declared {
+        Declared { queues: self.queues.clone(), schedules: self.job_types.schedules(), retention: self.retention }
     }
 }
 
-impl LeaseTable {
-    fn or(&self, other: &Self) -> Self {
-        Self {
-            ttl: self.ttl.or(other.ttl),
-            grace: self.grace.or(other.grace),
-            bid_window: self.bid_window.or(other.bid_window),
-            bid_hold: self.bid_hold.or(other.bid_hold),
-        }
+/// The bid must be held as long as bids are waited for, whichever layer says how long either is.
+fn check_bids(file: &ConfigFile, default: &ConfigFile) -> Result<(), Fault> {
+    let (Some(hold), Some(window)) = (
+        file.bid_hold.as_ref().or(default.bid_hold.as_ref()),
+        file.bid_window.as_ref().or(default.bid_window.as_ref()),
+    ) else {
+        return Ok(());
+    };
+    if hold.value >= window.value {
+        return Ok(());
     }
+    let (hold_words, window_words) = (format_length(hold.value), format_length(window.value));
+    let is_told = hold.place.origin == Origin::File;
+    let problem = if is_told {
+        format!("lease.bid_hold is {hold_words}; it must be at least lease.bid_window, {window_words}")
+    } else {
+        format!("lease.bid_window is {window_words}; it must be at most lease.bid_hold, {hold_words}")
+    };
+    Err(Fault::new(if is_told { hold.place } else { window.place }, problem))
 }
 
-fn timing(lease: &LeaseTable, publish_after: Option<Span>) -> Timing {
+fn timing(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> Timing {
     let built_in = Timing::default();
-    let or = |span: Option<Span>, default: DurationMillis| span.map_or(default, |span| span.0);
+    let mut pick = |key, first: &Option<Lined<DurationMillis>>, second, last| {
+        sources.pick(key, [&None, &None], first, second).unwrap_or(last)
+    };
     Timing {
-        lease: or(lease.ttl, built_in.lease),
-        lease_grace: or(lease.grace, built_in.lease_grace),
-        bid_window: or(lease.bid_window, built_in.bid_window),
-        bid_hold: or(lease.bid_hold, built_in.bid_hold),
-        summary_delay: or(publish_after, built_in.summary_delay),
+        lease: pick("lease.ttl", &file.lease_ttl, &default.lease_ttl, built_in.lease),
+        lease_grace: pick("lease.grace", &file.lease_grace, &default.lease_grace, built_in.lease_grace),
+        bid_window: pick("lease.bid_window", &file.bid_window, &default.bid_window, built_in.bid_window),
+        bid_hold: pick("lease.bid_hold", &file.bid_hold, &default.bid_hold, built_in.bid_hold),
+        summary_delay: pick(
+            "learning.publish_after",
+            &file.publish_after,
+            &default.publish_after,
+            built_in.summary_delay,
+        ),
         fetch_limit: built_in.fetch_limit,
     }
 }
 
-fn range(key: &'static str, found: &impl ToString, wanted: String) -> ConfigError {
-    ConfigError::Range { key, found: found.to_string(), wanted }
-}
-
-fn check_span(key: &'static str, span: DurationMillis, (least, most): (u64, u64)) -> Result<(), ConfigError> {
-    if (least..=most).contains(&span.0) {
-        return Ok(());
+/// The queues of both; a limit that both name is the first one's.
+fn merged(
+    first: BTreeMap<String, QueueLimits>,
+    second: BTreeMap<String, QueueLimits>,
+) -> BTreeMap<String, QueueLimits> {
+    let mut queues = second;
+    for (name, limits) in first {
+        let queue = queues.entry(name).or_default();
+        queue.concurrency = limits.concurrency.or(queue.concurrency);
+        queue.rate = limits.rate.or(queue.rate);
     }
-    let wanted = format!("{} to {}", words(DurationMillis(least)), words(DurationMillis(most)));
-    Err(range(key, &words(span), wanted))
-}
-
-fn words(span: DurationMillis) -> String {
-    humantime::format_duration(std::time::Duration::from_millis(span.0)).to_string()
+    queues
 }
 
 impl Overrides {
@@ -298,14 +290,16 @@ impl Overrides {
     /// [`ConfigError::Environment`] if a variable does not parse.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let wrong =
+            |variable, value, wanted: &str| ConfigError::Environment { variable, value, wanted: wanted.to_owned() };
         let slots = given("JOBMESH_SLOTS").map(|value| {
-            let wanted = "a whole number";
-            value.parse().map_err(|_| ConfigError::Environment { variable: "JOBMESH_SLOTS", value, wanted })
+            let wanted = format!("1 to {SLOTS_MAX}");
+            value.parse().map_err(|_| wrong("JOBMESH_SLOTS", value, &wanted))
         });
         let mdns = given("JOBMESH_MDNS").map(|value| match value.as_str() {
             "true" | "1" | "on" => Ok(true),
             "false" | "0" | "off" => Ok(false),
-            _ => Err(ConfigError::Environment { variable: "JOBMESH_MDNS", value, wanted: "true or false" }),
+            _ => Err(wrong("JOBMESH_MDNS", value, "true or false")),
         });
         let split = |list: String| list.split(',').map(|address| address.trim().to_owned()).collect();
         Ok(Self {
@@ -316,47 +310,82 @@ impl Overrides {
             log: given("JOBMESH_LOG"),
         })
     }
-}
 
-fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        ConfigError::File { path: path.to_owned(), line, problem: problem(error.message()) }
-    })
-}
-
-/// Rewords the parser's complaint about an unknown key to name the one that was probably meant.
-fn problem(message: &str) -> String {
-    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    let Some(key) = unknown else { return message.trim_end().to_owned() };
-    let nearest = KEYS.iter().map(|known| (distance(key, known), known)).min();
-    match nearest {
-        Some((steps, known)) if steps <= 2 => format!("unknown key `{key}`; did you mean `{known}`?"),
-        Some(_) | None => format!("unknown key `{key}`; it may have moved or be misspelt"),
+    fn check_flags(&self) -> Result<(), ConfigError> {
+        let flag = |flag| move |(found, wanted)| ConfigError::Flag { flag, found, wanted };
+        self.check_name().map_err(flag("--name"))?;
+        self.check_slots().map_err(flag("--slots"))?;
+        self.check_listen().map_err(flag("--listen"))?;
+        self.check_log().map_err(flag("--log"))
     }
-}
 
-/// How many letters must be added, dropped or changed to get from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (done, letter) in from.chars().enumerate() {
-        let mut next = vec![done + 1];
-        for (column, other) in to.iter().enumerate() {
-            let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX / 2);
-            let changed = cell(&row, column) + usize::from(letter != *other);
-            next.push(changed.min(cell(&row, column + 1) + 1).min(cell(&next, column) + 1));
+    fn check_environment(&self) -> Result<(), ConfigError> {
+        let variable =
+            |variable, value: String| move |(_, wanted)| ConfigError::Environment { variable, value, wanted };
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let slots = self.slots.unwrap_or_default().to_string();
+        let listen = self.listen.as_deref().unwrap_or_default().join(",");
+        self.check_name().map_err(variable("JOBMESH_NAME", text(&self.name)))?;
+        self.check_slots().map_err(variable("JOBMESH_SLOTS", slots))?;
+        self.check_listen().map_err(variable("JOBMESH_LISTEN", listen))?;
+        self.check_log().map_err(variable("JOBMESH_LOG", text(&self.log)))
+    }
+
+    fn check_name(&self) -> Result<(), (String, String)> {
+        let Some(name) = &self.name else { return Ok(()) };
+        judge_name(name).map_err(|wanted| (format!("{name:?}"), wanted))
+    }
+
+    fn check_slots(&self) -> Result<(), (String, String)> {
+        match self.slots {
+            Some(slots) if slots == 0 || slots > SLOTS_MAX => Err((slots.to_string(), format!("1 to {SLOTS_MAX}"))),
+            Some(_) | None => Ok(()),
         }
-        row = next;
     }
-    row.last().copied().unwrap_or(0)
+
+    fn check_listen(&self) -> Result<(), (String, String)> {
+        self.listen.as_deref().map_or(Ok(()), judge_listen)
+    }
+
+    fn check_log(&self) -> Result<(), (String, String)> {
+        let Some(log) = &self.log else { return Ok(()) };
+        judge_log(log).map_err(|wanted| (format!("{log:?}"), wanted))
+    }
+}
+
+/// Says what a node's name must be, if this is none.
+fn judge_name(name: &str) -> Result<(), String> {
+    let printable = name.chars().all(|c| !c.is_control());
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !printable {
+        return Err(format!("1 to {NAME_BYTES_MAX} printable bytes"));
+    }
+    Ok(())
+}
+
+/// Says what is wrong with addresses to listen on, and what they must be.
+fn judge_listen(addresses: &[String]) -> Result<(), (String, String)> {
+    let is_bad =
+        |address: &&String| !address.starts_with('/') || address.chars().any(|c| c.is_whitespace() || c.is_control());
+    if let Some(address) = addresses.iter().find(is_bad) {
+        return Err((format!("{address:?}"), "a multiaddress such as /ip4/0.0.0.0/tcp/0".to_owned()));
+    }
+    if addresses.is_empty() || addresses.len() > LISTEN_MAX {
+        return Err((format!("{} addresses", addresses.len()), format!("1 to {LISTEN_MAX} addresses")));
+    }
+    Ok(())
+}
+
+/// Says what log directives must be, if these are none.
+fn judge_log(directives: &str) -> Result<(), String> {
+    let wanted = |_| "log directives such as info or jobmesh=debug".to_owned();
+    tracing_subscriber::EnvFilter::try_new(directives).map(drop).map_err(wanted)
 }
 
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let short = name.split('.').next().unwrap_or_default();
-    if short.is_empty() { "node".to_owned() } else { short.to_owned() }
+    let is_name = judge_name(short).is_ok();
+    if is_name { short.to_owned() } else { "node".to_owned() }
 }
 
 fn processors() -> u32 {

@@ -6,19 +6,28 @@
 //! One task serves the socket, with one task for each connection below it; [`Server::stop`] ends them. **The hard
 //! case** is an answer without an end, such as `logs?follow=true`: it ends with the token that closes the server.
 
+mod actions;
 mod blobs;
 mod capabilities;
 mod error;
 mod extract;
+mod feed;
 mod follow;
+mod growth;
+mod job_types;
 mod jobs;
 mod learn;
-mod listener;
 mod logs;
 mod membership;
 mod peers;
+mod queues;
 mod receipt;
+mod reports;
+mod results;
+mod schedules;
+mod select;
 mod status;
+mod submit;
 mod view;
 
 use std::io;
@@ -34,11 +43,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::ShutdownMode;
 use crate::home::Home;
+use crate::listener::OwnerListener;
 use crate::runtime::Handle;
-use listener::OwnerListener;
 
 /// Largest JSON body: a job spec of 64 KiB, however it is escaped.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// Largest body of a submit or a batch: the items of one array, or 10 000 small jobs, however they are escaped.
+const SUBMIT_BYTES_MAX: usize = 160 << 20;
 /// How long open answers get to end.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -60,7 +71,7 @@ pub struct Server {
 
 /// Why the socket can't be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to open the control socket {}", path.display())]
+#[error("failed to open the control socket {}; let the user of the daemon write its directory", path.display())]
 pub struct BindError {
     /// The socket.
     path: PathBuf,
@@ -108,17 +119,12 @@ fn router(control: Control) -> Router {
     Router::new()
         .route("/v1/status", get(status::show))
         .route("/v1/shutdown", post(status::shutdown))
+        .merge(submit_routes())
+        .merge(job_routes())
+        .merge(queue_routes())
         .route("/v1/blobs", post(blobs::upload))
-        .route("/v1/jobs", get(jobs::list).post(jobs::submit))
-        .route("/v1/jobs/{id}", get(jobs::show))
-        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/v1/jobs/{id}/retry", post(jobs::retry))
-        .route("/v1/jobs/{id}/explain", get(jobs::explain))
-        .route("/v1/jobs/{id}/wait", get(follow::wait))
-        .route("/v1/jobs/{id}/watch", get(follow::watch))
-        .route("/v1/jobs/{id}/logs", get(logs::show))
-        .route("/v1/jobs/{id}/receipt", get(receipt::show))
         .route("/v1/events", get(follow::events))
+        .route("/v1/feed", get(feed::show))
         .route("/v1/peers", get(peers::list))
         .route("/v1/capabilities", get(capabilities::list).post(capabilities::add).delete(capabilities::remove))
         .route("/v1/invites", post(membership::invite))
@@ -128,4 +134,58 @@ fn router(control: Control) -> Router {
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(control)
+}
+
+/// Where a body may be large.
+fn submit_routes() -> Router<Control> {
+    Router::new()
+        .route("/v1/jobs", get(jobs::list).post(submit::submit))
+        .route("/v1/jobs/batch", post(submit::batch))
+        .route("/v1/plan", post(jobs::plan))
+        .layer(DefaultBodyLimit::max(SUBMIT_BYTES_MAX))
+}
+
+fn job_routes() -> Router<Control> {
+    Router::new()
+        .route("/v1/select", post(select::select))
+        .route("/v1/wait", post(follow::wait_for_all))
+        .route("/v1/actions", post(actions::act_on_all))
+        .route("/v1/prune", post(actions::prune))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(actions::remove))
+        .route("/v1/jobs/{id}/cancel", post(actions::cancel))
+        .route("/v1/jobs/{id}/retry", post(actions::retry))
+        .route("/v1/jobs/{id}/hold", post(actions::hold))
+        .route("/v1/jobs/{id}/release", post(actions::release))
+        .route("/v1/jobs/{id}/reschedule", post(actions::reschedule))
+        .route("/v1/jobs/{id}/prioritize", post(actions::prioritize))
+        .route("/v1/jobs/{id}/move", post(actions::move_to))
+        .route("/v1/jobs/{id}/close", post(actions::close))
+        .route("/v1/jobs/{id}/explain", get(jobs::explain))
+        .route("/v1/jobs/{id}/wait", get(follow::wait))
+        .route("/v1/jobs/{id}/watch", get(follow::watch))
+        .route("/v1/jobs/{id}/logs", get(logs::show))
+        .route("/v1/jobs/{id}/receipt", get(receipt::show))
+        .route("/v1/jobs/{id}/result", get(results::show))
+        .route("/v1/jobs/{id}/checkpoints", get(reports::checkpoints))
+}
+
+fn queue_routes() -> Router<Control> {
+    Router::new()
+        .route("/v1/types", get(job_types::list))
+        .route("/v1/types/{name}", get(job_types::show))
+        .route("/v1/types/{name}/submission", post(job_types::submission))
+        .route("/v1/config/reload", post(job_types::reload))
+        .route("/v1/queues", get(queues::list))
+        .route("/v1/queues/{name}", get(queues::show).put(queues::set))
+        .route("/v1/queues/{name}/pause", post(queues::pause))
+        .route("/v1/queues/{name}/resume", post(queues::resume))
+        .route("/v1/queues/{name}/drain", post(queues::drain))
+        .route("/v1/queues/{name}/reset", post(queues::reset))
+        .route("/v1/schedules", get(schedules::list))
+        .route("/v1/schedules/{name}", get(schedules::show).put(schedules::set).delete(schedules::remove))
+        .route("/v1/schedules/{name}/next", get(schedules::next))
+        .route("/v1/schedules/{name}/pause", post(schedules::pause))
+        .route("/v1/schedules/{name}/resume", post(schedules::resume))
+        .route("/v1/schedules/{name}/trigger", post(schedules::trigger))
+        .route("/v1/schedules/{name}/backfill", post(schedules::backfill))
 }

@@ -1,7 +1,8 @@
 //! The life of the daemon: lock, start, answer, drain, stop.
 //!
-//! It is ready when its control socket accepts. It stops when it is told to (`SIGTERM`, `SIGINT`, `SIGHUP`, or
-//! `POST /v1/shutdown`): it takes no new work, gives running jobs `drain.wait` to end, stops the rest and puts them back
+//! It is ready when its control socket accepts. On `SIGHUP` it reads its configuration again, as on `POST /v1/reload`; a
+//! terminal that is closed does not end it. It stops when it is told to (`SIGTERM`, `SIGINT`, or `POST /v1/shutdown`): it
+//! takes no new work, gives running jobs `drain.wait` to end, stops the rest and puts them back
 //! into the queue, here or at their origin, lets the last messages to connected peers be acknowledged, and goes. Asked
 //! a second time, it does not wait for jobs.
 //!
@@ -12,12 +13,13 @@ mod detach;
 use std::time::Duration;
 
 use jobmesh_engine::Command;
-use jobmesh_store::{OpenError, StoreError};
+use jobmesh_store::{Fault, OpenError, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api::ShutdownMode;
 use crate::config::Config;
+use crate::config::table::chain;
 use crate::control::{BindError, Server};
 use crate::home::HomeError;
 use crate::runtime::{EngineFailure, Handle, Runtime, StartError};
@@ -62,17 +64,57 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// The exit code of the process, after `sysexits.h`: 69 in use, 78 configuration or data directory, 70 the rest.
+    /// The exit code of the process, after `sysexits.h`: 69 in use, 75 disk full, 78 configuration or data directory, 70
+    /// the rest.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Start(StartError::Open(OpenError::InUse { .. })) => 69,
-            Self::Home(_) | Self::Log { .. } | Self::Start(StartError::Mesh(_) | StartError::Key(_)) => 78,
-            Self::Start(
-                StartError::Store(StoreError::Full) | StartError::Engine(EngineFailure::Store(StoreError::Full)),
-            ) => 75,
-            Self::Start(_) | Self::Bind(_) | Self::Signals(_) | Self::Engine(_) => 70,
+            Self::Home(_) | Self::Log { .. } | Self::Bind(_) => 78,
+            Self::Start(error) => exit_code_of_start(error),
+            Self::Engine(failure) => exit_code_of_engine(failure),
+            Self::Signals(_) => 70,
         }
+    }
+}
+
+const fn exit_code_of_start(error: &StartError) -> u8 {
+    match error {
+        StartError::Open(error) => exit_code_of_open(error),
+        StartError::Store(error) => exit_code_of_store(error),
+        StartError::Engine(failure) => exit_code_of_engine(failure),
+        StartError::Mesh(_) | StartError::Key(_) | StartError::Membership | StartError::Resources { .. } => 78,
+        StartError::Entropy(_)
+        | StartError::Blobs(_)
+        | StartError::TaskSocket(_)
+        | StartError::Thread(_)
+        | StartError::Executors(_) => 70,
+    }
+}
+
+const fn exit_code_of_engine(failure: &EngineFailure) -> u8 {
+    match failure {
+        EngineFailure::Store(error) => exit_code_of_store(error),
+        EngineFailure::Open(error) => exit_code_of_open(error),
+        EngineFailure::Panicked => 70,
+    }
+}
+
+const fn exit_code_of_open(error: &OpenError) -> u8 {
+    match error {
+        OpenError::InUse { .. } => 69,
+        OpenError::Sqlite { source, .. } => exit_code_of_store(source),
+        OpenError::File { .. } | OpenError::ReadOnly { .. } | OpenError::Foreign { .. } | OpenError::TooNew { .. } => {
+            78
+        }
+    }
+}
+
+const fn exit_code_of_store(error: &StoreError) -> u8 {
+    match error {
+        StoreError::Full => 75,
+        StoreError::Sqlite(Fault::Busy(_)) => 69,
+        StoreError::Sqlite(Fault::Rule(_) | Fault::Other(_)) => 70,
+        StoreError::Damaged { .. } | StoreError::Sqlite(_) => 78,
     }
 }
 
@@ -86,6 +128,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     config.home.create()?;
     let (wishes, wished) = mpsc::channel(WISHES_MAX);
     let mut stops = Stops::new(wished).map_err(ServeError::Signals)?;
+    let mut hang_ups = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
     let mut runtime = Box::pin(Runtime::start(&config)).await?;
     let server = match Server::start(&config.home, runtime.handle().clone(), wishes) {
         Ok(server) => server,
@@ -95,10 +138,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         }
     };
     tracing::info!(name = config.name, home = %config.home.path().display(), "ready");
-    let ended = tokio::select! {
-        mode = stops.next() => Ok(mode),
-        failure = runtime.failed() => Err(failure),
-    };
+    let ended = wait_for_end(&mut runtime, &mut stops, &mut hang_ups).await;
     let result = match ended {
         Ok(mode) => {
             drain(&runtime, &config, mode, &mut stops).await;
@@ -110,6 +150,26 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     Box::pin(runtime.stop()).await;
     tracing::info!("stopped");
     result
+}
+
+/// Waits for the wish to stop or for the end of the engine; reads the configuration again meanwhile when told to.
+async fn wait_for_end(
+    runtime: &mut Runtime,
+    stops: &mut Stops,
+    hang_ups: &mut Signal,
+) -> Result<ShutdownMode, EngineFailure> {
+    let handle = runtime.handle().clone();
+    loop {
+        tokio::select! {
+            mode = stops.next() => return Ok(mode),
+            failure = runtime.failed() => return Err(failure),
+            Some(()) = hang_ups.recv() => {
+                if let Err(error) = handle.reload().await {
+                    tracing::error!(error = chain(&error), "the configuration was not taken over; the node goes on as it was");
+                }
+            }
+        }
+    }
 }
 
 /// Brings the node to rest, so that stopping it loses nothing and leaves nobody waiting.
@@ -162,18 +222,12 @@ async fn flushed(handle: &Handle) {
 struct Stops {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
     wished: mpsc::Receiver<ShutdownMode>,
 }
 
 impl Stops {
     fn new(wished: mpsc::Receiver<ShutdownMode>) -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            wished,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, wished })
     }
 
     /// The next wish to stop. Cancel-safe.
@@ -181,7 +235,6 @@ impl Stops {
         tokio::select! {
             _ = self.terminate.recv() => ShutdownMode::Drain,
             _ = self.interrupt.recv() => ShutdownMode::Drain,
-            _ = self.hang_up.recv() => ShutdownMode::Drain,
             Some(mode) = self.wished.recv() => mode,
         }
     }

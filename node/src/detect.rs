@@ -1,16 +1,26 @@
 //! What this machine has, found out once at start.
 
+mod cpus;
+#[cfg(test)]
+mod fixture;
+mod gpus;
+mod memory;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+use std::path::Path;
 
 use jobmesh_engine::Detected;
+use jobmesh_engine::pool::PoolKind;
+use jobmesh_protocol::Tag;
 use jobmesh_protocol::requirement::Value;
-use jobmesh_protocol::{Resources, Tag};
+use jobmesh_protocol::resource::{Amount, Name};
 
-/// Looks at the machine. `slots` is how many jobs the owner lets run at once.
+/// Looks at the machine. `slots` is how many jobs the owner lets run at once, `pools` what they may take.
 ///
 /// Attributes are `os`, `arch`, `kernel`, `cpus` and, where the system says it, `memory` in bytes.
 #[must_use]
-pub fn detect(slots: u32) -> Detected {
+pub fn detect(slots: u32, pools: BTreeMap<Name, PoolKind>) -> Detected {
     let cpus = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
     let memory = memory_bytes();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -24,13 +34,31 @@ pub fn detect(slots: u32) -> Detected {
     if memory > 0 {
         attributes.insert("memory".to_owned(), Value::Number(memory));
     }
-    let tags: BTreeSet<Tag> = ["executor:process"].into_iter().filter_map(|tag| tag.parse().ok()).collect();
-    Detected {
-        tags,
-        attributes,
-        resources: Resources { cpu_milli: cpus.saturating_mul(1000), memory_bytes: memory },
-        slots,
-    }
+    let tags: BTreeSet<Tag> = ["executor:process", "executor:noop", "executor:builtin"]
+        .into_iter()
+        .filter_map(|tag| tag.parse().ok())
+        .collect();
+    Detected { tags, attributes, pools, slots }
+}
+
+/// Looks for what jobs can be given: processors by NUMA node, memory in bytes, and graphics processors by vendor.
+///
+/// Only what this process may use counts: its affinity mask and its control groups' limits hold for its jobs too.
+/// What there is none of, or what the system doesn't tell, has no pool.
+#[must_use]
+pub fn detect_pools() -> BTreeMap<Name, PoolKind> {
+    let root = Path::new("/");
+    // Knows of quotas on processor time besides the mask.
+    let parallelism = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let memory = memory::limit_bytes(root).unwrap_or(u64::MAX).min(memory_bytes());
+    let visible = |variable: &str| std::env::var(variable).ok();
+    let found = [
+        (Name::CPUS, Some(cpus::pool(root, parallelism))),
+        (Name::MEM, (memory > 0).then(|| PoolKind::Sum(Amount::whole(memory)))),
+        (Name::GPUS_NVIDIA, gpus::nvidia(root, visible("CUDA_VISIBLE_DEVICES").as_deref())),
+        (Name::GPUS_AMD, gpus::amd(root, visible("ROCR_VISIBLE_DEVICES").as_deref())),
+    ];
+    found.into_iter().filter_map(|(name, kind)| Some((name, kind?))).collect()
 }
 
 /// All of the machine's memory.
@@ -50,14 +78,25 @@ fn memory_bytes() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use jobmesh_engine::pool::Pools;
+
     use super::*;
 
     #[test]
     fn the_machine_has_a_processor_and_runs_processes() {
-        let found = detect(3);
+        let found = detect(3, detect_pools());
         assert_eq!(found.slots, 3);
-        assert!(found.resources.cpu_milli >= 1000);
+        assert!(found.pools.contains_key(&Name::CPUS));
         assert!(found.tags.iter().any(|tag| tag.as_str() == "executor:process"));
         assert_eq!(found.attributes.get("os"), Some(&Value::Text(std::env::consts::OS.to_owned())));
+    }
+
+    #[test]
+    fn the_pools_of_this_machine_can_be_used() {
+        let pools = Pools::new(detect_pools()).unwrap();
+        assert!(pools.could_ever(&"cpus=1".parse().unwrap()).is_ok());
+        #[cfg(target_os = "linux")]
+        assert!(pools.total().amount(&Name::MEM) <= Amount::whole(memory_bytes()));
     }
 }

@@ -7,6 +7,8 @@
 //! runs/<job>.<epoch>/  output and working directory of each run here
 //! blobs/<hash>         inputs, and outputs of peers too large for the database
 //! control.sock         where the daemon answers
+//! task.sock  task.key  where running jobs report, and what proves them
+//! exports/             what the node has learnt, by day
 //! daemon.log
 //! ```
 //!
@@ -122,10 +124,22 @@ impl Home {
         self.path.join("blobs")
     }
 
+    /// Where what was learnt is written down.
+    #[must_use]
+    pub fn exports(&self) -> PathBuf {
+        self.path.join("exports")
+    }
+
     /// Where runs have their directories.
     #[must_use]
     pub fn runs(&self) -> PathBuf {
         self.path.join("runs")
+    }
+
+    /// Where directories of runs that left nothing wait for the next run.
+    #[must_use]
+    pub fn spares(&self) -> PathBuf {
+        self.path.join("spares")
     }
 
     /// The directory of one run.
@@ -145,6 +159,12 @@ impl Home {
         let tag: String = digest.to_hex().chars().take(16).collect();
         let owner = rustix::process::getuid().as_raw();
         PathBuf::from(format!("/tmp/jobmesh-{owner}-{tag}/control.sock"))
+    }
+
+    /// Where running jobs report: beside [`Self::socket`].
+    #[must_use]
+    pub fn task_socket(&self) -> PathBuf {
+        self.socket().with_file_name("task.sock")
     }
 
     /// Checks that nobody else can have put the socket there. For clients, before they trust who answers.

@@ -6,9 +6,12 @@
 
 pub mod config;
 pub mod home;
+pub mod job_types;
 
 pub mod blobs;
 pub mod detect;
+pub mod import;
+mod listener;
 pub mod runtime;
 
 pub mod api;

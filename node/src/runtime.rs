@@ -18,6 +18,8 @@
 //! | dispatch task (`dispatch`) | batches of outputs | calls to mesh and executors, replies | with the engine thread |
 //! | fetches, owned by the dispatch task | one blob each | `Fetched` or `FetchFailed` | with the dispatch task |
 //! | ends of orphans, owned likewise, on blocking threads | one run each | nothing | within seconds; runs wait for them |
+//! | preparations, owned likewise | one order or adoption each | what it needs to start | with the dispatch task |
+//! | socket of tasks (`task_socket`), and one task for each client | lines of jobs | commands, answers | by the token |
 //! | network task (`network`) | mesh events, restarts | engine inputs | by the token |
 //! | joins and uploads, owned by the network task | one question of a peer each | an answer to it | with the network task |
 //! | slots of the executors | orders | `Started`, `Ended` | at [`Runtime::stop`] |
@@ -29,25 +31,38 @@
 //! **The hard case** is a commit that fails. Whoever asked is told so, the engine is built anew from the database, and
 //! what the drivers had reported is handed in again, since a process ends only once.
 
+mod adoption;
+mod array;
 mod ballast;
 mod clock;
 mod dispatch;
 mod engine_thread;
+#[cfg(test)]
+mod fixture;
 mod handle;
+mod housekeeping;
+mod line;
 mod link;
 mod network;
+mod order;
 mod readers;
+mod reduce;
 mod roster;
 mod source;
+mod task_socket;
 mod uploads;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZeroU16;
+use std::sync::{Mutex, PoisonError};
 
+use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
 use jobmesh_engine::{Input, Output, StopReason};
 use jobmesh_executors::Executors;
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
+use jobmesh_protocol::resource::{Name, NameError};
 use jobmesh_protocol::{NodeId, RunId};
 use jobmesh_store::{OpenError, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -56,12 +71,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
 use crate::config::Config;
-use crate::detect::detect;
+use crate::detect::{detect, detect_pools};
 use engine_thread::{EngineThread, Message};
 use network::Network;
+use task_socket::TaskSocket;
+use task_socket::token::Tokens;
 
 pub use engine_thread::EngineFailure;
-pub use handle::{CommandError, Handle, JoinError};
+pub use handle::{CommandError, Handle, JoinError, ReloadError};
 pub use readers::ReadError;
 pub use roster::{Refused, Session, Standing};
 
@@ -105,9 +122,20 @@ pub enum StartError {
     /// A folder of the data directory can't be read.
     #[error("failed to open the folder of blobs")]
     Blobs(#[source] io::Error),
+    /// The socket for running jobs can't be opened.
+    #[error("failed to open the socket of tasks, task.sock beside the control socket")]
+    TaskSocket(#[source] io::Error),
     /// A thread can't be started.
     #[error("failed to start the engine's thread")]
     Thread(#[source] io::Error),
+    /// A pool of resources can't be.
+    #[error("resources.{name} in config.toml can't be: {problem}")]
+    Resources {
+        /// Which one.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The executors can't start.
     #[error("failed to start the executors")]
     Executors(#[source] jobmesh_executors::StartError),
@@ -130,18 +158,22 @@ impl Runtime {
         let fresh = Incarnation::from_bytes(source::entropy()?);
         let mut store = Store::open(config.home.path(), fresh)?;
         let blobs = Blobs::open(config.home.blobs()).map_err(StartError::Blobs)?;
-        let detected = detect(config.slots);
+        let tokens = Tokens::load(&config.home, source::entropy()?)?;
+        // Before anything runs: a run may report as soon as it lives.
+        let task_socket = TaskSocket::bind(&config.home).map_err(StartError::TaskSocket)?;
+        let mut detected = detect(config.slots, pools(config)?);
+        detected.tags.extend(config.job_types.detect_tools(&std::env::var_os("PATH").unwrap_or_default()));
         let source = source::Source::load(config, &mut store, detected)?;
         let known = source::known_peers(&mut store)?;
         let (names, remembered) = (source::known_names(&mut store)?, source::remembered_listen(&mut store)?);
 
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         let (batches, outputs) = mpsc::channel(BATCHES_MAX);
-        let executors = start_executors(config, inbox.clone())?;
         let (network_commands, network_inbox) = mpsc::channel(1);
         let inboxes = (inbox.clone(), network_commands);
-        let parts = handle::Parts { inboxes, blobs, names };
+        let parts = handle::Parts { inboxes, blobs, tokens, names };
         let handle = Handle::new(config, &source, parts);
+        let executors = start_executors(config, inbox.clone(), handle.clone())?;
         let network = network::Settings::new(config, &source, known, remembered);
         let (ready, started) = oneshot::channel();
         let (failed, failure) = oneshot::channel();
@@ -152,6 +184,7 @@ impl Runtime {
 
         let (mut tasks, cancel) = (JoinSet::new(), CancellationToken::new());
         tasks.spawn(dispatch::run(outputs, handle.clone(), executors.clone()));
+        tasks.spawn(task_socket.serve(handle.clone(), cancel.clone()));
         let this = Self { handle, executors, inbox, batches, tasks, cancel, failure, engine };
         match this.finish_start(started, (network, network_inbox)).await {
             (this, Ok(())) => Ok(this),
@@ -203,6 +236,7 @@ impl Runtime {
 
     /// Stops everything and returns when nothing is left: engine, mesh, executors, in this order.
     pub async fn stop(mut self) {
+        self.handle.close_readers().await;
         // After everything that is in the inbox, so that whatever was reported is committed.
         let _ = self.inbox.send(Message::Stop).await;
         let engine = self.engine;
@@ -224,25 +258,62 @@ impl Runtime {
     }
 }
 
-fn start_executors(config: &Config, inbox: mpsc::Sender<Message>) -> Result<Executors, StartError> {
-    let slots = u16::try_from(config.slots).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
-    let report = move |event| {
-        // Called on the executors' own threads. When the engine is gone, nobody is left to be told.
-        let _ = inbox.blocking_send(Message::Driver(input_of(event)));
-    };
-    Executors::start(jobmesh_executors::Config { slots }, report).map_err(StartError::Executors)
+/// What this node gives to jobs: what was found, and what the configuration says instead or beside it.
+fn pools(config: &Config) -> Result<BTreeMap<Name, PoolKind>, StartError> {
+    let mut pools = detect_pools();
+    for (name, text) in &config.resources {
+        let wrong = |problem: String| StartError::Resources { name: name.clone(), problem };
+        let parsed: Name = name.parse().map_err(|error: NameError| wrong(error.to_string()))?;
+        let kind = PoolKind::parse(&parsed, text).map_err(|error| wrong(error.to_string()))?;
+        pools.insert(parsed, kind);
+    }
+    let wrong = |error: PoolError| StartError::Resources { name: "*".to_owned(), problem: error.to_string() };
+    Pools::new(pools.clone()).map_err(wrong)?;
+    Ok(pools)
 }
 
-fn input_of(event: jobmesh_executors::Event) -> Input {
+fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle) -> Result<Executors, StartError> {
+    let slots = u16::try_from(config.slots).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
+    let told = handle.clone();
+    let report = move |event| {
+        // Called on the executors' own threads. When the engine is gone, nobody is left to be told.
+        let _ = inbox.blocking_send(Message::Driver(input_of(event, &told.shared().adopting)));
+    };
+    let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
+    let groups = jobmesh_executors::Groups::default();
+    let executors = jobmesh_executors::Config { slots, spares: Some(config.home.spares()), groups };
+    Executors::start(executors, report, builtins).map_err(StartError::Executors)
+}
+
+fn input_of(event: jobmesh_executors::Event, adopting: &Adopting) -> Input {
     match event {
         jobmesh_executors::Event::Started { run, process } => {
             let process = jobmesh_engine::Process { pid: process.pid, started: process.started };
-            Input::Started { run, process }
+            if adopting.take(run) { Input::Adopted { run, process } } else { Input::Started { run, process } }
         }
         jobmesh_executors::Event::Ended { run, ended } => {
-            let jobmesh_executors::Ended { outcome, exit, outputs, inline } = ended;
-            Input::Ended { run, ended: jobmesh_engine::Ended { outcome, exit, outputs, inline } }
+            // One whose process was gone never came to life here.
+            adopting.take(run);
+            let jobmesh_executors::Ended { outcome, exit, outputs, inline, usage, ran, notice } = ended;
+            let ran_micros = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);
+            let ended = jobmesh_engine::Ended { outcome, exit, outputs, usage, ran_micros, inline, notice };
+            Input::Ended { run, ended }
         }
+    }
+}
+
+/// Runs of an earlier daemon that the executors look for: their start is no start. No more than slots.
+#[derive(Debug, Default)]
+struct Adopting(Mutex<BTreeSet<RunId>>);
+
+impl Adopting {
+    fn start(&self, run: RunId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
+    }
+
+    /// Whether the run was looked for. Says so once.
+    fn take(&self, run: RunId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run)
     }
 }
 
@@ -253,5 +324,9 @@ struct Shared {
     link: link::Link,
     roster: roster::Roster,
     /// Runs that were ordered and whose end is not committed yet.
-    runs: tokio::sync::watch::Sender<std::collections::BTreeSet<RunId>>,
+    runs: tokio::sync::watch::Sender<BTreeSet<RunId>>,
+    adopting: Adopting,
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,13 +9,11 @@ use jobmesh_mesh::{Config, Event, Mesh};
 use jobmesh_protocol::capability::{RecordRequest, Version};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::job::{Effects, ProcessTask, Task};
-use jobmesh_protocol::outcome::{Exit, Outcome, Outputs};
+use jobmesh_protocol::outcome::{Exit, Outcome, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::ticket::{Award, Bid, Offer, commitment};
-use jobmesh_protocol::{
-    AwardId, DurationMillis, Epoch, Hash, Incarnation, JobId, JobSpec, Resources, UnixMillis, cbor, join,
-};
+use jobmesh_protocol::{AwardId, DurationMillis, Epoch, Hash, Incarnation, JobId, JobSpec, UnixMillis, cbor, join};
 use jobmesh_tests::{Bench, Node};
 use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;
@@ -124,7 +122,7 @@ impl Attacker {
             epoch,
             to,
             requirements: Vec::new(),
-            resources: Resources::default(),
+            resources: jobmesh_protocol::resource::Requests::default(),
             effects: Effects::Idempotent,
             input_bytes: 0,
             commitment: commitment(&salt, &spec),
@@ -197,6 +195,7 @@ async fn a_receipt_by_someone_who_got_no_award_is_refused() {
         outcome: Outcome::Ok,
         exit: Exit { code: Some(0), signal: None },
         outputs: Outputs::default(),
+        usage: Usage::default(),
         isolation: "contained".to_owned(),
         started_at: now(),
         finished_at: now(),

@@ -7,7 +7,7 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::id::Hash;
 use crate::requirement::{Requirement, TERM_BYTES_MAX, Tag, Value};
-use crate::resources::Resources;
+use crate::resource::{Offered, Requests};
 use crate::time::UnixMillis;
 use crate::{MeshId, NodeId};
 
@@ -39,7 +39,7 @@ pub struct CapabilityRecord {
     /// What it measures.
     pub attributes: BTreeMap<String, Value>,
     /// What it owns in all. What is free now is only ever said in a bid.
-    pub resources: Resources,
+    pub resources: Offered,
     /// How many jobs it runs at once.
     pub slots: u32,
 }
@@ -53,8 +53,8 @@ impl CapabilityRecord {
 
     /// Whether the node could run a job with these needs when it is idle.
     #[must_use]
-    pub fn meets(&self, requirements: &[Requirement], resources: &Resources) -> bool {
-        self.slots > 0 && resources.fits(&self.resources) && self.unmet(requirements).is_empty()
+    pub fn meets(&self, requirements: &[Requirement], resources: &Requests) -> bool {
+        self.slots > 0 && self.resources.first_fit(resources).is_some() && self.unmet(requirements).is_empty()
     }
 
     /// Whether the record keeps to the limits.

@@ -178,6 +178,16 @@ pub struct RunId {
     pub epoch: Epoch,
 }
 
+impl RunId {
+    /// Reads what [`Self`] is shown as, and nothing else that means the same.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (job, epoch) = text.split_once('.')?;
+        let run = Self { job: job.parse().ok()?, epoch: Epoch(epoch.parse().ok()?) };
+        (run.to_string() == text).then_some(run)
+    }
+}
+
 impl std::fmt::Display for RunId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.job, self.epoch)

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::BlobRef;
 use crate::requirement::{Requirement, RequirementError};
-use crate::resources::Resources;
+use crate::resource::Requests;
+use crate::retry::{Retry, RetryError};
+use crate::state::words;
 use crate::time::DurationMillis;
 
 /// Largest encoded spec: it must fit into one award frame.
@@ -19,8 +21,10 @@ pub const REQUIREMENTS_MAX: usize = 32;
 pub const LABELS_MAX: usize = 16;
 /// Longest name, queue, type or label in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
-/// Most attempts that a job may ask for.
-pub const ATTEMPTS_MAX: u32 = 1000;
+/// Most rates of one job.
+pub const RATES_MAX: usize = 8;
+/// Longest period of a rate.
+const PERIOD_MAX: DurationMillis = DurationMillis::from_secs(366 * 86_400);
 
 /// A job as it was asked for. Never changes after submission.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +40,9 @@ pub struct JobSpec {
     /// What a node must have to run it. All must hold.
     #[serde(default)]
     pub requirements: Vec<Requirement>,
-    /// What it takes while it runs.
-    #[serde(default)]
-    pub resources: Resources,
+    /// What it takes while it runs: the first of these that fits.
+    #[serde(default, skip_serializing_if = "Requests::is_default")]
+    pub resources: Requests,
     /// Where it may run.
     #[serde(default)]
     pub scope: Scope,
@@ -57,12 +61,24 @@ pub struct JobSpec {
     /// How long a process may take to end after TERM before it is killed.
     #[serde(default = "default_kill_grace")]
     pub kill_grace_ms: DurationMillis,
-    /// How many attempts may fail in all; 1 never retries.
-    #[serde(default = "default_max_attempts")]
-    pub max_attempts: u32,
-    /// How long to wait before a retry.
+    /// Longest silence of an attempt that promised to report; then it is ended as timed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ms: Option<DurationMillis>,
+    /// Whether and when it is tried again.
     #[serde(default)]
-    pub backoff: Backoff,
+    pub retry: Retry,
+    /// How many jobs of the same key may run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// How many jobs of the same key may start in a time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<Rate>,
+    /// Most bytes that it may write to standard output and error together; none is the node's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes_max: Option<u64>,
+    /// How long it is kept after its end; none is up to the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_ms: Option<DurationMillis>,
     /// Free pairs for selection.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -76,10 +92,6 @@ const fn default_kill_grace() -> DurationMillis {
     DurationMillis::from_secs(5)
 }
 
-const fn default_max_attempts() -> u32 {
-    1
-}
-
 impl JobSpec {
     /// A spec with every default, running `task`.
     #[must_use]
@@ -89,15 +101,19 @@ impl JobSpec {
             job_type: job_type.into(),
             task,
             requirements: Vec::new(),
-            resources: Resources::default(),
+            resources: Requests::default(),
             scope: Scope::default(),
             effects: Effects::default(),
             queue: default_queue(),
             priority: 0,
             timeout_ms: None,
             kill_grace_ms: default_kill_grace(),
-            max_attempts: default_max_attempts(),
-            backoff: Backoff::default(),
+            heartbeat_ms: None,
+            retry: Retry::default(),
+            concurrency: None,
+            rates: Vec::new(),
+            log_bytes_max: None,
+            keep_ms: None,
             labels: BTreeMap::new(),
         }
     }
@@ -112,11 +128,17 @@ impl JobSpec {
         if let Some(name) = &self.name {
             check_name("name", name)?;
         }
-        if self.max_attempts == 0 || self.max_attempts > ATTEMPTS_MAX {
-            return Err(SpecError::Attempts { found: self.max_attempts });
+        for (what, length) in [("timeout", self.timeout_ms), ("heartbeat", self.heartbeat_ms)] {
+            if length == Some(DurationMillis(0)) {
+                return Err(SpecError::Zero { what });
+            }
         }
-        if self.timeout_ms == Some(DurationMillis(0)) {
-            return Err(SpecError::Timeout);
+        if self.log_bytes_max == Some(0) {
+            return Err(SpecError::Zero { what: "log limit" });
+        }
+        self.check_limits()?;
+        if matches!(self.task, Task::Builtin(_)) && self.scope != Scope::Local {
+            return Err(SpecError::Builtin);
         }
         if self.requirements.len() > REQUIREMENTS_MAX {
             return Err(SpecError::TooMany {
@@ -131,7 +153,7 @@ impl JobSpec {
         for requirement in &self.requirements {
             requirement.check()?;
         }
-        self.backoff.check()?;
+        self.retry.check()?;
         self.task.check()?;
         let size = crate::cbor::encode(self).len();
         if size > SPEC_BYTES_MAX {
@@ -139,9 +161,30 @@ impl JobSpec {
         }
         Ok(())
     }
+
+    fn check_limits(&self) -> Result<(), SpecError> {
+        if let Some(concurrency) = &self.concurrency {
+            check_name("concurrency key", &concurrency.key)?;
+            if concurrency.limit == 0 {
+                return Err(SpecError::Zero { what: "concurrency limit" });
+            }
+        }
+        if self.rates.len() > RATES_MAX {
+            return Err(SpecError::TooMany { what: "rates", found: self.rates.len(), limit: RATES_MAX });
+        }
+        for rate in &self.rates {
+            check_name("rate key", &rate.key)?;
+            rate.limit.check()?;
+        }
+        Ok(())
+    }
 }
 
-fn check_name(what: &'static str, text: &str) -> Result<(), SpecError> {
+/// Checks that a name is printable and neither empty nor too long.
+///
+/// # Errors
+/// [`SpecError::Name`] if it is.
+pub fn check_name(what: &'static str, text: &str) -> Result<(), SpecError> {
     let printable = text.chars().all(|c| !c.is_control());
     if text.is_empty() || text.len() > NAME_BYTES_MAX || !printable {
         return Err(SpecError::Name { what });
@@ -155,7 +198,25 @@ fn check_name(what: &'static str, text: &str) -> Result<(), SpecError> {
 pub enum Task {
     /// A process of the operating system.
     Process(ProcessTask),
+    /// Nothing at all, in the node itself: for measuring, and for jobs that only others wait for.
+    Noop {},
+    /// Housekeeping of the node itself.
+    Builtin(Builtin),
 }
+
+words!(
+    /// What a node can do to keep itself in order.
+    Builtin {
+        /// Writes down how many jobs ended how, hour by hour.
+        Metrics = "metrics",
+        /// Deletes what has been kept long enough: jobs, events, receipts, logs, blobs.
+        Retention = "retention",
+        /// Checks and compacts the database.
+        Upkeep = "upkeep",
+        /// Writes what the node has learnt to a file.
+        LearningExport = "learning_export",
+    }
+);
 
 impl Task {
     /// The executor's name, as in its capability tag `executor:NAME`.
@@ -163,6 +224,8 @@ impl Task {
     pub const fn executor(&self) -> &'static str {
         match self {
             Self::Process(_) => "process",
+            Self::Noop {} => "noop",
+            Self::Builtin(_) => "builtin",
         }
     }
 
@@ -171,12 +234,14 @@ impl Task {
     pub const fn input(&self) -> Option<BlobRef> {
         match self {
             Self::Process(process) => process.stdin,
+            Self::Noop {} | Self::Builtin(_) => None,
         }
     }
 
     fn check(&self) -> Result<(), SpecError> {
         match self {
             Self::Process(process) => process.check(),
+            Self::Noop {} | Self::Builtin(_) => Ok(()),
         }
     }
 }
@@ -224,8 +289,51 @@ impl ProcessTask {
     }
 }
 
+/// How many jobs of one key may run at once. Jobs that share a key should name the same limit; each keeps its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Concurrency {
+    /// The key.
+    pub key: String,
+    /// Most jobs of this key that run at once.
+    pub limit: u32,
+}
+
+/// How many jobs of one key may start in a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// The key.
+    pub key: String,
+    /// The limit.
+    pub limit: RateLimit,
+}
+
+/// At most `count` starts in any `period`, written like `60/1m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// How many.
+    pub count: u32,
+    /// In which time.
+    pub period_ms: DurationMillis,
+}
+
+impl RateLimit {
+    /// Checks the range of both numbers.
+    ///
+    /// # Errors
+    /// [`SpecError::Rate`] if either is out of range.
+    pub fn check(&self) -> Result<(), SpecError> {
+        if self.count == 0 || self.period_ms.0 == 0 || self.period_ms > PERIOD_MAX {
+            return Err(SpecError::Rate);
+        }
+        Ok(())
+    }
+}
+
 /// Where a job may run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// On the node where it was submitted only.
@@ -250,43 +358,6 @@ pub enum Effects {
     Once,
 }
 
-/// How the wait before a retry grows: `base × 2^(failures − 1)`, at most `max`, then jittered.
-///
-/// The jitter is "full" (AWS Architecture Blog, *Exponential Backoff And Jitter*) over the upper half, so that a
-/// retry never comes at once: the wait is drawn from `[half, whole]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Backoff {
-    /// The wait after the first failure.
-    pub base_ms: DurationMillis,
-    /// The longest wait.
-    pub max_ms: DurationMillis,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { base_ms: DurationMillis::from_secs(2), max_ms: DurationMillis::from_secs(600) }
-    }
-}
-
-impl Backoff {
-    /// The wait after `failures` failures (≥ 1), jittered by `random`.
-    #[must_use]
-    pub fn wait(&self, failures: u32, random: u64) -> DurationMillis {
-        let doublings = failures.saturating_sub(1).min(40);
-        let whole = self.base_ms.0.saturating_mul(1 << doublings).min(self.max_ms.0);
-        let half = whole / 2;
-        DurationMillis(half + random % (whole - half + 1))
-    }
-
-    const fn check(&self) -> Result<(), SpecError> {
-        if self.max_ms.0 < self.base_ms.0 {
-            return Err(SpecError::Backoff);
-        }
-        Ok(())
-    }
-}
-
 /// What is wrong with a job spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
@@ -308,18 +379,21 @@ pub enum SpecError {
         /// The name.
         name: String,
     },
-    /// Attempts out of range.
-    #[error("max_attempts is {found}; it must be 1 to {ATTEMPTS_MAX}")]
-    Attempts {
-        /// The number found.
-        found: u32,
+    /// A limit of zero.
+    #[error("the {what} is 0; leave it out for no limit")]
+    Zero {
+        /// Which limit.
+        what: &'static str,
     },
-    /// A timeout of zero.
-    #[error("the timeout is 0; leave it out for no limit")]
-    Timeout,
-    /// The longest wait is below the first one.
-    #[error("the longest backoff is shorter than the first one")]
-    Backoff,
+    /// A rate that makes no sense.
+    #[error("a rate must allow at least 1 start in 1 ms to 366 days; write it like 60/1m")]
+    Rate,
+    /// A retry policy out of bounds.
+    #[error(transparent)]
+    Retry(#[from] RetryError),
+    /// Housekeeping for another node.
+    #[error("a builtin job keeps its own node in order; run it with the scope local")]
+    Builtin,
     /// Too many of something.
     #[error("the job has {found} {what}; the limit is {limit}")]
     TooMany {
@@ -344,15 +418,6 @@ pub enum SpecError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn backoff_doubles_up_to_its_maximum_and_stays_in_the_upper_half() {
-        let backoff = Backoff { base_ms: DurationMillis(100), max_ms: DurationMillis(1000) };
-        assert_eq!(backoff.wait(1, 0), DurationMillis(50));
-        assert_eq!(backoff.wait(1, 50), DurationMillis(100));
-        assert_eq!(backoff.wait(3, 0), DurationMillis(200));
-        assert_eq!(backoff.wait(u32::MAX, 500), DurationMillis(1000));
-    }
 
     #[test]
     fn a_spec_without_a_command_is_refused() {

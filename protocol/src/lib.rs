@@ -14,10 +14,14 @@ pub mod id;
 pub mod time;
 
 pub mod job;
+pub mod number;
 pub mod outcome;
 pub mod requirement;
-pub mod resources;
+pub mod resource;
+pub mod retry;
+pub mod schedule;
 pub mod state;
+pub mod submission;
 
 pub mod capability;
 pub mod envelope;
@@ -34,8 +38,9 @@ pub use id::{
 };
 pub use job::JobSpec;
 pub use jobmesh_keys::{MeshId, NodeId};
+pub use number::JobNumber;
 pub use outcome::Outcome;
 pub use requirement::{Requirement, Tag};
-pub use resources::Resources;
 pub use state::{AttemptState, JobState};
+pub use submission::Submission;
 pub use time::{DurationMillis, MonoMillis, Now, UnixMillis};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::BlobRef;
+use crate::time::DurationMillis;
 
 /// Longest message that travels with an outcome, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 2048;
@@ -17,6 +18,9 @@ pub enum Outcome {
     Error {
         /// What went wrong, for people.
         message: String,
+        /// How long to wait at least before another attempt, if it said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<DurationMillis>,
     },
     /// It failed and would fail again: bad spec, no such program.
     Permanent {
@@ -27,6 +31,19 @@ pub enum Outcome {
     Timeout,
     /// It was stopped because the job was cancelled.
     Cancelled,
+    /// It asked to be continued later. Costs no attempt.
+    Snoozed {
+        /// How much later.
+        for_ms: DurationMillis,
+        /// Why, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// It found that the job is not wanted any more.
+    SelfCancelled {
+        /// Why, for people.
+        reason: String,
+    },
     /// It was given back without fault: drain, shutdown, no room. Costs no attempt.
     Released {
         /// Why, for people.
@@ -40,6 +57,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// A failure that may work another time, with nothing said about when.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self::Error { message: message.into(), retry_after_ms: None }
+    }
+
     /// The word for it in the database, JSON and lists.
     #[must_use]
     pub const fn word(&self) -> &'static str {
@@ -49,6 +71,8 @@ impl Outcome {
             Self::Permanent { .. } => "permanent",
             Self::Timeout => "timeout",
             Self::Cancelled => "cancelled",
+            Self::Snoozed { .. } => "snoozed",
+            Self::SelfCancelled { .. } => "self_cancelled",
             Self::Released { .. } => "released",
             Self::Lost { .. } => "lost",
         }
@@ -58,8 +82,9 @@ impl Outcome {
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         match self {
-            Self::Error { message } | Self::Permanent { message } => Some(message),
-            Self::Released { reason } | Self::Lost { reason } => Some(reason),
+            Self::Error { message, .. } | Self::Permanent { message } => Some(message),
+            Self::Snoozed { reason, .. } => reason.as_deref(),
+            Self::SelfCancelled { reason } | Self::Released { reason } | Self::Lost { reason } => Some(reason),
             Self::Ok | Self::Timeout | Self::Cancelled => None,
         }
     }
@@ -81,11 +106,25 @@ pub struct Outputs {
     pub stdout: Option<BlobRef>,
     /// Everything it wrote to standard error.
     pub stderr: Option<BlobRef>,
+    /// What it said its result is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<BlobRef>,
 }
 
 impl Outputs {
-    /// The outputs that exist, standard output first.
+    /// The outputs that exist: standard output, standard error, result.
     pub fn blobs(&self) -> impl Iterator<Item = BlobRef> {
-        [self.stdout, self.stderr].into_iter().flatten()
+        [self.stdout, self.stderr, self.result].into_iter().flatten()
     }
+}
+
+/// What an attempt took of its machine, as far as that is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time of all its processes that were waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<DurationMillis>,
+    /// Most memory at any time, in bytes: of all its processes where a control group counts, else of the largest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<u64>,
 }

@@ -7,7 +7,7 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::NodeId;
 use crate::id::{AwardId, Epoch, Hash, TicketId};
-use crate::outcome::{Exit, MESSAGE_BYTES_MAX, Outcome, Outputs};
+use crate::outcome::{Exit, MESSAGE_BYTES_MAX, Outcome, Outputs, Usage};
 use crate::time::UnixMillis;
 
 /// Says how an attempt ended. Its envelope's signer is the node that ran it.
@@ -29,6 +29,8 @@ pub struct Receipt {
     pub exit: Exit,
     /// What it wrote.
     pub outputs: Outputs,
+    /// What it took, by the executor's own count.
+    pub usage: Usage,
     /// How it was kept apart from the rest of the machine: `none` or a level's name.
     pub isolation: String,
     /// When it started, on the executor's wall clock.

@@ -38,6 +38,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words!(
     /// Where a job is in its life. The words are those of Oban and River where these have one.
     JobState {
@@ -88,6 +90,8 @@ words!(
     Cause {
         /// Its preconditions are met.
         Ready = "ready",
+        /// It has a time to wait for.
+        Deferred = "deferred",
         /// Its time has come.
         Due = "due",
         /// A slot on this node took it.
@@ -124,6 +128,10 @@ words!(
         Cancelled = "cancelled",
         /// The system dropped it.
         Skipped = "skipped",
+        /// What it had been dropped for is tried again.
+        Revived = "revived",
+        /// A daemon took over a process that the one before it had started.
+        Adopted = "adopted",
         /// A person asked for another try.
         Retried = "retried",
     }
@@ -135,14 +143,17 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
     use JobState as S;
     &[
         (S::Pending, C::Ready, S::Available),
-        (S::Pending, C::Snoozed, S::Scheduled),
+        (S::Pending, C::Deferred, S::Scheduled),
         (S::Pending, C::Skipped, S::Skipped),
         (S::Pending, C::Cancelled, S::Cancelled),
         (S::Scheduled, C::Due, S::Available),
+        (S::Scheduled, C::Deferred, S::Scheduled),
         (S::Scheduled, C::Skipped, S::Skipped),
         (S::Scheduled, C::Cancelled, S::Cancelled),
         (S::Available, C::Admitted, S::Running),
         (S::Available, C::Offered, S::Offered),
+        (S::Available, C::Deferred, S::Scheduled),
+        (S::Available, C::Succeeded, S::Completed),
         (S::Available, C::Skipped, S::Skipped),
         (S::Available, C::Cancelled, S::Cancelled),
         (S::Offered, C::Awarded, S::Offered),
@@ -156,6 +167,7 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
         (S::Offered, C::Permanent, S::Discarded),
         (S::Offered, C::Lost, S::Available),
         (S::Offered, C::Abandoned, S::Discarded),
+        (S::Offered, C::Snoozed, S::Scheduled),
         (S::Offered, C::Cancelled, S::Cancelled),
         (S::Offered, C::Skipped, S::Skipped),
         (S::Running, C::Succeeded, S::Completed),
@@ -166,12 +178,15 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
         (S::Running, C::Lost, S::Available),
         (S::Running, C::Abandoned, S::Discarded),
         (S::Running, C::Snoozed, S::Scheduled),
+        (S::Running, C::Adopted, S::Running),
+        (S::Running, C::Skipped, S::Skipped),
         (S::Running, C::Suspended, S::Suspended),
         (S::Running, C::Cancelled, S::Cancelled),
         (S::Suspended, C::Woken, S::Available),
         (S::Suspended, C::Cancelled, S::Cancelled),
         (S::Suspended, C::Skipped, S::Skipped),
         (S::Retryable, C::Due, S::Available),
+        (S::Retryable, C::Deferred, S::Scheduled),
         (S::Retryable, C::Cancelled, S::Cancelled),
         (S::Retryable, C::Skipped, S::Skipped),
         (S::Retryable, C::Retried, S::Available),
@@ -179,6 +194,7 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
         (S::Discarded, C::Retried, S::Available),
         (S::Cancelled, C::Retried, S::Available),
         (S::Skipped, C::Retried, S::Available),
+        (S::Skipped, C::Revived, S::Pending),
     ]
 };
 
@@ -205,6 +221,22 @@ words!(
         Timeout = "timeout",
         /// A person cancelled it.
         User = "user",
+        /// It cancelled itself.
+        Itself = "itself",
+        /// It asked to be continued later too often.
+        Snoozes = "snoozes",
+        /// It was not over when it had to be.
+        Deadline = "deadline",
+        /// It could not start in time.
+        Expired = "expired",
+        /// A job that it waited for did not end as it should.
+        UpstreamFailed = "upstream_failed",
+        /// Tasks of the group failed.
+        TasksFailed = "tasks_failed",
+        /// Too many tasks of its group failed.
+        MaxFails = "max_fails",
+        /// A newer job took its place.
+        Replaced = "replaced",
     }
 );
 
@@ -271,7 +303,8 @@ mod tests {
     #[test]
     fn only_a_retry_leaves_a_final_state() {
         for (from, cause, _) in TRANSITIONS.iter().filter(|(from, ..)| from.is_final()) {
-            assert_eq!(*cause, Cause::Retried, "{from}");
+            let is_revival = (*from, *cause) == (JobState::Skipped, Cause::Revived);
+            assert!(*cause == Cause::Retried || is_revival, "{from}");
         }
     }
 

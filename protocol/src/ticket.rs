@@ -11,7 +11,7 @@ use crate::NodeId;
 use crate::id::{AwardId, BidId, Epoch, Hash, OfferId, ReceiptId, TicketId};
 use crate::job::Effects;
 use crate::requirement::Requirement;
-use crate::resources::Resources;
+use crate::resource::{Offered, Requests};
 use crate::time::{DurationMillis, UnixMillis};
 
 /// Most leases in one heartbeat, grant or reconcile.
@@ -31,7 +31,7 @@ pub struct Offer {
     /// What the node must have.
     pub requirements: Vec<Requirement>,
     /// What the job takes.
-    pub resources: Resources,
+    pub resources: Requests,
     /// What running it twice would do.
     pub effects: Effects,
     /// The size of the input in bytes, rounded up to a power of two.
@@ -58,7 +58,7 @@ pub struct Bid {
     /// How long the room is held.
     pub hold_ms: DurationMillis,
     /// What is free on the bidder now, this job not counted.
-    pub free: Resources,
+    pub free: Offered,
     /// How many slots are free now, this job not counted.
     pub free_slots: u32,
 }

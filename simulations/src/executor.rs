@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jobmesh_engine::{Ended, StopReason};
 use jobmesh_protocol::job::{ProcessTask, Task};
-use jobmesh_protocol::outcome::{Exit, Outputs};
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::session::ATTACHMENT_BYTES_MAX;
 use jobmesh_protocol::{BlobRef, DurationMillis, Outcome, RunId};
 
@@ -73,7 +73,7 @@ impl Behaviour {
 
     /// Reads a task back; `None` if the workload did not make it.
     pub(crate) fn read(task: &Task) -> Option<Self> {
-        let Task::Process(process) = task;
+        let Task::Process(process) = task else { return None };
         let [program, index, takes, ending, writes] = process.argv.as_slice() else { return None };
         let ending = match ending.as_str() {
             "permanent" => Ending::Permanent,
@@ -122,6 +122,8 @@ impl Executor {
             | Outcome::Permanent { .. }
             | Outcome::Timeout
             | Outcome::Cancelled
+            | Outcome::SelfCancelled { .. }
+            | Outcome::Snoozed { .. }
             | Outcome::Released { .. }
             | Outcome::Lost { .. } => 1,
         };
@@ -136,14 +138,17 @@ impl Executor {
                 (Some(BlobRef { size, ..BlobRef::of(text.as_bytes()) }), Vec::new())
             }
         };
-        let outputs = Outputs { stdout, stderr: None };
-        (Ended { outcome, exit, outputs, inline }, outputs.blobs().collect())
+        let outputs = Outputs { stdout, stderr: None, result: None };
+        (
+            Ended { outcome, exit, outputs, usage: Usage::default(), ran_micros: TAKES_LONG, inline, notice: None },
+            outputs.blobs().collect(),
+        )
     }
 
     fn outcome(&mut self, faults: &mut Faults, behaviour: Behaviour) -> Outcome {
         if faults.has(FaultKind::Executor) && self.stream.chance(150) {
             faults.note(FaultKind::Executor);
-            return Outcome::Error { message: "the disk of the process was full".to_owned() };
+            return Outcome::error("the disk of the process was full");
         }
         match behaviour.ending {
             Ending::Permanent => Outcome::Permanent { message: "no such program".to_owned() },
@@ -153,7 +158,7 @@ impl Executor {
                     return Outcome::Ok;
                 }
                 *failed += 1;
-                Outcome::Error { message: format!("failure {failed} of {failures}") }
+                Outcome::error(format!("failure {failed} of {failures}"))
             }
             Ending::Never => Outcome::Lost { reason: "ended though it never does".to_owned() },
         }
@@ -163,14 +168,41 @@ impl Executor {
 /// The end of a run that was stopped.
 pub(crate) fn stopped(reason: StopReason) -> Ended {
     let outcome = match reason {
-        StopReason::Cancelled => Outcome::Cancelled,
+        StopReason::Cancelled | StopReason::Killed => Outcome::Cancelled,
+        StopReason::Withdrawn => Outcome::Released { reason: "withdrawn before it started".to_owned() },
         StopReason::Timeout => Outcome::Timeout,
         StopReason::LeaseEnded => Outcome::Lost { reason: "the lease ended".to_owned() },
         StopReason::Draining => Outcome::Released { reason: "the node shuts down".to_owned() },
     };
     let exit = Exit { code: None, signal: Some(15) };
-    Ended { outcome, exit, outputs: Outputs::default(), inline: Vec::new() }
+    Ended {
+        outcome,
+        exit,
+        outputs: Outputs::default(),
+        usage: Usage::default(),
+        ran_micros: TAKES_LONG,
+        inline: Vec::new(),
+        notice: None,
+    }
 }
+
+/// What is left of a run whose daemon died.
+pub(crate) fn gone() -> Ended {
+    let outcome = Outcome::Lost { reason: "the daemon stopped while it ran".to_owned() };
+    let outputs = Outputs::default();
+    Ended {
+        outcome,
+        exit: Exit::default(),
+        outputs,
+        usage: Usage::default(),
+        ran_micros: TAKES_LONG,
+        inline: Vec::new(),
+        notice: None,
+    }
+}
+
+/// No run of a world is brief: there is no virtual time below a millisecond to see it in.
+const TAKES_LONG: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@
 use jobmesh_keys::{Identity, MeshId, NodeId, Signature};
 use jobmesh_protocol::envelope::{Envelope, Kind, message_id};
 use jobmesh_protocol::id::{Hash, Incarnation};
-use jobmesh_protocol::outcome::{Exit, Outputs};
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::{FRAME_BYTES_MAX, Frame};
 use jobmesh_protocol::ticket::Award;
@@ -75,7 +75,8 @@ impl Forger {
             spec: Hash::of(&award.spec),
             outcome: Outcome::Ok,
             exit: Exit { code: Some(0), signal: None },
-            outputs: Outputs { stdout: Some(BlobRef::of(FORGED)), stderr: None },
+            outputs: Outputs { stdout: Some(BlobRef::of(FORGED)), stderr: None, result: None },
+            usage: Usage::default(),
             isolation: "contained".to_owned(),
             started_at: UnixMillis(0),
             finished_at: UnixMillis(1),

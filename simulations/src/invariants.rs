@@ -180,6 +180,8 @@ pub(crate) fn invariant_accepted_results_are_real(
         Outcome::Permanent { .. }
         | Outcome::Timeout
         | Outcome::Cancelled
+        | Outcome::SelfCancelled { .. }
+        | Outcome::Snoozed { .. }
         | Outcome::Released { .. }
         | Outcome::Lost { .. } => Ok(()),
     }
@@ -194,6 +196,8 @@ fn is_end(cause: Cause, outcome: &Outcome) -> bool {
         }
         Outcome::Permanent { .. } => matches!(cause, Cause::Permanent | Cause::Cancelled),
         Outcome::Cancelled => matches!(cause, Cause::Cancelled | Cause::Failed | Cause::Exhausted),
+        Outcome::SelfCancelled { .. } => cause == Cause::Cancelled,
+        Outcome::Snoozed { .. } => matches!(cause, Cause::Snoozed | Cause::Exhausted | Cause::Cancelled),
         Outcome::Released { .. } => matches!(cause, Cause::Released | Cause::Unclaimed | Cause::Cancelled),
         Outcome::Lost { .. } => matches!(cause, Cause::Lost | Cause::Abandoned | Cause::Cancelled),
     }

@@ -114,6 +114,8 @@ impl Node {
             name: format!("node-{}", seat.0),
             detected: parts.detected,
             timing: Timing { fetch_limit: FETCH_LIMIT, ..Timing::default() },
+            declared: jobmesh_engine::Declared::default(),
+            has_rebooted: false,
             #[cfg(feature = "mutants")]
             mutant: parts.mutant,
             #[cfg(not(feature = "mutants"))]
@@ -190,6 +192,7 @@ impl Node {
         for input in batch {
             engine.handle(now, self.stream.rng(), &txn, input)?;
         }
+        engine.finish(now, self.stream.rng(), &txn)?;
         match trap {
             None => {
                 let committed = txn.commit()?;

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_engine::Detected;
-use jobmesh_protocol::job::{Backoff, Effects, JobSpec, Scope};
+use jobmesh_engine::pool::{PoolKind, Pools};
+use jobmesh_protocol::job::{Effects, JobSpec, Scope};
 use jobmesh_protocol::requirement::Value;
-use jobmesh_protocol::{BlobRef, DurationMillis, MonoMillis, Requirement, Resources, Tag};
+use jobmesh_protocol::resource::{Amount, Name, Requests};
+use jobmesh_protocol::retry::Backoff;
+use jobmesh_protocol::{BlobRef, DurationMillis, MonoMillis, Requirement, Tag};
 
 use crate::executor::{Behaviour, Ending, Writes};
 use crate::network::Seat;
@@ -92,7 +95,7 @@ impl Workload {
                 tags.extend(late_tag());
             }
             let meets = spec.requirements.iter().all(|requirement| requirement.is_met(&tags, &machine.attributes));
-            is_allowed && meets && spec.resources.fits(&machine.resources)
+            is_allowed && meets && fits(machine, &spec.resources)
         };
         self.machines.iter().enumerate().any(can)
     }
@@ -117,7 +120,14 @@ fn machine(stream: &mut Stream, seat: usize) -> Detected {
     }
     let slots = if stream.chance(400) { 1 } else { 3 };
     let attributes = BTreeMap::from([("cpus".to_owned(), Value::Number(u64::from(slots) * 2))]);
-    Detected { tags, attributes, resources: Resources { cpu_milli: slots * 2_000, memory_bytes: 1 << 33 }, slots }
+    let memory = PoolKind::Sum(Amount::whole(1 << 33));
+    let pools = BTreeMap::from([(Name::CPUS, PoolKind::numbered(slots * 2)), (Name::MEM, memory)]);
+    Detected { tags, attributes, pools, slots }
+}
+
+fn fits(machine: &Detected, requests: &Requests) -> bool {
+    let pools = Pools::new(machine.pools.clone());
+    pools.is_ok_and(|pools| requests.variants().iter().any(|request| pools.could_ever(request).is_ok()))
 }
 
 fn draw_work(stream: &mut Stream, nodes: usize, index: usize) -> Work {
@@ -137,8 +147,8 @@ fn draw_work(stream: &mut Stream, nodes: usize, index: usize) -> Work {
         _ => Effects::Idempotent,
     };
     spec.requirements = draw_requirements(stream, nodes, spec.scope);
-    spec.max_attempts = u32::try_from(stream.between(1, 4)).unwrap_or(1);
-    spec.backoff = Backoff { base_ms: DurationMillis(500), max_ms: DurationMillis(10_000) };
+    spec.retry.max_attempts = u32::try_from(stream.between(1, 4)).unwrap_or(1);
+    spec.retry.backoff = Backoff::exponential(DurationMillis(500), DurationMillis(10_000));
     let needs_timeout = behaviour.ending == Ending::Never;
     spec.timeout_ms = (needs_timeout || stream.chance(200)).then(|| DurationMillis(stream.between(1_000, 60_000)));
     Work { spec, home }

@@ -42,9 +42,18 @@ enum Event {
     /// An engine wants to be woken.
     Wake(Seat),
     /// A frame arrives, if its session still lives.
-    Frame { from: Seat, to: Seat, session: Session, bytes: Vec<u8> },
+    Frame {
+        from: Seat,
+        to: Seat,
+        session: Session,
+        bytes: Vec<u8>,
+    },
     /// A digest arrives from a neighbour.
-    Gossip { via: Seat, to: Seat, bytes: Vec<u8> },
+    Gossip {
+        via: Seat,
+        to: Seat,
+        bytes: Vec<u8>,
+    },
     /// A node says its digest again.
     Regossip(Seat, Life),
     /// Two nodes try to reach each other once.
@@ -54,19 +63,45 @@ enum Event {
     /// Two nodes notice whether they still hear of each other.
     Ping(Pair),
     /// The directory answers.
-    Found { seat: Seat, life: Life, key: Hash },
+    Found {
+        seat: Seat,
+        life: Life,
+        key: Hash,
+    },
     /// A forged frame arrives.
-    Forged { to: Seat, bytes: Vec<u8> },
+    Forged {
+        to: Seat,
+        bytes: Vec<u8>,
+    },
     /// The forger shakes hands with a daemon that has just started.
     ForgerMeets(Seat, Life),
     /// The forger sends garbage.
     ForgerActs,
     /// A process has started.
-    RunStarts { seat: Seat, life: Life, run: RunId },
+    RunStarts {
+        seat: Seat,
+        life: Life,
+        run: RunId,
+    },
+    RunGone {
+        seat: Seat,
+        life: Life,
+        run: RunId,
+    },
     /// A process ends by itself, or because it was stopped.
-    RunEnds { seat: Seat, life: Life, run: RunId, stopped: Option<StopReason> },
+    RunEnds {
+        seat: Seat,
+        life: Life,
+        run: RunId,
+        stopped: Option<StopReason>,
+    },
     /// A blob has been copied, or not.
-    Copied { seat: Seat, life: Life, from: NodeId, hash: Hash },
+    Copied {
+        seat: Seat,
+        life: Life,
+        from: NodeId,
+        hash: Hash,
+    },
     /// A person does something.
     Operate(Operation),
     /// The next scheduled fault.
@@ -214,6 +249,7 @@ impl World {
             Event::ForgerMeets(seat, life) => self.meet_forger(seat, life),
             Event::ForgerActs => self.forger_acts(),
             Event::RunStarts { seat, life, run } => self.run_starts(seat, life, run),
+            Event::RunGone { seat, life, run } => self.run_gone(seat, life, run),
             Event::RunEnds { seat, life, run, stopped } => self.run_ends(seat, life, run, stopped),
             Event::Copied { seat, life, from, hash } => self.copied(seat, life, from, hash),
             Event::Operate(operation) => self.operate(operation),

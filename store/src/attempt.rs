@@ -2,8 +2,10 @@
 
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::id::{BootId, Hash};
-use jobmesh_protocol::outcome::{Exit, Outputs};
-use jobmesh_protocol::{AttemptState, AwardId, BlobRef, Epoch, JobId, Outcome, ReceiptId, RunId, UnixMillis};
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::{
+    AttemptState, AwardId, BlobRef, DurationMillis, Epoch, JobId, Outcome, ReceiptId, RunId, UnixMillis,
+};
 use rusqlite::{Row, params};
 
 use crate::error::StoreError;
@@ -40,6 +42,10 @@ pub struct Attempt {
     pub exit: Exit,
     /// What it wrote.
     pub outputs: Outputs,
+    /// What it took.
+    pub usage: Usage,
+    /// The resources that were given to it here, in the engine's encoding.
+    pub allocation: Option<Vec<u8>>,
     /// When it was decided.
     pub created_at: UnixMillis,
     /// When it started.
@@ -48,8 +54,25 @@ pub struct Attempt {
     pub finished_at: Option<UnixMillis>,
 }
 
-/// An attempt to insert.
+/// How an attempt ended.
 #[derive(Clone, Copy, Debug)]
+pub struct EndedAttempt<'a> {
+    /// Its last state.
+    pub state: AttemptState,
+    /// What the executor said.
+    pub outcome: &'a Outcome,
+    /// Exit code or signal.
+    pub exit: Exit,
+    /// What it wrote.
+    pub outputs: Outputs,
+    /// What it took.
+    pub usage: Usage,
+    /// When it started, if nobody said so before.
+    pub started_at: Option<UnixMillis>,
+}
+
+/// An attempt to insert.
+#[derive(Clone, Debug)]
 pub struct NewAttempt {
     /// The job and epoch.
     pub run: RunId,
@@ -61,13 +84,15 @@ pub struct NewAttempt {
     pub boot: Option<BootId>,
     /// The award and the hash of the awarded spec, if it runs on a peer.
     pub award: Option<(AwardId, Hash)>,
+    /// The resources that were given to it here, in the engine's encoding.
+    pub allocation: Option<Vec<u8>>,
     /// When.
     pub at: UnixMillis,
 }
 
 const COLUMNS: &str = "job, epoch, state, node, boot, process_id, process_started, award, spec_hash, receipt, outcome, \
                        message, exit_code, exit_signal, stdout_hash, stdout_size, stderr_hash, stderr_size, \
-                       created_at, started_at, finished_at";
+                       result_hash, result_size, cpu_ms, memory_peak, allocation, created_at, started_at, finished_at";
 
 fn read(row: &Row<'_>) -> Result<Attempt, StoreError> {
     let pid: Option<u32> = row.column("process_id")?;
@@ -87,7 +112,13 @@ fn read(row: &Row<'_>) -> Result<Attempt, StoreError> {
         outputs: Outputs {
             stdout: row.blob("stdout_hash", "stdout_size")?,
             stderr: row.blob("stderr_hash", "stderr_size")?,
+            result: row.blob("result_hash", "result_size")?,
         },
+        usage: Usage {
+            cpu_ms: row.column::<Option<u64>>("cpu_ms")?.map(DurationMillis),
+            memory_peak_bytes: row.column("memory_peak")?,
+        },
+        allocation: row.column("allocation")?,
         created_at: row.time("created_at")?,
         started_at: row.time_or_none("started_at")?,
         finished_at: row.time_or_none("finished_at")?,
@@ -119,7 +150,8 @@ impl View<'_> {
     /// [`StoreError`] if the database fails.
     pub fn attempts_that_wrote(&self, hash: Hash) -> Result<Vec<Attempt>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM attempt WHERE stdout_hash = ?1 OR stderr_hash = ?1 ORDER BY job DESC LIMIT 64"
+            "SELECT {COLUMNS} FROM attempt WHERE stdout_hash = ?1 OR stderr_hash = ?1 OR result_hash = ?1 \
+             ORDER BY job DESC LIMIT 64"
         );
         self.all(&sql, [hash.as_bytes().as_slice()], read)
     }
@@ -131,8 +163,8 @@ impl Txn<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails; also if the epoch was used before.
     pub fn insert_attempt(&self, new: &NewAttempt) -> Result<(), StoreError> {
-        let sql = "INSERT INTO attempt (job, epoch, state, node, boot, award, spec_hash, created_at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let sql = "INSERT INTO attempt (job, epoch, state, node, boot, award, spec_hash, allocation, created_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let boot = new.boot.map(|boot| *boot.as_bytes());
         let award = new.award.map(|(award, _)| *award.as_bytes());
         let spec_hash = new.award.map(|(_, hash)| *hash.as_bytes());
@@ -144,6 +176,7 @@ impl Txn<'_> {
             boot,
             award,
             spec_hash,
+            new.allocation,
             new.at.0,
         ];
         self.run(sql, values)?;
@@ -162,6 +195,16 @@ impl Txn<'_> {
         Ok(())
     }
 
+    /// Gives an open attempt of an earlier daemon to this one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn adopt_attempt(&self, run: RunId, boot: BootId) -> Result<(), StoreError> {
+        let sql = "UPDATE attempt SET boot = ?3 WHERE job = ?1 AND epoch = ?2";
+        self.run(sql, params![run.job.as_bytes(), run.epoch.0, boot.as_bytes()])?;
+        Ok(())
+    }
+
     /// Writes down that a receipt came and its outputs are on the way.
     ///
     /// # Errors
@@ -176,15 +219,33 @@ impl Txn<'_> {
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn finish_attempt(
-        &self,
-        run: RunId,
-        state: AttemptState,
-        (outcome, exit, outputs): (&Outcome, Exit, Outputs),
-        at: UnixMillis,
-    ) -> Result<(), StoreError> {
+    pub fn finish_attempt(&self, run: RunId, ended: &EndedAttempt<'_>, at: UnixMillis) -> Result<(), StoreError> {
+        let EndedAttempt { state, outcome, exit, outputs, usage, started_at } = *ended;
+        // Most attempts leave nothing, and then neither of the indexes on what they wrote is touched.
+        if outputs.blobs().next().is_none() {
+            let sql = "UPDATE attempt SET state = ?3, outcome = ?4, message = ?5, exit_code = ?6, exit_signal = ?7, \
+                       cpu_ms = ?8, memory_peak = ?9, finished_at = ?10, \
+                       started_at = coalesce(started_at, ?11) WHERE job = ?1 AND epoch = ?2";
+            let values = params![
+                run.job.as_bytes(),
+                run.epoch.0,
+                state.word(),
+                outcome.word(),
+                outcome.message(),
+                exit.code,
+                exit.signal,
+                usage.cpu_ms.map(|time| time.0),
+                usage.memory_peak_bytes,
+                at.0,
+                started_at.map(|at| at.0),
+            ];
+            self.run(sql, values)?;
+            return Ok(());
+        }
         let sql = "UPDATE attempt SET state = ?3, outcome = ?4, message = ?5, exit_code = ?6, exit_signal = ?7, \
-                   stdout_hash = ?8, stdout_size = ?9, stderr_hash = ?10, stderr_size = ?11, finished_at = ?12 \
+                   stdout_hash = ?8, stdout_size = ?9, stderr_hash = ?10, stderr_size = ?11, finished_at = ?12, \
+                   result_hash = ?13, result_size = ?14, cpu_ms = ?15, memory_peak = ?16, \
+                   started_at = coalesce(started_at, ?17) \
                    WHERE job = ?1 AND epoch = ?2";
         let hash = |blob: Option<BlobRef>| blob.map(|blob| *blob.hash.as_bytes());
         let size = |blob: Option<BlobRef>| blob.map(|blob| blob.size);
@@ -201,6 +262,11 @@ impl Txn<'_> {
             hash(outputs.stderr),
             size(outputs.stderr),
             at.0,
+            hash(outputs.result),
+            size(outputs.result),
+            usage.cpu_ms.map(|time| time.0),
+            usage.memory_peak_bytes,
+            started_at.map(|at| at.0),
         ];
         self.run(sql, values)?;
         Ok(())

@@ -1,6 +1,9 @@
 //! What can go wrong with the database, sorted by what the owner must do about it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
 
 use crate::lock::Holder;
 
@@ -17,16 +20,65 @@ pub enum StoreError {
         what: &'static str,
     },
     /// Anything else that SQLite reports.
+    #[error(transparent)]
+    Sqlite(Fault),
+}
+
+/// What SQLite reports, by what a person can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The file can be read, but not written.
+    #[error(
+        "the job database is read-only; let the user of the daemon write the data directory and every file in it, and \
+         check that its file system is not mounted read-only"
+    )]
+    ReadOnly(#[source] rusqlite::Error),
+    /// The pages of the file contradict each other.
+    #[error(
+        "the job database is damaged; stop the daemon, copy the data directory to a safe place, then restore a backup \
+         or save what still reads with `sqlite3 jobs.db .recover`"
+    )]
+    Corrupt(#[source] rusqlite::Error),
+    /// The file does not begin like a database.
+    #[error(
+        "the file is no database, or its first page is damaged; move it away, and restore a backup if it held jobs"
+    )]
+    NoDatabase(#[source] rusqlite::Error),
+    /// Another program has it locked.
+    #[error("another program holds the job database; end it, such as a shell of sqlite3 or a backup, and try again")]
+    Busy(#[source] rusqlite::Error),
+    /// It, or one of the files that SQLite keeps beside it, can't be opened.
+    #[error(
+        "the job database or the files beside it can't be opened; check that the data directory exists, that the user \
+         of the daemon may write it, and that jobs.db is no link"
+    )]
+    Unopened(#[source] rusqlite::Error),
+    /// The system can't read or write the file.
+    #[error("the disk that holds the job database fails; look at the log of the system and check the disk")]
+    Disk(#[source] rusqlite::Error),
+    /// A row breaks a rule of the schema: what must be unique is taken, or what is referred to is missing.
+    #[error("the job database refused a row that breaks a rule of its schema; please report this")]
+    Rule(#[source] rusqlite::Error),
+    /// None of these.
     #[error("the job database failed")]
-    Sqlite(#[source] rusqlite::Error),
+    Other(#[source] rusqlite::Error),
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
-            _ => Self::Sqlite(error),
-        }
+        Self::Sqlite(match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => return Self::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Fault::ReadOnly(error),
+            Some(ErrorCode::DatabaseCorrupt) => Fault::Corrupt(error),
+            Some(ErrorCode::NotADatabase) => Fault::NoDatabase(error),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+                Fault::Busy(error)
+            }
+            Some(ErrorCode::CannotOpen) => Fault::Unopened(error),
+            Some(ErrorCode::SystemIoFailure) => Fault::Disk(error),
+            Some(ErrorCode::ConstraintViolation) => Fault::Rule(error),
+            _ => Fault::Other(error),
+        })
     }
 }
 
@@ -44,6 +96,18 @@ pub enum OpenError {
     /// A file of the data directory can't be opened or made.
     #[error("failed to open {}", path.display())]
     File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of the data directory can't be written or made.
+    #[error(
+        "{} can't be written; let the user of the daemon write it and its directory, and check that the file system is \
+         not mounted read-only",
+        path.display()
+    )]
+    ReadOnly {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -72,7 +136,18 @@ pub enum OpenError {
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
+        /// What SQLite said, and what to do about it.
+        source: StoreError,
     },
+}
+
+impl OpenError {
+    /// Sorts what the system said about a file that was to be opened for writing.
+    pub(crate) fn of_file(path: PathBuf, source: std::io::Error) -> Self {
+        if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) {
+            Self::ReadOnly { path, source }
+        } else {
+            Self::File { path, source }
+        }
+    }
 }

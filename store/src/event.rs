@@ -2,8 +2,8 @@
 
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::{Epoch, JobId, JobState, UnixMillis};
-use rusqlite::params;
+use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState, UnixMillis};
+use rusqlite::{Row, params};
 
 use crate::error::StoreError;
 use crate::row::Columns as _;
@@ -50,6 +50,19 @@ pub struct NewEvent<'a> {
     pub at: UnixMillis,
 }
 
+fn read(row: &Row<'_>) -> Result<Event, StoreError> {
+    Ok(Event {
+        id: row.column("id")?,
+        job: row.job_id("job")?,
+        epoch: Epoch(row.column("epoch")?),
+        state: row.word("state", "job state", JobState::from_word)?,
+        cause: row.word("cause", "cause", Cause::from_word)?,
+        node: row.node_or_none("node")?,
+        note: row.column("note")?,
+        at: row.time("at")?,
+    })
+}
+
 impl View<'_> {
     /// The whole history of a job, oldest first.
     ///
@@ -57,18 +70,28 @@ impl View<'_> {
     /// [`StoreError`] if the database fails.
     pub fn events(&self, job: JobId) -> Result<Vec<Event>, StoreError> {
         let sql = "SELECT id, job, epoch, state, cause, node, note, at FROM event WHERE job = ?1 ORDER BY id";
-        self.all(sql, [job.as_bytes().as_slice()], |row| {
-            Ok(Event {
-                id: row.column("id")?,
-                job: row.job_id("job")?,
-                epoch: Epoch(row.column("epoch")?),
-                state: row.word("state", "job state", JobState::from_word)?,
-                cause: row.word("cause", "cause", Cause::from_word)?,
-                node: row.node_or_none("node")?,
-                note: row.column("note")?,
-                at: row.time("at")?,
-            })
-        })
+        self.all(sql, [job.as_bytes().as_slice()], read)
+    }
+
+    /// The events of all jobs behind the one of this number, oldest first, each with its job's number; at most
+    /// `limit`. Those of jobs that are deleted are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn events_after(&self, after: u64, limit: u32) -> Result<Vec<(JobNumber, Event)>, StoreError> {
+        let sql = "SELECT event.id AS id, event.job AS job, event.epoch AS epoch, event.state AS state, cause, node, \
+                   note, at, key FROM event JOIN job ON job.id = event.job WHERE event.id > ?1 ORDER BY event.id \
+                   LIMIT ?2";
+        self.all(sql, params![after, limit], |row| Ok((row.number("key")?, read(row)?)))
+    }
+
+    /// The number of the newest event; 0 before the first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn last_event(&self) -> Result<u64, StoreError> {
+        let last = self.one("SELECT max(id) AS last FROM event", [], |row| row.column::<Option<u64>>("last"))?;
+        Ok(last.flatten().unwrap_or(0))
     }
 }
 

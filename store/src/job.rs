@@ -1,15 +1,24 @@
 //! The job table: the durable promises.
 
+use std::sync::Arc;
+
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::job::SPEC_BYTES_MAX;
 use jobmesh_protocol::state::FinishReason;
-use jobmesh_protocol::{Epoch, JobId, JobSpec, JobState, UnixMillis, cbor};
+use jobmesh_protocol::submission::{Rule, Span};
+use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobSpec, JobState, UnixMillis, cbor};
 use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::row::Columns as _;
 use crate::txn::Txn;
 use crate::view::View;
+
+/// Largest spec in the database: one of an older build grew a little when it was brought to the form of this one.
+pub(crate) const STORED_SPEC_BYTES_MAX: usize = SPEC_BYTES_MAX + 1024;
+/// Largest encoded plan: a few small fields.
+const PLAN_BYTES_MAX: usize = 4096;
 
 /// A job as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,21 +26,39 @@ pub struct Job {
     /// Its id everywhere.
     pub id: JobId,
     /// Its number on this node.
-    pub number: u64,
+    pub number: JobNumber,
     /// Where it is in its life.
     pub state: JobState,
     /// Since when.
     pub state_since: UnixMillis,
-    /// What was asked for.
-    pub spec: JobSpec,
+    /// What was asked for. The tasks of an array share their group's.
+    pub spec: Arc<JobSpec>,
+    /// The queue it is in now.
+    pub queue: String,
+    /// Its priority now.
+    pub priority: i32,
     /// The epoch of its last attempt; zero before the first.
     pub epoch: Epoch,
     /// Attempts that were spent.
     pub failures: u32,
     /// Attempts that vanished.
     pub crashes: u32,
+    /// How often it asked to be continued later.
+    pub snoozes: u32,
+    /// How many of the jobs that it waits for have not ended as they should.
+    pub waits: u32,
     /// When it may run, if it waits for a time.
     pub run_at: Option<UnixMillis>,
+    /// When it must have started.
+    pub expires_at: Option<UnixMillis>,
+    /// When it must be over.
+    pub deadline: Option<UnixMillis>,
+    /// Why it is held back, if it is.
+    pub held: Option<String>,
+    /// What else was asked for.
+    pub plan: Plan,
+    /// The schedule and the instant that it was submitted for.
+    pub fire: Option<(String, UnixMillis)>,
     /// Why it is to be cancelled, once someone asked for that.
     pub cancel_reason: Option<String>,
     /// Why it ended.
@@ -44,28 +71,46 @@ pub struct Job {
     pub finished_at: Option<UnixMillis>,
 }
 
+/// What was asked for beside the spec and matters later.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// How the jobs that it waits for must end.
+    #[serde(default)]
+    pub rule: Rule,
+    /// Whether it gets their results.
+    #[serde(default)]
+    pub reduce: bool,
+    /// How long it may wait to start once it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_within_ms: Option<DurationMillis>,
+    /// For how long it keeps others of its unique key out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Span>,
+    /// Whether it is a group.
+    #[serde(default)]
+    pub is_group: bool,
+    /// Whether the time that it waits for is a date, and not a length of time.
+    #[serde(default)]
+    pub is_dated: bool,
+}
+
 /// A job to insert.
 #[derive(Clone, Debug)]
 pub struct NewJob<'a> {
-    /// Its id.
-    pub id: JobId,
-    /// Its first state.
-    pub state: JobState,
-    /// What was asked for.
-    pub spec: &'a JobSpec,
-    /// The epoch to start from.
-    pub epoch: Epoch,
-    /// Whose job it is, if not this node's own.
-    pub origin: Option<NodeId>,
-    /// When.
-    pub at: UnixMillis,
+    /// The job, with all that stays of it.
+    pub job: &'a Job,
+    /// Whether the spec is written with it, or is its group's.
+    pub has_spec: bool,
+    /// The unique key that it holds.
+    pub unique_key: Option<Hash>,
 }
 
 /// A change of state, guarded by the state and epoch that the caller believes in.
 #[derive(Clone, Copy, Debug)]
 pub struct Move {
     /// The job.
-    pub job: JobId,
+    pub job: JobNumber,
     /// The state it must be in.
     pub from: JobState,
     /// The epoch it must have.
@@ -78,40 +123,57 @@ pub struct Move {
     pub failures: u32,
     /// Vanished attempts it gets.
     pub crashes: u32,
+    /// Snoozes it gets.
+    pub snoozes: u32,
     /// When it may run, if it waits for a time.
     pub run_at: Option<UnixMillis>,
+    /// When it must have started.
+    pub expires_at: Option<UnixMillis>,
     /// Why it ended, if it did.
     pub finish_reason: Option<FinishReason>,
     /// When.
     pub at: UnixMillis,
 }
 
-/// Which jobs a list shows.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// Only this state.
-    pub state: Option<JobState>,
-    /// Only jobs that have not ended.
-    pub live_only: bool,
-    /// At most so many, the newest.
-    pub limit: u32,
+/// The columns of a job. A task of an array borrows its spec from its group.
+pub(crate) const COLUMNS: &str = "key, id, state, state_since, coalesce(spec, (SELECT g.spec FROM job AS g WHERE g.key \
+                                  = (job.key >> 32) << 32)) AS spec, queue, priority, epoch, failures, crashes, \
+                                  snoozes, waits, run_at, expires_at, deadline, held, plan, schedule, fire_at, \
+                                  cancel_reason, finish_reason, origin, created_at, finished_at";
+
+pub(crate) fn read(row: &Row<'_>) -> Result<Job, StoreError> {
+    let spec = row.get_ref("spec")?.as_blob().map_err(|_| StoreError::Damaged { what: "job spec" })?;
+    let spec: JobSpec =
+        cbor::decode(spec, STORED_SPEC_BYTES_MAX).map_err(|_| StoreError::Damaged { what: "job spec" })?;
+    read_with(row, Arc::new(spec))
 }
 
-const COLUMNS: &str = "id, number, state, state_since, spec, epoch, failures, crashes, run_at, cancel_reason, \
-                       finish_reason, origin, created_at, finished_at";
-
-fn read(row: &Row<'_>) -> Result<Job, StoreError> {
-    let spec: Vec<u8> = row.column("spec")?;
+/// Reads a job whose spec is known.
+fn read_with(row: &Row<'_>, spec: Arc<JobSpec>) -> Result<Job, StoreError> {
+    let plan = match row.get_ref("plan")?.as_blob_or_null().ok().flatten() {
+        None => Plan::default(),
+        Some(bytes) => cbor::decode(bytes, PLAN_BYTES_MAX).map_err(|_| StoreError::Damaged { what: "job plan" })?,
+    };
+    let schedule: Option<String> = row.column("schedule")?;
     Ok(Job {
+        number: row.number("key")?,
         id: row.job_id("id")?,
-        number: row.column("number")?,
         state: row.word("state", "job state", JobState::from_word)?,
         state_since: row.time("state_since")?,
-        spec: cbor::decode(&spec, SPEC_BYTES_MAX).map_err(|_| StoreError::Damaged { what: "job spec" })?,
+        spec,
+        queue: row.column("queue")?,
+        priority: row.column("priority")?,
         epoch: Epoch(row.column("epoch")?),
         failures: row.column("failures")?,
         crashes: row.column("crashes")?,
+        snoozes: row.column("snoozes")?,
+        waits: row.column("waits")?,
         run_at: row.time_or_none("run_at")?,
+        expires_at: row.time_or_none("expires_at")?,
+        deadline: row.time_or_none("deadline")?,
+        held: row.column("held")?,
+        plan,
+        fire: schedule.zip(row.time_or_none("fire_at")?),
         cancel_reason: row.column("cancel_reason")?,
         finish_reason: row.word_or_none("finish_reason", "finish reason", FinishReason::from_word)?,
         origin: row.node_or_none("origin")?,
@@ -133,8 +195,67 @@ impl View<'_> {
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn job_by_number(&self, number: u64) -> Result<Option<Job>, StoreError> {
-        self.one(&format!("SELECT {COLUMNS} FROM job WHERE number = ?1"), [number], read)
+    pub fn job_by_number(&self, number: JobNumber) -> Result<Option<Job>, StoreError> {
+        self.one(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1"), [number.key()], read)
+    }
+
+    /// The task with this number, whose group's spec is `spec`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn task(&self, number: JobNumber, spec: &Arc<JobSpec>) -> Result<Option<Job>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM job WHERE key = ?1");
+        self.one(&sql, [number.key()], |row| read_with(row, Arc::clone(spec)))
+    }
+
+    /// The state of the job with this number.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn state_of(&self, number: JobNumber) -> Result<Option<JobState>, StoreError> {
+        self.one("SELECT state FROM job WHERE key = ?1", [number.key()], |row| {
+            row.word("state", "job state", JobState::from_word)
+        })
+    }
+
+    /// The id of the job with this number.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn job_id(&self, number: JobNumber) -> Result<Option<JobId>, StoreError> {
+        self.one("SELECT id FROM job WHERE key = ?1", [number.key()], |row| row.job_id("id"))
+    }
+
+    /// The number of the job with this id.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn job_number(&self, id: JobId) -> Result<Option<JobNumber>, StoreError> {
+        self.one("SELECT key FROM job WHERE id = ?1", [id.as_bytes().as_slice()], |row| row.number("key"))
+    }
+
+    /// Hands every job that has not ended to `each`, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails, and whatever `each` returns.
+    pub fn each_live_job<E: From<StoreError>>(&self, mut each: impl FnMut(Job) -> Result<(), E>) -> Result<(), E> {
+        // Jobs of the same spec, such as the tasks of an array, come right after each other and share it.
+        let mut last: Option<(Vec<u8>, Arc<JobSpec>)> = None;
+        let sql = format!("SELECT {COLUMNS} FROM job WHERE live = 1 ORDER BY key");
+        self.each(&sql, [], |row| {
+            let bytes = row.get_ref("spec").map_err(StoreError::from)?;
+            let bytes = bytes.as_blob().map_err(|_| StoreError::Damaged { what: "job spec" })?;
+            let spec = match &last {
+                Some((known, spec)) if known == bytes => Arc::clone(spec),
+                _ => {
+                    let spec = cbor::decode::<JobSpec>(bytes, STORED_SPEC_BYTES_MAX);
+                    let spec = Arc::new(spec.map_err(|_| StoreError::Damaged { what: "job spec" })?);
+                    last = Some((bytes.to_vec(), Arc::clone(&spec)));
+                    spec
+                }
+            };
+            each(read_with(row, spec)?)
+        })
     }
 
     /// Every job that has not ended, oldest first.
@@ -142,72 +263,95 @@ impl View<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn live_jobs(&self) -> Result<Vec<Job>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM job WHERE state NOT IN ('completed', 'discarded', 'cancelled', 'skipped') \
-             ORDER BY number"
-        );
-        self.all(&sql, [], read)
+        let mut jobs = Vec::new();
+        self.each_live_job(|job| {
+            jobs.push(job);
+            Ok::<(), StoreError>(())
+        })?;
+        Ok(jobs)
     }
 
-    /// The newest jobs of a selection, newest first.
+    /// The number of the job that was submitted last, tasks aside; `None` before the first.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn jobs(&self, selection: &Selection) -> Result<Vec<Job>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM job WHERE (?1 IS NULL OR state = ?1) \
-             AND (NOT ?2 OR state NOT IN ('completed', 'discarded', 'cancelled', 'skipped')) \
-             ORDER BY number DESC LIMIT ?3"
-        );
-        let state = selection.state.map(JobState::word);
-        self.all(&sql, params![state, selection.live_only, selection.limit], read)
+    pub fn last_job_number(&self) -> Result<Option<JobNumber>, StoreError> {
+        let last = self.one("SELECT max(key) AS last FROM job", [], |row| row.column::<Option<i64>>("last"))?;
+        Ok(last.flatten().and_then(JobNumber::from_key).map(JobNumber::group))
     }
 
-    /// How many jobs are in each state, in the order of the states' words.
+    /// The job that holds a unique key.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn job_counts(&self) -> Result<Vec<(JobState, u64)>, StoreError> {
-        self.all("SELECT state, count(*) AS jobs FROM job GROUP BY state ORDER BY state", [], |row| {
-            Ok((row.word("state", "job state", JobState::from_word)?, row.column("jobs")?))
-        })
+    pub fn unique_holder(&self, key: &Hash) -> Result<Option<Job>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM job WHERE unique_key = ?1");
+        self.one(&sql, [key.as_bytes().as_slice()], read)
     }
 
-    /// The highest number given so far.
+    /// The job that a schedule submitted for an instant.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn last_job_number(&self) -> Result<u64, StoreError> {
-        let last = self.one("SELECT max(number) AS last FROM job", [], |row| row.column::<Option<u64>>("last"))?;
-        Ok(last.flatten().unwrap_or(0))
+    pub fn fired(&self, schedule: &str, at: UnixMillis) -> Result<Option<JobNumber>, StoreError> {
+        let sql = "SELECT key FROM job WHERE schedule = ?1 AND fire_at = ?2";
+        self.one(sql, params![schedule, at.0], |row| row.number("key"))
+    }
+
+    /// The jobs of a schedule that have not ended, oldest instant first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn live_fired(&self, schedule: &str) -> Result<Vec<Job>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM job WHERE schedule = ?1 AND live = 1 ORDER BY fire_at");
+        self.all(&sql, [schedule], read)
     }
 }
 
 impl Txn<'_> {
-    /// Inserts a job under the next number and returns that.
+    /// Inserts a job.
     ///
     /// # Errors
-    /// [`StoreError`] if the database fails.
-    pub fn insert_job(&self, new: &NewJob<'_>) -> Result<u64, StoreError> {
-        let number = self.view().last_job_number()? + 1;
-        let sql = "INSERT INTO job (id, number, state, state_since, spec, job_type, queue, priority, epoch, failures, \
-                   crashes, origin, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, ?10, ?4)";
-        let origin = new.origin.map(|node| *node.as_bytes());
-        let spec = cbor::encode(new.spec);
+    /// [`StoreError`] if the database fails; also if its number, id, unique key or instant is taken.
+    pub fn insert_job(&self, new: &NewJob<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO job (key, id, live, state, state_since, spec, job_type, queue, priority, epoch, \
+                   failures, crashes, snoozes, waits, run_at, expires_at, deadline, held, plan, unique_key, schedule, \
+                   fire_at, cancel_reason, finish_reason, origin, created_at, finished_at) VALUES (?1, ?2, ?3, ?4, \
+                   ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
+                   ?25, ?26, ?27)";
+        let job = new.job;
+        let plan = (job.plan != Plan::default()).then(|| cbor::encode(&job.plan));
         let values = params![
-            new.id.as_bytes(),
-            number,
-            new.state.word(),
-            new.at.0,
-            spec,
-            new.spec.job_type,
-            new.spec.queue,
-            new.spec.priority,
-            new.epoch.0,
-            origin,
+            job.number.key(),
+            job.id.as_bytes(),
+            (!job.state.is_final()).then_some(1),
+            job.state.word(),
+            job.state_since.0,
+            new.has_spec.then(|| cbor::encode(job.spec.as_ref())),
+            job.spec.job_type,
+            job.queue,
+            job.priority,
+            job.epoch.0,
+            job.failures,
+            job.crashes,
+            job.snoozes,
+            job.waits,
+            job.run_at.map(|at| at.0),
+            job.expires_at.map(|at| at.0),
+            job.deadline.map(|at| at.0),
+            job.held,
+            plan,
+            new.unique_key.map(|key| *key.as_bytes()),
+            job.fire.as_ref().map(|(name, _)| name),
+            job.fire.as_ref().map(|(_, at)| at.0),
+            job.cancel_reason,
+            job.finish_reason.map(FinishReason::word),
+            job.origin.map(|node| *node.as_bytes()),
+            job.created_at.0,
+            job.finished_at.map(|at| at.0),
         ];
         self.run(sql, values)?;
-        Ok(number)
+        Ok(())
     }
 
     /// Moves a job if it still is where the caller believes it to be. Returns whether it was.
@@ -215,32 +359,110 @@ impl Txn<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn move_job(&self, to: &Move) -> Result<bool, StoreError> {
-        let sql = "UPDATE job SET state = ?4, epoch = ?5, failures = ?6, crashes = ?7, run_at = ?8, \
-                   finish_reason = ?9, state_since = ?10, finished_at = ?11 \
-                   WHERE id = ?1 AND state = ?2 AND epoch = ?3";
-        let finished_at = to.to.is_final().then_some(to.at.0);
-        let values = params![
-            to.job.as_bytes(),
-            to.from.word(),
-            to.epoch.0,
-            to.to.word(),
-            to.new_epoch.0,
-            to.failures,
-            to.crashes,
-            to.run_at.map(|at| at.0),
-            to.finish_reason.map(FinishReason::word),
-            to.at.0,
-            finished_at,
-        ];
-        Ok(self.run(sql, values)? == 1)
+        let (key, from, epoch) = (to.job.key(), to.from.word(), to.epoch.0);
+        let (failures, crashes, at) = (to.failures, to.crashes, to.at.0);
+        let run_at = to.run_at.map(|at| at.0);
+        let expires_at = to.expires_at.map(|at| at.0);
+        let changed = if to.from.is_final() == to.to.is_final() {
+            let sql = "UPDATE job SET state = ?4, epoch = ?5, failures = ?6, crashes = ?7, snoozes = ?8, run_at = ?9, \
+                       expires_at = ?10, state_since = ?11 WHERE key = ?1 AND state = ?2 AND epoch = ?3";
+            self.run(
+                sql,
+                params![
+                    key,
+                    from,
+                    epoch,
+                    to.to.word(),
+                    to.new_epoch.0,
+                    failures,
+                    crashes,
+                    to.snoozes,
+                    run_at,
+                    expires_at,
+                    at
+                ],
+            )?
+        } else {
+            let sql = "UPDATE job SET state = ?4, epoch = ?5, failures = ?6, crashes = ?7, snoozes = ?8, run_at = ?9, \
+                       expires_at = ?10, state_since = ?11, live = ?12, finish_reason = ?13, finished_at = ?14 \
+                       WHERE key = ?1 AND state = ?2 AND epoch = ?3";
+            let is_final = to.to.is_final();
+            self.run(
+                sql,
+                params![
+                    key,
+                    from,
+                    epoch,
+                    to.to.word(),
+                    to.new_epoch.0,
+                    failures,
+                    crashes,
+                    to.snoozes,
+                    run_at,
+                    expires_at,
+                    at,
+                    (!is_final).then_some(1),
+                    to.finish_reason.map(FinishReason::word),
+                    is_final.then_some(at),
+                ],
+            )?
+        };
+        Ok(changed == 1)
     }
 
     /// Writes down that a job is to be cancelled, or, with `None`, that it no longer is.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn set_cancel_reason(&self, job: JobId, reason: Option<&str>) -> Result<(), StoreError> {
-        self.run("UPDATE job SET cancel_reason = ?2 WHERE id = ?1", params![job.as_bytes(), reason])?;
+    pub fn set_cancel_reason(&self, job: JobNumber, reason: Option<&str>) -> Result<(), StoreError> {
+        self.run("UPDATE job SET cancel_reason = ?2 WHERE key = ?1", params![job.key(), reason])?;
+        Ok(())
+    }
+
+    /// Holds a job back, or, with `None`, lets it go.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_held(&self, job: JobNumber, reason: Option<&str>) -> Result<(), StoreError> {
+        self.run("UPDATE job SET held = ?2 WHERE key = ?1", params![job.key(), reason])?;
+        Ok(())
+    }
+
+    /// Puts a job into a queue at a priority.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_place(&self, job: JobNumber, queue: &str, priority: i32) -> Result<(), StoreError> {
+        let sql = "UPDATE job SET queue = ?2, priority = ?3 WHERE key = ?1";
+        self.run(sql, params![job.key(), queue, priority])?;
+        Ok(())
+    }
+
+    /// Writes down how many of the jobs that a job waits for are left.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_waits(&self, job: JobNumber, waits: u32) -> Result<(), StoreError> {
+        self.run("UPDATE job SET waits = ?2 WHERE key = ?1", params![job.key(), waits])?;
+        Ok(())
+    }
+
+    /// Takes the unique key from a job.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn free_unique_key(&self, job: JobNumber) -> Result<(), StoreError> {
+        self.run("UPDATE job SET unique_key = NULL WHERE key = ?1", [job.key()])?;
+        Ok(())
+    }
+
+    /// Replaces what a job that has not started is to do.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_spec(&self, job: JobNumber, spec: &JobSpec) -> Result<(), StoreError> {
+        let sql = "UPDATE job SET spec = ?2, job_type = ?3 WHERE key = ?1";
+        self.run(sql, params![job.key(), cbor::encode(spec), spec.job_type])?;
         Ok(())
     }
 }

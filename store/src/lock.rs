@@ -40,7 +40,7 @@ impl Lock {
     pub(crate) fn take(directory: &Path) -> Result<Self, OpenError> {
         let path = directory.join(LOCK_NAME);
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let mut file = open.map_err(|source| OpenError::File { path: path.clone(), source })?;
+        let mut file = open.map_err(|source| OpenError::of_file(path.clone(), source))?;
         if let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if errno != Errno::WOULDBLOCK {
                 return Err(OpenError::File { path, source: errno.into() });

@@ -45,7 +45,7 @@ impl Store {
     pub fn open_in_memory(fresh: Incarnation) -> Result<Self, OpenError> {
         let path = PathBuf::from(":memory:");
         let opened = Connection::open_in_memory();
-        let connection = opened.map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        let connection = opened.map_err(|error| OpenError::Sqlite { path: path.clone(), source: error.into() })?;
         Self::prepare(connection, path, fresh, None)
     }
 
@@ -55,7 +55,7 @@ impl Store {
         fresh: Incarnation,
         lock: Option<Lock>,
     ) -> Result<Self, OpenError> {
-        let sqlite = |source| OpenError::Sqlite { path: path.clone(), source };
+        let sqlite = |error: rusqlite::Error| OpenError::Sqlite { path: path.clone(), source: error.into() };
         let found: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(sqlite)?;
         let schema = migration::schema_of(&connection).map_err(sqlite)?;
         let is_empty = schema == 0 && found == 0 && table_count(&connection).map_err(sqlite)? == 0;
@@ -87,6 +87,11 @@ impl Store {
         Ok(Txn::new(inner, incarnation))
     }
 
+    /// The connection, for what is done outside of transactions.
+    pub(crate) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Caps the database at so many pages, so that a test can fill the "disk".
     ///
     /// # Errors
@@ -105,9 +110,10 @@ fn real(directory: &Path) -> Result<PathBuf, OpenError> {
 fn open_file(path: &Path) -> Result<Connection, OpenError> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    file.map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+    file.map_err(|source| OpenError::of_file(path.to_owned(), source))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    Connection::open_with_flags(path, flags).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
+    let opened = Connection::open_with_flags(path, flags);
+    opened.map_err(|error| OpenError::Sqlite { path: path.to_owned(), source: error.into() })
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -136,6 +142,8 @@ fn incarnation(connection: &Connection, fresh: Incarnation) -> rusqlite::Result<
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+    use crate::error::Fault;
+    use crate::view::View;
 
     /// An acknowledged submission survives a power cut only so. `synchronous` belongs to the connection, so that no
     /// look at the file can show it.
@@ -149,5 +157,46 @@ mod tests {
         assert_eq!(number("PRAGMA synchronous"), 2, "FULL");
         assert_eq!(number("PRAGMA foreign_keys"), 1);
         assert_eq!(number("PRAGMA user_version"), migration::newest());
+    }
+
+    fn memory() -> Store {
+        Store::open_in_memory(Incarnation::from_bytes([1; 16])).unwrap()
+    }
+
+    /// Stands for a file system that became read-only under a running daemon.
+    #[test]
+    fn a_write_that_is_not_allowed_says_so() {
+        let mut store = memory();
+        store.connection.pragma_update(None, "query_only", true).unwrap();
+        let error = store.begin().unwrap_err();
+        assert!(matches!(error, StoreError::Sqlite(Fault::ReadOnly(_))), "{error:?}");
+        assert!(error.to_string().contains("write the data directory"), "{error}");
+        let live = View::new(&store.connection).live_jobs().unwrap();
+        assert_eq!(live, Vec::new(), "and it still reads");
+    }
+
+    #[test]
+    fn a_writer_that_another_program_keeps_out_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::open(directory.path(), Incarnation::from_bytes([1; 16])).unwrap();
+        store.connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let other = Connection::open(directory.path().join(DATABASE_NAME)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let error = store.begin().unwrap_err();
+        assert!(matches!(error, StoreError::Sqlite(Fault::Busy(_))), "{error:?}");
+        assert!(error.to_string().contains("try again"), "{error}");
+        other.execute_batch("ROLLBACK").unwrap();
+        let _committed = store.begin().unwrap().commit().unwrap();
+    }
+
+    /// The setting is switched off while tables are rebuilt; without it a job could be deleted under its attempts.
+    #[test]
+    fn references_are_checked_after_the_migration() {
+        let store = memory();
+        let is_on: bool = store.connection.query_row("PRAGMA foreign_keys", [], |row| row.get(0)).unwrap();
+        assert!(is_on);
+        let sql = "INSERT INTO event (job, epoch, state, cause, at) VALUES (zeroblob(16), 0, 'available', 'ready', 0)";
+        let error = StoreError::from(store.connection.execute(sql, []).unwrap_err());
+        assert!(matches!(error, StoreError::Sqlite(Fault::Rule(_))), "{error:?}");
     }
 }

@@ -23,11 +23,36 @@ const ADDS: &[(&str, &[&str])] = &[
             "smallvec",
         ],
     ),
-    // rand_core is the trait by which randomness is handed in, tracing tells what was decided.
-    (
-        "jobmesh-engine",
-        &["once_cell", "pin-project-lite", "rand_core", "tracing", "tracing-attributes", "tracing-core"],
-    ),
+    ("jobmesh-engine", ENGINE),
+];
+
+/// rand_core is the trait by which randomness is handed in, tracing tells what was decided. croner reads cron
+/// expressions and chrono-tz is the zone database, compiled in; the rest is what their macros and its perfect hash
+/// are made of.
+const ENGINE: &[&str] = &[
+    "chrono-tz",
+    "croner",
+    "darling",
+    "darling_core",
+    "darling_macro",
+    "derive_builder",
+    "derive_builder_core",
+    "derive_builder_macro",
+    "fnv",
+    "heck",
+    "ident_case",
+    "once_cell",
+    "phf",
+    "phf_shared",
+    "pin-project-lite",
+    "rand_core",
+    "siphasher",
+    "strsim",
+    "strum",
+    "strum_macros",
+    "tracing",
+    "tracing-attributes",
+    "tracing-core",
 ];
 
 /// Signatures, hashes, formats, errors, and the system calls of files and locks. linux-raw-sys, errno and libc are

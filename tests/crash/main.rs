@@ -1,63 +1,34 @@
-//! `kill -9` of a daemon at random moments of a stream of submissions.
+//! What can happen to a node: `kill -9` of anything at any time, more work than it can do, a full, read-only or damaged
+//! disk, jobs that want to do harm, and being stopped in the middle.
+//!
+//! Each runs at a scale that a change can wait for; `JOBMESH_FULL=1 cargo test --release -p jobmesh --test crash` runs
+//! the whole of it, 200 rounds of kills and 10,000 waits.
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+mod adoption;
+mod contain;
+mod crowd;
+mod damage;
+mod disk;
+mod drain;
+mod kills;
+mod record;
+mod rounds;
 
-use jobmesh_tests::Bench;
+use jobmesh_tests::{Bench, Value};
 
-const SUBMISSIONS: usize = 200;
-const KILLS: usize = 50;
-
-/// Submits until enough are acknowledged; a daemon that is down refuses, and the same job is submitted again.
-fn submit_all(binary: &str, home: &std::path::Path, acknowledged: &Mutex<Vec<String>>) {
-    while acknowledged.lock().unwrap().len() < SUBMISSIONS {
-        let mut command = std::process::Command::new(binary);
-        let output = command.args(["submit", "--json", "--", "true"]).env("JOBMESH_HOME", home).output().unwrap();
-        if output.status.success() {
-            let value: jobmesh_tests::Value = serde_json_from(&output.stdout);
-            acknowledged.lock().unwrap().push(value["number"].as_u64().unwrap().to_string());
-        }
-    }
+fn bench() -> Bench {
+    Bench::new(env!("CARGO_BIN_EXE_jobmesh"))
 }
 
-fn serde_json_from(bytes: &[u8]) -> jobmesh_tests::Value {
-    std::str::from_utf8(bytes).unwrap().parse().unwrap()
+/// What the history of a job says beside its states, all of it.
+fn notes(shown: &Value) -> String {
+    let events = shown["events"].as_array().unwrap();
+    events.iter().filter_map(|event| event["note"].as_str()).collect::<Vec<_>>().join("\n")
 }
 
-/// A different fraction of a second every time, the same in every run.
-fn pause(round: usize) -> String {
-    format!("0.{:03}", (round * 7919 + 13) % 300)
-}
-
-#[test]
-fn every_acknowledged_job_ends_exactly_once_through_fifty_kills() {
-    let bench = Bench::new(env!("CARGO_BIN_EXE_jobmesh"));
-    let node = bench.up("a");
-    let acknowledged = Arc::new(Mutex::new(Vec::new()));
-    let is_done = Arc::new(AtomicBool::new(false));
-    let submitter = {
-        let (acknowledged, is_done, home) = (Arc::clone(&acknowledged), Arc::clone(&is_done), node.home().to_owned());
-        std::thread::spawn(move || {
-            submit_all(env!("CARGO_BIN_EXE_jobmesh"), &home, &acknowledged);
-            is_done.store(true, Ordering::SeqCst);
-        })
-    };
-    for round in 0..KILLS {
-        // The pause is the random moment itself, not a wait for something to happen.
-        std::process::Command::new("sleep").arg(pause(round)).status().unwrap();
-        node.kill();
-        node.up();
-    }
-    submitter.join().unwrap();
-    assert!(is_done.load(Ordering::SeqCst));
-    let acknowledged = acknowledged.lock().unwrap().clone();
-    node.wait_for(&acknowledged);
-    for job in &acknowledged {
-        let shown = node.json(&["show", job]);
-        assert_eq!(shown["job"]["state"], "completed", "{shown}");
-        let ends = shown["events"].as_array().unwrap().iter().filter(|event| event["state"] == "completed").count();
-        assert_eq!(ends, 1, "{shown}");
-    }
+/// How often something moved a job.
+fn count(shown: &Value, cause: &str) -> usize {
+    shown["events"].as_array().unwrap().iter().filter(|event| event["cause"] == cause).count()
 }

@@ -53,6 +53,7 @@ fn a_frozen_peer_loses_its_lease_and_its_late_receipt_is_superseded() {
     let bench = bench();
     let (a, b) = pair(&bench);
     let c = bench.up("c");
+    assert_eq!(c.run(&["capability", "rm", "tool:gzip"]).code, 0);
     a.admit(&c);
     let job = a.submit(&["--require", "tool:gzip", "--", "sh", "-c", &gated(bench.folder())]);
     until_started(bench.folder(), 1);

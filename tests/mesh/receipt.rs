@@ -11,7 +11,7 @@ fn a_receipt_verifies_until_any_byte_changes() {
     assert_eq!(a.run(&["receipt", "verify", "last"]).code, 0);
 
     let path = a.home().join("receipt.cbor").to_string_lossy().into_owned();
-    assert_eq!(a.run(&["receipt", "show", "last", "-o", &path]).code, 0);
+    assert_eq!(a.run(&["receipt", "show", "last", "--raw", &path]).code, 0);
     let output = a.file("output", &run.stdout);
     let good = a.run(&["receipt", "verify", &path, "--stdout", &output]);
     assert_eq!(good.code, 0, "{}{}", good.text(), good.stderr);

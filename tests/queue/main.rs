@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
 
+mod reload;
+
 use jobmesh_tests::Bench;
 
 fn bench() -> Bench {

@@ -2,13 +2,27 @@
 //!
 //! The tests that use this are targets of the `jobmesh` package, so that the binary they run is the one that ships.
 //! Nothing here sleeps: a node is up when `jobmesh up -d` returns, a job has ended when `jobmesh wait` returns, a
-//! process is gone when its pidfd says so.
+//! process is gone when its pidfd says so, and a job that has something to tell writes a line into a [`Fifo`].
 
+mod api;
+mod fifo;
+mod gate;
+mod namespace;
 mod node;
+mod pen;
 mod process;
+mod scale;
+mod watch;
 
+pub use api::{Answer, Api};
+pub use fifo::Fifo;
+pub use gate::Gate;
+pub use namespace::{Place, private_mounts};
 pub use node::{Bench, Node, Run};
-pub use process::Pid;
+pub use pen::Pen;
+pub use process::{Pid, children, with_variable};
+pub use scale::scaled;
+pub use watch::Watch;
 
 /// What every `--json` output parses to.
-pub use serde_json::Value;
+pub use serde_json::{Value, json};

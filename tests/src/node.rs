@@ -10,13 +10,14 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::api::Api;
 use crate::process::Pid;
+use crate::watch::Watch;
 
 /// Settings under which a lost node is noticed in seconds instead of a minute.
 const SETTINGS: &str = r#"
 listen = ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"]
 mdns = false
-slots = 2
 
 [lease]
 ttl = "2s"
@@ -61,11 +62,34 @@ impl Bench {
     /// If its data directory can't be made.
     #[must_use]
     pub fn node(&self, name: &str) -> Node {
+        self.node_with(name, 2, "")
+    }
+
+    /// A node of so many slots that is not running yet, with further tables in its configuration.
+    ///
+    /// # Panics
+    /// If its data directory can't be made.
+    #[must_use]
+    pub fn node_with(&self, name: &str, slots: u32, tables: &str) -> Node {
         use std::os::unix::fs::DirBuilderExt as _;
         let home = self.folder().join(name);
         fs::DirBuilder::new().mode(0o700).create(&home).expect("a data directory");
-        fs::write(home.join("config.toml"), format!("name = {name:?}\n{SETTINGS}")).expect("a config file");
-        Node { binary: self.binary.clone(), home, name: name.to_owned(), daemon: Cell::new(None) }
+        let node = Node { binary: self.binary.clone(), home, name: name.to_owned(), daemon: Cell::new(None) };
+        node.configure(slots, tables);
+        node
+    }
+
+    /// A node that is not running yet, with its data directory at `home`, which exists and holds nothing.
+    ///
+    /// # Panics
+    /// If its settings can't be written.
+    #[must_use]
+    pub fn node_at(&self, home: PathBuf) -> Node {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).expect("a private directory");
+        let node = Node { binary: self.binary.clone(), home, name: "a".to_owned(), daemon: Cell::new(None) };
+        node.reconfigure("slots = 2\n[drain]\nwait = \"1s\"\n");
+        node
     }
 
     /// A node that runs.
@@ -128,6 +152,45 @@ impl Node {
         &self.home
     }
 
+    /// Writes its configuration anew. A daemon that runs does not know of it yet.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn configure(&self, slots: u32, tables: &str) {
+        let text = format!("name = {:?}\nslots = {slots}\n{SETTINGS}\n{tables}", self.name);
+        fs::write(self.home.join("config.toml"), text).expect("a config file");
+    }
+
+    /// The path of the binary.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Writes its configuration anew, with nothing in it but these settings and those by which it stays on this machine.
+    ///
+    /// # Panics
+    /// If they can't be written.
+    pub fn reconfigure(&self, settings: &str) {
+        let own = format!("name = {:?}\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\n", self.name);
+        fs::write(self.home.join("config.toml"), own + settings).expect("a config file");
+    }
+
+    /// A connection to its daemon.
+    ///
+    /// # Panics
+    /// If none answers.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api::open(&self.home)
+    }
+
+    /// The file with its jobs.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.home.join("jobs.db")
+    }
+
     /// A command against this node, with nothing of the test's own environment but the PATH.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -162,7 +225,7 @@ impl Node {
     /// If it fails or prints no JSON.
     #[must_use]
     pub fn json(&self, arguments: &[&str]) -> Value {
-        let run = self.run(&[arguments, &["--json"]].concat());
+        let run = self.run(&[&["--json"], arguments].concat());
         assert_eq!(run.code, 0, "{arguments:?} on {}: {}{}", self.name, run.text(), run.stderr);
         serde_json::from_slice(&run.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", run.text()))
     }
@@ -195,6 +258,16 @@ impl Node {
         self.daemon.get().expect("a daemon that was started")
     }
 
+    /// Stops the daemon, waiting for no job.
+    ///
+    /// # Panics
+    /// If it does not stop.
+    pub fn down(&self) {
+        let run = self.run(&["down", "--now"]);
+        assert_eq!(run.code, 0, "down of {}: {}\n{}", self.name, run.stderr, self.log());
+        self.daemon.set(None);
+    }
+
     /// Kills the daemon and everything it knows in memory.
     pub fn kill(&self) {
         self.pid().kill();
@@ -217,7 +290,58 @@ impl Node {
         let run = self.run(&all);
         assert_eq!(run.code, 0, "submit {arguments:?}: {}", run.stderr);
         let submitted: Value = serde_json::from_slice(&run.stdout).expect("submit prints JSON");
-        submitted["number"].as_u64().expect("a number").to_string()
+        let number = submitted["number"].as_u64().expect("a number").to_string();
+        submitted["task"].as_u64().map_or(number.clone(), |task| format!("{number}.{task}"))
+    }
+
+    /// What is known of a job in one line: its state, counts and dates.
+    #[must_use]
+    pub fn job(&self, job: &str) -> Value {
+        self.json(&["show", job])["job"].take()
+    }
+
+    /// Where a job is in its life.
+    ///
+    /// # Panics
+    /// If it has no state.
+    #[must_use]
+    pub fn state(&self, job: &str) -> String {
+        self.job(job)["state"].as_str().expect("a state").to_owned()
+    }
+
+    /// The names of the jobs that a listing with these arguments shows.
+    #[must_use]
+    pub fn listed(&self, arguments: &[&str]) -> Vec<String> {
+        let run = self.run(&[&["ls", "--quiet"], arguments].concat());
+        assert_eq!(run.code, 0, "ls {arguments:?}: {}", run.stderr);
+        run.text().lines().map(str::to_owned).collect()
+    }
+
+    /// What a job wrote to its standard output.
+    ///
+    /// # Panics
+    /// If there is no such job.
+    #[must_use]
+    pub fn wrote(&self, job: &str) -> String {
+        let run = self.run(&["logs", job]);
+        assert_eq!(run.code, 0, "logs {job}: {}", run.stderr);
+        run.text()
+    }
+
+    /// Follows what happens to its jobs, from the first event on.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::begin(self)
+    }
+
+    /// Asks the daemon over its socket, as other programs do.
+    #[must_use]
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let answer = self.api().ask(method, path, (!body.is_null()).then_some(body));
+        let text = || String::from_utf8_lossy(&answer.body).into_owned();
+        let document =
+            serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{path}: {error}: {}", text()));
+        (answer.status, document)
     }
 
     /// Waits until all of these jobs have completed.

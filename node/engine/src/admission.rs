@@ -1,73 +1,133 @@
-//! Whether a job may start on this node now, and every reason if it may not. Pure: the scheduler and `explain` ask
-//! the same function.
+//! Whether a job may start on this node now, and every reason if it may not. Pure: the scheduler, `explain` and a dry
+//! run ask the same function.
 
 use jobmesh_protocol::job::Scope;
-use jobmesh_protocol::{CapabilityRecord, JobSpec, Resources};
+use jobmesh_protocol::resource::Requests;
+use jobmesh_protocol::{CapabilityRecord, JobSpec, UnixMillis};
+
+use crate::pool::{Pools, Shortage};
+use crate::queue::Queues;
+use crate::ready::Profile;
 
 /// What this node has and what of it is taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot<'a> {
     pub(crate) record: &'a CapabilityRecord,
-    pub(crate) free: Resources,
+    pub(crate) pools: &'a Pools,
+    pub(crate) queues: &'a Queues,
     pub(crate) free_slots: u32,
     pub(crate) is_draining: bool,
+    pub(crate) now: UnixMillis,
+    /// The room that the job's group has, if it is limited: its limit, and how many of its tasks run.
+    pub(crate) group: Option<(u32, u32)>,
 }
 
 /// Why a job does not start here now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Blocked {
+    /// The node shuts down.
+    Draining,
     /// It was asked to run elsewhere.
     NetworkOnly,
     /// This node lacks what it needs, busy or not.
-    Incapable(Vec<String>),
+    Incapable { lacks: Vec<String>, scope: Scope },
+    /// Its queue is paused.
+    Paused { queue: String },
+    /// Its queue runs as many as it may.
+    QueueFull { queue: String, limit: u32 },
+    /// As many of its key run as may.
+    KeyFull { key: String, limit: u32, running: u32 },
+    /// As many of its group run as may.
+    GroupFull { limit: u32 },
+    /// It would start too early for a rate limit.
+    Rate { name: String, until: UnixMillis },
     /// Every slot is taken.
     NoSlot { slots: u32 },
-    /// Other jobs have the resources.
-    NoRoom { wanted: Resources, free: Resources },
-    /// The node shuts down.
-    Draining,
+    /// Other jobs have the resources: for each variant, what is short.
+    NoRoom(Vec<Vec<Shortage>>),
 }
 
 impl Blocked {
+    /// One word for it, for programs.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::NetworkOnly => "network_only",
+            Self::Incapable { .. } => "incapable",
+            Self::Paused { .. } => "paused",
+            Self::QueueFull { .. } => "queue_full",
+            Self::KeyFull { .. } => "key_full",
+            Self::GroupFull { .. } => "group_full",
+            Self::Rate { .. } => "rate",
+            Self::NoSlot { .. } => "no_slot",
+            Self::NoRoom(_) => "no_room",
+        }
+    }
+
     /// The words for people.
     pub(crate) fn words(&self) -> String {
         match self {
-            Self::NetworkOnly => "it was asked to run on a peer only".to_owned(),
-            Self::Incapable(lacks) => format!("this node lacks {}", lacks.join(", ")),
-            Self::NoSlot { slots } => format!("all {slots} slots of this node are in use"),
-            Self::NoRoom { wanted, free } => format!(
-                "it needs {} cpus and {} bytes of memory, but {} and {} are free",
-                cpus(wanted.cpu_milli),
-                wanted.memory_bytes,
-                cpus(free.cpu_milli),
-                free.memory_bytes
-            ),
             Self::Draining => "this node is shutting down".to_owned(),
+            Self::NetworkOnly => "it was asked to run on a peer only".to_owned(),
+            Self::Incapable { lacks, .. } => format!("this node lacks {}", lacks.join(", ")),
+            Self::Paused { queue } => format!("queue {queue} is paused"),
+            Self::QueueFull { queue, limit } => format!("queue {queue} runs {limit} of at most {limit} jobs"),
+            Self::KeyFull { key, limit, running } => {
+                format!("{running} jobs of concurrency key {key} run, and this one allows {limit}")
+            }
+            Self::GroupFull { limit } => format!("its group runs {limit} of at most {limit} tasks at a time"),
+            Self::Rate { name, until } => {
+                format!("the rate of {name} allows the next start at {}", until.to_rfc3339())
+            }
+            Self::NoSlot { slots } => format!("all {slots} slots of this node are in use"),
+            Self::NoRoom(variants) => variants
+                .iter()
+                .map(|shortages| shortages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+                .collect::<Vec<_>>()
+                .join("; or "),
         }
     }
-}
 
-fn cpus(milli: u32) -> String {
-    if milli.is_multiple_of(1000) {
-        (milli / 1000).to_string()
-    } else {
-        format!("{}.{:03}", milli / 1000, milli % 1000)
+    /// What would take this reason away.
+    pub(crate) fn remedy(&self) -> String {
+        match self {
+            Self::Draining => "start the node again with `jobmesh up`".to_owned(),
+            Self::NetworkOnly => "submit it with `--where any`, or let a capable peer join".to_owned(),
+            Self::Incapable { scope: Scope::Local, .. } => {
+                "ask for less, or let another node run it with `--where any`".to_owned()
+            }
+            Self::Incapable { .. } => "let a node join that has it, or leave the requirement out".to_owned(),
+            Self::Paused { queue } => format!("`jobmesh queue resume {queue}`"),
+            Self::QueueFull { queue, limit } => {
+                format!("`jobmesh queue set {queue} concurrency={}`", limit.saturating_add(1))
+            }
+            Self::KeyFull { key, running, .. } => {
+                format!("`--concurrency-key {key}:{}`, or one of them ends", running.saturating_add(1))
+            }
+            Self::GroupFull { limit } => format!("`--at-a-time {}`, or one of them ends", limit.saturating_add(1)),
+            Self::Rate { until, .. } => format!("wait until {}, or raise the rate", until.to_rfc3339()),
+            Self::NoSlot { slots } => format!("`slots = {}` in config.toml, or a job ends", slots.saturating_add(1)),
+            Self::NoRoom(variants) => {
+                let least = variants.iter().min_by_key(|shortages| shortages.len());
+                let wants = least.into_iter().flatten().map(|short| {
+                    let name = &short.demand.name;
+                    format!("{} {name} more free", name.amount_text(short.missing()))
+                });
+                wants.collect::<Vec<_>>().join(" and ")
+            }
+        }
     }
 }
 
 /// What a node with this record lacks for a job, in words; empty if it could run it when idle.
 pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec) -> Vec<String> {
     let mut lacks: Vec<String> = record.unmet(&spec.requirements).iter().map(ToString::to_string).collect();
-    let executor = format!("executor:{}", spec.task.executor());
-    if !record.tags.iter().any(|tag| tag.as_str() == executor) {
-        lacks.push(executor);
+    let executor = spec.task.executor();
+    if !record.tags.iter().any(|tag| tag.as_str().strip_prefix("executor:") == Some(executor)) {
+        lacks.push(format!("executor:{executor}"));
     }
-    let (wanted, owned) = (spec.resources, record.resources);
-    if wanted.cpu_milli > owned.cpu_milli {
-        lacks.push(format!("cpus>={} (has {})", cpus(wanted.cpu_milli), cpus(owned.cpu_milli)));
-    }
-    if wanted.memory_bytes > owned.memory_bytes {
-        lacks.push(format!("memory>={} (has {})", wanted.memory_bytes, owned.memory_bytes));
+    if record.resources.first_fit(&spec.resources).is_none() {
+        lacks.push(lacking_resources(record, &spec.resources));
     }
     if record.slots == 0 {
         lacks.push("a slot for jobs".to_owned());
@@ -75,24 +135,85 @@ pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec) -> Vec<String> {
     lacks
 }
 
-/// Every reason why a job of this node may not start here now; empty if it may.
-pub(crate) fn blocked(spec: &JobSpec, here: &Snapshot<'_>) -> Vec<Blocked> {
+/// What is missing for the variant that misses least.
+fn lacking_resources(record: &CapabilityRecord, requests: &Requests) -> String {
+    let missing = requests.variants().iter().map(|request| {
+        let short = request.demands().iter().filter_map(|demand| {
+            let owned = record.resources.amount(&demand.name);
+            let single = jobmesh_protocol::resource::Request::new(vec![demand.clone()]).ok()?;
+            let name = &demand.name;
+            (!record.resources.fits(&single)).then(|| format!("{demand} (has {})", name.amount_text(owned)))
+        });
+        short.collect::<Vec<_>>()
+    });
+    missing.min_by_key(Vec::len).unwrap_or_default().join(", ")
+}
+
+/// Every reason that holds a whole queue back; empty if none does.
+pub(crate) fn queue_blocked(queue: &str, here: &Snapshot<'_>) -> Vec<Blocked> {
     let mut reasons = Vec::new();
+    if here.queues.is_paused(queue) {
+        reasons.push(Blocked::Paused { queue: queue.to_owned() });
+    }
+    match here.queues.concurrency(queue) {
+        Some(limit) if here.queues.running(queue) >= limit => {
+            reasons.push(Blocked::QueueFull { queue: queue.to_owned(), limit });
+        }
+        Some(_) | None => {}
+    }
+    reasons
+}
+
+/// Every reason that holds back jobs like this anywhere, beyond their queue; empty if none does.
+pub(crate) fn limits_blocked(profile: &Profile, here: &Snapshot<'_>) -> Vec<Blocked> {
+    let mut reasons = Vec::new();
+    if let Some(key) = &profile.key {
+        let running = here.queues.running_by_key(&key.key);
+        if running >= key.limit {
+            reasons.push(Blocked::KeyFull { key: key.key.clone(), limit: key.limit, running });
+        }
+    }
+    match here.group {
+        Some((limit, running)) if running >= limit => reasons.push(Blocked::GroupFull { limit }),
+        Some(_) | None => {}
+    }
+    if let Some((name, until)) = here.queues.next_start(profile, here.now) {
+        reasons.push(Blocked::Rate { name, until });
+    }
+    reasons
+}
+
+/// Every reason that holds back jobs like this on this node, beyond their limits; empty if none does.
+pub(crate) fn room_blocked(profile: &Profile, here: &Snapshot<'_>) -> Vec<Blocked> {
+    let mut reasons = Vec::new();
+    if here.free_slots == 0 {
+        reasons.push(Blocked::NoSlot { slots: here.record.slots });
+    }
+    if profile.is_here {
+        let short: Vec<Vec<Shortage>> =
+            profile.resources.variants().iter().map(|request| here.pools.why_not(request)).collect();
+        if short.iter().all(|shortages| !shortages.is_empty()) {
+            reasons.push(Blocked::NoRoom(short));
+        }
+    }
+    reasons
+}
+
+/// Every reason why a job may not start here now; empty if it may.
+pub(crate) fn blocked(spec: &JobSpec, profile: &Profile, here: &Snapshot<'_>) -> Vec<Blocked> {
+    let mut reasons = Vec::new();
+    if here.is_draining {
+        reasons.push(Blocked::Draining);
+    }
     if spec.scope == Scope::Network {
         reasons.push(Blocked::NetworkOnly);
     }
     let lacks = lacks(here.record, spec);
     if !lacks.is_empty() {
-        reasons.push(Blocked::Incapable(lacks));
+        reasons.push(Blocked::Incapable { lacks, scope: spec.scope });
     }
-    if here.free_slots == 0 {
-        reasons.push(Blocked::NoSlot { slots: here.record.slots });
-    }
-    if !spec.resources.fits(&here.free) && reasons.is_empty() {
-        reasons.push(Blocked::NoRoom { wanted: spec.resources, free: here.free });
-    }
-    if here.is_draining {
-        reasons.push(Blocked::Draining);
-    }
+    reasons.extend(queue_blocked(&profile.queue, here));
+    reasons.extend(limits_blocked(profile, here));
+    reasons.extend(room_blocked(profile, here));
     reasons
 }

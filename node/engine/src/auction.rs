@@ -100,10 +100,10 @@ impl Engine {
                 epoch: job.epoch.next(),
                 to,
                 requirements: needs(job),
-                resources: job.spec.resources,
+                resources: job.spec.resources.clone(),
                 effects: job.spec.effects,
                 input_bytes: input.checked_next_power_of_two().unwrap_or(u64::MAX),
-                commitment: commitment(salt, &cbor::encode(&job.spec)),
+                commitment: commitment(salt, &cbor::encode(job.spec.as_ref())),
                 bid_window_ms: self.config.timing.bid_window,
                 nonce: step.rng.next_u64(),
             },
@@ -265,7 +265,7 @@ impl Engine {
         best: &ReceivedBid,
     ) -> Result<(), StoreError> {
         let run = RunId { job: job.id, epoch: job.epoch.next() };
-        let spec = cbor::encode(&job.spec);
+        let spec = cbor::encode(job.spec.as_ref());
         let spec_hash = Hash::of(&spec);
         let lease = self.config.timing.lease;
         let (envelope, award) = self.seal_with_id(
@@ -288,7 +288,15 @@ impl Engine {
             return Ok(());
         }
         let (state, award) = (AttemptState::Awarded, Some((award, spec_hash)));
-        step.txn.insert_attempt(&NewAttempt { run, state, node: best.from, boot: None, award, at: step.wall() })?;
+        step.txn.insert_attempt(&NewAttempt {
+            run,
+            state,
+            node: best.from,
+            boot: None,
+            award,
+            allocation: None,
+            at: step.wall(),
+        })?;
         self.post_sealed(step, best.from, &envelope, &[])?;
         self.watch_award(&job, best.from, best.at);
         Ok(())

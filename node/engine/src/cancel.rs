@@ -1,49 +1,101 @@
-//! Stopping a job, and giving an ended one another try.
+//! Stopping a job, dropping one, and giving an ended one another try.
 
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::state::{Cause, FinishReason};
-use jobmesh_protocol::{Epoch, JobId, JobState, Outcome, RunId};
+use jobmesh_protocol::{Epoch, JobState, Outcome, RunId};
 use jobmesh_store::{Job, StoreError};
 
 use crate::engine::Engine;
+use crate::group::Force;
 use crate::output::{Output, Refusal, Response, StopReason};
-use crate::run::{Conclusion, attempt_state};
+use crate::run::Conclusion;
 use crate::step::Step;
 use crate::submit::Answer;
 use crate::timers::Timer;
 use crate::transition::Shift;
 
 /// Longest reason that is kept.
-const REASON_CHARS_MAX: usize = 256;
+pub(crate) const REASON_CHARS_MAX: usize = 256;
 
 impl Engine {
-    pub(crate) fn cancel(&mut self, step: &mut Step<'_>, id: JobId, reason: &str) -> Answer {
-        let Some(job) = step.view().job(id)? else { return Ok(Err(Refusal::NoSuchJob(id))) };
+    pub(crate) fn cancel(&mut self, step: &mut Step<'_>, job: Job, reason: &str, force: Force) -> Answer {
         if job.state.is_final() {
             let rule = "only a job that has not ended can be cancelled";
             return Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
         }
         let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
-        step.txn.set_cancel_reason(id, Some(&reason))?;
-        let run = RunId { job: id, epoch: job.epoch };
-        if self.running.contains_key(&run) {
-            self.stop_run(step, job, run)?;
-        } else {
-            self.cancel_now(step, job, &reason)?;
-        }
+        self.cancel_job(step, job, &reason, force)?;
         Ok(Ok(Response::Done))
     }
 
+    /// Stops a job that has not ended, and every task of it if it is a group.
+    pub(crate) fn cancel_job(
+        &mut self,
+        step: &mut Step<'_>,
+        job: Job,
+        reason: &str,
+        force: Force,
+    ) -> Result<(), StoreError> {
+        step.txn.set_cancel_reason(job.number, Some(reason))?;
+        if job.plan.is_group && self.groups.contains_key(&job.number) {
+            return self.cancel_group(step, &job, reason);
+        }
+        let run = RunId { job: job.id, epoch: job.epoch };
+        match self.running.get_mut(&run) {
+            Some(running) => {
+                running.job.cancel_reason = Some(reason.to_owned());
+                self.stop_run(step, run, force)
+            }
+            None => self.end_now(step, job, Cause::Cancelled, FinishReason::User, reason),
+        }
+    }
+
+    fn cancel_group(&mut self, step: &mut Step<'_>, job: &Job, reason: &str) -> Result<(), StoreError> {
+        if let Some(group) = self.groups.get_mut(&job.number) {
+            group.job.cancel_reason = Some(reason.to_owned());
+        }
+        self.drop_tasks(step, job.number, FinishReason::User, reason)?;
+        // One that waits for its time or for others has no task that could end it.
+        if let Some(group) = self.groups.get(&job.number).filter(|group| group.row.is_over()) {
+            let job = group.job.clone();
+            self.end_now(step, job, Cause::Cancelled, FinishReason::User, reason)?;
+        }
+        Ok(())
+    }
+
+    /// The system drops a job that has not ended.
+    pub(crate) fn drop_job(
+        &mut self,
+        step: &mut Step<'_>,
+        job: Job,
+        finish: FinishReason,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let run = RunId { job: job.id, epoch: job.epoch };
+        if self.running.contains_key(&run) {
+            step.txn.set_cancel_reason(job.number, Some(reason))?;
+            if let Some(running) = self.running.get_mut(&run) {
+                running.job.cancel_reason = Some(reason.to_owned());
+            }
+            return self.stop_run(step, run, Force::Gentle);
+        }
+        self.end_now(step, job, Cause::Skipped, finish, reason)
+    }
+
     /// Stops a run here; the job is cancelled when its end is reported.
-    pub(crate) fn stop_run(&mut self, step: &mut Step<'_>, mut job: Job, run: RunId) -> Result<(), StoreError> {
-        let is_ordered = self.running.get(&run).is_some_and(|running| running.is_ordered);
-        if is_ordered {
-            self.outputs.push(Output::Stop { run, reason: StopReason::Cancelled });
+    pub(crate) fn stop_run(&mut self, step: &mut Step<'_>, run: RunId, force: Force) -> Result<(), StoreError> {
+        if self.running.get(&run).is_some_and(|running| running.is_ordered) {
+            let reason = match force {
+                Force::Gentle => StopReason::Cancelled,
+                Force::Hard => StopReason::Killed,
+            };
+            self.outputs.push(Output::Stop { run, reason });
             return Ok(());
         }
         // Its input is still on the way: nothing runs, so it ends here and now.
-        self.running.remove(&run);
+        let Some(running) = self.take_running(run) else { return Ok(()) };
         self.stirred = true;
+        let mut job = running.job;
         job.cancel_reason.get_or_insert_default();
         let end = Conclusion::bare(self.me, &Outcome::Cancelled);
         match job.origin {
@@ -52,29 +104,37 @@ impl Engine {
         }
     }
 
-    /// Cancels a job that does not run here. A peer that runs it is told, for as long as that takes.
-    fn cancel_now(&mut self, step: &Step<'_>, mut job: Job, reason: &str) -> Result<(), StoreError> {
+    /// Ends a job that does not run here. A peer that runs it is told, for as long as that takes.
+    fn end_now(
+        &mut self,
+        step: &Step<'_>,
+        mut job: Job,
+        cause: Cause,
+        finish: FinishReason,
+        reason: &str,
+    ) -> Result<(), StoreError> {
         self.auctions.remove(&job.id);
         self.timers.clear(Timer::AuctionCloses(job.id));
         if let Some(awarded) = self.take_awarded(job.id) {
             let run = RunId { job: job.id, epoch: job.epoch };
             let end = Conclusion::bare(awarded.node, &Outcome::Cancelled);
-            let ended = (end.outcome, end.exit, end.written);
-            step.txn.finish_attempt(run, attempt_state(end.outcome), ended, step.wall())?;
+            step.txn.finish_attempt(run, &end.filed(), step.wall())?;
             self.drop_fetches_of(job.id);
             self.supersede_pending(step, run)?;
             self.revoke(step, awarded.node, run, reason)?;
         }
-        let shift = Shift::new(&job, Cause::Cancelled).finish(FinishReason::User).because(Some(reason));
+        let shift = Shift::new(&job, cause).finish(finish).because(Some(reason));
         self.shift(step, &mut job, &shift)?;
         Ok(())
     }
 
-    pub(crate) fn retry(&mut self, step: &Step<'_>, id: JobId) -> Answer {
-        let Some(mut job) = step.view().job(id)? else { return Ok(Err(Refusal::NoSuchJob(id))) };
+    pub(crate) fn retry(&mut self, step: &mut Step<'_>, job: Job) -> Answer {
         let refuse = |rule| Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
         if job.origin.is_some() {
             return refuse("it came from another node, and only that node can retry it");
+        }
+        if job.plan.is_group {
+            return self.retry_group(step, job);
         }
         if job.spec.effects == Effects::Once && job.epoch > Epoch::default() {
             return refuse("it must not run twice and may have run; submit it anew if that is safe");
@@ -82,11 +142,47 @@ impl Engine {
         if !job.state.is_final() && job.state != JobState::Retryable {
             return refuse("only a job that has ended or waits for its retry can be retried");
         }
-        step.txn.set_cancel_reason(id, None)?;
-        let mut shift = Shift::new(&job, Cause::Retried);
-        (shift.failures, shift.crashes) = (0, 0);
-        self.timers.clear(Timer::Due(id));
-        self.shift(step, &mut job, &shift)?;
+        self.retry_job(step, job)?;
         Ok(Ok(Response::Done))
+    }
+
+    /// Gives a job another try with all of its attempts; its history stays.
+    pub(crate) fn retry_job(&mut self, step: &Step<'_>, mut job: Job) -> Result<(), StoreError> {
+        step.txn.set_cancel_reason(job.number, None)?;
+        job.cancel_reason = None;
+        let mut shift = Shift::new(&job, Cause::Retried);
+        (shift.failures, shift.crashes, shift.snoozes) = (0, 0, 0);
+        self.clear_due(job.id);
+        self.shift(step, &mut job, &shift)?;
+        Ok(())
+    }
+
+    /// A job did not start in time.
+    pub(crate) fn on_expired(&mut self, step: &mut Step<'_>, id: jobmesh_protocol::JobId) -> Result<(), StoreError> {
+        let Some(job) = step.view().job(id)? else { return Ok(()) };
+        let is_waiting = job.state == JobState::Available && job.expires_at.is_some();
+        if !is_waiting || self.has_tasks(&job) {
+            return Ok(());
+        }
+        self.drop_job(step, job, FinishReason::Expired, "it could not start in time")
+    }
+
+    /// A job is not over when it has to be.
+    pub(crate) fn on_deadline(&mut self, step: &mut Step<'_>, id: jobmesh_protocol::JobId) -> Result<(), StoreError> {
+        let Some(job) = step.view().job(id)?.filter(|job| !job.state.is_final()) else { return Ok(()) };
+        let Some(deadline) = job.deadline else { return Ok(()) };
+        if deadline > step.wall() {
+            self.set_dated(step, Timer::Deadline(id), deadline);
+            return Ok(());
+        }
+        let run = RunId { job: id, epoch: job.epoch };
+        if self.running.contains_key(&run) {
+            self.stop_late(run, "it was not over at its deadline");
+            return Ok(());
+        }
+        if self.has_tasks(&job) {
+            return self.drop_tasks(step, job.number, FinishReason::Deadline, "the deadline of its group has passed");
+        }
+        self.drop_job(step, job, FinishReason::Deadline, "it was not over at its deadline")
     }
 }

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::message::Incoming;
 use crate::output::{Output, Refusal, Response};
+use crate::pool::Pools;
 use crate::step::Step;
 use crate::submit::Answer;
 
@@ -25,7 +26,12 @@ const RECORD_ENVELOPE_MAX: usize = RECORD_BYTES_MAX + 256;
 /// What a node advertises: what was detected, and what a person chose beside it.
 ///
 /// Its version counts the seconds of this boot, so that an engine that is built anew goes on where the last one was.
-pub(crate) fn own_record(config: &Config, view: View<'_>, now: UnixMillis) -> Result<CapabilityRecord, StoreError> {
+pub(crate) fn own_record(
+    config: &Config,
+    pools: &Pools,
+    view: View<'_>,
+    now: UnixMillis,
+) -> Result<CapabilityRecord, StoreError> {
     let change = u32::try_from(now.since(config.booted_at).0 / 1000).unwrap_or(u32::MAX);
     let mut tags: BTreeSet<Tag> = config.detected.tags.clone();
     for (tag, choice) in view.choices()? {
@@ -39,7 +45,7 @@ pub(crate) fn own_record(config: &Config, view: View<'_>, now: UnixMillis) -> Re
         name: config.name.clone(),
         tags,
         attributes: config.detected.attributes.clone(),
-        resources: config.detected.resources,
+        resources: pools.total(),
         slots: config.detected.slots,
     })
 }
@@ -69,7 +75,7 @@ impl Engine {
     /// Makes a new version of the own record and tells everyone.
     fn advertise(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
         let before = self.record.version.change;
-        self.record = own_record(&self.config, step.view(), step.wall())?;
+        self.record = own_record(&self.config, &self.pools, step.view(), step.wall())?;
         self.record.version.change = self.record.version.change.max(before.saturating_add(1));
         self.record_envelope = self.seal(Kind::Capability, &self.record);
         let connected: Vec<NodeId> =
@@ -78,8 +84,8 @@ impl Engine {
             self.send_note(node, self.record_envelope.clone());
         }
         self.publish_digest(step)?;
-        for id in self.ready.drain() {
-            if let Some(job) = step.view().job(id)? {
+        for number in self.ready.drain() {
+            if let Some(job) = step.view().job_by_number(number)? {
                 self.follow(step, &job);
             }
         }

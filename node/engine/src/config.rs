@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jobmesh_keys::{Identity, Membership, MeshId, MeshRoot};
 use jobmesh_protocol::id::BootId;
 use jobmesh_protocol::requirement::Value;
-use jobmesh_protocol::{DurationMillis, Resources, Tag, UnixMillis};
+use jobmesh_protocol::resource::{Name, Offered};
+use jobmesh_protocol::{DurationMillis, Tag, UnixMillis};
+
+use crate::command::Declared;
+use crate::pool::{PoolKind, Pools};
 
 /// Everything an engine needs to know beside its database.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ pub struct Config {
     pub detected: Detected,
     /// How long things may take.
     pub timing: Timing,
+    /// What the configuration file declares.
+    pub declared: Declared,
+    /// Whether the machine was restarted since an earlier daemon ran: then none of its processes is left.
+    pub has_rebooted: bool,
     /// The seeded bug to run with. Means nothing but in a build with the feature `mutants`, which none that ships has.
     pub mutant: Option<crate::mutant::Mutant>,
 }
@@ -39,10 +47,18 @@ pub struct Detected {
     pub tags: BTreeSet<Tag>,
     /// Attributes, such as `os` and `cpus`.
     pub attributes: BTreeMap<String, Value>,
-    /// All of its processors and memory.
-    pub resources: Resources,
+    /// What it gives to jobs: processors, memory, devices and whatever its owner counts.
+    pub pools: BTreeMap<Name, PoolKind>,
     /// How many jobs run at once.
     pub slots: u32,
+}
+
+impl Detected {
+    /// What it gives to jobs, by sums.
+    #[must_use]
+    pub fn total(&self) -> Offered {
+        Pools::new(self.pools.clone()).map(|pools| pools.total()).unwrap_or_default()
+    }
 }
 
 /// How long things may take. Leases are lengths of time, never dates.

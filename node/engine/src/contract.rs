@@ -4,25 +4,31 @@
 //! lease counts from when this node *sent* what was granted, so a machine that was asleep finds its leases over,
 //! and work that may run once only is stopped before the origin may give it to someone else.
 
+use std::sync::Arc;
+
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::job::{Effects, SPEC_BYTES_MAX};
+use jobmesh_protocol::job::{Effects, SPEC_BYTES_MAX, Scope};
 use jobmesh_protocol::receipt::Receipt;
+use jobmesh_protocol::resource::{Offered, Requests};
+use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::ticket::{
     Accept, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, Reconcile, Refusal, RefusalReason,
     Release, ReleaseCause, Settle, commitment,
 };
 use jobmesh_protocol::{
-    AwardId, DurationMillis, Epoch, JobId, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome, Resources, RunId,
+    AwardId, DurationMillis, Epoch, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome, RunId,
     TicketId, cbor,
 };
-use jobmesh_store::{Job, Lease, LeasePhase, NewJob, StoreError};
+use jobmesh_store::{Job, Lease, LeasePhase, NewJob, Plan, StoreError};
 use serde_bytes::ByteBuf;
 
 use crate::engine::Engine;
+use crate::group::Force;
 use crate::output::{Output, StopReason};
-use crate::run::{Conclusion, attempt_state};
+use crate::pool::Allocation;
+use crate::run::{Claim, Conclusion, Room};
 use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::Shift;
@@ -45,7 +51,9 @@ pub(crate) struct Hold {
     ticket: TicketId,
     epoch: Epoch,
     commitment: Hash,
-    pub(crate) resources: Resources,
+    resources: Requests,
+    /// What of the free room it is for.
+    pub(crate) taken: Offered,
     sent: MonoMillis,
 }
 
@@ -100,7 +108,7 @@ impl Engine {
             Some(RefusalReason::Draining)
         } else if !self.record.meets(&offer.requirements, &offer.resources) {
             Some(RefusalReason::Incapable)
-        } else if free_slots == 0 || !offer.resources.fits(&free) || is_full {
+        } else if free_slots == 0 || free.first_fit(&offer.resources).is_none() || is_full {
             Some(RefusalReason::Busy)
         } else {
             None
@@ -109,6 +117,7 @@ impl Engine {
 
     fn bid(&mut self, step: &Step<'_>, origin: NodeId, offer: OfferId, asked: Offer) {
         let (free, free_slots) = self.free();
+        let taken = free.first_fit(&asked.resources).map(|request| free.taken_by(request)).unwrap_or_default();
         let hold_ms = self.config.timing.bid_hold;
         let (ticket, epoch) = (asked.ticket, asked.epoch);
         let bid = Bid {
@@ -117,12 +126,12 @@ impl Engine {
             epoch,
             to: origin,
             hold_ms,
-            free: free.less(&asked.resources),
+            free: free.less(&taken),
             free_slots: free_slots.saturating_sub(1),
         };
         let (envelope, id) = self.seal_with_id(Kind::Bid, &bid);
         let (commitment, resources) = (asked.commitment, asked.resources);
-        self.holds.insert(id, Hold { origin, ticket, epoch, commitment, resources, sent: step.now.mono });
+        self.holds.insert(id, Hold { origin, ticket, epoch, commitment, resources, taken, sent: step.now.mono });
         self.timers.set(Timer::HoldEnds(id), step.now.mono.plus(hold_ms));
         self.send_note(origin, envelope);
     }
@@ -150,11 +159,12 @@ impl Engine {
         self.holds.remove(&award.bid);
         self.timers.clear(Timer::HoldEnds(award.bid));
         self.stirred = true;
-        let (free, free_slots) = self.idle();
         match read_spec(&hold, award) {
             Ok(_) if self.is_draining => self.turn_down(step, from, key, "this node is shutting down"),
-            Ok(spec) if free_slots > 0 && spec.resources.fits(&free) => self.take_on(step, &hold, id, award, &spec),
-            Ok(_) => self.turn_down(step, from, key, "this node's own jobs have taken the room"),
+            Ok(spec) => match self.room_for(&spec) {
+                Some(allocation) => self.take_on(step, (&hold, id, award), spec, allocation),
+                None => self.turn_down(step, from, key, "this node's own jobs have taken the room"),
+            },
             Err(why) => self.turn_down(step, from, key, why),
         }
     }
@@ -166,18 +176,27 @@ impl Engine {
         self.post_answer(step, origin, Kind::Release, &release)
     }
 
+    /// Takes resources for an awarded job, if a slot is free.
+    fn room_for(&mut self, spec: &JobSpec) -> Option<Allocation> {
+        if self.free_slots() == 0 {
+            return None;
+        }
+        self.pools.allocate_any(&spec.resources)
+    }
+
     /// Makes the award a job of this node and starts it.
     fn take_on(
         &mut self,
         step: &mut Step<'_>,
-        hold: &Hold,
-        award_id: AwardId,
-        award: &Award,
-        spec: &JobSpec,
+        (hold, award_id, award): (&Hold, AwardId, &Award),
+        spec: JobSpec,
+        allocation: Allocation,
     ) -> Result<(), StoreError> {
-        let id = JobId::new(step.wall(), &step.random());
-        let (state, origin, at) = (JobState::Available, Some(hold.origin), step.wall());
-        step.txn.insert_job(&NewJob { id, state, spec, epoch: Epoch::default(), origin, at })?;
+        let effects = spec.effects;
+        self.last_number = self.last_number.saturating_add(1).min(jobmesh_protocol::number::NUMBER_MAX);
+        let job = awarded_job(step, JobNumber::new(self.last_number), hold.origin, spec);
+        let id = job.id;
+        step.txn.insert_job(&NewJob { job: &job, has_spec: true, unique_key: None })?;
         let lease = Lease {
             job: id,
             origin: hold.origin,
@@ -190,11 +209,11 @@ impl Engine {
         };
         step.txn.insert_lease(&lease)?;
         self.accept_award(step, &lease)?;
-        self.hold_lease(&lease, spec.effects, hold.sent);
+        self.hold_lease(&lease, effects, hold.sent);
         self.timers.set_if_unset(Timer::Heartbeat(hold.origin), step.now.mono.plus(award.lease_ms.scale(1, 4)));
-        let Some(job) = step.view().job(id)? else { return Ok(()) };
         self.announce(step, &job, &Shift::new(&job, Cause::Ready).on(hold.origin))?;
-        self.start_run(step, job)?;
+        let room = Room { allocation: Some(allocation), ..Room::default() };
+        self.start_run(step, Claim { job, is_written: true }, room)?;
         Ok(())
     }
 
@@ -272,9 +291,12 @@ impl Engine {
         }
         for lease in step.view().leases_up_to(from, key)? {
             let Some(job) = step.view().job(lease.job)?.filter(|job| job.state == JobState::Running) else { continue };
-            step.txn.set_cancel_reason(job.id, Some("its origin cancelled it"))?;
+            step.txn.set_cancel_reason(job.number, Some("its origin cancelled it"))?;
             let run = RunId { job: job.id, epoch: job.epoch };
-            self.stop_run(step, job, run)?;
+            if let Some(running) = self.running.get_mut(&run) {
+                running.job.cancel_reason = Some("its origin cancelled it".to_owned());
+            }
+            self.stop_run(step, run, Force::Gentle)?;
         }
         Ok(())
     }
@@ -326,6 +348,8 @@ impl Engine {
             | Outcome::Permanent { .. }
             | Outcome::Timeout
             | Outcome::Cancelled
+            | Outcome::SelfCancelled { .. }
+            | Outcome::Snoozed { .. }
             | Outcome::Lost { .. } => self.report(step, job, run, end, inline),
         }
     }
@@ -364,13 +388,16 @@ impl Engine {
                 outcome: end.outcome.clone(),
                 exit: end.exit,
                 outputs: end.written,
+                usage: end.usage,
                 isolation: "contained".to_owned(),
                 started_at: attempt.and_then(|attempt| attempt.started_at).unwrap_or(job.created_at),
                 finished_at: step.wall(),
             };
             step.txn.set_lease_phase(lease.job, LeasePhase::Reported, None)?;
             let envelope = self.seal(Kind::Receipt, &receipt);
-            let attachments: Vec<ByteBuf> = inline.iter().cloned().map(ByteBuf::from).collect();
+            // What does not fit beside the receipt is fetched by its hash.
+            let small = inline.iter().filter(|bytes| bytes.len() <= ATTACHMENT_BYTES_MAX).take(ATTACHMENTS_MAX);
+            let attachments: Vec<ByteBuf> = small.cloned().map(ByteBuf::from).collect();
             self.post_sealed(step, lease.origin, &envelope, &attachments)?;
         }
         self.end_awarded(step, job, run, end)
@@ -388,11 +415,12 @@ impl Engine {
         self.timers.clear(Timer::LeaseEnds(job.id));
         self.timers.clear(Timer::RunTimeout(run));
         self.drop_fetches_of(job.id);
-        step.txn.finish_attempt(run, attempt_state(end.outcome), (end.outcome, end.exit, end.written), step.wall())?;
-        self.observe(step, &job, run, end)?;
+        step.txn.finish_attempt(run, &end.filed(), step.wall())?;
+        self.observe(step, &job, end)?;
         let (cause, finish) = match end.outcome {
             Outcome::Ok => (Cause::Succeeded, FinishReason::Ok),
             Outcome::Cancelled => (Cause::Cancelled, FinishReason::User),
+            Outcome::SelfCancelled { .. } | Outcome::Snoozed { .. } => (Cause::Cancelled, FinishReason::Itself),
             Outcome::Error { .. } => (Cause::Exhausted, FinishReason::Exhausted),
             Outcome::Timeout => (Cause::Exhausted, FinishReason::Timeout),
             Outcome::Permanent { .. } => (Cause::Permanent, FinishReason::Permanent),
@@ -424,6 +452,37 @@ fn read_spec(hold: &Hold, award: &Award) -> Result<JobSpec, &'static str> {
     }
     let spec: JobSpec = cbor::decode(&award.spec, SPEC_BYTES_MAX).map_err(|_| "the awarded job does not parse")?;
     let has_sound_lease = (1..=LEASE_MAX.0).contains(&award.lease_ms.0);
-    let is_sound = spec.check().is_ok() && spec.resources == hold.resources && has_sound_lease;
+    let is_sound =
+        spec.check().is_ok() && spec.resources == hold.resources && spec.scope != Scope::Local && has_sound_lease;
     if is_sound { Ok(spec) } else { Err("the awarded job is out of bounds") }
+}
+
+/// A job as it is taken on for another node.
+fn awarded_job(step: &mut Step<'_>, number: JobNumber, origin: NodeId, spec: JobSpec) -> Job {
+    let now = step.wall();
+    Job {
+        id: JobId::new(now, &step.random()),
+        number,
+        state: JobState::Available,
+        state_since: now,
+        queue: spec.queue.clone(),
+        priority: spec.priority,
+        epoch: Epoch::default(),
+        failures: 0,
+        crashes: 0,
+        snoozes: 0,
+        waits: 0,
+        run_at: None,
+        expires_at: None,
+        deadline: None,
+        held: None,
+        plan: Plan::default(),
+        fire: None,
+        cancel_reason: None,
+        finish_reason: None,
+        origin: Some(origin),
+        created_at: now,
+        finished_at: None,
+        spec: Arc::new(spec),
+    }
 }

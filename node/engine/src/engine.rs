@@ -1,24 +1,30 @@
 //! The engine: its memory, and the two matches that send every input and every timer to the file that decides it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_keys::{MeshId, NodeId};
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::{BidId, CapabilityRecord, JobId, MonoMillis, Now, Resources, RunId};
+use jobmesh_protocol::resource::Offered;
+use jobmesh_protocol::{BidId, CapabilityRecord, DurationMillis, JobId, JobNumber, JobState, MonoMillis, Now, RunId};
 use jobmesh_store::{StoreError, Txn};
 use rand_core::Rng;
 
 use crate::auction::{Auction, Patience};
 use crate::award::Awarded;
+use crate::command::{Command, Declared};
 use crate::config::Config;
 use crate::contract::{Held, Hold};
 use crate::fetch::Fetch;
-use crate::input::{Command, Input, RequestId};
+use crate::group::Tasked;
+use crate::input::{Input, RequestId};
 use crate::learning::Learned;
 use crate::output::{Output, Outputs, Refusal, Response};
 use crate::peers::Peers;
+use crate::pool::Pools;
+use crate::queue::Queues;
 use crate::ready::Ready;
 use crate::run::Running;
+use crate::schedule::Scheduled;
 use crate::step::Step;
 use crate::timers::{Timer, Timers};
 
@@ -37,6 +43,27 @@ pub struct Engine {
     pub(crate) record_envelope: Vec<u8>,
     pub(crate) ready: Ready,
     pub(crate) running: BTreeMap<RunId, Running>,
+    /// How many runs have a slot.
+    pub(crate) slots_taken: u32,
+    pub(crate) pools: Pools,
+    pub(crate) queues: Queues,
+    pub(crate) groups: BTreeMap<JobNumber, Tasked>,
+    /// Groups whose counts are not written yet.
+    pub(crate) changed_groups: BTreeSet<JobNumber>,
+    /// Groups of which too many tasks have failed.
+    pub(crate) failed_groups: Vec<JobNumber>,
+    pub(crate) schedules: BTreeMap<String, Scheduled>,
+    pub(crate) next_schedule: u64,
+    /// Jobs that others wait for.
+    pub(crate) awaited: BTreeSet<JobNumber>,
+    /// Those of them that ended and whose dependants were not told yet.
+    pub(crate) ended_upstream: Vec<(JobNumber, JobState)>,
+    /// The number that was given last.
+    pub(crate) last_number: u32,
+    /// How long jobs of a type take, in microseconds.
+    pub(crate) durations: BTreeMap<String, u64>,
+    /// How far the wall clock is ahead of the other one, in milliseconds.
+    pub(crate) clock_offset: i128,
     pub(crate) auctions: BTreeMap<JobId, Auction>,
     pub(crate) patience: BTreeMap<JobId, Patience>,
     pub(crate) awarded: BTreeMap<JobId, Awarded>,
@@ -51,18 +78,55 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Consumes one input inside the open transaction and collects what the node must do.
+    /// Consumes one input inside the open transaction and collects what the node must do. After the last one of a
+    /// transaction, [`Self::finish`] must follow.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails. The engine is then out of step with it: drop it, roll back and
     /// [`Self::recover`].
     pub fn handle(&mut self, now: Now, rng: &mut dyn Rng, txn: &Txn<'_>, input: Input) -> Result<(), StoreError> {
         let mut step = Step { now, rng, txn };
-        while let Some(timer) = self.timers.take_due(now.mono) {
-            self.on_timer(&mut step, timer)?;
+        self.watch_clock(now);
+        self.on_due_timers(&mut step)?;
+        self.on_input(&mut step, input)
+    }
+
+    pub(crate) fn on_due_timers(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
+        while let Some(timer) = self.timers.take_due(step.now.mono) {
+            self.on_timer(step, timer)?;
         }
-        self.on_input(&mut step, input)?;
-        self.schedule(&mut step)
+        Ok(())
+    }
+
+    /// Does what the inputs of a transaction lead to together: tells those who wait for jobs that ended, starts what can
+    /// start, and writes what is written once, however often it changed. To be called before the commit.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub fn finish(&mut self, now: Now, rng: &mut dyn Rng, txn: &Txn<'_>) -> Result<(), StoreError> {
+        let mut step = Step { now, rng, txn };
+        self.finish_step(&mut step)
+    }
+
+    pub(crate) fn finish_step(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
+        while !self.ended_upstream.is_empty() || !self.failed_groups.is_empty() {
+            self.release_dependants(step)?;
+            self.give_up_groups(step)?;
+        }
+        self.schedule(step)?;
+        self.write_groups(step)?;
+        self.write_rates(step)?;
+        self.write_cells(step)
+    }
+
+    /// Looks at every date again if the wall clock was set.
+    fn watch_clock(&mut self, now: Now) {
+        let offset = i128::from(now.wall.0) - i128::from(now.mono.0);
+        if (offset - self.clock_offset).unsigned_abs() > CLOCK_STEP.0.into() {
+            self.clock_offset = offset;
+            self.timers.hurry_dated(now.mono);
+            self.stirred = true;
+        }
     }
 
     /// What the inputs since the last call lead to. Opens only with the proof of the commit.
@@ -100,6 +164,7 @@ impl Engine {
             Input::Frame { from, bytes } => self.on_frame(step, from, &bytes),
             Input::Gossip { via, bytes } => self.on_gossip(step, via, &bytes),
             Input::Started { run, process } => self.on_started(step, run, process),
+            Input::Adopted { run, process } => self.on_adopted(step, run, process),
             Input::Ended { run, ended } => self.on_ended(step, run, &ended),
             Input::Fetched(hash) => self.on_fetched(step, hash),
             Input::FetchFailed { hash, reason } => self.on_fetch_failed(step, hash, &reason),
@@ -108,9 +173,15 @@ impl Engine {
 
     fn on_command(&mut self, step: &mut Step<'_>, request: RequestId, command: Command) -> Result<(), StoreError> {
         let answer = match command {
-            Command::Submit(spec) => self.submit(step, &spec)?,
-            Command::Cancel { job, reason } => self.cancel(step, job, &reason)?,
-            Command::Retry(job) => self.retry(step, job)?,
+            Command::Submit(submissions) => self.submit(step, submissions)?,
+            Command::Job(job, action) => self.act_on_job(step, job, action)?,
+            Command::Plan(submission) => self.plan(step, *submission)?,
+            Command::Queue(name, action) => self.act_on_queue(step, name, action)?,
+            Command::Schedule(name, action) => self.act_on_schedule(step, name, action)?,
+            Command::Configure(declared) => self.configure(step, *declared)?,
+            Command::Prune { limit, ended_before } => self.prune(step, limit, ended_before)?,
+            Command::Count(metrics) => self.write_metrics(step, &metrics)?,
+            Command::Report(run, report) => self.on_report(step, run, report)?,
             Command::Explain(job) => self.explain(step, job)?,
             Command::AddCapability(tag) => self.add_capability(step, &tag)?,
             Command::RemoveCapability(tag) => self.remove_capability(step, &tag)?,
@@ -129,9 +200,25 @@ impl Engine {
 
     fn on_timer(&mut self, step: &mut Step<'_>, timer: Timer) -> Result<(), StoreError> {
         match timer {
-            Timer::Due(job) => self.on_due(step, job),
+            Timer::Due(job) | Timer::Date(job) => self.on_due(step, job),
+            Timer::Expires(job) => self.on_expired(step, job),
+            Timer::Deadline(job) => self.on_deadline(step, job),
+            Timer::Fire(schedule) => self.on_fire(step, schedule),
+            Timer::RateFrees => {
+                self.stirred = true;
+                Ok(())
+            }
             Timer::RunTimeout(run) => {
                 self.on_run_timeout(run);
+                Ok(())
+            }
+            Timer::Told(run) => self.on_told(step, run),
+            Timer::Silent(run) => {
+                self.on_silent(run);
+                Ok(())
+            }
+            Timer::SuccessorWaits(run) => {
+                self.on_successor_waits(run);
                 Ok(())
             }
             Timer::AuctionCloses(job) => self.close_auction(step, job),
@@ -170,18 +257,25 @@ impl Engine {
         *count = count.saturating_add(1);
     }
 
-    /// What no run takes: all that this node's own jobs look at, so that no bidding can starve them.
-    pub(crate) fn idle(&self) -> (Resources, u32) {
-        let taken = self.running.values().fold(Resources::ZERO, |sum, run| sum.plus(&run.resources));
-        let slots = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-        (self.record.resources.less(&taken), self.record.slots.saturating_sub(slots))
+    /// What neither a run takes nor a bid holds: what another bid may promise.
+    pub(crate) fn free(&self) -> (Offered, u32) {
+        let held = self.holds.values().fold(Offered::default(), |sum, hold| sum.plus(&hold.taken));
+        let holds = u32::try_from(self.holds.len()).unwrap_or(u32::MAX);
+        (self.pools.free().less(&held), self.free_slots().saturating_sub(holds))
     }
 
-    /// What neither a run takes nor a bid holds: what another bid may promise.
-    pub(crate) fn free(&self) -> (Resources, u32) {
-        let (idle, slots) = self.idle();
-        let held = self.holds.values().fold(Resources::ZERO, |sum, hold| sum.plus(&hold.resources));
-        let holds = u32::try_from(self.holds.len()).unwrap_or(u32::MAX);
-        (idle.less(&held), slots.saturating_sub(holds))
+    /// Takes over what the configuration file says now.
+    fn configure(&mut self, step: &mut Step<'_>, declared: Declared) -> crate::submit::Answer {
+        self.declare_queues(declared.queues.clone());
+        let refused = self.declare_schedules(step, declared.schedules.clone())?;
+        self.config.declared = declared;
+        match refused.into_iter().next() {
+            None => Ok(Ok(Response::Done)),
+            Some(first) => Ok(Err(Refusal::BadSchedule(first))),
+        }
     }
 }
+
+/// The wall clock was set if it moves this much against the other one. Clocks that are only disciplined drift by
+/// less than a millisecond a second.
+const CLOCK_STEP: DurationMillis = DurationMillis::from_secs(1);

@@ -1,21 +1,26 @@
 //! Why a job is where it is: the same admission that schedules it, asked for its reasons.
 
 use jobmesh_protocol::job::Scope;
-use jobmesh_protocol::{JobId, JobState, NodeId, RunId, UnixMillis};
-use jobmesh_store::{Attempt, Job};
+use jobmesh_protocol::{JobId, JobNumber, JobState, NodeId, RunId, Submission, UnixMillis};
+use jobmesh_store::{Attempt, Job, StoreError};
 use serde::Serialize;
 
-use crate::admission::{blocked, lacks};
+use crate::admission::{Blocked, blocked, lacks};
 use crate::engine::Engine;
 use crate::output::{Refusal, Response};
 use crate::step::Step;
-use crate::submit::Answer;
+use crate::submit::{Answer, hypothetical};
+
+/// Most jobs ahead that are counted.
+const AHEAD_MAX: usize = 100_000;
+/// Most jobs named that a job waits for.
+const UPSTREAM_MAX: usize = 8;
 
 /// Everything that is known about a job's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// The job's number on this node.
-    pub number: u64,
+    /// The job's number on this node; none of a plan.
+    pub number: Option<JobNumber>,
     /// Its state.
     pub state: JobState,
     /// One sentence.
@@ -23,9 +28,26 @@ pub struct Explanation {
     /// Since when it is in this state.
     pub since: UnixMillis,
     /// Every reason why it does not run here now; empty if nothing holds it.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Reason>,
+    /// How many jobs like it are ahead of it.
+    pub ahead: u64,
+    /// How long jobs of its type have taken of late, in microseconds.
+    pub takes_micros: Option<u64>,
     /// Every known node and how it stands to the job, nearest first.
     pub nodes: Vec<NodeFit>,
+}
+
+/// One reason why a job does not run now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// One word for it, for programs.
+    pub kind: &'static str,
+    /// The words for people.
+    pub words: String,
+    /// Since when it is known to hold.
+    pub since: UnixMillis,
+    /// What would take it away.
+    pub remedy: String,
 }
 
 /// How one node stands to a job.
@@ -48,12 +70,30 @@ pub struct NodeFit {
 impl Engine {
     pub(crate) fn explain(&self, step: &Step<'_>, id: JobId) -> Answer {
         let Some(job) = step.view().job(id)? else { return Ok(Err(Refusal::NoSuchJob(id))) };
-        let nodes = self.fits(&job);
-        let reasons = self.reasons(&job, &nodes);
-        let attempt = step.view().attempt(RunId { job: id, epoch: job.epoch })?;
-        let summary = self.summary(step, &job, attempt.as_ref(), &nodes, &reasons);
-        let (number, state, since) = (job.number, job.state, job.state_since);
-        Ok(Ok(Response::Explained(Box::new(Explanation { number, state, summary, since, reasons, nodes }))))
+        let explanation = self.explanation(step, &job, Some(job.number))?;
+        Ok(Ok(Response::Explained(Box::new(explanation))))
+    }
+
+    /// Says what would become of a submission, without taking it on.
+    pub(crate) fn plan(&self, step: &mut Step<'_>, submission: Submission) -> Answer {
+        if let Err(refusal) = self.check(step, &submission)? {
+            return Ok(Err(refusal));
+        }
+        let job = hypothetical(self, step, submission)?;
+        let explanation = self.explanation(step, &job, None)?;
+        Ok(Ok(Response::Explained(Box::new(explanation))))
+    }
+
+    fn explanation(&self, step: &Step<'_>, job: &Job, number: Option<JobNumber>) -> Result<Explanation, StoreError> {
+        let nodes = self.fits(job);
+        let reasons = self.reasons(step, job, &nodes)?;
+        let attempt = step.view().attempt(RunId { job: job.id, epoch: job.epoch })?;
+        let summary = self.summary(step, job, attempt.as_ref(), &nodes, &reasons);
+        let lot = self.ready.lot_of(&self.profile(job));
+        let ahead = lot.map_or(0, |lot| self.ready.ahead_of(lot, job.number, AHEAD_MAX) as u64);
+        let takes_micros = self.durations.get(&job.spec.job_type).copied();
+        let (state, since) = (job.state, job.state_since);
+        Ok(Explanation { number, state, summary, since, reasons, ahead, takes_micros, nodes })
     }
 
     /// How every known node stands to a job, those that lack least first.
@@ -83,24 +123,44 @@ impl Engine {
         fits
     }
 
-    fn reasons(&self, job: &Job, nodes: &[NodeFit]) -> Vec<String> {
+    fn reasons(&self, step: &Step<'_>, job: &Job, nodes: &[NodeFit]) -> Result<Vec<Reason>, StoreError> {
+        let mut reasons = Vec::new();
+        if let Some(why) = job.held.as_ref().filter(|_| !job.state.is_final()) {
+            let words = if why.is_empty() { "it is held".to_owned() } else { format!("it is held: {why}") };
+            let remedy = format!("`jobmesh release {}`", job.number);
+            reasons.push(Reason { kind: "held", words, since: job.state_since, remedy });
+        }
         match job.state {
-            JobState::Available | JobState::Offered => {
-                let mut reasons: Vec<String> =
-                    blocked(&job.spec, &self.snapshot()).iter().map(crate::admission::Blocked::words).collect();
-                reasons.extend(network_reason(job, nodes));
-                reasons
-            }
-            JobState::Pending
-            | JobState::Scheduled
-            | JobState::Running
+            JobState::Pending => reasons.extend(upstream_reasons(step, job)?),
+            JobState::Scheduled | JobState::Retryable => reasons.push(time_reason(job)),
+            JobState::Available | JobState::Offered => reasons.extend(self.room_reasons(step, job, nodes)),
+            JobState::Running
             | JobState::Suspended
-            | JobState::Retryable
             | JobState::Completed
             | JobState::Discarded
             | JobState::Cancelled
-            | JobState::Skipped => Vec::new(),
+            | JobState::Skipped => {}
         }
+        Ok(reasons)
+    }
+
+    fn room_reasons(&self, step: &Step<'_>, job: &Job, nodes: &[NodeFit]) -> Vec<Reason> {
+        let profile = self.profile(job);
+        let lot = self.ready.lot_of(&profile);
+        let since = |kind| lot.and_then(|lot| self.ready.since(lot, kind)).unwrap_or(job.state_since);
+        let here = blocked(&job.spec, &profile, &self.snapshot(step, profile.group));
+        let reason = |blocked: &Blocked| Reason {
+            kind: blocked.kind(),
+            words: blocked.words(),
+            since: since(blocked.kind()).max(job.state_since),
+            remedy: blocked.remedy(),
+        };
+        let mut reasons: Vec<Reason> = here.iter().map(reason).collect();
+        if let Some(words) = network_reason(job, nodes) {
+            let remedy = "a capable node joins, comes back or has room".to_owned();
+            reasons.push(Reason { kind: "network", words, since: job.state_since, remedy });
+        }
+        reasons
     }
 
     fn summary(
@@ -109,21 +169,25 @@ impl Engine {
         job: &Job,
         attempt: Option<&Attempt>,
         nodes: &[NodeFit],
-        reasons: &[String],
+        reasons: &[Reason],
     ) -> String {
         let runner = attempt.map(|attempt| self.name_of(attempt.node));
         let runner = runner.as_deref().unwrap_or("no node");
         match job.state {
-            JobState::Pending => "waits until its preconditions are met".to_owned(),
+            JobState::Pending => match reasons.last() {
+                Some(reason) => format!("waits: {}", reason.words),
+                None => "waits for other jobs".to_owned(),
+            },
             JobState::Scheduled => format!("waits for {}", date(job)),
             JobState::Available => waits(job, nodes, reasons),
             JobState::Offered if self.auctions.contains_key(&job.id) => "is out for bids".to_owned(),
             JobState::Offered => format!("was awarded to {runner}, which has not confirmed yet"),
+            JobState::Running if job.plan.is_group => self.group_summary(job),
             JobState::Running => format!("runs on {runner}, attempt {}", job.epoch),
             JobState::Suspended => "waits in the middle of its work".to_owned(),
             JobState::Retryable => {
                 let wait = job.run_at.unwrap_or(step.wall()).since(step.wall()).0.div_ceil(1000);
-                format!("failed {} of {} attempts; tries again in {wait} s", job.failures, job.spec.max_attempts)
+                format!("failed {} of {} attempts; tries again in {wait} s", job.failures, job.spec.retry.max_attempts)
             }
             JobState::Completed => format!("completed on {runner}"),
             JobState::Discarded => {
@@ -139,6 +203,15 @@ impl Engine {
     }
 }
 
+impl Engine {
+    fn group_summary(&self, job: &Job) -> String {
+        let Some(group) = self.groups.get(&job.number) else { return "runs".to_owned() };
+        let row = &group.row;
+        let open = if row.is_open { ", and takes further ones" } else { "" };
+        format!("{} of {} tasks have ended, {} failed, {} run{open}", row.ended(), row.of, row.failed, group.running)
+    }
+}
+
 fn date(job: &Job) -> String {
     job.run_at.map_or_else(|| "its time".to_owned(), UnixMillis::to_rfc3339)
 }
@@ -147,17 +220,46 @@ fn reason(job: &Job) -> &'static str {
     job.finish_reason.map_or("no reason recorded", jobmesh_protocol::state::FinishReason::word)
 }
 
-fn waits(job: &Job, nodes: &[NodeFit], reasons: &[String]) -> String {
+fn waits(job: &Job, nodes: &[NodeFit], reasons: &[Reason]) -> String {
     let nobody = nodes.iter().all(|fit| !fit.lacks.is_empty());
     match (nodes.first(), reasons.first()) {
         (Some(nearest), _) if nobody => {
             let lacks = nearest.lacks.join(", ");
             format!("waits: no known node meets its requirements; {} comes nearest and lacks {lacks}", nearest.name)
         }
-        (_, Some(reason)) if job.spec.scope == Scope::Local => format!("waits: {reason}"),
-        (_, Some(reason)) => format!("waits: {}", reasons.last().unwrap_or(reason)),
+        (_, Some(reason)) if job.spec.scope == Scope::Local || reason.kind != "network" => {
+            format!("waits: {}", reason.words)
+        }
+        (_, Some(reason)) => format!("waits: {}", reason.words),
         (_, None) => "is about to start".to_owned(),
     }
+}
+
+fn upstream_reasons(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreError> {
+    let edges = step.view().dependencies(job.number)?;
+    let open: Vec<_> = edges.iter().filter(|(edge, _)| !edge.is_met).collect();
+    let reason = |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| {
+        let wanted = edge.condition.map_or(job.plan.rule.word(), jobmesh_protocol::submission::Condition::word);
+        let state = state.map_or("deleted", JobState::word);
+        let words = format!("it waits for job {}, which is {state} ({wanted})", edge.upstream);
+        let remedy = format!("job {} ends as it should", edge.upstream);
+        Reason { kind: "dependency", words, since: job.created_at, remedy }
+    };
+    let mut reasons: Vec<Reason> = open.iter().take(UPSTREAM_MAX).map(reason).collect();
+    if open.len() > UPSTREAM_MAX {
+        let words = format!("it waits for {} more jobs", open.len() - UPSTREAM_MAX);
+        let remedy = "they end as they should".to_owned();
+        reasons.push(Reason { kind: "dependency", words, since: job.created_at, remedy });
+    }
+    Ok(reasons)
+}
+
+fn time_reason(job: &Job) -> Reason {
+    let what = if job.state == JobState::Retryable { "the wait before its next attempt" } else { "its start" };
+    let words = format!("{what} is at {}", date(job));
+    let verb = if job.state == JobState::Retryable { "retry" } else { "reschedule --at now" };
+    let remedy = format!("`jobmesh {verb} {}`", job.number);
+    Reason { kind: "time", words, since: job.state_since, remedy }
 }
 
 /// Why no peer has taken a job that may leave this node.

@@ -66,7 +66,7 @@ impl Engine {
         for id in jobs {
             let Some(job) = step.view().job(id)? else { continue };
             match job.origin {
-                Some(_) => self.order_run(step, &job),
+                Some(_) => self.order_run(step, RunId { job: job.id, epoch: job.epoch }),
                 None => self.on_output_here(step, id)?,
             }
         }
@@ -95,7 +95,7 @@ impl Engine {
         why: &str,
     ) -> Result<(), StoreError> {
         let run = RunId { job: job.id, epoch: job.epoch };
-        self.running.remove(&run);
+        let _ = self.take_running(run);
         self.stirred = true;
         let outcome = jobmesh_protocol::Outcome::Released { reason: why.to_owned() };
         self.release_lease(step, job, run, &Conclusion::bare(self.me, &outcome), cause)

@@ -1,9 +1,10 @@
 //! Everything that can happen to a node, as the engine is told of it.
 
-use jobmesh_keys::{Membership, MeshId, Role};
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::outcome::{Exit, Outputs};
-use jobmesh_protocol::{DurationMillis, JobId, JobSpec, NodeId, Outcome, RunId, Tag};
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::{NodeId, Outcome, RunId};
+
+use crate::command::Command;
 
 /// Ties a [`crate::Response`] to the command that asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,6 +12,10 @@ pub struct RequestId(pub u64);
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an end is the most frequent input, and a box for each costs more than the room"
+)]
 pub enum Input {
     /// The time of [`crate::Engine::next_wakeup`] has come.
     Tick,
@@ -43,6 +48,13 @@ pub enum Input {
     },
     /// A process started.
     Started {
+        /// Which run.
+        run: RunId,
+        /// Its process.
+        process: Process,
+    },
+    /// A process of an earlier daemon, asked for by [`crate::Output::Adopt`], lives and is watched again.
+    Adopted {
         /// Which run.
         run: RunId,
         /// Its process.
@@ -84,55 +96,12 @@ pub struct Ended {
     pub exit: Exit,
     /// What it wrote.
     pub outputs: Outputs,
+    /// What it took of this machine.
+    pub usage: Usage,
+    /// How long it ran, in microseconds.
+    pub ran_micros: u64,
     /// The contents of those outputs that are small enough to travel in a message.
     pub inline: Vec<Vec<u8>>,
-}
-
-/// What a person or a program can ask of the engine.
-#[derive(Clone, Debug)]
-pub enum Command {
-    /// Queue a job. Its input blob, if any, is on disk already.
-    Submit(Box<JobSpec>),
-    /// Stop a job.
-    Cancel {
-        /// The job.
-        job: JobId,
-        /// Why, for people.
-        reason: String,
-    },
-    /// Give a final job another try.
-    Retry(JobId),
-    /// Say why a job is where it is.
-    Explain(JobId),
-    /// Advertise a tag.
-    AddCapability(Tag),
-    /// Advertise a tag no longer, even if it is detected.
-    RemoveCapability(Tag),
-    /// Make an invite.
-    Invite {
-        /// How long it is good for.
-        ttl: DurationMillis,
-        /// What the new member may do.
-        role: Role,
-        /// Where this node listens.
-        addresses: Vec<String>,
-    },
-    /// Judge a request to join that came in on the join protocol.
-    Admit {
-        /// The stranger, proved by the transport.
-        from: NodeId,
-        /// Its [`jobmesh_protocol::join::Request`], if it decodes.
-        request: Vec<u8>,
-    },
-    /// Become a member of another mesh. The runtime restarts the mesh afterwards.
-    Enroll {
-        /// The mesh, from the invite.
-        mesh: MeshId,
-        /// The membership that its admin issued.
-        membership: Box<Membership>,
-    },
-    /// Take no new work; give back what runs.
-    Drain,
-    /// Say what the engine counts: refused messages and the like.
-    Counters,
+    /// What it took to end its processes, if they did not end by themselves. For the job's history here.
+    pub notice: Option<String>,
 }

@@ -4,12 +4,12 @@
 //! others say, the newest version per author and day is kept as they signed it, and sums are formed here, at read
 //! time: own evidence counts in full, each author's for at most a few attempts, all of them for at most a few more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_protocol::capability::{Digest, Relayed};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::summary::{CELLS_MAX, Cell, HEADS_MAX, Head, Heads, Summary};
-use jobmesh_protocol::{NodeId, Outcome, RunId};
+use jobmesh_protocol::{NodeId, Outcome};
 use jobmesh_store::{Job, StoreError, SummaryRow};
 
 use crate::engine::Engine;
@@ -32,6 +32,10 @@ type Key = (String, String, NodeId);
 /// Everything learnt, in memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Learned {
+    /// The day of the cells at hand.
+    day: u32,
+    today: BTreeMap<Key, Cell>,
+    unwritten: BTreeSet<Key>,
     own: BTreeMap<Key, Tally>,
     heard: BTreeMap<(NodeId, u32), (u64, BTreeMap<Key, Tally>)>,
 }
@@ -70,17 +74,11 @@ fn key_of(cell: &Cell) -> Key {
 
 impl Engine {
     /// Counts the end of an attempt.
-    pub(crate) fn observe(
-        &mut self,
-        step: &Step<'_>,
-        job: &Job,
-        run: RunId,
-        end: &Conclusion<'_>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn observe(&mut self, step: &Step<'_>, job: &Job, end: &Conclusion<'_>) -> Result<(), StoreError> {
         let day = step.wall().day();
+        self.open_day(step, day)?;
         let key = (job.spec.job_type.clone(), job.spec.task.executor().to_owned(), end.node);
-        let known = step.view().cells(day)?.into_iter().find(|cell| key_of(cell) == key);
-        let mut cell = known.unwrap_or_else(|| Cell {
+        let cell = self.learned.today.entry(key.clone()).or_insert_with(|| Cell {
             job_type: key.0.clone(),
             executor: key.1.clone(),
             node: key.2,
@@ -93,16 +91,17 @@ impl Engine {
         match end.outcome {
             Outcome::Ok => {
                 cell.succeeded = cell.succeeded.saturating_add(1);
-                let started = step.view().attempt(run)?.map(|a| a.started_at.unwrap_or(a.created_at));
-                cell.durations.add(step.wall().since(started.unwrap_or(step.wall())));
+                cell.durations.add(step.wall().since(job.state_since));
             }
             Outcome::Error { .. } | Outcome::Permanent { .. } => cell.failed = cell.failed.saturating_add(1),
             Outcome::Timeout => cell.timed_out = cell.timed_out.saturating_add(1),
             Outcome::Lost { .. } => cell.lost = cell.lost.saturating_add(1),
             // Nobody's merit and nobody's fault.
-            Outcome::Cancelled | Outcome::Released { .. } => return Ok(()),
+            Outcome::Cancelled | Outcome::SelfCancelled { .. } | Outcome::Snoozed { .. } | Outcome::Released { .. } => {
+                return Ok(());
+            }
         }
-        step.txn.put_cell(day, &cell)?;
+        self.learned.unwritten.insert(key.clone());
         let is_good = matches!(end.outcome, Outcome::Ok);
         let one = Tally { good: u64::from(is_good), bad: u64::from(!is_good) };
         let tally = self.learned.own.entry(key).or_default();
@@ -111,9 +110,31 @@ impl Engine {
         Ok(())
     }
 
+    /// Has the cells of a day at hand: the newest day's are.
+    fn open_day(&mut self, step: &Step<'_>, day: u32) -> Result<(), StoreError> {
+        if self.learned.day == day {
+            return Ok(());
+        }
+        self.write_cells(step)?;
+        self.learned.day = day;
+        self.learned.today = step.view().cells(day)?.into_iter().map(|cell| (key_of(&cell), cell)).collect();
+        Ok(())
+    }
+
+    /// Writes the cells that changed: once per transaction, however many attempts ended in it.
+    pub(crate) fn write_cells(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
+        for key in std::mem::take(&mut self.learned.unwritten) {
+            if let Some(cell) = self.learned.today.get(&key) {
+                step.txn.put_cell(self.learned.day, cell)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Signs the day's observations and announces them.
     pub(crate) fn publish_summary(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
         let day = step.wall().day();
+        self.write_cells(step)?;
         let mut cells = step.view().cells(day)?;
         cells.sort_by_key(|cell| std::cmp::Reverse(cell.attempts()));
         cells.truncate(CELLS_MAX);
@@ -200,9 +221,7 @@ impl Engine {
             return Ok(());
         }
         let is_new_author = !self.learned.heard.keys().any(|(known, _)| *known == author);
-        let is_full =
-            self.learned.heard.keys().map(|(known, _)| known).collect::<std::collections::BTreeSet<_>>().len()
-                >= AUTHORS_MAX;
+        let is_full = self.learned.heard.keys().map(|(known, _)| known).collect::<BTreeSet<_>>().len() >= AUTHORS_MAX;
         if author == self.me || !summary.is_bounded() || !is_recent || (is_new_author && is_full) {
             self.count("refused_summary");
             return Ok(());

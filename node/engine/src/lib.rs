@@ -8,6 +8,7 @@
 //! lease, an outbox message) and every message is idempotent by ticket and epoch, so doing it again is harmless.
 //! What the engine holds in memory is a cache that [`Engine::recover`] rebuilds.
 
+mod command;
 mod config;
 mod engine;
 mod explain;
@@ -16,31 +17,47 @@ mod mutant;
 mod output;
 
 mod admission;
+mod alter;
 mod auction;
 mod award;
+mod calendar;
 mod cancel;
 mod capability;
 mod contract;
+mod dependency;
 mod fetch;
+mod group;
 mod learning;
 mod membership;
 mod message;
 mod peers;
+pub mod pool;
+mod prune;
+mod queue;
 mod ready;
 mod receipt;
 mod recover;
+mod report;
 mod run;
 mod schedule;
 mod session;
+mod start;
 mod step;
 mod submit;
 mod timers;
 mod transition;
+mod unique;
+mod verdict;
 
+pub use calendar::{Timetable, TimetableError};
+pub use command::{
+    Command, Declared, JobAction, QueueAction, QueueLimits, Report, Retention, Schedule, ScheduleAction,
+};
 pub use config::{Config, Detected, Timing};
 pub use engine::Engine;
-pub use explain::{Explanation, NodeFit};
-pub use input::{Command, Ended, Input, Process, RequestId};
+pub use explain::{Explanation, NodeFit, Reason};
+pub use input::{Ended, Input, Process, RequestId};
 pub use membership::founding;
 pub use mutant::Mutant;
-pub use output::{Change, Output, Outputs, Refusal, Response, RunOrder, StopReason};
+pub use output::{Change, Output, Outputs, Refusal, Response, RunOrder, StopReason, Taken};
+pub use schedule::SCHEDULE_BYTES_MAX;

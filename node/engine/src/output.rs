@@ -6,12 +6,13 @@ use jobmesh_keys::Invite;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::job::Task;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, JobId, JobState, NodeId, RunId, UnixMillis};
+use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, JobId, JobNumber, JobState, NodeId, RunId, UnixMillis};
 use jobmesh_store::Committed;
 use serde::Serialize;
 
 use crate::explain::Explanation;
 use crate::input::{Process, RequestId};
+use crate::pool::Allocation;
 
 /// One thing to do.
 #[derive(Clone, Debug)]
@@ -47,13 +48,23 @@ pub enum Output {
         /// Why: decides the outcome that the executor reports.
         reason: StopReason,
     },
-    /// Kill what an earlier boot of this node left running.
+    /// Kill what an earlier daemon of this node left running.
     EndOrphan {
         /// The run.
         run: RunId,
         /// Its process.
         process: Process,
     },
+    /// Look for the process of a run that an earlier daemon started. If it lives, it is to be watched and
+    /// [`crate::Input::Adopted`] said; if not, [`crate::Input::Ended`].
+    Adopt {
+        /// What had been ordered.
+        order: Box<RunOrder>,
+        /// Its process, if that was written down.
+        process: Option<Process>,
+    },
+    /// Delete what lies on disk of a job that is not kept any more.
+    Forget(JobId),
     /// Get a blob from a member, unless it is on disk.
     Fetch {
         /// From whom.
@@ -71,13 +82,21 @@ pub struct RunOrder {
     /// The run.
     pub run: RunId,
     /// The job's number on this node.
-    pub number: u64,
+    pub number: JobNumber,
     /// What to run.
     pub task: Task,
     /// Time between TERM and KILL.
     pub kill_grace: DurationMillis,
+    /// Most bytes that it may write; none is the node's own limit.
+    pub log_bytes_max: Option<u64>,
     /// Whose job it is, if not this node's own.
     pub origin: Option<NodeId>,
+    /// The run whose end it waits for.
+    pub follows: Option<RunId>,
+    /// What it may take.
+    pub allocation: Option<Allocation>,
+    /// Whether it gets the results of the jobs that it waited for.
+    pub reduce: bool,
 }
 
 /// Why a run is stopped.
@@ -85,6 +104,10 @@ pub struct RunOrder {
 pub enum StopReason {
     /// The job was cancelled.
     Cancelled,
+    /// The job was cancelled, and gets no time to end by itself.
+    Killed,
+    /// It was claimed in advance and has waited too long. Means nothing for a run that has started.
+    Withdrawn,
     /// It ran too long.
     Timeout,
     /// Its lease ended without renewal.
@@ -101,7 +124,7 @@ pub struct Change {
     /// The job.
     pub job: JobId,
     /// The job's number on this node.
-    pub number: u64,
+    pub number: JobNumber,
     /// The job's state after it.
     pub state: JobState,
     /// What moved it.
@@ -117,13 +140,10 @@ pub struct Change {
 /// The answer to a command that was carried out.
 #[derive(Clone, Debug)]
 pub enum Response {
-    /// The job is queued and will survive a power cut.
-    Submitted {
-        /// Its id.
-        job: JobId,
-        /// Its number on this node.
-        number: u64,
-    },
+    /// The jobs are queued and will survive a power cut: one for each submission, in their order.
+    Submitted(Vec<Taken>),
+    /// So many jobs were deleted.
+    Pruned(u32),
     /// It is done, or durably on its way.
     Done,
     /// It was so already.
@@ -138,6 +158,17 @@ pub enum Response {
     Counted(std::collections::BTreeMap<&'static str, u64>),
 }
 
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The job.
+    pub job: JobId,
+    /// Its number on this node.
+    pub number: JobNumber,
+    /// Whether it came into being by this submission, and not by an earlier one of the same key.
+    pub is_new: bool,
+}
+
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -148,7 +179,7 @@ pub enum Refusal {
     #[error("job {number} is {state}; {rule}")]
     WrongState {
         /// The job's number.
-        number: u64,
+        number: JobNumber,
         /// Its state.
         state: JobState,
         /// What would be allowed.
@@ -157,6 +188,40 @@ pub enum Refusal {
     /// The spec is out of bounds.
     #[error("the job is refused: {0}")]
     BadSpec(String),
+    /// One of several submissions is refused, and so all of them are.
+    #[error("submission {place} of the request is refused, and so are the others: {refusal}")]
+    Submission {
+        /// Which one, from 1.
+        place: usize,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
+    /// Another job has the unique key.
+    #[error("job {0} has the same unique key")]
+    Duplicate(JobNumber),
+    /// The queue takes nothing new.
+    #[error("queue {0} is draining and takes nothing new; `jobmesh queue resume {0}` opens it again")]
+    QueueDraining(String),
+    /// The job is no open group.
+    #[error("job {0} is no open group, so it takes no further tasks")]
+    NotOpen(JobNumber),
+    /// The run is not one of this node's.
+    #[error("that run has ended, or is none of this node's")]
+    NotRunning,
+    /// No such schedule.
+    #[error("there is no schedule {0:?}; `jobmesh cron ls` lists them")]
+    NoSuchSchedule(String),
+    /// The schedule can't be.
+    #[error("the schedule is refused: {0}")]
+    BadSchedule(String),
+    /// A bound.
+    #[error("this node keeps at most {limit} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        limit: usize,
+    },
     /// The node is shutting down.
     #[error("this node is shutting down and takes no new work")]
     Draining,
@@ -172,6 +237,16 @@ pub enum Refusal {
     /// A bound of the capability record.
     #[error("a node advertises at most {0} tags")]
     TooManyTags(usize),
+}
+
+impl Refusal {
+    /// The refusal of a request of several submissions for one of them.
+    pub(crate) fn of_submission(self, place: Option<usize>) -> Self {
+        match place {
+            Some(place) => Self::Submission { place, refusal: Box::new(self) },
+            None => self,
+        }
+    }
 }
 
 /// What one step decided. Can be opened only with the proof that the step is on disk.

@@ -1,54 +1,281 @@
-//! The jobs that could start now, in the order in which they should: higher priority first, then older first.
+//! The jobs that could start now, in the order in which they should.
+//!
+//! Jobs that admission can't tell apart are one *lot*: same queue, priority, keys, resources, scope. If the first of a
+//! lot may not start, none of it may, so that a look at a million waiting jobs costs as much as a look at their lots.
+//!
+//! Higher priority goes first. Among jobs of one priority, the keys of a queue take turns: whoever was served longest
+//! ago is next, and within a key the oldest job. A key that appears joins at the end of the turn, so that nobody
+//! gets ahead by a new name.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use jobmesh_protocol::JobId;
-use jobmesh_store::Job;
+use jobmesh_protocol::JobNumber;
+use jobmesh_protocol::UnixMillis;
+use jobmesh_protocol::job::{Concurrency, Rate, Scope};
+use jobmesh_protocol::resource::Requests;
 
-/// A job's place in the order.
-type Place = (Reverse<i32>, u64, JobId);
-
-/// Available jobs, apart by whether this node could ever run them itself.
-#[derive(Debug, Default)]
-pub(crate) struct Ready {
-    here: BTreeSet<Place>,
-    away: BTreeSet<Place>,
+/// Everything by which admission tells waiting jobs apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Profile {
+    pub(crate) queue: String,
+    pub(crate) priority: i32,
+    pub(crate) key: Option<Concurrency>,
+    pub(crate) rates: Vec<Rate>,
+    pub(crate) resources: Requests,
+    pub(crate) scope: Scope,
+    /// Whether this node could run it when idle.
+    pub(crate) is_here: bool,
+    /// Whether it must not run twice.
+    pub(crate) is_once: bool,
+    /// The group, if that limits how many of its tasks run at once.
+    pub(crate) group: Option<JobNumber>,
 }
 
-fn place(job: &Job) -> Place {
-    (Reverse(job.spec.priority), job.number, job.id)
+/// Names a lot while it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LotId(u64);
+
+/// Waiting jobs that are alike.
+#[derive(Debug)]
+struct Lot {
+    profile: Arc<Profile>,
+    members: BTreeSet<JobNumber>,
+    place: Place,
+    /// What held it back at the last look, and since when.
+    reasons: Vec<(&'static str, UnixMillis)>,
+}
+
+/// A lot's place in its queue.
+type Place = (Reverse<i32>, u64, JobNumber, LotId);
+
+/// A lot's place among those of all queues: priority, turn, first job.
+pub(crate) type Order = (Reverse<i32>, u64, JobNumber);
+
+/// Those of a queue that share a concurrency key, or have none.
+type Party = (String, Option<String>);
+
+/// The waiting jobs.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    lots: BTreeMap<LotId, Lot>,
+    by_profile: BTreeMap<Arc<Profile>, LotId>,
+    queues: BTreeMap<String, BTreeSet<Place>>,
+    parties: BTreeMap<Party, (u64, BTreeSet<LotId>)>,
+    turn: u64,
+    next: u64,
+    count: usize,
 }
 
 impl Ready {
-    pub(crate) fn insert(&mut self, job: &Job, is_capable: bool) {
-        self.remove(job);
-        if is_capable {
-            self.here.insert(place(job))
-        } else {
-            self.away.insert(place(job))
+    /// Adds a job, or a group that makes its tasks when they are claimed.
+    pub(crate) fn insert(&mut self, profile: Profile, job: JobNumber) {
+        let id = match self.by_profile.get(&profile) {
+            Some(id) => *id,
+            None => self.open(profile, job),
         };
+        let Some(lot) = self.lots.get_mut(&id) else { return };
+        self.count += usize::from(lot.members.insert(job));
+        self.settle(id);
     }
 
-    pub(crate) fn remove(&mut self, job: &Job) {
-        self.here.remove(&place(job));
-        self.away.remove(&place(job));
+    /// Takes a job out.
+    pub(crate) fn remove(&mut self, profile: &Profile, job: JobNumber) {
+        let Some(id) = self.by_profile.get(profile).copied() else { return };
+        let Some(lot) = self.lots.get_mut(&id) else { return };
+        self.count -= usize::from(lot.members.remove(&job));
+        if lot.members.is_empty() { self.close(id) } else { self.settle(id) }
     }
 
-    /// The first `limit` jobs that this node could run.
-    pub(crate) fn here(&self, limit: usize) -> Vec<JobId> {
-        self.here.iter().take(limit).map(|(_, _, job)| *job).collect()
+    fn open(&mut self, profile: Profile, first: JobNumber) -> LotId {
+        let id = LotId(self.next);
+        self.next += 1;
+        let profile = Arc::new(profile);
+        let party = party(&profile);
+        let turn = self.turn;
+        let (turn, lots) = self.parties.entry(party).or_insert((turn, BTreeSet::new()));
+        lots.insert(id);
+        let place = (Reverse(profile.priority), *turn, first, id);
+        self.queues.entry(profile.queue.clone()).or_default().insert(place);
+        self.by_profile.insert(Arc::clone(&profile), id);
+        self.lots.insert(id, Lot { profile, members: BTreeSet::new(), place, reasons: Vec::new() });
+        id
     }
 
-    /// The first `limit` jobs that only a peer could run.
-    pub(crate) fn away(&self, limit: usize) -> Vec<JobId> {
-        self.away.iter().take(limit).map(|(_, _, job)| *job).collect()
+    fn close(&mut self, id: LotId) {
+        let Some(lot) = self.lots.remove(&id) else { return };
+        self.by_profile.remove(&lot.profile);
+        if let Some(places) = self.queues.get_mut(&lot.profile.queue) {
+            places.remove(&lot.place);
+            if places.is_empty() {
+                self.queues.remove(&lot.profile.queue);
+            }
+        }
+        let party = party(&lot.profile);
+        if let Some((_, lots)) = self.parties.get_mut(&party) {
+            lots.remove(&id);
+            if lots.is_empty() {
+                self.parties.remove(&party);
+            }
+        }
     }
 
-    /// Empties both and says what was in them.
-    pub(crate) fn drain(&mut self) -> Vec<JobId> {
-        let here = std::mem::take(&mut self.here);
-        let away = std::mem::take(&mut self.away);
-        here.into_iter().chain(away).map(|(_, _, job)| job).collect()
+    /// Puts a lot where its first member and its party's turn say.
+    fn settle(&mut self, id: LotId) {
+        let Some(lot) = self.lots.get_mut(&id) else { return };
+        let Some(first) = lot.members.first().copied() else { return };
+        let turn = lot.place.1;
+        let place = (Reverse(lot.profile.priority), turn, first, id);
+        if place != lot.place
+            && let Some(places) = self.queues.get_mut(&lot.profile.queue)
+        {
+            places.remove(&lot.place);
+            places.insert(place);
+            lot.place = place;
+        }
+    }
+
+    /// One of the lot was served: its party goes to the end of the turn.
+    pub(crate) fn serve(&mut self, id: LotId) {
+        let Some(party) = self.lots.get(&id).map(|lot| party(&lot.profile)) else { return };
+        self.turn += 1;
+        let Some((turn, lots)) = self.parties.get_mut(&party) else { return };
+        *turn = self.turn;
+        for id in lots.clone() {
+            let Some(lot) = self.lots.get_mut(&id) else { continue };
+            let place = (lot.place.0, self.turn, lot.place.2, id);
+            if let Some(places) = self.queues.get_mut(&lot.profile.queue) {
+                places.remove(&lot.place);
+                places.insert(place);
+            }
+            lot.place = place;
+        }
+    }
+
+    /// The queues with something in them.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &String> {
+        self.queues.keys()
+    }
+
+    /// The lots of a queue in order, each with its place among those of other queues.
+    pub(crate) fn lots(&self, queue: &str) -> impl Iterator<Item = (Order, LotId)> + '_ {
+        let places = self.queues.get(queue).into_iter().flatten();
+        places.map(|(priority, turn, first, id)| ((*priority, *turn, *first), *id))
+    }
+
+    /// What the jobs of a lot have in common.
+    pub(crate) fn profile(&self, lot: LotId) -> Option<Arc<Profile>> {
+        self.lots.get(&lot).map(|lot| Arc::clone(&lot.profile))
+    }
+
+    /// The lot of jobs like this.
+    pub(crate) fn lot_of(&self, profile: &Profile) -> Option<LotId> {
+        self.by_profile.get(profile).copied()
+    }
+
+    /// The first jobs of a lot.
+    pub(crate) fn members(&self, lot: LotId) -> impl Iterator<Item = JobNumber> + '_ {
+        self.lots.get(&lot).into_iter().flat_map(|lot| lot.members.iter().copied())
+    }
+
+    /// How many jobs of its lot come before this one.
+    pub(crate) fn ahead_of(&self, lot: LotId, job: JobNumber, limit: usize) -> usize {
+        self.lots.get(&lot).map_or(0, |lot| lot.members.range(..job).take(limit).count())
+    }
+
+    /// Writes down what holds a lot back, keeping since when each reason has held.
+    pub(crate) fn note(&mut self, lot: LotId, kinds: impl Iterator<Item = &'static str>, now: UnixMillis) {
+        let Some(lot) = self.lots.get_mut(&lot) else { return };
+        let before = std::mem::take(&mut lot.reasons);
+        let since = |kind| before.iter().find(|(known, _)| *known == kind).map_or(now, |(_, at)| *at);
+        lot.reasons = kinds.map(|kind| (kind, since(kind))).collect();
+    }
+
+    /// Since when a reason holds a lot back, if it was seen to.
+    pub(crate) fn since(&self, lot: LotId, kind: &str) -> Option<UnixMillis> {
+        self.lots.get(&lot)?.reasons.iter().find(|(known, _)| *known == kind).map(|(_, at)| *at)
+    }
+
+    /// Empties it and says what was in it.
+    pub(crate) fn drain(&mut self) -> Vec<JobNumber> {
+        let lots = std::mem::take(&mut self.lots);
+        *self = Self { turn: self.turn, next: self.next, ..Self::default() };
+        lots.into_values().flat_map(|lot| lot.members).collect()
+    }
+
+    /// How many jobs and groups wait.
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+}
+
+fn party(profile: &Profile) -> Party {
+    (profile.queue.clone(), profile.key.as_ref().map(|key| key.key.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(queue: &str, priority: i32, key: Option<&str>) -> Profile {
+        Profile {
+            queue: queue.to_owned(),
+            priority,
+            key: key.map(|key| Concurrency { key: key.to_owned(), limit: 9 }),
+            rates: Vec::new(),
+            resources: Requests::default(),
+            scope: Scope::Local,
+            is_here: true,
+            is_once: false,
+            group: None,
+        }
+    }
+
+    /// Serves everything in order and says in which.
+    fn serve_all(ready: &mut Ready, queue: &str) -> Vec<u32> {
+        let mut served = Vec::new();
+        loop {
+            let Some(lot) = ready.lots(queue).next().map(|(_, lot)| lot) else { break };
+            let (Some(profile), Some(job)) = (ready.profile(lot), ready.members(lot).next()) else { break };
+            ready.serve(lot);
+            ready.remove(&profile, job);
+            served.push(job.number());
+        }
+        served
+    }
+
+    #[test]
+    fn higher_priority_first_then_older() {
+        let mut ready = Ready::default();
+        for (number, priority) in [(1, 0), (2, 5), (3, -5), (4, 5)] {
+            ready.insert(profile("q", priority, None), JobNumber::new(number));
+        }
+        assert_eq!(serve_all(&mut ready, "q"), [2, 4, 1, 3]);
+        assert_eq!(ready.len(), 0);
+        assert_eq!(ready.queues().count(), 0);
+    }
+
+    #[test]
+    fn keys_take_turns_whoever_came_first() {
+        let mut ready = Ready::default();
+        for number in 1..=4 {
+            ready.insert(profile("q", 0, Some("a")), JobNumber::new(number));
+        }
+        ready.insert(profile("q", 0, Some("b")), JobNumber::new(5));
+        ready.insert(profile("q", 0, Some("b")), JobNumber::new(6));
+        ready.insert(profile("q", 0, None), JobNumber::new(7));
+        assert_eq!(serve_all(&mut ready, "q"), [1, 5, 7, 2, 6, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_taken_out_is_gone_and_the_rest_keeps_its_place() {
+        let mut ready = Ready::default();
+        for number in 1..=3 {
+            ready.insert(profile("q", 0, None), JobNumber::new(number));
+        }
+        ready.remove(&profile("q", 0, None), JobNumber::new(1));
+        ready.remove(&profile("q", 0, None), JobNumber::new(9));
+        assert_eq!(serve_all(&mut ready, "q"), [2, 3]);
     }
 }

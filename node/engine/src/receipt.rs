@@ -202,7 +202,9 @@ impl Engine {
             self.exclude(step, job.id, attempt.node, "gave it back");
         }
         let (outcome, exit, written) = (&receipt.outcome, receipt.exit, receipt.outputs);
-        let conclusion = Conclusion { node: attempt.node, outcome, exit, written };
+        let usage = receipt.usage;
+        let conclusion =
+            Conclusion { node: attempt.node, outcome, exit, written, usage, started_at: None, notice: None };
         self.settle(step, attempt, id, Verdict::Accepted)?;
         self.conclude(step, job, RunId { job: attempt.job, epoch: attempt.epoch }, &conclusion)
     }

@@ -1,41 +1,52 @@
 //! Building the engine from its database, at every start and after every commit whose fate is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::ReleaseCause;
-use jobmesh_protocol::{AttemptState, JobState, MonoMillis, Now, Outcome, RunId};
+use jobmesh_protocol::{AttemptState, JobState, MonoMillis, Now, Outcome, RunId, cbor};
 use jobmesh_store::{Attempt, Job, LeasePhase, StoreError, Txn};
 use rand_core::Rng;
 
 use crate::capability::own_record;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::group::Tasked;
 use crate::input::Process;
 use crate::learning::Learned;
 use crate::output::{Output, Outputs};
 use crate::peers::{Peer, Peers};
+use crate::pool::{Allocation, Pools};
+use crate::queue::Queues;
 use crate::ready::Ready;
+use crate::report::Reported;
 use crate::run::{Conclusion, Running};
+use crate::start::SUCCESSOR_PATIENCE;
 use crate::step::Step;
-use crate::timers::Timers;
+use crate::timers::{Timer, Timers};
 use crate::transition::Shift;
+
+/// Largest encoded allocation.
+const ALLOCATION_BYTES_MAX: usize = 256 * 1024;
 
 impl Engine {
     /// Rebuilds the engine from the database inside an open transaction. Its outputs wait for the commit.
     ///
-    /// Attempts that an earlier boot of this node left open are lost, at once: nobody runs them any more, or what
-    /// still runs is killed. Attempts of `config.boot` itself are alive: the database failed, not the daemon.
+    /// Attempts that an earlier boot of this node left open are looked for, at once: what still runs is watched
+    /// again, what does not is lost, and nothing waits for a timer. Attempts of `config.boot` itself are alive: the
+    /// database failed, not the daemon.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn recover(config: Config, now: Now, rng: &mut dyn Rng, txn: &Txn<'_>) -> Result<Self, StoreError> {
-        let record = own_record(&config, txn.view(), now.wall)?;
+        let pools = Pools::new(config.detected.pools.clone()).map_err(|_| StoreError::Damaged { what: "pool" })?;
+        let record = own_record(&config, &pools, txn.view(), now.wall)?;
         let mut engine = Self {
             me: config.identity.node(),
             mesh: config.mesh,
+            queues: Queues::new(config.declared.queues.clone()),
             config,
             outputs: Outputs::default(),
             timers: Timers::default(),
@@ -45,6 +56,18 @@ impl Engine {
             record_envelope: Vec::new(),
             ready: Ready::default(),
             running: BTreeMap::new(),
+            slots_taken: 0,
+            pools,
+            groups: BTreeMap::new(),
+            changed_groups: BTreeSet::new(),
+            failed_groups: Vec::new(),
+            schedules: BTreeMap::new(),
+            next_schedule: 0,
+            awaited: BTreeSet::new(),
+            ended_upstream: Vec::new(),
+            last_number: 0,
+            durations: BTreeMap::new(),
+            clock_offset: i128::from(now.wall.0) - i128::from(now.mono.0),
             auctions: BTreeMap::new(),
             patience: BTreeMap::new(),
             awarded: BTreeMap::new(),
@@ -59,7 +82,9 @@ impl Engine {
         engine.record_envelope = engine.seal(Kind::Capability, &engine.record);
         let mut step = Step { now, rng, txn };
         engine.recover_state(&mut step)?;
-        engine.schedule(&mut step)?;
+        // What fell due while nobody was here comes before anything starts: a deadline may have passed.
+        engine.on_due_timers(&mut step)?;
+        engine.finish_step(&mut step)?;
         Ok(engine)
     }
 
@@ -72,10 +97,56 @@ impl Engine {
         }
         self.recover_records(step)?;
         self.recover_learning(step)?;
-        for job in step.view().live_jobs()? {
-            self.recover_job(step, job)?;
+        self.recover_queues(step)?;
+        self.recover_schedules(step)?;
+        self.awaited = step.view().awaited()?.into_iter().collect();
+        self.last_number = step.view().last_job_number()?.map_or(0, jobmesh_protocol::JobNumber::number);
+        self.recover_jobs(step)?;
+        let declared = self.config.declared.schedules.clone();
+        if !self.declare_schedules(step, declared)?.is_empty() {
+            // The daemon checks its configuration before it starts, so this is a zone that went away meanwhile.
+            self.count("refused_declared_schedule");
         }
         self.publish_digest(step)
+    }
+
+    fn recover_jobs(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
+        // What is open is looked at after the rest, since what becomes of it changes rows that are being read here.
+        let mut open = Vec::new();
+        let view = step.txn.view();
+        view.each_live_job(|job| {
+            if job.plan.is_group
+                && let Some(row) = view.group(job.number)?
+            {
+                self.groups.insert(job.number, Tasked { job: job.clone(), row, running: 0 });
+            }
+            match job.state {
+                JobState::Offered | JobState::Running if !job.plan.is_group => {
+                    self.occupy(&job, JobState::Available, job.state);
+                    open.push(job);
+                }
+                JobState::Available
+                | JobState::Scheduled
+                | JobState::Retryable
+                | JobState::Pending
+                | JobState::Offered
+                | JobState::Running
+                | JobState::Suspended
+                | JobState::Completed
+                | JobState::Discarded
+                | JobState::Cancelled
+                | JobState::Skipped => self.follow(step, &job),
+            }
+            Ok::<(), StoreError>(())
+        })?;
+        let mut unstarted = Vec::new();
+        for job in open {
+            unstarted.extend(self.recover_attempt(step, job)?);
+        }
+        for (job, attempt) in unstarted {
+            self.recover_run(step, &job, &attempt)?;
+        }
+        Ok(())
     }
 
     #[cfg(feature = "mutants")]
@@ -96,32 +167,37 @@ impl Engine {
         Ok(())
     }
 
-    fn recover_job(&mut self, step: &mut Step<'_>, job: Job) -> Result<(), StoreError> {
-        match job.state {
-            JobState::Available | JobState::Scheduled | JobState::Retryable => {
-                self.follow(step, &job);
-                Ok(())
-            }
-            JobState::Offered | JobState::Running => self.recover_attempt(step, job),
-            JobState::Pending | JobState::Suspended => Ok(()),
-            JobState::Completed | JobState::Discarded | JobState::Cancelled | JobState::Skipped => Ok(()),
-        }
-    }
-
-    fn recover_attempt(&mut self, step: &mut Step<'_>, mut job: Job) -> Result<(), StoreError> {
+    /// Takes an open attempt up. Gives back one of this boot that has not started, for when it is known which have.
+    fn recover_attempt(&mut self, step: &mut Step<'_>, mut job: Job) -> Result<Option<(Job, Attempt)>, StoreError> {
         let run = RunId { job: job.id, epoch: job.epoch };
         let open = step.view().attempt(run)?.filter(|attempt| !attempt.state.is_final());
         match open {
-            Some(attempt) if attempt.node != self.me => self.recover_award(step, &job, &attempt),
-            Some(attempt) if attempt.boot == Some(self.config.boot) => self.recover_run(step, &job, &attempt),
-            Some(attempt) => self.lose_run(step, job, run, &attempt),
+            Some(attempt) if attempt.node != self.me => self.recover_award(step, &job, &attempt)?,
+            Some(attempt) if attempt.boot == Some(self.config.boot) => match attempt.state {
+                AttemptState::Running => self.recover_run(step, &job, &attempt)?,
+                AttemptState::Awarded
+                | AttemptState::Starting
+                | AttemptState::Uploading
+                | AttemptState::Succeeded
+                | AttemptState::Failed
+                | AttemptState::TimedOut
+                | AttemptState::Cancelled
+                | AttemptState::Released
+                | AttemptState::Rejected
+                | AttemptState::Lost
+                | AttemptState::Superseded => return Ok(Some((job, attempt))),
+            },
+            Some(attempt) if job.origin.is_some() || self.config.has_rebooted => {
+                self.lose_run(step, job, run, &attempt)?;
+            }
+            Some(attempt) => self.look_for_run(step, job, run, &attempt)?,
             None => {
                 // Out for bids when the daemon stopped: nothing was awarded.
                 let shift = Shift::new(&job, Cause::Unclaimed).because(Some("the node restarted during the auction"));
                 self.shift(step, &mut job, &shift)?;
-                Ok(())
             }
         }
+        Ok(None)
     }
 
     fn recover_award(&mut self, step: &mut Step<'_>, job: &Job, attempt: &Attempt) -> Result<(), StoreError> {
@@ -138,12 +214,36 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes a run up again that was given room before. What it was given is recorded; if that is not there any more
+    /// it goes on without, since it runs all the same.
+    fn resume_run(&mut self, job: &Job, run: RunId, attempt: &Attempt, is_ordered: bool) {
+        let recorded: Option<Allocation> =
+            attempt.allocation.as_deref().and_then(|bytes| cbor::decode(bytes, ALLOCATION_BYTES_MAX).ok());
+        let claimed = recorded.filter(|allocation| self.pools.claim(allocation).is_ok());
+        let nothing = Allocation { variant: 0, shares: Vec::new() };
+        let running = Running {
+            job: job.clone(),
+            allocation: Some(claimed.unwrap_or(nothing)),
+            follows: None,
+            successors: VecDeque::new(),
+            profile: None,
+            is_ordered,
+            reported: Reported::default(),
+            stopped_for: None,
+        };
+        self.insert_running(run, running);
+    }
+
     /// A run of this very boot: the executor still has it, or was never told. A driver drops an order for a run
     /// that it has.
     fn recover_run(&mut self, step: &mut Step<'_>, job: &Job, attempt: &Attempt) -> Result<(), StoreError> {
         let run = RunId { job: job.id, epoch: job.epoch };
-        let (resources, is_ordered) = (job.spec.resources, attempt.state == AttemptState::Running);
-        self.running.insert(run, Running { resources, is_ordered });
+        let is_ordered = attempt.state == AttemptState::Running;
+        if let Some(head) = self.head_for(job).filter(|_| !is_ordered) {
+            self.resume_behind(step, job, run, head);
+            return self.stop_if_cancelled(step, job, run);
+        }
+        self.resume_run(job, run, attempt, is_ordered);
         if let Some(lease) = step.view().lease(job.id)? {
             // How much of the lease is left is not known here. Work that may run once only must not outlive it.
             let since = match job.spec.effects {
@@ -153,21 +253,75 @@ impl Engine {
             self.hold_lease(&lease, job.spec.effects, since);
         }
         match job.spec.task.input().zip(job.origin) {
-            Some(_) | None if is_ordered => self.watch_run(step, job),
+            Some(_) | None if is_ordered => self.watch_run(step, run),
             Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, job.id),
-            Some(_) | None => self.order_run(step, job),
+            Some(_) | None => self.order_run(step, run),
         }
-        if job.cancel_reason.is_some() {
-            // The order to stop may have been among the outputs that were never released.
-            self.stop_run(step, job.clone(), run)?;
-        }
-        Ok(())
+        self.stop_if_cancelled(step, job, run)
     }
 
-    /// A run of an earlier boot: whatever is left of it is killed, and the attempt is lost.
+    /// Stops a run that was to be stopped: the order may have been among the outputs that were never released.
+    fn stop_if_cancelled(&mut self, step: &mut Step<'_>, job: &Job, run: RunId) -> Result<(), StoreError> {
+        match job.cancel_reason {
+            Some(_) => self.stop_run(step, run, crate::group::Force::Gentle),
+            None => Ok(()),
+        }
+    }
+
+    /// The run behind which one that has not started waits, if every slot is taken: it had been claimed as a
+    /// successor, and if its order was lost with a failed commit it must not start beside the others.
+    fn head_for(&self, job: &Job) -> Option<RunId> {
+        if self.free_slots() > 0 || job.origin.is_some() {
+            return None;
+        }
+        let profile = self.profile(job);
+        let is_like = |running: &Running| running.follows.is_none() && running.job.origin.is_none();
+        let alike =
+            self.running.iter().filter(|(_, running)| is_like(running) && self.profile(&running.job) == profile);
+        alike.min_by_key(|(_, running)| running.successors.len()).map(|(run, _)| *run)
+    }
+
+    /// Takes a run up that waits behind another one.
+    fn resume_behind(&mut self, step: &Step<'_>, job: &Job, run: RunId, head: RunId) {
+        self.occupy(job, JobState::Running, JobState::Available);
+        let running = Running {
+            job: job.clone(),
+            allocation: None,
+            follows: Some(head),
+            successors: VecDeque::new(),
+            profile: Some(std::sync::Arc::new(self.profile(job))),
+            is_ordered: false,
+            reported: Reported::default(),
+            stopped_for: None,
+        };
+        self.insert_running(run, running);
+        self.order_run(step, run);
+        if let Some(running) = self.running.get_mut(&head) {
+            running.successors.push_back(run);
+        }
+        self.timers.set(Timer::SuccessorWaits(run), step.now.mono.plus(SUCCESSOR_PATIENCE));
+    }
+
+    /// A run of an earlier daemon of this node, on a machine that was not restarted: its process may live. Whether it
+    /// does is for the driver to see; until it has said so the run keeps what it was given.
+    fn look_for_run(&mut self, step: &mut Step<'_>, job: Job, run: RunId, attempt: &Attempt) -> Result<(), StoreError> {
+        // It is this boot's once the driver has found it: should this very transaction have failed after all, and the
+        // question with it been lost, it is asked again.
+        self.resume_run(&job, run, attempt, true);
+        let process = attempt.process.map(|(pid, started)| Process { pid, started });
+        let Some(running) = self.running.get(&run) else { return Ok(()) };
+        let order = crate::run::job_order(&job, run, None, running.allocation.clone());
+        self.outputs.push(Output::Adopt { order: Box::new(order), process });
+        self.watch_run(step, run);
+        self.stop_if_cancelled(step, &job, run)
+    }
+
+    /// A run of an earlier daemon that can't be alive, or must not be: its lease is over.
     fn lose_run(&mut self, step: &mut Step<'_>, job: Job, run: RunId, attempt: &Attempt) -> Result<(), StoreError> {
-        let (pid, started) = attempt.process.unwrap_or_default();
-        self.outputs.push(Output::EndOrphan { run, process: Process { pid, started } });
+        if !self.config.has_rebooted {
+            let (pid, started) = attempt.process.unwrap_or_default();
+            self.outputs.push(Output::EndOrphan { run, process: Process { pid, started } });
+        }
         let outcome = Outcome::Lost { reason: "the daemon stopped while it ran".to_owned() };
         let end = Conclusion::bare(self.me, &outcome);
         let lease = step.view().lease(job.id)?.filter(|lease| lease.phase == LeasePhase::Held);

@@ -1,27 +1,60 @@
-//! Attempts on this node, and what the end of any attempt, here or on a peer, makes of its job.
+//! Attempts on this node: started, watched, reported on, ended.
 
-use jobmesh_protocol::job::Effects;
-use jobmesh_protocol::outcome::{Exit, Outputs as Written};
-use jobmesh_protocol::state::{Cause, FinishReason};
-use jobmesh_protocol::{AttemptState, JobState, NodeId, Outcome, Resources, RunId};
-use jobmesh_store::{Job, NewAttempt, StoreError};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use jobmesh_protocol::job::Task;
+use jobmesh_protocol::outcome::{Exit, Outputs as Written, Usage};
+use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::{AttemptState, JobState, NodeId, Outcome, RunId, UnixMillis, cbor};
+use jobmesh_store::{EndedAttempt, Job, NewAttempt, NewJob, StoreError};
 
 use crate::engine::Engine;
 use crate::input::{Ended, Process};
 use crate::output::{Output, RunOrder, StopReason};
+use crate::pool::Allocation;
+use crate::ready::Profile;
+use crate::report::Reported;
 use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::Shift;
+use crate::verdict::attempt_state;
 
-/// A job whose attempts vanish more often than this is taken to bring its nodes down.
-const CRASHES_MAX: u32 = 5;
-
-/// An attempt that takes room on this node.
-#[derive(Clone, Copy, Debug)]
+/// An attempt that takes room on this node, or is about to.
+#[derive(Clone, Debug)]
 pub(crate) struct Running {
-    pub(crate) resources: Resources,
+    /// The job as it stands in the database.
+    pub(crate) job: Job,
+    /// What it takes; `None` while it waits behind another run, whose share it will get.
+    pub(crate) allocation: Option<Allocation>,
+    /// The run that it waits behind.
+    pub(crate) follows: Option<RunId>,
+    /// The runs that wait behind it, first to last.
+    pub(crate) successors: VecDeque<RunId>,
+    /// What it was admitted as; `None` for jobs of other nodes.
+    pub(crate) profile: Option<Arc<Profile>>,
     /// Whether the executor was told: an awarded job may wait for its input first.
     pub(crate) is_ordered: bool,
+    /// What it said of itself.
+    pub(crate) reported: Reported,
+    /// What to call its end if it is stopped: a person's words for why.
+    pub(crate) stopped_for: Option<&'static str>,
+}
+
+/// A job that is about to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) job: Job,
+    /// Whether it is in the database: a task may be made by its start.
+    pub(crate) is_written: bool,
+}
+
+/// Where a run takes place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Room {
+    pub(crate) allocation: Option<Allocation>,
+    pub(crate) follows: Option<RunId>,
+    pub(crate) profile: Option<Arc<Profile>>,
 }
 
 /// How an attempt ended.
@@ -31,55 +64,145 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) outcome: &'a Outcome,
     pub(crate) exit: Exit,
     pub(crate) written: Written,
+    pub(crate) usage: Usage,
+    /// When it started, as far as its end tells.
+    pub(crate) started_at: Option<UnixMillis>,
+    /// What it took to end its processes, if they did not end by themselves.
+    pub(crate) notice: Option<&'a str>,
 }
 
 impl<'a> Conclusion<'a> {
     /// An end that left nothing behind.
     pub(crate) fn bare(node: NodeId, outcome: &'a Outcome) -> Self {
-        Self { node, outcome, exit: Exit::default(), written: Written::default() }
+        Self {
+            node,
+            outcome,
+            exit: Exit::default(),
+            written: Written::default(),
+            usage: Usage::default(),
+            started_at: None,
+            notice: None,
+        }
+    }
+
+    /// What the database keeps of it.
+    pub(crate) const fn filed(&self) -> EndedAttempt<'a> {
+        EndedAttempt {
+            state: attempt_state(self.outcome),
+            outcome: self.outcome,
+            exit: self.exit,
+            outputs: self.written,
+            usage: self.usage,
+            started_at: self.started_at,
+        }
     }
 }
 
 impl Engine {
     /// Starts the next attempt of an available job on this node. Returns whether it could.
-    pub(crate) fn start_run(&mut self, step: &mut Step<'_>, mut job: Job) -> Result<bool, StoreError> {
+    pub(crate) fn start_run(&mut self, step: &mut Step<'_>, claim: Claim, room: Room) -> Result<bool, StoreError> {
+        let Claim { mut job, is_written } = claim;
         let run = RunId { job: job.id, epoch: job.epoch.next() };
         let mut shift = Shift::new(&job, Cause::Admitted).on(self.me);
         shift.epoch = run.epoch;
-        if !self.shift(step, &mut job, &shift)? {
-            self.ready.remove(&job);
-            return Ok(false);
+        if is_written {
+            if !self.shift(step, &mut job, &shift)? {
+                self.give_room_back(&room);
+                return Ok(false);
+            }
+            self.begin_group(step, job.number)?;
+        } else {
+            (job.state, job.state_since, job.epoch) = (JobState::Running, step.wall(), run.epoch);
+            step.txn.insert_job(&NewJob { job: &job, has_spec: false, unique_key: None })?;
+            self.announce(step, &job, &shift)?;
+            self.occupy(&job, JobState::Available, JobState::Running);
+            self.follow(step, &job);
         }
-        let (state, boot) = (AttemptState::Starting, Some(self.config.boot));
-        step.txn.insert_attempt(&NewAttempt { run, state, node: self.me, boot, award: None, at: step.wall() })?;
-        self.running.insert(run, Running { resources: job.spec.resources, is_ordered: false });
-        match job.spec.task.input().zip(job.origin) {
-            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, job.id),
-            Some(_) | None => self.order_run(step, &job),
+        let attempt = NewAttempt {
+            run,
+            state: AttemptState::Starting,
+            node: self.me,
+            boot: Some(self.config.boot),
+            award: None,
+            allocation: self.kept_allocation(&room),
+            at: step.wall(),
+        };
+        step.txn.insert_attempt(&attempt)?;
+        let Room { allocation, follows, profile } = room;
+        if follows.is_some() {
+            // It takes the place of one that counts already.
+            self.occupy(&job, JobState::Running, JobState::Available);
         }
+        self.insert_running(
+            run,
+            Running {
+                job,
+                allocation,
+                follows,
+                successors: VecDeque::new(),
+                profile,
+                is_ordered: false,
+                reported: Reported::default(),
+                stopped_for: None,
+            },
+        );
+        self.order_when_ready(step, run);
         Ok(true)
     }
 
+    /// The allocation as it is kept with the attempt: only what is worth giving back to the same run after a restart.
+    fn kept_allocation(&self, room: &Room) -> Option<Vec<u8>> {
+        let own = room.allocation.as_ref();
+        let given = own.or_else(|| self.running.get(&room.follows?)?.allocation.as_ref());
+        given.filter(|allocation| !allocation.shares.is_empty()).map(cbor::encode)
+    }
+
+    fn give_room_back(&mut self, room: &Room) {
+        if let Some(allocation) = &room.allocation {
+            self.pools.release(allocation);
+        }
+    }
+
+    pub(crate) fn insert_running(&mut self, run: RunId, running: Running) {
+        self.slots_taken += u32::from(running.allocation.is_some());
+        self.running.insert(run, running);
+    }
+
+    fn order_when_ready(&mut self, step: &mut Step<'_>, run: RunId) {
+        let Some(running) = self.running.get(&run) else { return };
+        let (id, input) = (running.job.id, running.job.spec.task.input().zip(running.job.origin));
+        match input {
+            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, id),
+            Some(_) | None => self.order_run(step, run),
+        }
+    }
+
     /// Tells the executor to start, now that everything the run needs is here.
-    pub(crate) fn order_run(&mut self, step: &Step<'_>, job: &Job) {
-        let run = RunId { job: job.id, epoch: job.epoch };
-        let Some(running) = self.running.get_mut(&run) else { return };
-        running.is_ordered = true;
-        self.watch_run(step, job);
-        self.outputs.push(Output::Run(Box::new(RunOrder {
-            run,
-            number: job.number,
-            task: job.spec.task.clone(),
-            kill_grace: job.spec.kill_grace_ms,
-            origin: job.origin,
-        })));
+    pub(crate) fn order_run(&mut self, step: &Step<'_>, run: RunId) {
+        let Some(running) = self.running.get(&run) else { return };
+        let head = running.follows.and_then(|head| self.running.get(&head));
+        let allocation = running.allocation.clone().or_else(|| head?.allocation.clone());
+        let behind = head.map(|head| head.successors.iter().copied().rfind(|other| *other != run));
+        let behind = behind.and_then(|tail| tail.or(running.follows));
+        let order = job_order(&running.job, run, behind, allocation);
+        self.outputs.push(Output::Run(Box::new(order)));
+        let is_first = running.follows.is_none();
+        if let Some(running) = self.running.get_mut(&run) {
+            running.is_ordered = true;
+        }
+        if is_first {
+            self.watch_run(step, run);
+        }
     }
 
     /// Gives a run its time, from now.
-    pub(crate) fn watch_run(&mut self, step: &Step<'_>, job: &Job) {
-        if let Some(timeout) = job.spec.timeout_ms {
-            let run = RunId { job: job.id, epoch: job.epoch };
+    pub(crate) fn watch_run(&mut self, step: &Step<'_>, run: RunId) {
+        let Some(running) = self.running.get(&run) else { return };
+        if let Some(timeout) = running.job.spec.timeout_ms {
             self.timers.set(Timer::RunTimeout(run), step.now.mono.plus(timeout));
+        }
+        if let Some(silence) = running.job.spec.heartbeat_ms {
+            self.timers.set(Timer::Silent(run), step.now.mono.plus(silence));
         }
     }
 
@@ -88,114 +211,135 @@ impl Engine {
             self.count("started_unknown_run");
             return Ok(());
         }
+        self.timers.clear(Timer::SuccessorWaits(run));
+        self.watch_run(step, run);
         step.txn.start_attempt(run, Some((process.pid, process.started)), step.wall())
     }
 
+    /// A process of an earlier daemon was found alive and is watched by this one.
+    pub(crate) fn on_adopted(&mut self, step: &Step<'_>, run: RunId, process: Process) -> Result<(), StoreError> {
+        let Some(running) = self.running.get(&run) else {
+            self.count("adopted_unknown_run");
+            return Ok(());
+        };
+        let mut job = running.job.clone();
+        step.txn.adopt_attempt(run, self.config.boot)?;
+        step.txn.start_attempt(run, Some((process.pid, process.started)), step.wall())?;
+        let shift = Shift::new(&job, Cause::Adopted).on(self.me).because(Some("the daemon restarted while it ran"));
+        self.shift(step, &mut job, &shift)?;
+        if let Some(running) = self.running.get_mut(&run) {
+            running.job = job;
+        }
+        Ok(())
+    }
+
     pub(crate) fn on_run_timeout(&mut self, run: RunId) {
-        if self.running.contains_key(&run) {
+        self.stop_late(run, "it ran for longer than its timeout");
+    }
+
+    pub(crate) fn on_silent(&mut self, run: RunId) {
+        self.stop_late(run, "it reported nothing for longer than its heartbeat");
+    }
+
+    pub(crate) fn stop_late(&mut self, run: RunId, why: &'static str) {
+        if let Some(running) = self.running.get_mut(&run) {
+            running.stopped_for.get_or_insert(why);
             self.outputs.push(Output::Stop { run, reason: StopReason::Timeout });
         }
     }
 
     pub(crate) fn on_ended(&mut self, step: &mut Step<'_>, run: RunId, ended: &Ended) -> Result<(), StoreError> {
-        if self.running.remove(&run).is_none() {
+        let Some(running) = self.take_running(run) else {
             self.count("ended_unknown_run");
             return Ok(());
-        }
-        self.timers.clear(Timer::RunTimeout(run));
+        };
         self.stirred = true;
-        let Some(job) = step.view().job(run.job)? else { return Ok(()) };
-        if job.epoch != run.epoch || job.state != JobState::Running {
-            self.count("ended_old_run");
-            return Ok(());
+        self.write_report(step, run, &running)?;
+        let job = running.job;
+        if ended.outcome == Outcome::Ok && !matches!(job.spec.task, Task::Noop {}) {
+            self.learn_duration(&job.spec, ended.ran_micros);
         }
-        let conclusion =
-            Conclusion { node: self.me, outcome: &ended.outcome, exit: ended.exit, written: ended.outputs };
+        for bytes in ended.inline.iter().filter(|_| ended.outputs.result.is_some() && job.origin.is_none()) {
+            let hash = jobmesh_protocol::Hash::of(bytes);
+            if ended.outputs.result.is_some_and(|result| result.hash == hash) {
+                step.txn.put_blob(hash, bytes)?;
+            }
+        }
+        let conclusion = Conclusion {
+            node: self.me,
+            outcome: &ended.outcome,
+            exit: ended.exit,
+            written: ended.outputs,
+            usage: ended.usage,
+            started_at: Some(UnixMillis(step.wall().0.saturating_sub(ended.ran_micros / 1000))),
+            notice: ended.notice.as_deref(),
+        };
         match job.origin {
             Some(_) => self.conclude_lease(step, job, run, &conclusion, &ended.inline),
             None => self.conclude(step, job, run, &conclusion),
         }
     }
 
-    /// Ends an attempt of this node's own job and decides what comes next.
-    pub(crate) fn conclude(
-        &mut self,
-        step: &mut Step<'_>,
-        mut job: Job,
-        run: RunId,
-        end: &Conclusion<'_>,
-    ) -> Result<(), StoreError> {
-        let ended = (end.outcome, end.exit, end.written);
-        step.txn.finish_attempt(run, attempt_state(end.outcome), ended, step.wall())?;
-        self.observe(step, &job, run, end)?;
-        let note = note(end);
-        let shift = self.verdict(step, &job, end).on(end.node).because(Some(&note));
-        self.shift(step, &mut job, &shift)?;
-        Ok(())
-    }
-
-    /// Where the end of an attempt leads.
-    fn verdict(&self, step: &mut Step<'_>, job: &Job, end: &Conclusion<'_>) -> Shift<'static> {
-        let shift = |cause| Shift::new(job, cause);
-        let is_cancelled = job.cancel_reason.is_some();
-        match end.outcome {
-            Outcome::Ok => shift(Cause::Succeeded).finish(FinishReason::Ok),
-            _ if is_cancelled => shift(Cause::Cancelled).finish(FinishReason::User),
-            Outcome::Error { .. } | Outcome::Cancelled => failed(step, job, FinishReason::Exhausted),
-            Outcome::Timeout => failed(step, job, FinishReason::Timeout),
-            Outcome::Permanent { .. } => {
-                let mut shift = shift(Cause::Permanent).finish(FinishReason::Permanent);
-                shift.failures = job.failures.saturating_add(1);
-                shift
+    /// Takes a run that is over out of everything. Its first successor gets its slot and resources.
+    pub(crate) fn take_running(&mut self, run: RunId) -> Option<Running> {
+        let mut running = self.running.remove(&run)?;
+        self.timers.clear(Timer::RunTimeout(run));
+        self.timers.clear(Timer::Silent(run));
+        self.timers.clear(Timer::SuccessorWaits(run));
+        if let Some(before) = running.follows {
+            // It never got room of its own, and what it counts for now is given back by the change of its state.
+            self.occupy(&running.job, JobState::Available, JobState::Running);
+            if let Some(before) = self.running.get_mut(&before) {
+                before.successors.retain(|successor| *successor != run);
             }
-            Outcome::Released { .. } => shift(Cause::Released),
-            Outcome::Lost { .. } => lost(job),
+        }
+        let heir = running.successors.pop_front();
+        let rest = std::mem::take(&mut running.successors);
+        match heir.and_then(|heir| self.running.get_mut(&heir).map(|running| (heir, running))) {
+            Some((heir, next)) => {
+                next.allocation = running.allocation.take();
+                next.follows = None;
+                next.successors = rest;
+                self.bequeath(heir);
+            }
+            None => {
+                if let Some(allocation) = running.allocation.take() {
+                    self.slots_taken = self.slots_taken.saturating_sub(1);
+                    self.pools.release(&allocation);
+                }
+            }
+        }
+        Some(running)
+    }
+
+    /// A successor has the slot now: it counts, and those behind it wait for it.
+    fn bequeath(&mut self, heir: RunId) {
+        let Some(running) = self.running.get(&heir) else { return };
+        let (job, successors) = (running.job.clone(), running.successors.clone());
+        self.occupy(&job, JobState::Available, JobState::Running);
+        for successor in successors {
+            if let Some(running) = self.running.get_mut(&successor) {
+                running.follows = Some(heir);
+            }
         }
     }
-}
 
-/// Another attempt after a wait, or the end if there is none left.
-fn failed(step: &mut Step<'_>, job: &Job, reason: FinishReason) -> Shift<'static> {
-    let failures = job.failures.saturating_add(1);
-    let mut shift = if failures >= job.spec.max_attempts {
-        Shift::new(job, Cause::Exhausted).finish(reason)
-    } else {
-        Shift::new(job, Cause::Failed)
-    };
-    if shift.finish.is_none() {
-        shift.run_at = Some(step.wall().plus(job.spec.backoff.wait(failures, step.rng.next_u64())));
-    }
-    shift.failures = failures;
-    shift
-}
-
-/// Another attempt at once, unless the job may not run twice or vanishes too often.
-fn lost(job: &Job) -> Shift<'static> {
-    let crashes = job.crashes.saturating_add(1);
-    let mut shift = match job.spec.effects {
-        Effects::Once => Shift::new(job, Cause::Abandoned).finish(FinishReason::Lost),
-        Effects::Pure | Effects::Idempotent if crashes > CRASHES_MAX => {
-            Shift::new(job, Cause::Abandoned).finish(FinishReason::CrashLimit)
-        }
-        Effects::Pure | Effects::Idempotent => Shift::new(job, Cause::Lost),
-    };
-    shift.crashes = crashes;
-    shift
-}
-
-/// How an attempt with this outcome is filed.
-pub(crate) const fn attempt_state(outcome: &Outcome) -> AttemptState {
-    match outcome {
-        Outcome::Ok => AttemptState::Succeeded,
-        Outcome::Error { .. } | Outcome::Permanent { .. } => AttemptState::Failed,
-        Outcome::Timeout => AttemptState::TimedOut,
-        Outcome::Cancelled => AttemptState::Cancelled,
-        Outcome::Released { .. } => AttemptState::Released,
-        Outcome::Lost { .. } => AttemptState::Lost,
+    /// How many jobs could start now as far as slots are concerned.
+    pub(crate) const fn free_slots(&self) -> u32 {
+        self.record.slots.saturating_sub(self.slots_taken)
     }
 }
 
-/// What the event log says about the end of an attempt.
-fn note(end: &Conclusion<'_>) -> String {
-    end.outcome.message().unwrap_or(end.outcome.word()).to_owned()
+pub(crate) fn job_order(job: &Job, run: RunId, follows: Option<RunId>, allocation: Option<Allocation>) -> RunOrder {
+    RunOrder {
+        run,
+        number: job.number,
+        task: job.spec.task.clone(),
+        kill_grace: job.spec.kill_grace_ms,
+        log_bytes_max: job.spec.log_bytes_max,
+        origin: job.origin,
+        follows,
+        allocation,
+        reduce: job.plan.reduce,
+    }
 }

@@ -1,99 +1,274 @@
-//! What starts next: jobs that this node can run while it has room, then auctions for the others.
+//! Schedules: which instants have come, and what becomes of each.
+//!
+//! An instant fires by submitting a job that carries the schedule's name and the instant, of which the database takes
+//! one only. `last_at` is the newest instant that was dealt with, and is written in the same transaction. So an
+//! instant fires once, whatever crashes between and however the clock jumps.
+//!
+//! **The hard case** is a clock that was a year ahead and is set right: `last_at` lies in the future, and nothing
+//! would fire for a year. A step back of more than [`STEP_BACK_MAX`] is therefore taken for a correction, and the
+//! schedule goes on from now; the unique instants still keep out what has fired.
 
-use jobmesh_protocol::job::Scope;
-use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::{JobId, JobSpec, JobState};
-use jobmesh_store::StoreError;
+use std::collections::BTreeMap;
 
-use crate::admission::{Snapshot, blocked, lacks};
+use jobmesh_protocol::schedule::{CatchUp, Overlap};
+use jobmesh_protocol::submission::{Condition, Dependency, Start};
+use jobmesh_protocol::{DurationMillis, UnixMillis, cbor};
+use jobmesh_store::{Job, ScheduleRow, StoreError};
+
+use crate::calendar::Timetable;
+use crate::command::{Schedule, ScheduleAction};
 use crate::engine::Engine;
+use crate::group::Force;
+use crate::output::{Refusal, Response, Taken};
 use crate::step::Step;
-use crate::transition::Shift;
+use crate::submit::Answer;
+use crate::timers::{ScheduleId, Timer};
 
-/// How far past a job that does not fit the scheduler looks: a bound on the work of one step.
-const LOOKAHEAD: usize = 64;
-/// Auctions open at once: each costs a few messages, and a burst must not flood the peers.
-const AUCTIONS_MAX: usize = 16;
+/// Most instants that are made up for at once.
+const MISSED_MAX: usize = 1000;
+/// Most instants of one backfill.
+const BACKFILL_MAX: usize = 10_000;
+/// Most schedules.
+const SCHEDULES_MAX: usize = 10_000;
+/// Largest encoded schedule.
+pub const SCHEDULE_BYTES_MAX: usize = 128 * 1024;
+/// A newest instant that lies further ahead than this is of a clock that was wrong.
+const STEP_BACK_MAX: DurationMillis = DurationMillis::from_secs(25 * 3600);
+
+/// A schedule as the engine holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Scheduled {
+    pub(crate) id: ScheduleId,
+    pub(crate) row: ScheduleRow,
+    pub(crate) schedule: Schedule,
+    timetable: Timetable,
+}
 
 impl Engine {
-    /// Starts whatever can start, if anything changed since the last time.
-    pub(crate) fn schedule(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        if !std::mem::take(&mut self.stirred) || self.is_draining {
-            return Ok(());
+    pub(crate) fn act_on_schedule(&mut self, step: &mut Step<'_>, name: String, action: ScheduleAction) -> Answer {
+        if let ScheduleAction::Set(schedule) = action {
+            return self.set_schedule(step, name, *schedule, false);
         }
-        self.fill_slots(step)?;
-        self.open_auctions(step)
+        let Some(known) = self.schedules.get(&name).cloned() else { return Ok(Err(Refusal::NoSuchSchedule(name))) };
+        match action {
+            ScheduleAction::Set(_) => Ok(Ok(Response::Unchanged)),
+            ScheduleAction::Pause => self.pause_schedule(step, known, true),
+            ScheduleAction::Resume => self.pause_schedule(step, known, false),
+            ScheduleAction::Remove => {
+                step.txn.drop_schedule(&name)?;
+                self.timers.clear(Timer::Fire(known.id));
+                self.schedules.remove(&name);
+                Ok(Ok(Response::Done))
+            }
+            ScheduleAction::Trigger => self.trigger(step, known),
+            ScheduleAction::Backfill { from, to } => self.backfill(step, &known, from, to),
+        }
     }
 
-    fn fill_slots(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        while self.idle().1 > 0 {
-            let mut started = false;
-            for id in self.ready.here(LOOKAHEAD) {
-                let Some(job) = step.view().job(id)? else { continue };
-                if blocked(&job.spec, &self.snapshot()).is_empty() {
-                    started |= self.start_run(step, job)?;
-                }
-                if self.idle().1 == 0 {
-                    return Ok(());
-                }
-            }
-            if !started {
-                return Ok(());
-            }
+    fn set_schedule(&mut self, step: &mut Step<'_>, name: String, schedule: Schedule, is_declared: bool) -> Answer {
+        if let Err(error) = jobmesh_protocol::job::check_name("schedule", &name) {
+            return Ok(Err(Refusal::BadSpec(error.to_string())));
         }
-        Ok(())
+        let known = self.schedules.get(&name).cloned();
+        if known.is_none() && self.schedules.len() >= SCHEDULES_MAX {
+            return Ok(Err(Refusal::TooMany { what: "schedules", limit: SCHEDULES_MAX }));
+        }
+        if let Err(refusal) = self.check(step, &schedule.submission)? {
+            return Ok(Err(refusal));
+        }
+        if known.as_ref().is_some_and(|known| known.schedule == schedule && known.row.is_declared == is_declared) {
+            return Ok(Ok(Response::Unchanged));
+        }
+        let is_same_timing = known.as_ref().is_some_and(|known| known.schedule.timing == schedule.timing);
+        let since = known.as_ref().filter(|_| is_same_timing).map(|known| (known.row.created_at, known.row.last_at));
+        let (created_at, last_at) = since.unwrap_or((step.wall(), step.wall()));
+        let timetable = match Timetable::parse(&schedule.timing, created_at) {
+            Ok(timetable) => timetable,
+            Err(error) => return Ok(Err(Refusal::BadSchedule(error.to_string()))),
+        };
+        let body = cbor::encode(&schedule);
+        if body.len() > SCHEDULE_BYTES_MAX {
+            let error = format!("it takes {} bytes, and the limit is {SCHEDULE_BYTES_MAX}", body.len());
+            return Ok(Err(Refusal::BadSchedule(error)));
+        }
+        let row = ScheduleRow {
+            name: name.clone(),
+            body,
+            is_paused: known.as_ref().is_some_and(|known| known.row.is_paused),
+            is_declared,
+            last_at,
+            created_at,
+        };
+        step.txn.put_schedule(&row)?;
+        let id = known.map_or_else(|| self.new_schedule_id(), |known| known.id);
+        let scheduled = Scheduled { id, row, schedule, timetable };
+        self.set_fire(step, &scheduled);
+        self.schedules.insert(name, scheduled);
+        Ok(Ok(Response::Done))
     }
 
-    fn open_auctions(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        let overflow = self.ready.here(LOOKAHEAD);
-        for id in self.ready.away(LOOKAHEAD).into_iter().chain(overflow) {
-            if self.auctions.len() >= AUCTIONS_MAX {
-                return Ok(());
+    fn new_schedule_id(&mut self) -> ScheduleId {
+        self.next_schedule += 1;
+        ScheduleId(self.next_schedule)
+    }
+
+    /// Takes over the schedules that the configuration file declares now, and drops those that it does not any more.
+    pub(crate) fn declare_schedules(
+        &mut self,
+        step: &mut Step<'_>,
+        declared: BTreeMap<String, Schedule>,
+    ) -> Result<Vec<String>, StoreError> {
+        let is_gone = |(name, known): &(&String, &Scheduled)| known.row.is_declared && !declared.contains_key(*name);
+        let gone: Vec<String> = self.schedules.iter().filter(is_gone).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            step.txn.drop_schedule(&name)?;
+            if let Some(known) = self.schedules.remove(&name) {
+                self.timers.clear(Timer::Fire(known.id));
             }
-            if self.patience.get(&id).is_some_and(|patience| patience.until > step.now.mono) {
+        }
+        let mut refused = Vec::new();
+        for (name, schedule) in declared {
+            // What a person set by hand under the same name stays theirs.
+            if self.schedules.get(&name).is_some_and(|known| !known.row.is_declared) {
                 continue;
             }
-            let Some(job) = step.view().job(id)? else { continue };
-            if job.state == JobState::Available && job.origin.is_none() && job.spec.scope != Scope::Local {
-                self.open_auction(step, job)?;
+            if let Err(refusal) = self.set_schedule(step, name.clone(), schedule, true)? {
+                refused.push(format!("schedule {name}: {refusal}"));
             }
+        }
+        Ok(refused)
+    }
+
+    fn pause_schedule(&mut self, step: &Step<'_>, mut known: Scheduled, is_paused: bool) -> Answer {
+        if known.row.is_paused == is_paused {
+            return Ok(Ok(Response::Unchanged));
+        }
+        known.row.is_paused = is_paused;
+        // What would have fired meanwhile was not missed.
+        known.row.last_at = known.row.last_at.max(step.wall());
+        step.txn.put_schedule(&known.row)?;
+        self.set_fire(step, &known);
+        self.schedules.insert(known.row.name.clone(), known);
+        Ok(Ok(Response::Done))
+    }
+
+    fn set_fire(&mut self, step: &Step<'_>, known: &Scheduled) {
+        self.timers.clear(Timer::Fire(known.id));
+        if known.row.is_paused {
+            return;
+        }
+        if let Some(next) = known.timetable.next_after(known.row.last_at) {
+            self.set_dated(step, Timer::Fire(known.id), next);
+        }
+    }
+
+    /// Reads the schedules back. What was missed meanwhile is dealt with by the first timers.
+    pub(crate) fn recover_schedules(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
+        for row in step.view().schedules()? {
+            let damaged = StoreError::Damaged { what: "schedule" };
+            let Ok(schedule) = cbor::decode::<Schedule>(&row.body, SCHEDULE_BYTES_MAX) else { return Err(damaged) };
+            // A zone that a newer database of zones no longer has must not keep the node from starting.
+            let Ok(timetable) = Timetable::parse(&schedule.timing, row.created_at) else {
+                self.count("unreadable_schedule");
+                continue;
+            };
+            let id = self.new_schedule_id();
+            let name = row.name.clone();
+            let known = Scheduled { id, row, schedule, timetable };
+            self.set_fire(step, &known);
+            self.schedules.insert(name, known);
         }
         Ok(())
     }
 
-    /// What admission looks at.
-    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
-        let (free, free_slots) = self.idle();
-        Snapshot { record: &self.record, free, free_slots, is_draining: self.is_draining }
-    }
-
-    /// Whether this node could run such a job when idle.
-    pub(crate) fn is_capable(&self, spec: &JobSpec) -> bool {
-        spec.scope != Scope::Network && lacks(&self.record, spec).is_empty()
-    }
-
-    /// A scheduled or retryable job's time has come.
-    pub(crate) fn on_due(&mut self, step: &Step<'_>, id: JobId) -> Result<(), StoreError> {
-        let Some(mut job) = step.view().job(id)? else { return Ok(()) };
-        match job.state {
-            JobState::Scheduled | JobState::Retryable if job.run_at.is_some_and(|at| at > step.wall()) => {
-                // The wall clock was set back meanwhile: wait for what is left.
-                self.follow(step, &job);
-            }
-            JobState::Scheduled | JobState::Retryable => {
-                let shift = Shift::new(&job, Cause::Due);
-                self.shift(step, &mut job, &shift)?;
-            }
-            JobState::Pending
-            | JobState::Available
-            | JobState::Offered
-            | JobState::Running
-            | JobState::Suspended
-            | JobState::Completed
-            | JobState::Discarded
-            | JobState::Cancelled
-            | JobState::Skipped => {}
+    pub(crate) fn on_fire(&mut self, step: &mut Step<'_>, id: ScheduleId) -> Result<(), StoreError> {
+        let found = self.schedules.values().find(|known| known.id == id && !known.row.is_paused).cloned();
+        let Some(mut known) = found else { return Ok(()) };
+        let now = step.wall();
+        if known.row.last_at > now.plus(STEP_BACK_MAX) {
+            known.row.last_at = now;
         }
+        let catch_up: CatchUp = known.schedule.catch_up;
+        for instant in known.timetable.missed(known.row.last_at, now, catch_up, MISSED_MAX) {
+            self.fire(step, &known, instant)?;
+        }
+        if let Some(latest) = known.timetable.latest_at_or_before(now).filter(|latest| *latest > known.row.last_at) {
+            known.row.last_at = latest;
+        }
+        step.txn.put_schedule(&known.row)?;
+        self.set_fire(step, &known);
+        self.schedules.insert(known.row.name.clone(), known);
         Ok(())
+    }
+
+    /// Submits the job of an instant, if the jobs of earlier ones let it.
+    fn fire(&mut self, step: &mut Step<'_>, known: &Scheduled, instant: UnixMillis) -> Result<(), StoreError> {
+        let name = &known.row.name;
+        if step.view().fired(name, instant)?.is_some() {
+            return Ok(());
+        }
+        let live = step.view().live_fired(name)?;
+        let after = match (known.schedule.overlap, live.last()) {
+            (_, None) | (Overlap::Allow, Some(_)) => None,
+            (Overlap::Skip, Some(_)) => return Ok(()),
+            (Overlap::BufferOne, Some(_)) if live.len() > 1 => return Ok(()),
+            (Overlap::BufferOne | Overlap::BufferAll, Some(last)) => Some(last.id),
+            (Overlap::CancelOther, Some(last)) => {
+                let last = last.id;
+                for job in live {
+                    self.cancel_job(step, job, "the next instant of its schedule came", Force::Gentle)?;
+                }
+                Some(last)
+            }
+        };
+        self.submit_instant(step, known, instant, after)?;
+        Ok(())
+    }
+
+    fn submit_instant(
+        &mut self,
+        step: &mut Step<'_>,
+        known: &Scheduled,
+        instant: UnixMillis,
+        after: Option<jobmesh_protocol::JobId>,
+    ) -> Result<Taken, StoreError> {
+        let mut submission = known.schedule.submission.clone();
+        submission.after.extend(after.map(|job| Dependency { job, on: Some(Condition::Done) }));
+        let at = known.timetable.jittered(instant, &known.row.name);
+        if at > step.wall() {
+            submission.start = Start::At(at);
+        }
+        self.take_in(step, submission, Some((known.row.name.clone(), instant)))
+    }
+
+    /// Submits the job beside the instants. It belongs to the schedule all the same, so it is given a moment that none
+    /// of them has.
+    fn trigger(&mut self, step: &mut Step<'_>, known: Scheduled) -> Answer {
+        let name = known.row.name;
+        let mut at = step.wall();
+        while known.timetable.latest_at_or_before(at) == Some(at) || step.view().fired(&name, at)?.is_some() {
+            at = at.plus(DurationMillis(1));
+        }
+        let taken = self.take_in(step, known.schedule.submission, Some((name, at)))?;
+        Ok(Ok(Response::Submitted(vec![taken])))
+    }
+
+    fn backfill(&mut self, step: &mut Step<'_>, known: &Scheduled, from: UnixMillis, to: UnixMillis) -> Answer {
+        let instants = known.timetable.between(from, to, BACKFILL_MAX + 1);
+        if instants.len() > BACKFILL_MAX {
+            return Ok(Err(Refusal::TooMany { what: "instants of one backfill", limit: BACKFILL_MAX }));
+        }
+        let mut taken = Vec::new();
+        let mut before: Option<Job> = None;
+        for instant in instants {
+            if step.view().fired(&known.row.name, instant)?.is_some() {
+                continue;
+            }
+            let after = before.as_ref().filter(|_| known.schedule.overlap != Overlap::Allow).map(|job| job.id);
+            let one = self.submit_instant(step, known, instant, after)?;
+            before = step.view().job_by_number(one.number)?;
+            taken.push(one);
+        }
+        Ok(Ok(Response::Submitted(taken)))
     }
 }

@@ -6,7 +6,7 @@
 
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::envelope::Kind;
-use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Frame};
 use jobmesh_protocol::{DurationMillis, Incarnation, cbor};
 use jobmesh_store::{Inbound, PeerRow, Queued, StoreError};
 use serde::Serialize;
@@ -30,7 +30,7 @@ const ANSWERS_MAX: u64 = 256;
 /// How often a connected peer is told again what a lost note may have cost it.
 const REFRESH_EVERY: DurationMillis = DurationMillis::from_secs(60);
 /// Two encoded attachments and their frame.
-const ATTACHMENTS_BYTES_MAX: usize = 40 * 1024;
+const ATTACHMENTS_BYTES_MAX: usize = ATTACHMENTS_MAX * ATTACHMENT_BYTES_MAX + 1024;
 
 impl Engine {
     /// Signs a message and queues it until the peer has acknowledged it.

@@ -8,10 +8,26 @@ use jobmesh_protocol::{BidId, JobId, MonoMillis, NodeId, RunId};
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// A scheduled or retryable job is due.
+    /// A scheduled or retryable job has waited long enough.
     Due(JobId),
+    /// The date has come that a scheduled job waits for.
+    Date(JobId),
+    /// A job that has not started must not start any more.
+    Expires(JobId),
+    /// A job must be over.
+    Deadline(JobId),
+    /// A schedule fires, by its place among the schedules.
+    Fire(ScheduleId),
+    /// A rate limit lets the next job start.
+    RateFrees,
     /// A run has had its time.
     RunTimeout(RunId),
+    /// A run that promised to report has not.
+    Silent(RunId),
+    /// What a run said of itself has to be written.
+    Told(RunId),
+    /// A run that was claimed in advance should have started.
+    SuccessorWaits(RunId),
     /// An auction closes.
     AuctionCloses(JobId),
     /// A job may be offered again.
@@ -34,6 +50,35 @@ pub(crate) enum Timer {
     Publish,
 }
 
+/// Names a schedule while the engine lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ScheduleId(pub(crate) u64);
+
+impl Timer {
+    /// Whether it stands for a date, and not for a length of time.
+    const fn is_dated(self) -> bool {
+        match self {
+            Self::Date(_) | Self::Deadline(_) | Self::Fire(_) | Self::RateFrees => true,
+            Self::Due(_)
+            | Self::Expires(_)
+            | Self::RunTimeout(_)
+            | Self::Silent(_)
+            | Self::Told(_)
+            | Self::SuccessorWaits(_)
+            | Self::AuctionCloses(_)
+            | Self::Reoffer(_)
+            | Self::HoldEnds(_)
+            | Self::LeaseEnds(_)
+            | Self::LeaseLost(_)
+            | Self::Heartbeat(_)
+            | Self::Resend(_)
+            | Self::Refresh(_)
+            | Self::FetchAgain(_)
+            | Self::Publish => false,
+        }
+    }
+}
+
 /// The timers that are set.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
@@ -53,6 +98,21 @@ impl Timers {
     pub(crate) fn set_if_unset(&mut self, timer: Timer, at: MonoMillis) {
         if !self.by_timer.contains_key(&timer) {
             self.set(timer, at);
+        }
+    }
+
+    /// Sets a timer, or moves it if it would come later.
+    pub(crate) fn set_earlier(&mut self, timer: Timer, at: MonoMillis) {
+        if self.by_timer.get(&timer).is_none_or(|known| at < *known) {
+            self.set(timer, at);
+        }
+    }
+
+    /// Lets every timer that stands for a date come now, so that each is looked at again.
+    pub(crate) fn hurry_dated(&mut self, now: MonoMillis) {
+        let dated: Vec<Timer> = self.by_timer.keys().copied().filter(|timer| timer.is_dated()).collect();
+        for timer in dated {
+            self.set(timer, now);
         }
     }
 

@@ -1,8 +1,9 @@
 //! The one place where a job changes state: the table says whether it may, a guarded update does it, the event log
-//! and the watchers hear of it, and the ready queue follows.
+//! and the watchers hear of it, and everything that depends on the state follows.
 
 use jobmesh_protocol::state::{Cause, FinishReason, transition};
-use jobmesh_protocol::{Epoch, JobState, NodeId, UnixMillis};
+use jobmesh_protocol::submission::Span;
+use jobmesh_protocol::{DurationMillis, Epoch, JobId, JobState, NodeId, UnixMillis};
 use jobmesh_store::{Job, Move, NewEvent, StoreError};
 
 use crate::engine::Engine;
@@ -17,6 +18,7 @@ pub(crate) struct Shift<'a> {
     pub(crate) epoch: Epoch,
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
+    pub(crate) snoozes: u32,
     pub(crate) run_at: Option<UnixMillis>,
     pub(crate) finish: Option<FinishReason>,
     pub(crate) node: Option<NodeId>,
@@ -31,6 +33,7 @@ impl<'a> Shift<'a> {
             epoch: job.epoch,
             failures: job.failures,
             crashes: job.crashes,
+            snoozes: job.snoozes,
             run_at: None,
             finish: None,
             node: None,
@@ -40,6 +43,11 @@ impl<'a> Shift<'a> {
 
     pub(crate) const fn on(mut self, node: NodeId) -> Self {
         self.node = Some(node);
+        self
+    }
+
+    pub(crate) const fn at(mut self, run_at: UnixMillis) -> Self {
+        self.run_at = Some(run_at);
         self
     }
 
@@ -57,19 +65,23 @@ impl<'a> Shift<'a> {
 impl Engine {
     /// Moves `job` and updates it. False, and nothing happens, if the table or the guard forbids it.
     pub(crate) fn shift(&mut self, step: &Step<'_>, job: &mut Job, shift: &Shift<'_>) -> Result<bool, StoreError> {
-        let Some(to) = transition(job.state, shift.cause) else {
+        let from = job.state;
+        let Some(to) = transition(from, shift.cause) else {
             self.count("illegal_transition");
             return Ok(false);
         };
+        let expires_at = expiry(job, to, step.wall());
         let moved = step.txn.move_job(&Move {
-            job: job.id,
-            from: job.state,
+            job: job.number,
+            from,
             epoch: job.epoch,
             to,
             new_epoch: shift.epoch,
             failures: shift.failures,
             crashes: shift.crashes,
+            snoozes: shift.snoozes,
             run_at: shift.run_at,
+            expires_at,
             finish_reason: shift.finish,
             at: step.wall(),
         })?;
@@ -77,16 +89,25 @@ impl Engine {
             self.count("stale_move");
             return Ok(false);
         }
-        self.ready.remove(job);
-        job.state = to;
-        job.state_since = step.wall();
-        job.epoch = shift.epoch;
-        job.failures = shift.failures;
-        job.crashes = shift.crashes;
-        job.run_at = shift.run_at;
-        job.finish_reason = shift.finish;
+        if from == JobState::Available || job.plan.is_group {
+            self.unready(job);
+        }
+        (job.state, job.state_since, job.epoch) = (to, step.wall(), shift.epoch);
+        (job.failures, job.crashes, job.snoozes) = (shift.failures, shift.crashes, shift.snoozes);
+        (job.run_at, job.expires_at, job.finish_reason) = (shift.run_at, expires_at, shift.finish);
+        job.finished_at = to.is_final().then_some(step.wall());
+        if from.is_final() && !to.is_final() {
+            self.on_revived(step, job, from)?;
+        }
         self.announce(step, job, shift)?;
+        self.occupy(job, from, to);
         self.follow(step, job);
+        match (from.is_final(), to.is_final()) {
+            (false, true) => self.on_final(step, job)?,
+            // What a revived job had kept waiting is found by whoever revives it: a chain of any length costs no stack.
+            (true, false) if shift.cause != Cause::Revived => self.revive_dependants(step, job.number)?,
+            (true, false) | (false, false) | (true, true) => {}
+        }
         Ok(true)
     }
 
@@ -114,24 +135,153 @@ impl Engine {
         Ok(())
     }
 
+    /// Keeps the counts of what runs by queue, key and group.
+    pub(crate) fn occupy(&mut self, job: &Job, from: JobState, to: JobState) {
+        if job.plan.is_group || job.origin.is_some() {
+            return;
+        }
+        let key = job.spec.concurrency.as_ref().map(|key| key.key.as_str());
+        let group = job.number.index().and_then(|_| self.groups.get_mut(&job.number.group()));
+        match (occupies(from), occupies(to)) {
+            (false, true) => {
+                self.queues.enter(&job.queue, key);
+                if let Some(group) = group {
+                    group.running = group.running.saturating_add(1);
+                }
+            }
+            (true, false) => {
+                self.queues.leave(&job.queue, key);
+                self.stirred = true;
+                if let Some(group) = group {
+                    group.running = group.running.saturating_sub(1);
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Takes a job out of the ready queue, if it is there.
+    pub(crate) fn unready(&mut self, job: &Job) {
+        let profile = self.profile(job);
+        self.ready.remove(&profile, job.number);
+    }
+
     /// Keeps queue and timers in step with a job's state.
     pub(crate) fn follow(&mut self, step: &Step<'_>, job: &Job) {
+        if let Some(deadline) = job.deadline.filter(|_| !job.state.is_final()) {
+            self.set_dated(step, Timer::Deadline(job.id), deadline);
+        }
         match job.state {
+            JobState::Available | JobState::Running if job.plan.is_group => self.ready_group(job),
             JobState::Available => {
-                let is_capable = self.is_capable(&job.spec);
-                self.ready.insert(job, is_capable);
-                self.stirred = true;
+                if job.held.is_none() {
+                    let profile = self.profile(job);
+                    self.ready.insert(profile, job.number);
+                    self.stirred = true;
+                }
+                if let Some(expires_at) = job.expires_at {
+                    self.timers
+                        .set(Timer::Expires(job.id), step.now.mono.plus(patience_of(job, expires_at, step.wall())));
+                }
             }
             JobState::Scheduled | JobState::Retryable => {
-                let wait = job.run_at.unwrap_or(step.wall()).since(step.wall());
-                self.timers.set(Timer::Due(job.id), step.now.mono.plus(wait));
+                self.clear_due(job.id);
+                let timer = if is_dated(job) { Timer::Date(job.id) } else { Timer::Due(job.id) };
+                self.timers.set(timer, step.now.mono.plus(wait_of(job, step.wall())));
             }
-            JobState::Pending | JobState::Offered | JobState::Running | JobState::Suspended => {}
+            JobState::Running => self.timers.clear(Timer::Expires(job.id)),
+            JobState::Pending | JobState::Offered | JobState::Suspended => {}
             JobState::Completed | JobState::Discarded | JobState::Cancelled | JobState::Skipped => {
-                self.timers.clear(Timer::Due(job.id));
+                self.clear_due(job.id);
                 self.timers.clear(Timer::Reoffer(job.id));
+                self.timers.clear(Timer::Expires(job.id));
+                self.timers.clear(Timer::Deadline(job.id));
                 self.patience.remove(&job.id);
             }
         }
     }
+
+    /// A job waits for no time any more, or for another one.
+    pub(crate) fn clear_due(&mut self, job: JobId) {
+        self.timers.clear(Timer::Due(job));
+        self.timers.clear(Timer::Date(job));
+    }
+
+    /// Sets a timer for a date; it is looked at again if the wall clock jumps.
+    pub(crate) fn set_dated(&mut self, step: &Step<'_>, timer: Timer, at: UnixMillis) {
+        self.timers.set(timer, step.now.mono.plus(at.since(step.wall())));
+    }
+
+    /// Everything that waits for the end of a job.
+    fn on_final(&mut self, step: &Step<'_>, job: &Job) -> Result<(), StoreError> {
+        if job.plan.unique == Some(Span::Incomplete) {
+            step.txn.free_unique_key(job.number)?;
+        }
+        if self.awaited.contains(&job.number) {
+            self.ended_upstream.push((job.number, job.state));
+        }
+        if job.number.index().is_some() {
+            self.on_task_ended(step, job)?;
+        }
+        if job.plan.is_group {
+            self.groups.remove(&job.number);
+        }
+        Ok(())
+    }
+
+    /// A job that had ended is tried again. Its group must be back before it is put into the ready queue, since that
+    /// tells jobs apart by the limits of their groups.
+    fn on_revived(&mut self, step: &Step<'_>, job: &Job, from: JobState) -> Result<(), StoreError> {
+        if job.plan.is_group {
+            self.on_group_revived(step, job)?;
+        }
+        if job.number.index().is_some() {
+            self.on_task_revived(step, job, from)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a job in this state counts against the limits of its queue and key.
+const fn occupies(state: JobState) -> bool {
+    match state {
+        JobState::Offered | JobState::Running => true,
+        JobState::Pending
+        | JobState::Scheduled
+        | JobState::Available
+        | JobState::Suspended
+        | JobState::Retryable
+        | JobState::Completed
+        | JobState::Discarded
+        | JobState::Cancelled
+        | JobState::Skipped => false,
+    }
+}
+
+/// Until when a job in its new state must have started: the time runs from when it first may.
+fn expiry(job: &Job, to: JobState, now: UnixMillis) -> Option<UnixMillis> {
+    let is_first = job.epoch == Epoch::default();
+    match (to, job.plan.start_within_ms) {
+        (JobState::Available, Some(within)) if is_first => Some(job.expires_at.unwrap_or(now.plus(within))),
+        _ => None,
+    }
+}
+
+/// How long a job waits for its time. A wait that was a length of time is never longer than that, whatever became of
+/// the wall clock since.
+fn wait_of(job: &Job, now: UnixMillis) -> DurationMillis {
+    let run_at = job.run_at.unwrap_or(now);
+    let left = run_at.since(now);
+    if is_dated(job) { left } else { left.min(run_at.since(job.state_since)) }
+}
+
+/// Whether a job waits for a date, which comes when the clock says so, and not for a length of time to pass.
+pub(crate) fn is_dated(job: &Job) -> bool {
+    job.state == JobState::Scheduled && job.plan.is_dated && job.epoch == Epoch::default()
+}
+
+/// How long a job still waits to start: never longer than it asked for, whatever became of the wall clock.
+fn patience_of(job: &Job, expires_at: UnixMillis, now: UnixMillis) -> DurationMillis {
+    let left = expires_at.since(now);
+    job.plan.start_within_ms.map_or(left, |within| left.min(within))
 }

@@ -5,7 +5,7 @@
 #[path = "two_nodes/wire.rs"]
 mod wire;
 
-use jobmesh_engine::{Command, Response};
+use jobmesh_engine::{Command, JobAction, Response};
 use jobmesh_protocol::job::{Effects, ProcessTask, Scope, Task};
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::ticket::Verdict;
@@ -54,13 +54,13 @@ fn a_job_that_does_not_fit_runs_on_the_peer_that_can_and_is_accepted_once() {
 fn a_failure_on_a_peer_is_retried_after_its_backoff() {
     let mut wire = escalated();
     let mut wanted = spec(Some("tool:gzip"));
-    wanted.max_attempts = 2;
+    wanted.retry.max_attempts = 2;
     let job = wire.submit(A, wanted);
-    wire.end(B, 0, Outcome::Error { message: "exit code 7".to_owned() }, b"");
+    wire.end(B, 0, Outcome::error("exit code 7"), b"");
     assert_eq!(wire.job(A, job).state, JobState::Retryable);
     wire.pass(DurationMillis::from_secs(10));
     assert_eq!(wire.job(A, job).state, JobState::Running);
-    wire.end(B, 0, Outcome::Error { message: "exit code 7".to_owned() }, b"");
+    wire.end(B, 0, Outcome::error("exit code 7"), b"");
     assert_eq!(wire.job(A, job).state, JobState::Discarded);
     assert_eq!(wire.attempts(A, job).len(), 2);
 }
@@ -91,7 +91,7 @@ fn a_lost_attempt_of_a_job_that_may_run_once_ends_it() {
     wire.cut();
     wire.pass(DurationMillis::from_secs(60));
     assert_eq!(wire.job(A, job).state, JobState::Discarded);
-    assert!(wire.refused(A, Command::Retry(job)).contains("must not run twice"));
+    assert!(wire.refused(A, Command::Job(job, JobAction::Retry)).contains("must not run twice"));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn an_origin_that_restarts_gets_the_result_once() {
 fn a_cancelled_job_is_stopped_on_the_peer() {
     let mut wire = escalated();
     let job = wire.submit(A, spec(Some("tool:gzip")));
-    wire.command(A, Command::Cancel { job, reason: "changed my mind".to_owned() });
+    wire.command(A, Command::Job(job, JobAction::Cancel { reason: "changed my mind".to_owned(), is_forced: false }));
     assert_eq!(wire.job(A, job).state, JobState::Cancelled);
     assert_eq!(wire.stops(B), 1);
     wire.end(B, 0, Outcome::Cancelled, b"");

@@ -1,12 +1,16 @@
 //! What an executor says: a run began, a run ended.
 
-use jobmesh_protocol::outcome::{Exit, MESSAGE_BYTES_MAX, Outputs};
+use std::time::Duration;
+
+use jobmesh_protocol::outcome::{Exit, MESSAGE_BYTES_MAX, Outputs, Usage};
 use jobmesh_protocol::{Outcome, RunId};
 
 /// News of a run.
+#[expect(clippy::large_enum_variant, reason = "every run has one end, and boxing it would move it once more")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The process of a run lives. Comes before its end, or never.
+    /// The process of a run lives. Comes before its end, or never: a run that is over within milliseconds is told of by
+    /// its end alone.
     Started {
         /// The run.
         run: RunId,
@@ -42,15 +46,30 @@ pub struct Ended {
     pub exit: Exit,
     /// What it wrote. A stream without a byte is none.
     pub outputs: Outputs,
-    /// The content of those outputs that are at most [`INLINE_BYTES_MAX`](crate::INLINE_BYTES_MAX) long, standard
-    /// output first.
+    /// The content of those outputs that are short, found by their hash: standard output, standard error, result. Short
+    /// is up to [`INLINE_BYTES_MAX`](crate::INLINE_BYTES_MAX) bytes of a stream, and up to
+    /// [`RESULT_INLINE_BYTES_MAX`](crate::RESULT_INLINE_BYTES_MAX) of a result.
     pub inline: Vec<Vec<u8>>,
+    /// What it took, as far as that is known.
+    pub usage: Usage,
+    /// What it took to end its processes, if they did not end by themselves.
+    pub notice: Option<String>,
+    /// How long it ran, from its start until nothing of it was left; nothing if there was no process.
+    pub ran: Duration,
 }
 
 impl Ended {
     /// The end of a run that never had a process.
     pub(crate) fn without_process(outcome: Outcome) -> Self {
-        Self { outcome, exit: Exit::default(), outputs: Outputs::default(), inline: Vec::new() }
+        Self {
+            outcome,
+            exit: Exit::default(),
+            outputs: Outputs::default(),
+            inline: Vec::new(),
+            usage: Usage::default(),
+            notice: None,
+            ran: Duration::ZERO,
+        }
     }
 }
 

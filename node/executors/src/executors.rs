@@ -2,38 +2,53 @@
 //!
 //! Threads (all end with [`Executors::shutdown`], which joins them):
 //!
-//! - `jobmesh-slot-N`, one more than there are slots. Input: orders and refusals from the shared [`State`]. Output:
-//!   events. Each runs one order from its start to its end, spawning, waiting and hashing on the same thread, then
-//!   takes the next. At most `slots` of them are in a run, so one is always free to say that an order was refused or
-//!   was stopped while it waited. Hence events never come on the thread of a caller.
+//! - `jobmesh-slot-N`, one more than there are slots. Input: orders and refusals from the shared state. Output: events.
+//!   Each runs one order from its start to its end, spawning, waiting and hashing on the same thread, then the one that
+//!   follows it, then takes the next. At most `slots` of them are in a run, so one is always free to say that an order
+//!   was refused or was stopped while it waited. Hence events never come on the thread of a caller.
+//! - `jobmesh-adopted`, one for each run that an earlier daemon began. Input: the end of its process, or a word to stop.
+//!   Output: its start and its end. Ends with the run.
 //!
-//! The queue before the slots holds [`WAITING_MAX`] orders; one more is refused as `Released`. A node that counts its
-//! slots never fills it. The list of refusals is as long; while it is full, [`Executors::run`] waits.
+//! The queue before the slots holds 256 orders; one more is refused as `Released`. A node that counts its slots never
+//! fills it. The list of refusals is as long; while it is full, [`Executors::run`] waits.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
+mod state;
+
+use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use jobmesh_protocol::job::Task;
+use jobmesh_protocol::job::{Builtin, Task};
 use jobmesh_protocol::{Outcome, RunId};
 
 use crate::event::{Ended, Event};
-use crate::order::{Order, StopReason};
-use crate::process;
-
-/// Most orders that wait for a slot.
-///
-/// The engine orders what it has slots for; a few more arrive only while an end is on its way to it.
-const WAITING_MAX: usize = 256;
+use crate::executors::state::{State, Work};
+use crate::order::{Adopt, Order, StopReason};
+use crate::process::{self, Enforcement, Host, Seat};
 
 /// What the executors of a node may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Most runs at the same time. Each slot is a thread.
     pub slots: NonZeroU16,
+    /// A place of its own for directories of runs that left nothing, from where they are used again. Emptied at the
+    /// start. On the file system of the runs' directories, or it is of no use. Without it they are removed.
+    pub spares: Option<PathBuf>,
+    /// Whether control groups may be made, where that is possible.
+    pub groups: Groups,
+}
+
+/// Whether the kernel is asked to count for us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Groups {
+    /// Control groups are made below the daemon's own.
+    #[default]
+    Use,
+    /// The system's groups are left alone: processes are counted by looking, and memory isn't limited.
+    Avoid,
 }
 
 /// Why the executors could not start.
@@ -42,6 +57,14 @@ pub enum StartError {
     /// Not even the threads for one slot.
     #[error("failed to start the threads of one slot; raise the limit on processes (`ulimit -u`) or open files")]
     Thread(#[source] io::Error),
+}
+
+/// Why a run can't be adopted.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to start a thread to watch run {run}; raise the limit on processes (`ulimit -u`) or open files")]
+pub struct AdoptError {
+    run: RunId,
+    source: io::Error,
 }
 
 /// A handle on the executors of this node. Clones share them; dropping one stops nothing.
@@ -62,15 +85,24 @@ impl Executors {
     /// `events` is called on the executors' own threads, several at once. It may wait (the next order waits with
     /// it), but must neither panic nor call [`Self::shutdown`]. With fewer threads than asked for, there are fewer slots.
     ///
+    /// `builtins` does the node's own housekeeping, on the thread of a slot. It can't be stopped, so it should return
+    /// soon; a panic in it loses the attempt.
+    ///
     /// # Errors
     /// [`StartError::Thread`] if not even two threads could be started.
-    pub fn start(config: Config, events: impl Fn(Event) + Send + Sync + 'static) -> Result<Self, StartError> {
+    pub fn start(
+        config: Config,
+        events: impl Fn(Event) + Send + Sync + 'static,
+        builtins: impl Fn(&Order, Builtin) -> Outcome + Send + Sync + 'static,
+    ) -> Result<Self, StartError> {
         process::adopt_orphans();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { slots: usize::from(config.slots.get()), ..State::default() }),
+            state: Mutex::new(State::new(usize::from(config.slots.get()))),
             work: Condvar::new(),
             room: Condvar::new(),
             events: Box::new(events),
+            builtins: Box::new(builtins),
+            host: Host::look(config.spares, config.groups),
             threads: Mutex::new(Vec::new()),
         });
         let this = Self { shared };
@@ -87,40 +119,76 @@ impl Executors {
         Ok(this)
     }
 
-    /// Runs an order as soon as a slot is free. Answered by exactly one [`Event::Ended`].
+    /// Runs an order as soon as a slot is free, or in the slot of the run that it follows. Answered by exactly one
+    /// [`Event::Ended`].
     ///
     /// An order for a run that is already here changes nothing, and so does one after [`Self::shutdown`].
     pub fn run(&self, order: Order) {
         let mut state = self.shared.lock();
-        while state.refused.len() >= WAITING_MAX && !state.closing {
+        while state.is_backed_up() && !state.closing {
             state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.closing || state.runs.contains_key(&order.run) {
-            tracing::debug!(run = %order.run, closing = state.closing, "order ignored");
-            return;
-        }
-        state.runs.insert(order.run, Entry::default());
-        if state.waiting.len() < WAITING_MAX {
-            state.waiting.push_back(order);
-        } else {
-            state.refused.push_back((order.run, Outcome::Released { reason: "no free slot".to_owned() }));
-        }
+        let run = order.run;
+        let is_taken = state.admit(order);
+        let has_work = state.has_work();
         drop(state);
-        self.shared.work.notify_one();
+        if has_work {
+            self.shared.work.notify_one();
+        }
+        if !is_taken {
+            tracing::debug!(run = %run, "order ignored");
+        }
     }
 
-    /// Asks for the end of a run. The first reason counts; a run that isn't here is ignored.
+    /// Asks for the end of a run. The first reason counts, but [`StopReason::Kill`] hurries an end that was asked for before;
+    /// a run that isn't here is ignored.
     ///
     /// Returns at once. A run that ends by itself before it is told keeps its own outcome.
     pub fn stop(&self, run: RunId, reason: StopReason) {
-        self.shared.lock().stop(run, reason);
-        self.shared.work.notify_one();
+        let mut state = self.shared.lock();
+        state.stop(run, reason);
+        let has_work = state.has_work();
+        drop(state);
+        if has_work {
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Sees a run of an earlier daemon to its end, outside the slots. Answered like an order: by an [`Event::Started`] if
+    /// its process is alive, and by exactly one [`Event::Ended`] with its real outputs. If the process is gone, that
+    /// comes at once.
+    ///
+    /// A run that is already here is left as it is, and nothing is adopted after [`Self::shutdown`].
+    ///
+    /// # Errors
+    /// [`AdoptError`] if there is no thread to watch it. It goes on unwatched; [`end_orphan`](crate::end_orphan) ends it.
+    pub fn adopt(&self, adopt: Adopt) -> Result<(), AdoptError> {
+        let run = adopt.run;
+        let start = || {
+            let (reader, writer) = io::pipe()?;
+            if !self.shared.lock().admit_running(run, Arc::new(writer)) {
+                tracing::debug!(run = %run, "adoption ignored");
+                return Ok(());
+            }
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new().name("jobmesh-adopted".to_owned());
+            let thread = thread.spawn(move || shared.attend(&adopt, &reader));
+            self.shared.threads().push(thread.inspect_err(|_| self.shared.lock().forget(run))?);
+            Ok(())
+        };
+        start().map_err(|source| AdoptError { run, source })
+    }
+
+    /// How the limits of runs are kept on this machine.
+    #[must_use]
+    pub fn limits(&self) -> Enforcement {
+        self.shared.host.enforcement()
     }
 
     /// How many orders have not ended yet, waiting ones included.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.shared.lock().runs.len()
+        self.shared.lock().running()
     }
 
     /// Stops every run with [`StopReason::Shutdown`] and returns when all have ended and all threads are gone.
@@ -129,14 +197,13 @@ impl Executors {
     pub fn shutdown(&self) {
         let mut state = self.shared.lock();
         state.closing = true;
-        let runs: Vec<RunId> = state.runs.keys().copied().collect();
-        for run in runs {
+        for run in state.all() {
             state.stop(run, StopReason::Shutdown);
         }
         drop(state);
         self.shared.work.notify_all();
         self.shared.room.notify_all();
-        let threads = std::mem::take(&mut *self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.shared.threads());
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("an executor thread ended by a panic");
@@ -144,6 +211,9 @@ impl Executors {
         }
     }
 }
+
+/// Who does the node's housekeeping.
+type Builtins = dyn Fn(&Order, Builtin) -> Outcome + Send + Sync;
 
 /// What the handles and the threads share.
 struct Shared {
@@ -153,66 +223,16 @@ struct Shared {
     /// The list of refusals has room again.
     room: Condvar,
     events: Box<dyn Fn(Event) + Send + Sync>,
+    builtins: Box<Builtins>,
+    host: Host,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-#[derive(Default)]
-struct State {
-    slots: usize,
-    active: usize,
-    /// Every order without an end yet.
-    runs: BTreeMap<RunId, Entry>,
-    /// Orders that no slot has taken. Their runs are in `runs`.
-    waiting: VecDeque<Order>,
-    /// Ends of orders that never started. At most twice [`WAITING_MAX`]: refusals, and every waiting order stopped.
-    refused: VecDeque<(RunId, Outcome)>,
-    closing: bool,
-}
-
-#[derive(Default)]
-struct Entry {
-    stop: Option<StopReason>,
-    /// Wakes the thread that runs it.
-    wake: Option<Arc<PipeWriter>>,
-}
-
-enum Work {
-    Run(Order),
-    Refuse(RunId, Outcome),
-}
-
-impl State {
-    fn stop(&mut self, run: RunId, reason: StopReason) {
-        let Some(entry) = self.runs.get_mut(&run) else { return };
-        if entry.stop.is_some() {
-            return;
-        }
-        entry.stop = Some(reason);
-        if let Some(position) = self.waiting.iter().position(|order| order.run == run) {
-            self.waiting.remove(position);
-            self.refused.push_back((run, reason.outcome()));
-        } else if let Some(mut wake) = entry.wake.as_deref() {
-            // One byte per run: the pipe can't be full, and its reader lives as long as the slot.
-            if let Err(error) = wake.write_all(b"s") {
-                tracing::error!(run = %run, error = %error, "failed to wake the thread of a run");
-            }
-        }
-    }
-
-    fn take(&mut self, wake: &Arc<PipeWriter>) -> Option<Work> {
-        if let Some((run, outcome)) = self.refused.pop_front() {
-            return Some(Work::Refuse(run, outcome));
-        }
-        if self.active >= self.slots {
-            return None;
-        }
-        let order = self.waiting.pop_front()?;
-        self.active += 1;
-        if let Some(entry) = self.runs.get_mut(&order.run) {
-            entry.wake = Some(Arc::clone(wake));
-        }
-        Some(Work::Run(order))
-    }
+/// What a slot's thread keeps from one run to the next.
+struct Slot {
+    reader: PipeReader,
+    writer: Arc<PipeWriter>,
+    seat: Seat,
 }
 
 impl Shared {
@@ -221,28 +241,26 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn start_slot(self: &Arc<Self>, number: u16) -> io::Result<()> {
         let (reader, writer) = io::pipe()?;
         let shared = Arc::clone(self);
-        let thread = std::thread::Builder::new()
-            .name(format!("jobmesh-slot-{number}"))
-            .spawn(move || shared.work_until_closed(&reader, &Arc::new(writer)))?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        let thread = std::thread::Builder::new().name(format!("jobmesh-slot-{number}")).spawn(move || {
+            let seat = Seat::take(&shared.host);
+            shared.work_until_closed(&mut Slot { reader, writer: Arc::new(writer), seat });
+        })?;
+        self.threads().push(thread);
         Ok(())
     }
 
-    fn work_until_closed(&self, reader: &PipeReader, writer: &Arc<PipeWriter>) {
-        while let Some(work) = self.next(writer) {
+    fn work_until_closed(&self, slot: &mut Slot) {
+        while let Some(work) = self.next(&slot.writer) {
             match work {
-                Work::Refuse(run, outcome) => {
-                    self.room.notify_one();
-                    self.report(run, Ended::without_process(outcome));
-                }
-                Work::Run(order) => {
-                    let ended = self.perform(&order, reader);
-                    self.lock().active -= 1;
-                    self.report(order.run, ended);
-                }
+                Work::Refuse(run, outcome) => self.end_unstarted(run, outcome),
+                Work::Run(order) => self.run_chain(order, slot),
             }
         }
     }
@@ -261,29 +279,68 @@ impl Shared {
         }
     }
 
-    /// Forgets the run, then tells. So whoever hears of the end may count on its slot.
-    fn report(&self, run: RunId, ended: Ended) {
-        self.lock().runs.remove(&run);
-        (self.events)(Event::Ended { run, ended });
+    fn end_unstarted(&self, run: RunId, outcome: Outcome) {
+        self.forget(run);
+        self.room.notify_one();
+        (self.events)(Event::Ended { run, ended: Ended::without_process(outcome) });
     }
 
-    /// Runs one order to its end. Our own panic costs this attempt, not the slot.
-    fn perform(&self, order: &Order, wake: &PipeReader) -> Ended {
-        let control = Control { shared: self, run: order.run, wake };
-        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(order, &control)));
-        ended.unwrap_or_else(|_| {
-            tracing::error!(run = %order.run, "the executor panicked; ending what it left");
-            process::end_marked(order.run);
-            Ended::without_process(Outcome::Lost { reason: "the executor failed; see the node's log".to_owned() })
-        })
+    /// Forgets a run that ended outside the slots.
+    fn forget(&self, run: RunId) {
+        let mut state = self.lock();
+        state.forget(run);
+        let has_work = state.has_work();
+        drop(state);
+        if has_work {
+            self.work.notify_one();
+        }
+    }
+
+    /// Runs an order, and then each that follows it.
+    fn run_chain(&self, first: Order, slot: &mut Slot) {
+        let mut next = Some(first);
+        while let Some(order) = next {
+            let ended = self.perform(&order, slot);
+            // Forgotten first, then told: whoever hears of the end may count on its slot.
+            next = self.lock().succeed(order.run, &slot.writer);
+            (self.events)(Event::Ended { run: order.run, ended });
+        }
+    }
+
+    /// Sees one adopted run to its end, on its own thread.
+    fn attend(&self, adopt: &Adopt, wake: &PipeReader) {
+        let control = Control { shared: self, run: adopt.run, wake };
+        let ended = caught(adopt.run, || process::attend(adopt, &control));
+        self.forget(adopt.run);
+        (self.events)(Event::Ended { run: adopt.run, ended });
+    }
+
+    /// Runs one order to its end.
+    fn perform(&self, order: &Order, slot: &mut Slot) -> Ended {
+        let control = Control { shared: self, run: order.run, wake: &slot.reader };
+        let seat = &mut slot.seat;
+        caught(order.run, || self.dispatch(order, seat, &control))
+    }
+
+    /// Hands an order to the executor of its task.
+    fn dispatch(&self, order: &Order, seat: &mut Seat, control: &Control<'_>) -> Ended {
+        match &order.task {
+            Task::Process(task) => process::perform(order, task, &self.host, seat, control),
+            Task::Noop {} => Ended::without_process(control.outcome_unless_stopped(|| Outcome::Ok)),
+            Task::Builtin(builtin) => {
+                Ended::without_process(control.outcome_unless_stopped(|| (self.builtins)(order, *builtin)))
+            }
+        }
     }
 }
 
-/// Hands an order to the executor of its task.
-fn dispatch(order: &Order, control: &Control<'_>) -> Ended {
-    match &order.task {
-        Task::Process(task) => process::perform(order, task, control),
-    }
+/// Sees to it that our own panic costs one attempt and no thread.
+fn caught(run: RunId, work: impl FnOnce() -> Ended) -> Ended {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!(run = %run, "the executor panicked; ending what it left");
+        process::end_marked(run);
+        Ended::without_process(Outcome::Lost { reason: "the executor failed; see the node's log".to_owned() })
+    })
 }
 
 /// What an executor sees of the world while it runs one order.
@@ -296,7 +353,12 @@ pub(crate) struct Control<'a> {
 impl Control<'_> {
     /// Why the run must end, once it must.
     pub(crate) fn stop_reason(&self) -> Option<StopReason> {
-        self.shared.lock().runs.get(&self.run).and_then(|entry| entry.stop)
+        self.shared.lock().stop_reason(self.run)
+    }
+
+    /// Whether it must end at once, whatever it was told before.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.stop_reason() == Some(StopReason::Kill)
     }
 
     /// Tells of the run's process.
@@ -315,5 +377,9 @@ impl Control<'_> {
         if let Err(error) = (&mut { self.wake }).read(&mut bytes) {
             tracing::error!(error = %error, "failed to read a slot's wake-up pipe");
         }
+    }
+
+    fn outcome_unless_stopped(&self, work: impl FnOnce() -> Outcome) -> Outcome {
+        self.stop_reason().map_or_else(work, StopReason::outcome)
     }
 }

@@ -15,7 +15,9 @@ mod output;
 pub mod process;
 
 pub use event::{Ended, Event, ProcessId};
-pub use executors::{Config, Executors, StartError};
-pub use order::{KILL_GRACE_MAX, Order, STOP_GRACE_MAX, StopReason};
-pub use output::{INLINE_BYTES_MAX, Stream, log_path};
-pub use process::{OrphanEnd, RUN_VARIABLE, end_orphan};
+pub use executors::{AdoptError, Config, Executors, Groups, StartError};
+pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
+pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
+pub use process::{
+    Enforced, Enforcement, OUTCOME_VARIABLE, OrphanEnd, RESULT_VARIABLE, RUN_VARIABLE, end_orphan, find_run,
+};

@@ -7,6 +7,8 @@ use std::time::Duration;
 use jobmesh_protocol::job::Task;
 use jobmesh_protocol::{DurationMillis, Outcome, RunId};
 
+use crate::event::ProcessId;
+
 /// Longest time that a job may take to end after TERM: one minute.
 ///
 /// The bound keeps a job from holding up the daemon's own shutdown, for which service managers allow 90 s by default
@@ -23,14 +25,55 @@ pub struct Order {
     pub run: RunId,
     /// What runs.
     pub task: Task,
+    /// The run whose slot it inherits: it starts the moment that one ends, with nothing in between. If that one isn't
+    /// here, or has another follower already, this is an order like any other.
+    pub follows: Option<RunId>,
     /// How long it may take to end after TERM; at most [`KILL_GRACE_MAX`] counts.
     pub kill_grace: DurationMillis,
     /// The file that holds the task's input, if it has one.
     pub stdin: Option<PathBuf>,
-    /// Where the attempt keeps its logs and its working directory. Made if missing, for the owner only.
+    /// Where the attempt keeps its logs and its working directory. Made if missing, for the owner only, and removed
+    /// after the end if nothing was left in it.
     pub directory: PathBuf,
     /// Variables that win over the task's own.
     pub environment: BTreeMap<String, String>,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// How much of the machine one run may use. What is not limited by the kernel is looked at ten times a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of both logs together.
+    pub log_bytes_max: u64,
+    /// Most processes at a time. Where the kernel counts, each thread is one.
+    pub processes_max: u32,
+    /// Most memory of all processes together; none is no limit.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Default for Limits {
+    /// 1 GiB of logs: more than anybody reads, and a tenth of what a small disk has left. 2,048 processes: twice what a
+    /// parallel build on a large machine or a browser starts, and few enough that the machine can still be used.
+    fn default() -> Self {
+        Self { log_bytes_max: 1 << 30, processes_max: 2048, memory_bytes: None }
+    }
+}
+
+/// A run that an earlier life of the daemon began, to be seen to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopt {
+    /// The attempt.
+    pub run: RunId,
+    /// Its main process, as it was told when it started; none looks for it by the run's marker. It must be from this
+    /// start of the operating system: start times begin anew with each.
+    pub process: Option<ProcessId>,
+    /// The directory of its order.
+    pub directory: PathBuf,
+    /// How long it may take to end after TERM; at most [`KILL_GRACE_MAX`] counts.
+    pub kill_grace: DurationMillis,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// Why a run must end.
@@ -38,12 +81,16 @@ pub struct Order {
 pub enum StopReason {
     /// The job was cancelled.
     Cancel,
+    /// The job was cancelled and gets no time to end by itself, also if it was asked before.
+    Kill,
     /// It ran for longer than it may.
     Timeout,
     /// The lease of the attempt is over, so another node may run it.
     LeaseEnded,
     /// The daemon ends.
     Shutdown,
+    /// Something else shall start in its place. Means nothing to a run that has started.
+    Withdraw,
 }
 
 impl StopReason {
@@ -51,19 +98,21 @@ impl StopReason {
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
-            Self::Cancel => Outcome::Cancelled,
+            Self::Cancel | Self::Kill => Outcome::Cancelled,
             Self::Timeout => Outcome::Timeout,
             Self::LeaseEnded => Outcome::Lost { reason: "lease ended".to_owned() },
             Self::Shutdown => Outcome::Released { reason: "shutdown".to_owned() },
+            Self::Withdraw => Outcome::Released { reason: "withdrawn before it started".to_owned() },
         }
     }
 
-    /// The time between TERM and KILL for a job that asks for `wanted`.
-    pub(crate) fn grace(self, wanted: DurationMillis) -> Duration {
+    /// The time between TERM and KILL for a job that asks for `wanted`; none is KILL at once.
+    pub(crate) fn grace(self, wanted: DurationMillis) -> Option<Duration> {
         let longest = match self {
             Self::Cancel | Self::Timeout => KILL_GRACE_MAX,
-            Self::LeaseEnded | Self::Shutdown => STOP_GRACE_MAX,
+            Self::Kill => return None,
+            Self::LeaseEnded | Self::Shutdown | Self::Withdraw => STOP_GRACE_MAX,
         };
-        Duration::from_millis(wanted.0).min(longest)
+        Some(Duration::from_millis(wanted.0).min(longest))
     }
 }

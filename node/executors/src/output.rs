@@ -1,19 +1,27 @@
-//! The two log files of a run: made before it starts, hashed after it ended.
+//! What a run leaves: its two log files, made before it starts and hashed after it ended, and its result.
 //!
 //! The process writes straight into them, so nothing has to copy while it runs and a crash of the daemon loses no
 //! byte. We hash through the descriptor that we opened, not through the path, which the job could have replaced.
 
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jobmesh_protocol::{BlobRef, Hash};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
 
 /// Largest output whose content travels with the end of the run: 16 KiB.
 ///
 /// That much fits a receipt's frame and a database row beside everything else.
 pub const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest result whose content travels with the end of the run: 64 KiB.
+///
+/// Others compute with results, so more of them is kept at hand than of logs, which are looked at.
+pub const RESULT_INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// How much is read at once while hashing: enough for BLAKE3 to use all its lanes.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -28,7 +36,10 @@ pub enum Stream {
 }
 
 impl Stream {
-    const fn file_name(self) -> &'static str {
+    /// Both, in the order in which outputs are listed.
+    pub(crate) const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    pub(crate) const fn file_name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
@@ -42,6 +53,17 @@ pub fn log_path(directory: &Path, stream: Stream) -> PathBuf {
     directory.join(stream.file_name())
 }
 
+/// Where a run may write its result, in its directory.
+#[must_use]
+pub fn result_path(directory: &Path) -> PathBuf {
+    directory.join("result")
+}
+
+/// Where a run may say how it ended, in its directory.
+pub(crate) fn outcome_path(directory: &Path) -> PathBuf {
+    directory.join("outcome")
+}
+
 /// The open log file of one stream.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -49,15 +71,19 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Makes an empty log, in place of one that a crash before the start may have left.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let file = File::options().read(true).append(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Self { file })
+    /// Makes an empty log in a run's directory, in place of one that a crash before the start may have left.
+    pub(crate) fn create(directory: BorrowedFd<'_>, stream: Stream) -> io::Result<Self> {
+        let name = stream.file_name();
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let open = || openat(directory, name, flags, Mode::RUSR | Mode::WUSR);
+        let file = match open() {
+            Err(Errno::EXIST) => {
+                unlinkat(directory, name, AtFlags::empty())?;
+                open()?
+            }
+            opened => opened?,
+        };
+        Ok(Self { file: file.into() })
     }
 
     /// A second descriptor, for the process to write to.
@@ -65,39 +91,65 @@ impl Log {
         self.file.try_clone()
     }
 
+    /// Opens the log of a run that began in an earlier life of the daemon. A link in its place is not followed.
+    pub(crate) fn reopen(path: &Path) -> io::Result<Self> {
+        // Nor is a pipe waited for.
+        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+        let file = File::options().read(true).append(true).custom_flags(flags).open(path)?;
+        if file.metadata()?.is_file() { Ok(Self { file }) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    /// How much was written up to now.
+    pub(crate) fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Throws away what was written beyond `length`.
+    pub(crate) fn truncate(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
     /// Names what was written up to now; none if nothing was.
     pub(crate) fn digest(&self) -> io::Result<Option<Digest>> {
-        // The length is read once, so that something that still writes can't keep us here.
-        let length = self.file.metadata()?.len();
-        let mut hasher = blake3::Hasher::new();
-        let mut chunk = vec![0_u8; CHUNK_BYTES];
-        let mut inline = Vec::new();
-        let mut size = 0_u64;
-        while size < length {
-            let count = match self.file.read_at(&mut chunk, size) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let rest = usize::try_from(length - size).unwrap_or(usize::MAX);
-            let bytes = chunk.get(..count.min(rest)).unwrap_or_default();
-            hasher.update(bytes);
-            if inline.len() <= INLINE_BYTES_MAX {
-                inline.extend_from_slice(bytes);
-            }
-            size += bytes.len() as u64;
-        }
-        if size == 0 {
-            return Ok(None);
-        }
-        let blob = BlobRef { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), size };
-        let inline = (inline.len() <= INLINE_BYTES_MAX).then_some(inline);
-        Ok(Some(Digest { blob, inline }))
+        digest(&self.file, INLINE_BYTES_MAX)
     }
 }
 
-/// What a log holds.
+/// Names what a file holds, with its content if that is no longer than `inline_max`; none if it is empty.
+pub(crate) fn digest(file: &File, inline_max: usize) -> io::Result<Option<Digest>> {
+    // The length is read once, so that something that still writes can't keep us here.
+    let length = file.metadata()?.len();
+    if length == 0 {
+        return Ok(None);
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut chunk = vec![0_u8; CHUNK_BYTES];
+    let mut inline = Vec::new();
+    let mut size = 0_u64;
+    while size < length {
+        let count = match file.read_at(&mut chunk, size) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let rest = usize::try_from(length - size).unwrap_or(usize::MAX);
+        let bytes = chunk.get(..count.min(rest)).unwrap_or_default();
+        hasher.update(bytes);
+        if inline.len() <= inline_max {
+            inline.extend_from_slice(bytes);
+        }
+        size += bytes.len() as u64;
+    }
+    if size == 0 {
+        return Ok(None);
+    }
+    let blob = BlobRef { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), size };
+    let inline = (inline.len() <= inline_max).then_some(inline);
+    Ok(Some(Digest { blob, inline }))
+}
+
+/// What a file holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Digest {
     /// Its name.

@@ -5,122 +5,175 @@
 //! the run's processes are exactly
 //!
 //! - the tree under the main process, by the parent links in `/proc`,
-//! - the members of its process group, and
-//! - the trees under those adopted children whose environment carries [`RUN_VARIABLE`] with the run's id,
+//! - the members of its process group,
+//! - the trees under those adopted children whose environment carries [`RUN_VARIABLE`] with the run's id, and
+//! - the members of its slot's control group, where one can be made,
 //!
 //! and a new session or a double fork hides nobody. The main process stays a zombie until the others are gone, so
-//! that its number, and with it the group's, can't come to mean something else.
+//! that its number, and with it the group's, can't come to mean something else. Most runs leave nobody, which two
+//! short lists of the kernel's tell in two microseconds; only then `/proc` isn't read.
 //!
-//! A process that clears its environment, opens a session *and* is orphaned before anybody looks can't be told from a
-//! stranger's; keeping even those in is what process namespaces are for.
+//! Without control groups, a process that clears its environment, opens a session *and* is orphaned before anybody looks
+//! can't be told from a stranger's; keeping even those in is what process namespaces are for.
 //!
 //! Ending is TERM to all, the grace, then STOP to each as it is found until no new one turns up (a stopped process
 //! can't fork), then KILL to all, again until none is left. A main process that ends by itself takes the ones it left
-//! in the background with it, the same way.
+//! in the background with it, the same way. A run that went beyond its limit on processes is stopped and killed at once.
+//!
+//! Nothing ties a run to the life of the daemon: when that is killed, the processes go on and write to their files, and
+//! the next daemon adopts them.
 //!
 //! Without `/proc` (macOS) there are only the process group, no start times, and an end is noticed within 20 ms.
 //! A child in a session of its own survives there.
 
+mod adopt;
+mod cgroup;
+mod end;
 mod exit;
 mod group;
 mod handle;
+mod host;
+mod kin;
+mod limit;
+mod pidfd_info;
+mod program;
 mod reaper;
+mod seat;
+mod spare;
 mod spawn;
 mod tree;
+mod urgent;
 mod watch;
+mod word;
 
 use std::time::{Duration, Instant};
 
 use jobmesh_protocol::RunId;
 use jobmesh_protocol::job::ProcessTask;
-use jobmesh_protocol::outcome::{Exit, Outputs};
+use jobmesh_protocol::outcome::Usage;
 use jobmesh_protocol::{DurationMillis, Outcome};
 
-use crate::event::{Ended, Event, ProcessId, chain};
+use crate::event::{Ended, Event, ProcessId};
 use crate::executors::Control;
 use crate::order::{Order, StopReason};
-use crate::output::Log;
-use crate::process::spawn::Spawned;
-use crate::process::tree::{Left, Target};
+use crate::process::limit::{Brake, Breach, Guard};
+use crate::process::tree::{Grace, Left, Target};
 use crate::process::watch::{Seen, Watch};
 
-pub use spawn::RUN_VARIABLE;
+pub use adopt::find_run;
+pub use cgroup::{Enforced, Enforcement};
+pub use spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
+pub(crate) use adopt::attend;
+pub(crate) use host::Host;
 pub(crate) use reaper::adopt_orphans;
+pub(crate) use seat::Seat;
 
 /// How long processes that a finished command left behind may take to end after TERM: one second.
 ///
 /// Nobody asked for them any more, so it is short; a job's own grace is for work that was interrupted.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 
+/// Why we end a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Brought {
+    Asked(StopReason),
+    Breach(Breach),
+}
+
+impl Brought {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Asked(reason) => reason.outcome(),
+            Self::Breach(breach) => breach.outcome(),
+        }
+    }
+
+    /// The time between TERM and KILL for a run that is ended for this reason, or has ended by itself (none) and left
+    /// something; none is KILL at once.
+    fn grace(this: Option<Self>, wanted: DurationMillis) -> Option<Duration> {
+        match this {
+            None => Some(LEFTOVER_GRACE.min(Duration::from_millis(wanted.0))),
+            Some(Self::Asked(reason)) => reason.grace(wanted),
+            Some(Self::Breach(breach)) => breach.grace(),
+        }
+    }
+}
+
+/// A run that is over within this time is told of by its end alone: news of its start would only make the end of the
+/// next one wait. Its process can be found by its marker until then.
+const BRIEF: Duration = Duration::from_millis(5);
+
 /// Runs a command to its end.
-pub(crate) fn perform(order: &Order, task: &ProcessTask, control: &Control<'_>) -> Ended {
+pub(crate) fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, control: &Control<'_>) -> Ended {
     if let Some(reason) = control.stop_reason() {
         return Ended::without_process(reason.outcome());
     }
-    let mut spawned = match spawn::spawn(order, task) {
+    let mut spawned = match spawn::spawn(order, task, host, seat) {
         Ok(spawned) => spawned,
         Err(error) => return Ended::without_process(error.outcome()),
     };
     let process = spawned.process;
-    control.emit(Event::Started { run: order.run, process });
+    let brake = seat.group.is_none().then(|| Brake::put_on(process.pid, &order.limits));
+    let started = Event::Started { run: order.run, process };
 
-    let stopped = watch(&spawned, control);
-    let grace = stopped.map_or(LEFTOVER_GRACE.min(wanted(order.kill_grace)), |reason| reason.grace(order.kill_grace));
     let target = Target { root: Some(process), run: order.run, root_started: Some(spawned.at) };
-    if tree::end(target, grace) == Left::Some {
-        tracing::error!(run = %order.run, pid = process.pid, "processes of a run can't be killed");
+    let fences = seat.fences(spawned.group.as_ref());
+    let mut guard =
+        Guard::new(order.limits, [Some(&spawned.stdout), Some(&spawned.stderr)], target, seat.count(), &fences);
+    let mut brought = watch(&Watch::child(process), &mut guard, control, Some(started));
+    drop(brake);
+    let is_alone = brought.is_none() && seat.kin.as_ref().is_some_and(|kin| kin.is_only(process.pid));
+    let mut notice = None;
+    if !is_alone {
+        let grace = Grace { time: Brought::grace(brought, order.kill_grace), is_cut: &|| control.is_urgent() };
+        let swept = tree::end(target, &fences, grace);
+        if swept.left == Left::Some {
+            tracing::error!(run = %order.run, pid = process.pid, "processes of a run can't be killed");
+        }
+        notice = swept.notice(brought.is_none());
+        reaper::sweep();
     }
+    brought = brought.or_else(|| guard.at_end().map(Brought::Breach));
+    if matches!(brought, Some(Brought::Breach(_))) {
+        guard.cut_logs();
+    }
+    let sampled = guard.memory_peak();
+
+    let usage = Usage { cpu_ms: spawned.cpu_ms(), memory_peak_bytes: spawned.memory_peak().or(sampled) };
     let exit = spawned.reap();
-    conclude(&spawned, exit, stopped)
-}
-
-/// Waits until the main process ends by itself (none) or has to be ended.
-fn watch(spawned: &Spawned, control: &Control<'_>) -> Option<StopReason> {
-    let watch = Watch::new(spawned.process);
-    loop {
-        match watch.wait(control.wake()) {
-            Seen::Ended => return None,
-            Seen::Woken => control.drain(),
-            Seen::Nothing => reaper::sweep(),
-        }
-        if let Some(reason) = control.stop_reason() {
-            return (!handle::has_ended(spawned.process.pid)).then_some(reason);
-        }
-    }
-}
-
-/// Puts the end together: what it means and what was written.
-fn conclude(spawned: &Spawned, exit: Exit, stopped: Option<StopReason>) -> Ended {
-    let outcome = stopped.map_or_else(|| exit::outcome(exit), StopReason::outcome);
-    let mut ended = Ended { exit, ..Ended::without_process(outcome) };
-    let Outputs { stdout, stderr } = &mut ended.outputs;
-    for (log, blob) in [(&spawned.stdout, stdout), (&spawned.stderr, stderr)] {
-        match digest(log) {
-            Ok(Some(digest)) => {
-                *blob = Some(digest.blob);
-                ended.inline.extend(digest.inline);
-            }
-            Ok(None) => {}
-            // A result without its output is none. An end that we brought about has nothing to lose.
-            Err(error) if ended.outcome == Outcome::Ok => ended.outcome = Outcome::Error { message: chain(&error) },
-            Err(error) => tracing::warn!(error = %error, "failed to read an output"),
-        }
-    }
+    let ran = spawned.at.elapsed();
+    let left = seat.spare.contents();
+    let mut ended = spawned.remains(order, left, exit, (usage, ran)).conclude(brought.map(Brought::outcome));
+    ended.notice = notice;
+    seat.stand_up(order, &ended, left, is_alone && brought.is_none());
     ended
 }
 
-fn digest(log: &Log) -> Result<Option<crate::output::Digest>, DigestError> {
-    log.digest().map_err(DigestError)
-}
-
-/// Why an output has no name.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read back what the command wrote")]
-struct DigestError(#[source] std::io::Error);
-
-fn wanted(kill_grace: DurationMillis) -> Duration {
-    Duration::from_millis(kill_grace.0)
+/// Waits until the main process ends by itself (none) or has to be ended. Says that it started once it is not brief.
+fn watch(life: &Watch, guard: &mut Guard<'_>, control: &Control<'_>, mut started: Option<Event>) -> Option<Brought> {
+    loop {
+        let longest = if started.is_some() { BRIEF } else { guard.interval() };
+        let seen = life.wait(control.wake(), longest);
+        match (seen, started.take()) {
+            (Seen::Ended, _) => return None,
+            (Seen::Woken | Seen::Nothing, Some(event)) => control.emit(event),
+            (Seen::Woken | Seen::Nothing, None) => {}
+        }
+        match seen {
+            Seen::Ended => return None,
+            Seen::Woken => control.drain(),
+            Seen::Nothing => {
+                reaper::sweep();
+                if let Some(breach) = guard.look() {
+                    return Some(Brought::Breach(breach));
+                }
+            }
+        }
+        if let Some(reason) = control.stop_reason() {
+            return (!life.has_ended()).then_some(Brought::Asked(reason));
+        }
+    }
 }
 
 /// What became of a run from an earlier life of the daemon.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use jobmesh_protocol::{Resources, Tag};
+use jobmesh_protocol::Tag;
+use jobmesh_protocol::resource::Offered;
 use serde::{Deserialize, Serialize};
 
 use crate::api::AttributeValue;
@@ -15,7 +16,7 @@ pub struct Capabilities {
     /// What it measures.
     pub attributes: BTreeMap<String, AttributeValue>,
     /// What it owns in all.
-    pub resources: Resources,
+    pub resources: Offered,
     /// How many jobs it runs at once.
     pub slots: u32,
 }

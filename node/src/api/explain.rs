@@ -4,11 +4,16 @@ use jobmesh_engine as engine;
 use jobmesh_protocol::{JobState, NodeId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-/// Why a job is where it is.
+use crate::api::number_parts;
+
+/// Why a job is where it is, or where it would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The job's number on this node.
-    pub number: u64,
+    /// The job's number on this node; none of a plan.
+    pub number: Option<u64>,
+    /// Which task of its group it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u32>,
     /// Its state.
     pub state: JobState,
     /// One sentence.
@@ -16,9 +21,28 @@ pub struct Explanation {
     /// Since when it is in this state.
     pub since: UnixMillis,
     /// Every reason why it does not run here now; empty if nothing holds it.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Reason>,
+    /// How many jobs like it are ahead of it.
+    #[serde(default)]
+    pub ahead: u64,
+    /// How long jobs of its type have taken of late, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_micros: Option<u64>,
     /// Every known node and how it stands to the job, nearest first.
     pub nodes: Vec<NodeFit>,
+}
+
+/// One reason why a job does not run now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// One word for it, for programs.
+    pub kind: String,
+    /// The words for people.
+    pub words: String,
+    /// Since when it is known to hold.
+    pub since: UnixMillis,
+    /// What would take it away.
+    pub remedy: String,
 }
 
 /// How one node stands to a job.
@@ -40,8 +64,18 @@ pub struct NodeFit {
 
 impl From<engine::Explanation> for Explanation {
     fn from(explanation: engine::Explanation) -> Self {
-        let engine::Explanation { number, state, summary, since, reasons, nodes } = explanation;
-        Self { number, state, summary, since, reasons, nodes: nodes.into_iter().map(NodeFit::from).collect() }
+        let engine::Explanation { number, state, summary, since, reasons, ahead, takes_micros, nodes } = explanation;
+        let (number, task) = number.map(number_parts).unzip();
+        let reasons = reasons.into_iter().map(Reason::from).collect();
+        let nodes = nodes.into_iter().map(NodeFit::from).collect();
+        Self { number, task: task.flatten(), state, summary, since, reasons, ahead, takes_micros, nodes }
+    }
+}
+
+impl From<engine::Reason> for Reason {
+    fn from(reason: engine::Reason) -> Self {
+        let engine::Reason { kind, words, since, remedy } = reason;
+        Self { kind: kind.to_owned(), words, since, remedy }
     }
 }
 

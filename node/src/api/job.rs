@@ -1,44 +1,25 @@
-//! Jobs: what is asked for, and what is told of them.
+//! Jobs: what is told of them.
 
-use jobmesh_protocol::outcome::{Exit, Outputs};
+use std::collections::BTreeMap;
+
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::ticket::Verdict;
 use jobmesh_protocol::{AttemptState, AwardId, DurationMillis, Epoch, JobId, JobSpec, JobState, ReceiptId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{NodeName, ReceiptHead};
-
-/// Asks for a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SubmitRequest {
-    /// What is to be done. Its input blob, if any, was uploaded before.
-    pub spec: JobSpec,
-}
-
-/// A job that is queued and will survive a power cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Submitted {
-    /// Its id everywhere.
-    pub id: JobId,
-    /// Its number on this node.
-    pub number: u64,
-}
-
-/// Jobs, newest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobList {
-    /// The jobs.
-    pub jobs: Vec<JobView>,
-}
+use crate::api::{NodeName, ReceiptHead, submission};
 
 /// A job as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobView {
     /// Its id everywhere.
     pub id: JobId,
-    /// Its number on this node.
+    /// Its number on this node; of a task, that of its group.
     pub number: u64,
+    /// Which task of its group it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u32>,
     /// Where it is in its life.
     pub state: JobState,
     /// Since when.
@@ -47,6 +28,24 @@ pub struct JobView {
     pub name: Option<String>,
     /// Its type, by which learning groups.
     pub job_type: String,
+    /// The queue it waits in.
+    #[serde(default)]
+    pub queue: String,
+    /// Higher runs first.
+    #[serde(default)]
+    pub priority: i32,
+    /// What it can be found by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Why it is held, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// How its tasks stand, if it is a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TaskCounts>,
+    /// How far it is, if it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// Its program and arguments; empty for an executor that has none.
     pub command: Vec<String>,
     /// The epoch of its last attempt; 0 before the first.
@@ -77,6 +76,40 @@ pub struct JobView {
     pub started_at: Option<UnixMillis>,
     /// When it ended.
     pub finished_at: Option<UnixMillis>,
+}
+
+impl JobView {
+    /// What people call it: `42`, or `42.7` for a task.
+    #[must_use]
+    pub fn label(&self) -> String {
+        submission::numbered(self.number, self.task)
+    }
+}
+
+/// How the tasks of a group stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCounts {
+    /// How many there are.
+    pub total: u32,
+    /// How many have ended, in whatever way.
+    pub ended: u32,
+    /// How many of those failed for good.
+    pub failed: u32,
+    /// How many of those were cancelled or skipped.
+    pub dropped: u32,
+    /// Whether further ones may come.
+    pub is_open: bool,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// In ten-thousandths; none if it can't tell.
+    pub done: Option<u16>,
+    /// What it said last.
+    pub message: Option<String>,
+    /// When.
+    pub at: UnixMillis,
 }
 
 /// Everything that is known about a job.
@@ -113,6 +146,9 @@ pub struct AttemptView {
     pub exit: Exit,
     /// What it wrote.
     pub outputs: Outputs,
+    /// What it took of its machine.
+    #[serde(default)]
+    pub usage: Usage,
     /// The award, if it runs on a peer.
     pub award: Option<AwardId>,
     /// The receipt that ended it.
@@ -146,16 +182,8 @@ pub struct EventView {
     pub note: Option<String>,
 }
 
-/// Asks for the end of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CancelRequest {
-    /// Why, for people.
-    pub reason: String,
-}
-
 /// The query of a job list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     /// Only this state.
@@ -164,6 +192,15 @@ pub struct ListQuery {
     /// Only jobs that have not ended.
     #[serde(default)]
     pub live: bool,
+    /// Only jobs of this queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Only jobs of this type.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub job_type: Option<String>,
+    /// Only jobs of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// At most so many; the default is 50, the most 10 000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

@@ -17,6 +17,15 @@ pub enum LogStream {
     Stderr,
 }
 
+/// The query of a job's result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResultQuery {
+    /// Of which attempt; none is the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Epoch>,
+}
+
 /// The query of an attempt's output.
 ///
 /// Without `follow` the answer is what is here now. With it the answer ends after the attempt does; a job that has

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jobmesh_keys::Role;
 use jobmesh_protocol::requirement::Value;
-use jobmesh_protocol::{MeshId, NodeId, Resources, Tag, UnixMillis};
+use jobmesh_protocol::resource::Offered;
+use jobmesh_protocol::{MeshId, NodeId, Tag, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 /// The nodes of the mesh, and those that were turned away.
@@ -47,7 +48,7 @@ pub struct RecordView {
     /// What it measures.
     pub attributes: BTreeMap<String, AttributeValue>,
     /// What it owns in all.
-    pub resources: Resources,
+    pub resources: Offered,
     /// How many jobs it runs at once.
     pub slots: u32,
 }

@@ -1,6 +1,6 @@
 //! Receipts, with everything it takes to check one without trusting the daemon that hands it out.
 
-use jobmesh_protocol::outcome::{Exit, Outputs};
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::ticket::Verdict;
 use jobmesh_protocol::{AwardId, Epoch, Hash, MeshId, NodeId, Outcome, ReceiptId, TicketId, UnixMillis};
@@ -63,6 +63,8 @@ pub struct ReceiptBody {
     pub exit: Exit,
     /// What it wrote.
     pub outputs: Outputs,
+    /// What it took.
+    pub usage: Usage,
     /// How it was kept apart from the rest of the machine.
     pub isolation: String,
     /// When it started, on the executor's clock.
@@ -73,9 +75,21 @@ pub struct ReceiptBody {
 
 impl From<Receipt> for ReceiptBody {
     fn from(receipt: Receipt) -> Self {
-        let Receipt { award, ticket, epoch, to, spec, outcome, exit, outputs, isolation, started_at, finished_at } =
-            receipt;
-        Self { award, ticket, epoch, to, spec, outcome, exit, outputs, isolation, started_at, finished_at }
+        let Receipt {
+            award,
+            ticket,
+            epoch,
+            to,
+            spec,
+            outcome,
+            exit,
+            outputs,
+            usage,
+            isolation,
+            started_at,
+            finished_at,
+        } = receipt;
+        Self { award, ticket, epoch, to, spec, outcome, exit, outputs, usage, isolation, started_at, finished_at }
     }
 }
 

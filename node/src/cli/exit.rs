@@ -22,7 +22,7 @@ Exit codes:
   `run` ends with the exit code of the job, or with 128 + N if signal N ended it.
 
 Environment:
-  JOBMESH_HOME  the data directory     NO_COLOR  no colour";
+  JOBMESH_HOME  the data directory     JOBMESH_OUTPUT  the format of results     NO_COLOR  no colour";
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

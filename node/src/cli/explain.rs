@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use jobmesh::api::{Explanation, NodeFit};
-use jobmesh_protocol::UnixMillis;
+use jobmesh_protocol::{DurationMillis, UnixMillis};
 
-use crate::cli::time_words::{now, relative};
+use crate::cli::time_words::{length, now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean};
 
 /// What `explain` takes.
@@ -26,16 +26,48 @@ impl Explain {
 
 /// An explanation in full.
 pub(crate) fn text(explanation: &Explanation, now: UnixMillis, colour: Colour) -> String {
-    let Explanation { number, state, summary, since, reasons, nodes } = explanation;
-    let mut text = format!("Job {number} {} ({state}, {}).\n", clean(summary), relative(now, *since));
-    for reason in reasons.iter().filter(|reason| !summary.contains(reason.as_str())) {
-        let _ = writeln!(text, "  - {}", clean(reason));
+    let mut text = head(explanation, now);
+    for reason in &explanation.reasons {
+        // Of a single reason the sentence above has said it all but the remedy.
+        if !explanation.summary.contains(&reason.words) {
+            let _ = writeln!(text, "  - {} ({})", clean(&reason.words), relative(now, reason.since));
+        }
+        if !reason.remedy.is_empty() {
+            let _ = writeln!(text, "    what would help: {}", clean(&reason.remedy));
+        }
     }
-    if nodes.is_empty() {
+    match explanation.ahead {
+        0 => {}
+        1 => text.push_str("  1 job like it is ahead of it\n"),
+        ahead => {
+            let _ = writeln!(text, "  {ahead} jobs like it are ahead of it");
+        }
+    }
+    if let Some(micros) = explanation.takes_micros {
+        let _ = writeln!(text, "  jobs of its type take about {}", length(DurationMillis(micros.div_ceil(1000))));
+    }
+    if explanation.nodes.is_empty() {
         return text;
     }
+    text.push('\n');
+    text.push_str(&nodes(&explanation.nodes, colour));
+    text
+}
+
+/// `Job 12 waits: … (available, 12 s ago).`
+fn head(explanation: &Explanation, now: UnixMillis) -> String {
+    let Explanation { number, task, state, summary, since, .. } = explanation;
+    let job = match (number, task) {
+        (Some(number), Some(task)) => format!("Job {number}.{task}"),
+        (Some(number), None) => format!("Job {number}"),
+        (None, _) => return format!("Such a job {} ({state}).\n", clean(summary)),
+    };
+    format!("{job} {} ({state}, {}).\n", clean(summary), relative(now, *since))
+}
+
+fn nodes(fits: &[NodeFit], colour: Colour) -> String {
     let mut table = Table::new(["NODE", "IS", "LACKS", "LAST ANSWER"]);
-    for fit in nodes {
+    for fit in fits {
         let lacks = match fit.lacks.as_slice() {
             [] => Cell::styled(Style::Good, "nothing"),
             lacks => Cell::styled(Style::Bad, lacks.join(", ")),
@@ -43,9 +75,7 @@ pub(crate) fn text(explanation: &Explanation, now: UnixMillis, colour: Colour) -
         let answer = fit.answer.clone().unwrap_or_default();
         table.push([Cell::from(&fit.name), Cell::from(standing(fit)), lacks, Cell::from(answer)]);
     }
-    text.push('\n');
-    text.push_str(&table.render(colour, 0));
-    text
+    table.render(colour, 0)
 }
 
 const fn standing(fit: &NodeFit) -> &'static str {
@@ -58,6 +88,7 @@ const fn standing(fit: &NodeFit) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use jobmesh::api::Reason;
     use jobmesh_protocol::{JobState, NodeId};
 
     use super::*;
@@ -76,16 +107,27 @@ mod tests {
     #[test]
     fn the_reason_comes_first_and_the_nearest_node_on_top() {
         let explanation = Explanation {
-            number: 12,
+            number: Some(12),
+            task: None,
             state: JobState::Available,
             summary: "waits: no known node meets its requirements".to_owned(),
             since: UnixMillis(1_000),
-            reasons: vec!["this node lacks tool:gzip".to_owned()],
+            reasons: vec![Reason {
+                kind: "capability".to_owned(),
+                words: "this node lacks tool:gzip".to_owned(),
+                since: UnixMillis(1_000),
+                remedy: "a node with tool:gzip".to_owned(),
+            }],
+            ahead: 3,
+            takes_micros: Some(2_100_000),
             nodes: vec![fit("server", false, &["tool:gzip"]), fit("laptop", true, &["tool:gzip", "cpus>=8"])],
         };
         insta::assert_snapshot!(text(&explanation, UnixMillis(13_000), Colour::Off), @r"
         Job 12 waits: no known node meets its requirements (available, 12 s ago).
-          - this node lacks tool:gzip
+          - this node lacks tool:gzip (12 s ago)
+            what would help: a node with tool:gzip
+          3 jobs like it are ahead of it
+          jobs of its type take about 2.1 s
 
         NODE    IS         LACKS               LAST ANSWER
         server  connected  tool:gzip

@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Timeout,
     /// The configuration or the data directory.
     Config,
+    /// The job database can't be read or written.
+    Database,
     /// A receipt is not good.
     BadReceipt,
     /// A file of the user can't be read or written.
@@ -64,6 +66,7 @@ impl Kind {
             Self::DiskFull => "disk_full",
             Self::Timeout => "timeout",
             Self::Config => "config",
+            Self::Database => "database",
             Self::BadReceipt => "bad_receipt",
             Self::File => "file",
             Self::Internal => "internal",
@@ -78,7 +81,7 @@ impl Kind {
             Self::PeerRefused | Self::BadReceipt => Exit::FAILED,
             Self::Busy | Self::Draining | Self::DiskFull => Exit::BUSY,
             Self::Timeout => Exit::TIMEOUT,
-            Self::Config => Exit::CONFIG,
+            Self::Config | Self::Database => Exit::CONFIG,
             Self::Internal => Exit::INTERNAL,
             Self::Pipe => Exit::PIPE,
         }
@@ -94,6 +97,7 @@ impl From<ErrorCode> for Kind {
             ErrorCode::Busy => Self::Busy,
             ErrorCode::Draining => Self::Draining,
             ErrorCode::DiskFull => Self::DiskFull,
+            ErrorCode::Database => Self::Database,
             ErrorCode::PeerUnreachable => Self::PeerUnreachable,
             ErrorCode::PeerRefused => Self::PeerRefused,
             ErrorCode::Timeout => Self::Timeout,
@@ -125,6 +129,11 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// What went wrong, without the hint.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// What sort it is.

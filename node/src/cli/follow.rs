@@ -4,24 +4,34 @@
 //! last: `run … > out.gz` must not hold half of a first try and all of a second. So where a retry is possible and
 //! stdout is no terminal, output waits for the end of the job. At the end the length is compared with what the
 //! attempt wrote, and what is missing is fetched: a stream that broke off early can't pass for the whole.
+//!
+//! A job that is over within [`HEAD_START`] costs one question: little output comes with the news of its end, and
+//! only of one that goes on is the output followed as it grows.
+
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jobmesh::api::{
-    ATTEMPT_HEADER, CHANGE_EVENT, CancelRequest, Change, Done, JobDetail, JobView, LogStream, Submitted,
+    ATTEMPT_HEADER, CancelRequest, Change, Done, Ended, FollowLine, JobDetail, JobView, LogStream, Submitted,
 };
 use jobmesh_protocol::{Epoch, JobState};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use crate::cli::output::{error_bytes, note};
 use crate::cli::words;
 use crate::cli::{Failure, JobRef, Kind, Output};
-use crate::client::{Client, ClientError, EventStream};
+use crate::client::{Client, ClientError, Lines};
 
 /// Longest line of output in one JSON line; longer ones are cut.
 const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// How long an attempt runs before its output is followed as it grows: longer than short jobs take, and shorter than
+/// people notice.
+const HEAD_START: Duration = Duration::from_millis(20);
 
 /// One JSON line of `run` and `logs`.
 #[derive(Debug, Serialize)]
@@ -184,10 +194,12 @@ pub(crate) struct Follower<'c> {
     client: &'c Client,
     output: Output,
     job: JobRef,
-    number: u64,
+    name: String,
     pace: Pace,
     talk: Talk,
     epoch: Epoch,
+    /// Since when the last attempt runs, while its output is not followed yet.
+    head_start: Option<Instant>,
     copies: FuturesUnordered<BoxFuture<'c, Copied>>,
     copied: Vec<(Epoch, LogStream, u64)>,
     interrupts: u32,
@@ -195,9 +207,10 @@ pub(crate) struct Follower<'c> {
 
 /// What [`Follower::run`] waits for.
 enum Event {
-    Change(Option<Change>),
+    Line(Option<FollowLine>),
     Copied(Copied),
     Interrupt,
+    HeadStartOver,
 }
 
 impl<'c> Follower<'c> {
@@ -207,49 +220,65 @@ impl<'c> Follower<'c> {
             client,
             output,
             job: JobRef::of(job.id),
-            number: job.number,
+            name: job.name(),
             pace,
             talk,
             epoch: Epoch(0),
+            head_start: None,
             copies: FuturesUnordered::new(),
             copied: Vec::new(),
             interrupts: 0,
         }
     }
 
-    /// Follows to the end. A Ctrl-C cancels the job, a second one leaves.
+    /// Follows to the end, as told by `lines`. A Ctrl-C cancels the job, a second one leaves.
     ///
     /// # Errors
     /// [`Failure`] if the daemon goes away, nobody reads our output, or a part of the output can't be had.
-    pub(crate) async fn run(mut self) -> Result<Followed, Failure> {
+    pub(crate) async fn run(mut self, mut lines: Lines) -> Result<Followed, Failure> {
         let fault = |error: std::io::Error| Failure::of(Kind::Internal, &error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
-        let mut changes = self.client.events(&format!("/v1/jobs/{}/watch", self.job)).await?;
-        loop {
-            let event = self.event(&mut changes, &mut interrupt).await?;
-            match event {
-                Event::Change(Some(change)) => self.on_change(&change)?,
-                Event::Change(None) => break,
+        let ended = loop {
+            match self.event(&mut lines, &mut interrupt).await? {
+                Event::Line(Some(FollowLine::Change(change))) => self.on_change(&change)?,
+                Event::Line(Some(FollowLine::Ended(ended))) => break Some(*ended),
+                Event::Line(Some(FollowLine::Submitted(_))) => {}
+                Event::Line(None) => break None,
                 Event::Copied(copied) => self.on_copied(copied).await?,
                 Event::Interrupt if self.interrupts > 0 => return Ok(Followed::Left),
                 Event::Interrupt => self.on_interrupt().await?,
+                Event::HeadStartOver => self.follow_output(),
             }
-        }
+        };
         while let Some(copied) = self.copies.next().await {
             self.on_copied(copied).await?;
         }
-        // The watch ends with the job; if it was cut short, this waits for the rest.
-        let detail: JobDetail = self.client.get(&format!("/v1/jobs/{}/wait", self.job)).await?;
-        self.complete(&detail).await?;
-        Ok(Followed::Ended(Box::new(detail)))
+        let ended = match ended {
+            Some(ended) => ended,
+            // The news broke off; this waits for the rest, if there is a daemon to tell it.
+            None => {
+                let detail = self.client.get(&format!("/v1/jobs/{}/wait", self.job)).await?;
+                Ended { detail, stdout: None, stderr: None }
+            }
+        };
+        self.complete(&ended).await?;
+        Ok(Followed::Ended(Box::new(ended.detail)))
     }
 
-    async fn event(&mut self, changes: &mut EventStream, interrupt: &mut Signal) -> Result<Event, ClientError> {
+    async fn event(&mut self, lines: &mut Lines, interrupt: &mut Signal) -> Result<Event, ClientError> {
+        let due = self.head_start.map(|since| since + HEAD_START);
+        let head_start = async move {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             Some(()) = interrupt.recv() => Ok(Event::Interrupt),
-            change = changes.next(CHANGE_EVENT) => Ok(Event::Change(change?)),
+            line = lines.next() => Ok(Event::Line(line?)),
             Some(copied) = self.copies.next() => Ok(Event::Copied(copied)),
+            () = head_start => Ok(Event::HeadStartOver),
         }
     }
 
@@ -258,16 +287,26 @@ impl<'c> Follower<'c> {
             self.output.line(&Line::Change(change))?;
         } else if self.talk == Talk::Lines {
             let what = words::happened(change.cause, change.state, change.node.as_ref());
-            note(&format!("job {}: {what}", self.number));
+            note(&format!("job {}: {what}", self.name));
         }
         if change.state == JobState::Running && change.epoch > self.epoch {
+            // What the attempt before it wrote in its short life is not told with the end.
+            self.follow_output();
             self.epoch = change.epoch;
-            self.copy_from_start(change.epoch, LogStream::Stderr);
-            if self.pace == Pace::Live {
-                self.copy_from_start(change.epoch, LogStream::Stdout);
-            }
+            self.head_start = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// Copies the output of the last attempt from now on, if that has not begun.
+    fn follow_output(&mut self) {
+        if self.head_start.take().is_none() {
+            return;
+        }
+        self.copy_from_start(self.epoch, LogStream::Stderr);
+        if self.pace == Pace::Live {
+            self.copy_from_start(self.epoch, LogStream::Stdout);
+        }
     }
 
     fn copy_from_start(&self, epoch: Epoch, stream: LogStream) {
@@ -296,12 +335,12 @@ impl<'c> Follower<'c> {
 
     async fn on_interrupt(&mut self) -> Result<(), Failure> {
         self.interrupts += 1;
-        note(&format!("cancelling job {}; press Ctrl-C again to leave before it has ended", self.number));
+        note(&format!("cancelling job {}; press Ctrl-C again to leave before it has ended", self.name));
         self.cancel("interrupted").await
     }
 
     async fn cancel(&self, reason: &str) -> Result<(), Failure> {
-        let question = CancelRequest { reason: reason.to_owned() };
+        let question = CancelRequest { reason: reason.to_owned(), force: false };
         let answer: Result<Done, ClientError> =
             self.client.post(&format!("/v1/jobs/{}/cancel", self.job), &question).await;
         match answer {
@@ -313,29 +352,42 @@ impl<'c> Follower<'c> {
     }
 
     /// Copies what the last attempt wrote and has not been copied yet.
-    async fn complete(&self, detail: &JobDetail) -> Result<(), Failure> {
-        let Some(last) = detail.attempts.last() else { return Ok(()) };
-        for (stream, blob) in [(LogStream::Stdout, last.outputs.stdout), (LogStream::Stderr, last.outputs.stderr)] {
+    async fn complete(&self, ended: &Ended) -> Result<(), Failure> {
+        let Some(last) = ended.detail.attempts.last() else { return Ok(()) };
+        let told = [(LogStream::Stdout, &ended.stdout), (LogStream::Stderr, &ended.stderr)];
+        for ((stream, told), blob) in told.into_iter().zip([last.outputs.stdout, last.outputs.stderr]) {
             let Some(blob) = blob else { continue };
             let of_last = |copied: &&(Epoch, LogStream, u64)| (copied.0, copied.1) == (last.epoch, stream);
             let offset = self.copied.iter().find(of_last).map_or(0, |(_, _, bytes)| *bytes);
             if offset >= blob.size {
                 continue;
             }
-            let slice = Slice { stream, attempt: Some(last.epoch), offset, follow: false };
-            let copied = offset + copy(self.client, self.output, &self.job, slice).await?;
+            let told = told.as_ref().filter(|_| offset == 0).and_then(|told| BASE64.decode(told.as_bytes()).ok());
+            let copied = match told {
+                Some(bytes) => self.write_told(last.epoch, stream, &bytes)?,
+                None => {
+                    let slice = Slice { stream, attempt: Some(last.epoch), offset, follow: false };
+                    offset + copy(self.client, self.output, &self.job, slice).await?
+                }
+            };
             if copied < blob.size {
-                let message = format!(
-                    "only {copied} of the {} bytes that job {} wrote to {} could be had",
-                    blob.size,
-                    self.number,
-                    word(stream)
-                );
-                let hint = format!("try again with `jobmesh logs {} --{}`", self.number, word(stream));
-                return Err(Failure::new(Kind::Internal, message).hint(hint));
+                return Err(self.incomplete(stream, (copied, blob.size)));
             }
         }
         Ok(())
+    }
+
+    fn write_told(&self, epoch: Epoch, stream: LogStream, bytes: &[u8]) -> Result<u64, Failure> {
+        let mut sink = Sink { output: self.output, stream, attempt: Some(epoch.0), rest: Vec::new() };
+        sink.write(bytes)?;
+        sink.finish()?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn incomplete(&self, stream: LogStream, (copied, size): (u64, u64)) -> Failure {
+        let (name, word) = (&self.name, word(stream));
+        let message = format!("only {copied} of the {size} bytes that job {name} wrote to {word} could be had");
+        Failure::new(Kind::Internal, message).hint(format!("try again with `jobmesh logs {name} --{word}`"))
     }
 }
 

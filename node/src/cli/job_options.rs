@@ -1,321 +1,202 @@
-//! The options of `run` and `submit`, and the job spec that they make.
+//! The options of `run`, `submit` and `cron add`, and the submission that they make.
+//!
+//! They come in groups, one file each. Every option says something only if it was given, so that the same options can
+//! stand on the command line, in a script's `#JM` lines, and over a file that holds a whole submission: each is laid
+//! over what was there before.
 
-use std::collections::BTreeMap;
+mod after;
+mod array;
+mod limits;
+mod needs;
+mod script;
+mod source;
+mod tries;
+mod unique;
+mod when;
+mod work;
+
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use jobmesh_protocol::job::{Backoff, Effects, ProcessTask, Scope, Task};
-use jobmesh_protocol::requirement::parse_size;
-use jobmesh_protocol::{BlobRef, DurationMillis, JobSpec, Requirement};
+use clap::Args;
+use jobmesh::api::{JobList, Pick, SelectRequest};
+use jobmesh_protocol::job::{JobSpec, Scope, Task};
+use jobmesh_protocol::submission::{Condition, Dependency};
+use jobmesh_protocol::{JobId, Submission};
 
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::output::note;
-use crate::cli::time_words::parse_length;
-use crate::client::Client;
+use crate::cli::job_ref::JobRef;
+use crate::client::{Client, segment};
+
+pub(crate) use script::Script;
+pub(crate) use unique::parse_rate_limit;
 
 /// What to run and how.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct JobOptions {
-    /// A name for people; need not be unique
-    #[arg(long)]
-    name: Option<String>,
-    /// The kind of work that learning groups by [default: the name of the program]
-    #[arg(long = "type", value_name = "TYPE")]
-    job_type: Option<String>,
-    /// The queue it waits in
-    #[arg(long, default_value = "default")]
-    queue: String,
-    /// Higher runs first
-    #[arg(long, short, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    priority: i32,
-    /// A label, to find it by (may be repeated)
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    labels: Vec<(String, String)>,
-    /// A variable for the command; without `=VALUE`, with the value that it has here (may be repeated)
-    #[arg(long = "env", value_name = "KEY[=VALUE]", value_parser = parse_variable)]
-    environment: Vec<(String, String)>,
-    /// The directory to run in, on this machine only [default: an empty one of its own]
-    #[arg(long, value_name = "DIR")]
-    cwd: Option<PathBuf>,
-    /// What the command reads on standard input; `-` is what we read [default: nothing]
-    #[arg(long, value_name = "FILE|-")]
+    #[command(flatten)]
+    source: source::SourceOptions,
+    #[command(flatten)]
+    work: work::WorkOptions,
+    #[command(flatten)]
+    needs: needs::NeedsOptions,
+    #[command(flatten)]
+    when: when::WhenOptions,
+    #[command(flatten)]
+    tries: tries::TriesOptions,
+    #[command(flatten)]
+    limits: limits::LimitsOptions,
+    #[command(flatten)]
+    after: after::AfterOptions,
+    #[command(flatten)]
+    array: array::ArrayOptions,
+    #[command(flatten)]
+    unique: unique::UniqueOptions,
+}
+
+/// A submission that is being put together.
+#[derive(Debug)]
+struct Draft {
+    submission: Submission,
+    /// The file that becomes its standard input.
     stdin: Option<PathBuf>,
-    /// Give the words after `--` to `sh -c` as one line
-    #[arg(long)]
-    shell: bool,
-    /// What a node must have to run it, such as `tool:gzip`, `os=linux` or `memory>=8GiB` (may be repeated)
-    #[arg(long = "require", value_name = "REQUIREMENT")]
-    requirements: Vec<Requirement>,
-    /// How many processors it takes, such as 4 or 0.5 [default: 1]
-    #[arg(long, value_name = "N", value_parser = parse_cpus)]
-    cpus: Option<u32>,
-    /// How much memory it takes, such as 512MiB or 8G [default: not stated]
-    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
-    mem: Option<u64>,
-    /// Where it may run [default: any with --require, else local]
-    #[arg(long = "where", value_name = "PLACE")]
-    place: Option<Place>,
-    /// What running it twice would do: decides whether it is run again after its node was lost
-    #[arg(long, default_value = "idempotent")]
-    effects: EffectsWord,
-    /// Stop an attempt that runs longer than this
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
-    timeout: Option<DurationMillis>,
-    /// How long it may take to end by itself before it is killed
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_length)]
-    kill_grace: DurationMillis,
-    /// How often to try again after it failed
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    retries: u32,
-    /// How long to wait before a retry: doubles from BASE up to MAX
-    #[arg(long, value_name = "BASE[..MAX]", value_parser = parse_backoff)]
-    backoff: Option<Backoff>,
-    /// The command and its arguments; no shell reads them
-    #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<String>,
+    /// The jobs that it waits for, as they were named.
+    after: Vec<(JobRef, Option<Condition>)>,
+    /// The open group that it joins, as it was named.
+    into: Option<JobRef>,
+    /// Whether anyone said where it may run.
+    is_place_said: bool,
 }
 
-/// Where a job may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Place {
-    /// On this node only
-    Local,
-    /// On another node of the mesh
-    Mesh,
-    /// Here if this node can and is free, else on another one
-    Any,
+impl Draft {
+    fn new(submission: Submission) -> Self {
+        Self { submission, stdin: None, after: Vec::new(), into: None, is_place_said: false }
+    }
+
+    /// What was written down as a whole, its place included.
+    fn whole(submission: Submission) -> Self {
+        Self { is_place_said: true, ..Self::new(submission) }
+    }
+
+    /// A job that does this; where it may run is still open.
+    fn of(job_type: String, task: Task) -> Self {
+        Self::new(Submission::new(JobSpec::new(job_type, task)))
+    }
+
+    /// Settles what was left open, and checks every bound.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let spec = &mut self.submission.spec;
+        if !self.is_place_said {
+            spec.scope = if spec.requirements.is_empty() { Scope::Local } else { Scope::Hybrid };
+        }
+        if let Task::Process(process) = &spec.task
+            && process.directory.is_some()
+            && spec.scope != Scope::Local
+        {
+            let message = "--cwd names a directory of this machine, but the job may run on another one";
+            return Err(Failure::new(Kind::Usage, message).hint("add --where local, or leave --cwd out"));
+        }
+        // The jobs that it waits for are not known by their ids yet, but that there are some is.
+        let stands_in = self.after.iter().map(|(_, on)| Dependency { job: JobId::from_bytes([0; 16]), on: *on });
+        let mut whole = self.submission.clone();
+        whole.after.extend(stands_in);
+        whole.into = whole.into.or_else(|| self.into.as_ref().map(|_| JobId::from_bytes([0; 16])));
+        whole.check().map_err(|error| Failure::of(Kind::Usage, &error))
+    }
+
+    /// Asks the node which jobs are meant.
+    async fn name(&mut self, client: &Client) -> Result<(), Failure> {
+        for (job, on) in std::mem::take(&mut self.after) {
+            let job = find(client, &job).await?;
+            self.submission.after.push(Dependency { job, on });
+        }
+        if let Some(group) = self.into.take() {
+            self.submission.into = Some(find(client, &group).await?);
+        }
+        Ok(())
+    }
+
+    /// Sends the input to the node.
+    async fn bring_input(&mut self, client: &Client) -> Result<(), Failure> {
+        let Some(path) = self.stdin.take() else { return Ok(()) };
+        match &mut self.submission.spec.task {
+            Task::Process(process) => process.stdin = Some(work::upload(client, path).await?),
+            Task::Noop {} | Task::Builtin(_) => {
+                return Err(Failure::new(Kind::Usage, "--stdin is for commands; this job reads nothing"));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// What running a job a second time would do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum EffectsWord {
-    /// Nothing but its output depends on it
-    Pure,
-    /// Twice is as good as once
-    Idempotent,
-    /// It must not run again once it may have started
-    Once,
+async fn find(client: &Client, job: &JobRef) -> Result<JobId, Failure> {
+    let pick = job.pick();
+    if let Pick::Id(id) = pick {
+        return Ok(id);
+    }
+    let request = SelectRequest { jobs: vec![pick], ..SelectRequest::default() };
+    let found: JobList = client.post("/v1/select", &request).await?;
+    let missing = || Failure::new(Kind::NotFound, format!("there is no job {job}"));
+    found.jobs.first().map(|found| found.id).ok_or_else(missing)
 }
 
 impl JobOptions {
-    /// Whether a failed attempt may be followed by another.
-    pub(crate) const fn may_retry(&self) -> bool {
-        self.retries > 0
+    /// Whether the node has to be asked before the submission is whole.
+    pub(crate) fn asks_first(&self) -> bool {
+        self.work.stdin.is_some() || self.after.names_jobs() || self.source.declared().is_some()
     }
 
-    /// Uploads the input, if there is one, and makes the spec.
+    /// Whether anything here says what is to run.
+    pub(crate) const fn says_what(&self) -> bool {
+        self.source.says_what()
+    }
+
+    /// Makes the submission. Its input is sent last, so that a large one is not sent for nothing.
     ///
     /// # Errors
-    /// [`Failure`] if a value is out of bounds, or the input can't be read or uploaded.
-    pub(crate) async fn into_spec(self, client: &Client) -> Result<JobSpec, Failure> {
-        // Everything else is judged first, so that a large input is not sent for nothing.
-        let stdin = self.stdin.clone();
-        if stdin.is_none() && is_piped() {
-            note("what is piped in is not passed on to the job; add `--stdin -` if it should be");
+    /// [`Failure`] if a value is out of bounds, a file can't be read, or the node refuses.
+    pub(crate) async fn into_submission(self, client: &Client, script: Option<&Script>) -> Result<Submission, Failure> {
+        if self.work.stdin.is_none() {
+            work::mention_pipe(self.reads_stdin());
         }
-        let mut spec = self.into_spec_without_input()?;
-        let input = match stdin {
-            Some(path) => Some(upload(client, path).await?),
-            None => None,
+        let base = match (script, self.source.declared()) {
+            (Some(script), _) => script.draft()?,
+            (None, Some((name, question))) => {
+                let path = format!("/v1/types/{}/submission", segment(&name));
+                Draft::whole(client.post(&path, &question).await?)
+            }
+            (None, None) => self.source.draft()?,
         };
-        let Task::Process(process) = &mut spec.task;
-        process.stdin = input;
-        Ok(spec)
+        let mut draft = self.over(base)?;
+        draft.name(client).await?;
+        draft.bring_input(client).await?;
+        Ok(draft.submission)
     }
 
-    fn into_spec_without_input(self) -> Result<JobSpec, Failure> {
-        let job_type = self.job_type.unwrap_or_else(|| program_name(&self.command, self.shell));
-        let argv = if self.shell { shell_line(&self.command) } else { self.command };
-        let default = if self.requirements.is_empty() { Place::Local } else { Place::Any };
-        let place = self.place.unwrap_or(default);
-        let mut process = ProcessTask::new(argv);
-        process.environment = self.environment.into_iter().collect();
-        process.directory = self.cwd.map(|path| directory(path, place)).transpose()?;
-        let mut spec = JobSpec::new(job_type, Task::Process(process));
-        spec.name = self.name;
-        spec.queue = self.queue;
-        spec.priority = self.priority;
-        spec.labels = self.labels.into_iter().collect::<BTreeMap<_, _>>();
-        spec.requirements = self.requirements;
-        spec.resources.cpu_milli = self.cpus.unwrap_or(spec.resources.cpu_milli);
-        spec.resources.memory_bytes = self.mem.unwrap_or(spec.resources.memory_bytes);
-        spec.scope = place.into();
-        spec.effects = self.effects.into();
-        spec.timeout_ms = self.timeout;
-        spec.kill_grace_ms = self.kill_grace;
-        spec.max_attempts = self.retries.saturating_add(1);
-        spec.backoff = self.backoff.unwrap_or_default();
-        spec.check().map_err(|error| Failure::of(Kind::Usage, &error))?;
-        Ok(spec)
+    /// Whether something but the job reads our standard input.
+    fn reads_stdin(&self) -> bool {
+        self.source.reads_stdin() || self.array.reads_stdin()
     }
-}
 
-impl From<Place> for Scope {
-    fn from(place: Place) -> Self {
-        match place {
-            Place::Local => Self::Local,
-            Place::Mesh => Self::Network,
-            Place::Any => Self::Hybrid,
-        }
+    /// Lays these options over what is there, and settles the rest.
+    fn over(self, mut draft: Draft) -> Result<Draft, Failure> {
+        self.lay_over(&mut draft)?;
+        draft.settle()?;
+        Ok(draft)
     }
-}
 
-impl From<EffectsWord> for Effects {
-    fn from(word: EffectsWord) -> Self {
-        match word {
-            EffectsWord::Pure => Self::Pure,
-            EffectsWord::Idempotent => Self::Idempotent,
-            EffectsWord::Once => Self::Once,
-        }
+    /// Says everything that was given, and leaves the rest as it is.
+    fn lay_over(self, draft: &mut Draft) -> Result<(), Failure> {
+        self.source.lay_over(draft);
+        self.work.lay_over(draft)?;
+        self.needs.lay_over(draft)?;
+        self.when.lay_over(draft);
+        self.tries.lay_over(draft);
+        self.limits.lay_over(draft);
+        self.after.lay_over(draft);
+        self.array.lay_over(draft)?;
+        self.unique.lay_over(draft)
     }
-}
-
-async fn upload(client: &Client, path: PathBuf) -> Result<BlobRef, Failure> {
-    if path.as_os_str() == "-" {
-        return Ok(client.upload(tokio::io::stdin()).await?);
-    }
-    let failed = |error| Failure::new(Kind::File, format!("failed to read {}: {error}", path.display()));
-    let file = tokio::fs::File::open(&path).await.map_err(failed)?;
-    Ok(client.upload(file).await?)
-}
-
-fn directory(path: PathBuf, place: Place) -> Result<String, Failure> {
-    if place != Place::Local {
-        let message = "--cwd names a directory of this machine, but the job may run on another one";
-        return Err(Failure::new(Kind::Usage, message).hint("add --where local, or leave --cwd out"));
-    }
-    let found = path.canonicalize().ok().filter(|found| found.is_dir());
-    let missing = || Failure::new(Kind::File, format!("{} is no directory", path.display()));
-    let text = found.ok_or_else(missing)?.into_os_string().into_string();
-    text.map_err(|path| Failure::new(Kind::Usage, format!("{} is not UTF-8", path.display())))
-}
-
-fn shell_line(words: &[String]) -> Vec<String> {
-    vec!["sh".to_owned(), "-c".to_owned(), words.join(" ")]
-}
-
-/// The base name of the program: what ad-hoc work is grouped by. Of a shell line, that of its first word.
-fn program_name(command: &[String], is_shell_line: bool) -> String {
-    let first = command.first().map(String::as_str).unwrap_or_default();
-    let program = if is_shell_line { first.split_whitespace().next().unwrap_or(first) } else { first };
-    let name = program.rsplit('/').next().unwrap_or(program);
-    let is_plain = !name.is_empty() && name.chars().all(|c| !c.is_control());
-    if is_plain { name.to_owned() } else { "command".to_owned() }
-}
-
-fn parse_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        Some(_) | None => Err("write it as KEY=VALUE".to_owned()),
-    }
-}
-
-fn parse_variable(text: &str) -> Result<(String, String), String> {
-    if text.contains('=') {
-        return parse_pair(text);
-    }
-    match std::env::var(text) {
-        Ok(value) => Ok((text.to_owned(), value)),
-        Err(_) => Err(format!("{text} is not set here; write it as {text}=VALUE")),
-    }
-}
-
-/// Reads a number of processors with at most three decimals, exactly: `4`, `0.5`.
-fn parse_cpus(text: &str) -> Result<u32, String> {
-    let wrong = || "write it as a number of processors with at most three decimals, such as 4 or 0.5".to_owned();
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || decimals.len() > 3 || !is_number(whole) || !is_number(decimals) {
-        return Err(wrong());
-    }
-    let milli = format!("{whole}{decimals:0<3}").parse::<u32>().map_err(|_| wrong())?;
-    if milli == 0 { Err("a job takes at least 0.001 processors".to_owned()) } else { Ok(milli) }
-}
-
-fn parse_memory(text: &str) -> Result<u64, String> {
-    parse_size(text).ok_or_else(|| "write it as a size such as 512MiB or 8G".to_owned())
-}
-
-fn parse_backoff(text: &str) -> Result<Backoff, String> {
-    let (base, max) = match text.split_once("..") {
-        Some((base, max)) => (parse_length(base)?, parse_length(max)?),
-        None => (parse_length(text)?, Backoff::default().max_ms.max(parse_length(text)?)),
-    };
-    if max < base {
-        return Err("the longest wait is shorter than the first".to_owned());
-    }
-    Ok(Backoff { base_ms: base, max_ms: max })
-}
-
-/// Whether someone pipes something in. A file or a terminal says nothing about what was meant.
-fn is_piped() -> bool {
-    let status = rustix::fs::fstat(std::io::stdin());
-    status.is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode) == rustix::fs::FileType::Fifo)
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: JobOptions,
-    }
-
-    fn spec(line: &str) -> Result<JobSpec, Failure> {
-        let words = std::iter::once("run").chain(line.split(' '));
-        Line::try_parse_from(words).unwrap().options.into_spec_without_input()
-    }
-
-    #[test]
-    fn a_job_that_says_nothing_of_its_needs_stays_here() {
-        assert_eq!(spec("-- true").unwrap().scope, Scope::Local);
-        assert_eq!(spec("--require tool:gzip -- gzip").unwrap().scope, Scope::Hybrid);
-        assert_eq!(spec("--where mesh -- gzip").unwrap().scope, Scope::Network);
-    }
-
-    #[test]
-    fn options_land_in_the_spec() {
-        let line = "-p -3 --cpus 0.5 --mem 8G --retries 4 --backoff 1s..1m --label a=b=c --timeout 90s -- /bin/echo -n";
-        let spec = spec(line).unwrap();
-        assert_eq!((spec.priority, spec.max_attempts, spec.job_type.as_str()), (-3, 5, "echo"));
-        assert_eq!((spec.resources.cpu_milli, spec.resources.memory_bytes), (500, 8 << 30));
-        assert_eq!(spec.backoff, Backoff { base_ms: DurationMillis(1000), max_ms: DurationMillis(60_000) });
-        assert_eq!(spec.labels.get("a").unwrap(), "b=c");
-        assert_eq!(spec.timeout_ms, Some(DurationMillis(90_000)));
-    }
-
-    #[test]
-    fn a_shell_line_is_one_argument() {
-        let spec = spec("--shell -- sort|uniq >out").unwrap();
-        let Task::Process(process) = spec.task;
-        assert_eq!(process.argv, ["sh", "-c", "sort|uniq >out"]);
-    }
-
-    #[test]
-    fn a_directory_of_this_machine_is_for_local_jobs() {
-        let failure = spec("--require tool:x --cwd / -- x").unwrap_err();
-        assert!(failure.text().contains("hint: add --where local"), "{}", failure.text());
-    }
-
-    #[test]
-    fn processors_are_read_exactly() {
-        for (text, milli) in [("4", 4000), ("0.5", 500), ("1.25", 1250), ("0.001", 1)] {
-            assert_eq!(parse_cpus(text), Ok(milli));
-        }
-        for text in ["", ".5", "0", "1e3", "-1", "0.0001", "99999999999"] {
-            assert!(parse_cpus(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_backoff_may_leave_its_maximum_out() {
-        assert_eq!(parse_backoff("1h").unwrap().max_ms, DurationMillis(3_600_000));
-        assert!(parse_backoff("2m..1m").is_err());
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
-//! How a person names a job: its number, its whole id, or `last`.
+//! How a person names one job: its number, its whole id, or `last`.
 
 use std::fmt;
 use std::str::FromStr;
 
-use jobmesh_protocol::JobId;
+use jobmesh::api::Pick;
+use jobmesh_protocol::{JobId, JobNumber};
 use serde::Serialize;
 
 /// A job as it was named on the command line. Safe to put into a path of the control API.
@@ -28,16 +29,23 @@ impl FromStr for JobRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "last" || is_number(text) {
+        if text == "last" {
             return Ok(Self(text.to_owned()));
         }
-        let id = text.parse::<JobId>().map_err(|_| "a job is its number, its whole id, or `last`".to_owned())?;
-        Ok(Self::of(id))
+        if let Ok(number) = text.parse::<JobNumber>() {
+            return Ok(Self(number.to_string()));
+        }
+        let wrong = |_| "a job is its number, such as 42 or 42.7 for a task, its whole id, or `last`".to_owned();
+        text.parse::<JobId>().map(Self::of).map_err(wrong)
     }
 }
 
-fn is_number(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok()
+impl JobRef {
+    /// The same name among those that select jobs.
+    pub(crate) fn pick(&self) -> Pick {
+        // Every name of one job names a selection of one.
+        self.0.parse().unwrap_or(Pick::Last)
+    }
 }
 
 #[cfg(test)]
@@ -46,10 +54,10 @@ mod tests {
 
     #[test]
     fn only_a_number_an_id_or_last_names_a_job() {
-        for good in ["7", "last", "01890a5d-ac96-774b-bcce-b302099a8057"] {
+        for good in ["7", "42.7", "last", "01890a5d-ac96-774b-bcce-b302099a8057"] {
             assert!(good.parse::<JobRef>().is_ok(), "{good}");
         }
-        for bad in ["", "-1", "+1", "../status", "7/logs", "first", "0x89"] {
+        for bad in ["", "7-9", "all", "-1", "+1", "../status", "7/logs", "first", "0x89"] {
             assert!(bad.parse::<JobRef>().is_err(), "{bad}");
         }
     }

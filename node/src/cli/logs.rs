@@ -29,6 +29,11 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
+    /// The same, going on until the attempt ends.
+    pub(crate) fn followed(self) -> Self {
+        Self { follow: true, ..self }
+    }
+
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let client = context.client()?;
         let slice = |stream| Slice { stream, attempt: self.attempt.map(Epoch), offset: 0, follow: self.follow };

@@ -5,14 +5,24 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde::Serialize;
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::yaml;
 
 /// How results are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
-    Text,
-    /// For programs.
+    /// For people
+    #[default]
+    Table,
+    /// For people with wide screens
+    Wide,
+    /// One JSON document; one JSON line per event where something is followed
     Json,
+    /// JSON lines: one for each thing that is listed
+    Jsonl,
+    /// One YAML document; JSON lines where something is followed
+    Yaml,
+    /// Names only, one a line: of jobs, their numbers
+    Name,
 }
 
 /// How a piece of text stands out. Never carries a meaning of its own.
@@ -79,15 +89,56 @@ impl Output {
 
     /// Whether a program reads.
     pub(crate) const fn is_json(&self) -> bool {
-        matches!(self.format, Format::Json)
+        matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)
+    }
+
+    /// Whether a table may be as wide as it likes.
+    pub(crate) const fn is_wide(&self) -> bool {
+        matches!(self.format, Format::Wide)
+    }
+
+    /// Whether names are all that is wanted.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        matches!(self.format, Format::Name)
+    }
+
+    /// How styles show.
+    pub(crate) const fn colour(&self) -> Colour {
+        self.colour
     }
 
     /// Writes a result: `value` for a program, else the lines that `text` makes of it.
     pub(crate) fn show<T: Serialize>(&self, value: &T, text: impl FnOnce(Colour) -> String) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.document(value),
-            Format::Text => self.bytes(text(self.colour).as_bytes()),
+            Format::Jsonl => self.line(value),
+            Format::Yaml => self.yaml(value),
+            Format::Table | Format::Wide | Format::Name => self.bytes(text(self.colour).as_bytes()),
         }
+    }
+
+    /// Writes a list: `whole` as one document or its `items` one by one for a program, their names, or the lines that
+    /// `text` makes of it.
+    pub(crate) fn list<T: Serialize, I: Serialize>(
+        &self,
+        (whole, items): (&T, &[I]),
+        name: impl Fn(&I) -> String,
+        text: impl FnOnce(Colour) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Json | Format::Yaml | Format::Table | Format::Wide => self.show(whole, text),
+            Format::Jsonl => items.iter().try_for_each(|item| self.line(item)),
+            Format::Name => {
+                let names: String = items.iter().map(|item| name(item) + "\n").collect();
+                self.bytes(clean(&names).as_bytes())
+            }
+        }
+    }
+
+    /// Writes one YAML document.
+    fn yaml<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
+        let value = serde_json::to_value(value).map_err(|error| Failure::of(Kind::Internal, &error))?;
+        self.bytes(yaml::document(&value).as_bytes())
     }
 
     /// Writes one JSON document.

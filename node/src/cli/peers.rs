@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use jobmesh::api::{PeerView, Peers as Answer, RecordView, RefusedBy, RefusedView, Status};
 use jobmesh_keys::words as join_words;
+use jobmesh_protocol::resource::Name;
 use jobmesh_protocol::{NodeId, UnixMillis};
 
 use crate::cli::time_words::{now, relative};
@@ -69,8 +70,10 @@ fn can(record: &RecordView) -> String {
     let is_special = |tag: &&str| !tag.starts_with("executor:");
     let mut parts: Vec<String> =
         record.tags.iter().map(|tag| tag.as_str()).filter(is_special).map(str::to_owned).collect();
-    parts.push(format!("{} cpus", record.resources.cpu_milli / 1000));
-    parts.push(format!("{} GiB", record.resources.memory_bytes >> 30));
+    parts.extend(record.resources.iter().map(|(name, amount)| match name {
+        name if *name == Name::MEM => format!("{} GiB", amount.floor() >> 30),
+        name => format!("{amount} {name}"),
+    }));
     parts.join(", ")
 }
 
@@ -97,7 +100,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use jobmesh_keys::{MeshId, Role};
-    use jobmesh_protocol::Resources;
+    use jobmesh_protocol::resource::Amount;
 
     use super::*;
 
@@ -106,7 +109,11 @@ mod tests {
         let record = RecordView {
             tags: ["executor:process", "tool:gzip"].iter().filter_map(|tag| tag.parse().ok()).collect(),
             attributes: BTreeMap::new(),
-            resources: Resources { cpu_milli: 8000, memory_bytes: 16 << 30 },
+            resources: [(Name::CPUS, Amount::whole(8)), (Name::MEM, Amount::whole(16 << 30))]
+                .into_iter()
+                .collect::<BTreeMap<_, _>>()
+                .try_into()
+                .unwrap_or_default(),
             slots: 8,
         };
         let answer = Answer {

@@ -41,7 +41,7 @@ struct Show {
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
     /// Write the signed bytes, as they came, to this file
-    #[arg(long = "raw", short = 'o', alias = "output", value_name = "FILE")]
+    #[arg(long = "raw", value_name = "FILE")]
     raw: Option<PathBuf>,
 }
 

@@ -1,16 +1,22 @@
 //! `jobmesh run`: submit, follow, and end as the job does. Needs no set-up: starts a node if none runs.
+//!
+//! One question does it all: the submit is answered with what becomes of the job until it ends. A short job is over
+//! before anything else would have been asked.
 
 use std::io::{self, IsTerminal as _};
 
 use clap::Args;
-use jobmesh::api::{Status, SubmitRequest, Submitted};
+use jobmesh::api::{FollowLine, Submitted};
 use jobmesh::daemon::{self, Started};
+use jobmesh_protocol::Submission;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::cli::follow::{Followed, Follower, Line, Pace, Talk};
-use crate::cli::job_options::JobOptions;
+use crate::cli::job_options::{JobOptions, Script};
 use crate::cli::submit;
 use crate::cli::{Context, Exit, Failure, Kind, note, up};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Lines};
 
 /// What `run` takes.
 #[derive(Args, Debug)]
@@ -26,33 +32,60 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let client = context.client()?;
-        ensure_node(context, &client).await?;
-        let pace = pace(context, &self.options);
-        let spec = self.options.into_spec(&client).await?;
-        let job: Submitted = client.post("/v1/jobs", &SubmitRequest { spec }).await?;
-        if self.detach {
-            return submit::show(context, &job);
+        if !self.detach {
+            return follow(context, &client, (self.options, None)).await;
         }
-        if context.output.is_json() {
-            context.output.line(&Line::Submitted(job))?;
-        }
-        let talk = if context.verbose > 0 || io::stderr().is_terminal() { Talk::Lines } else { Talk::Silent };
-        let followed = Follower::new(&client, context.output, job, (pace, talk)).run().await;
-        let followed = followed.map_err(|failure| kept(failure, &job))?;
-        finish(context, &job, &followed, talk)
+        let submission = prepare(context, &client, (self.options, None)).await?;
+        let job: Submitted = post(context, &client, &submission).await?;
+        submit::show(context, &job)
     }
 }
 
-fn pace(context: &Context, options: &JobOptions) -> Pace {
+/// Submits, follows the job to its end, and ends as it does.
+pub(crate) async fn follow(
+    context: &Context,
+    client: &Client,
+    what: (JobOptions, Option<Script>),
+) -> Result<Exit, Failure> {
+    let submission = prepare(context, client, what).await?;
+    let pace = pace(context, &submission);
+    let mut lines = post_and_follow(context, client, &submission).await?;
+    let Some(FollowLine::Submitted(job)) = lines.next().await? else {
+        let failure = Failure::new(Kind::Internal, "the node does not say which job it has queued");
+        return Err(failure.hint("`jobmesh ls` shows whether it has"));
+    };
+    if context.output.is_json() {
+        context.output.line(&Line::Submitted(job))?;
+    }
+    let is_talkative = !context.output.is_quiet() && (context.verbose > 0 || io::stderr().is_terminal());
+    let talk = if is_talkative { Talk::Lines } else { Talk::Silent };
+    let follower = Follower::new(client, context.output, job, (pace, talk));
+    let followed = follower.run(lines).await.map_err(|failure| kept(failure, &job))?;
+    finish(context, &job, &followed, talk)
+}
+
+async fn prepare(
+    context: &Context,
+    client: &Client,
+    (options, script): (JobOptions, Option<Script>),
+) -> Result<Submission, Failure> {
+    if options.asks_first() && !client.is_answered().await {
+        start_node(context).await?;
+    }
+    options.into_submission(client, script.as_ref()).await
+}
+
+fn pace(context: &Context, submission: &Submission) -> Pace {
     let is_for_eyes = context.output.is_json() || io::stdout().is_terminal();
-    if is_for_eyes || !options.may_retry() { Pace::Live } else { Pace::AtTheEnd }
+    if is_for_eyes || submission.spec.retry.max_attempts <= 1 { Pace::Live } else { Pace::AtTheEnd }
 }
 
 fn finish(context: &Context, job: &Submitted, followed: &Followed, talk: Talk) -> Result<Exit, Failure> {
+    let name = job.name();
     let detail = match followed {
         Followed::Ended(detail) => detail,
         Followed::Left => {
-            note(&format!("left; see what became of job {0} with `jobmesh show {0}`", job.number));
+            note(&format!("left; see what became of job {name} with `jobmesh show {name}`"));
             return Ok(Exit::INTERRUPTED);
         }
     };
@@ -66,49 +99,53 @@ fn finish(context: &Context, job: &Submitted, followed: &Followed, talk: Talk) -
     if let Some(message) = &detail.job.message
         && (is_silent_failure || talk == Talk::Lines)
     {
-        note(&format!("job {}: {message}", job.number));
+        note(&format!("job {name}: {message}"));
     }
     if is_silent_failure {
-        note(&format!("job {} is {}; see `jobmesh show {}`", job.number, detail.job.state, job.number));
+        note(&format!("job {name} is {}; see `jobmesh show {name}`", detail.job.state));
     }
     Ok(exit)
 }
 
 /// Says what becomes of the job if it is the node that went away.
 fn kept(failure: Failure, job: &Submitted) -> Failure {
-    match failure.kind() {
-        Kind::Unreachable | Kind::Draining => {
-            let number = job.number;
-            failure.hint(format!("job {number} is kept; go on with `jobmesh up -d` and `jobmesh logs -f {number}`"))
+    if matches!(failure.kind(), Kind::Unreachable | Kind::Draining) {
+        let name = job.name();
+        return failure.hint(format!("job {name} is kept; go on with `jobmesh up -d` and `jobmesh logs -f {name}`"));
+    }
+    failure
+}
+
+async fn post<Q: Serialize, T: DeserializeOwned>(
+    context: &Context,
+    client: &Client,
+    question: &Q,
+) -> Result<T, Failure> {
+    match client.post("/v1/jobs", question).await {
+        Err(ClientError::Unreachable { .. }) => {
+            start_node(context).await?;
+            Ok(client.post("/v1/jobs", question).await?)
         }
-        Kind::Usage
-        | Kind::NotFound
-        | Kind::Conflict
-        | Kind::InUse
-        | Kind::PeerUnreachable
-        | Kind::PeerRefused
-        | Kind::Busy
-        | Kind::DiskFull
-        | Kind::Timeout
-        | Kind::Config
-        | Kind::BadReceipt
-        | Kind::File
-        | Kind::Internal
-        | Kind::Pipe => failure,
+        answer => Ok(answer?),
     }
 }
 
-/// Starts a node in the background if none answers.
-async fn ensure_node(context: &Context, client: &Client) -> Result<(), Failure> {
-    match client.get::<Status>("/v1/status").await {
-        Ok(_) => Ok(()),
+async fn post_and_follow<Q: Serialize>(context: &Context, client: &Client, question: &Q) -> Result<Lines, Failure> {
+    let path = "/v1/jobs?follow=true";
+    match client.post_and_follow(path, question).await {
         Err(ClientError::Unreachable { .. }) => {
-            let started = daemon::start_detached(&context.home).await.map_err(|error| up::not_started(&error))?;
-            if started == Started::Now {
-                note("started a node in the background; stop it with `jobmesh down`");
-            }
-            Ok(())
+            start_node(context).await?;
+            Ok(client.post_and_follow(path, question).await?)
         }
-        Err(error) => Err(error.into()),
+        answer => Ok(answer?),
     }
+}
+
+/// Starts a node in the background, where none answers.
+async fn start_node(context: &Context) -> Result<(), Failure> {
+    let started = daemon::start_detached(&context.home).await.map_err(|error| up::not_started(&error))?;
+    if started == Started::Now && !context.output.is_quiet() {
+        note("started a node in the background; stop it with `jobmesh down`");
+    }
+    Ok(())
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use jobmesh::api::{AttemptView, JobDetail};
+use jobmesh::api::{AttemptView, JobDetail, JobView, Progress, TaskCounts};
 use jobmesh_protocol::job::Scope;
+use jobmesh_protocol::outcome::Usage;
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::{Requirement, UnixMillis};
 
@@ -30,7 +31,7 @@ impl Show {
 pub(crate) fn text(detail: &JobDetail, now: UnixMillis, colour: Colour) -> String {
     let job = &detail.job;
     let state = colour.paint(words::job_style(job.state), job.state.word());
-    let mut text = format!("{} {state}\n", colour.paint(Style::Bold, &format!("job {}", job.number)));
+    let mut text = format!("{} {state}\n", colour.paint(Style::Bold, &format!("job {}", job.label())));
     for (label, value) in facts(detail, now) {
         let _ = writeln!(text, "  {label:<10} {}", clean(&value).replace('\n', " "));
     }
@@ -56,11 +57,16 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
         facts.push(("needs", needs.join(", ")));
     }
     facts.push(("where", place(spec.scope).to_owned()));
-    if spec.max_attempts > 1 {
-        facts.push(("tries", format!("{} failed of at most {}", job.failures, spec.max_attempts)));
+    facts.extend(standing(job));
+    if !spec.resources.is_default() {
+        facts.push(("takes", spec.resources.to_string()));
+    }
+    if spec.retry.max_attempts > 1 {
+        facts.push(("tries", format!("{} failed of at most {}", job.failures, spec.retry.max_attempts)));
     }
     facts.push(("submitted", format!("{} ({})", relative(now, job.created_at), job.created_at.to_rfc3339())));
     facts.extend(words::took(now, job.started_at, job.finished_at).map(|took| ("took", length(took))));
+    facts.extend(detail.attempts.last().and_then(|last| used(last.usage)).map(|used| ("used", used)));
     let exit = words::exit(job.exit);
     if !exit.is_empty() {
         facts.push(("exit", exit));
@@ -70,6 +76,39 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
     facts.extend(reason.map(|reason| ("ended", reason.word().replace('_', " "))));
     facts.extend(job.cancel_reason.clone().map(|reason| ("cancelled", reason)));
     facts.push(("id", job.id.to_string()));
+    facts
+}
+
+/// What an attempt took of its machine, as far as that is known.
+fn used(usage: Usage) -> Option<String> {
+    let cpu = usage.cpu_ms.map(|cpu| format!("{} of processor time", length(cpu)));
+    let memory = usage.memory_peak_bytes.map(|bytes| format!("{} MiB of memory at most", bytes.div_ceil(1 << 20)));
+    let parts: Vec<String> = cpu.into_iter().chain(memory).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Where it stands among the others, as far as that is unusual.
+fn standing(job: &JobView) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    if job.queue != "default" {
+        facts.push(("queue", job.queue.clone()));
+    }
+    if job.priority != 0 {
+        facts.push(("priority", job.priority.to_string()));
+    }
+    if !job.labels.is_empty() {
+        let labels: Vec<_> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        facts.push(("labels", labels.join(" ")));
+    }
+    facts.extend(job.held.clone().map(|reason| ("held", reason)));
+    if let Some(TaskCounts { total, ended, failed, dropped, is_open }) = job.tasks {
+        let open = if is_open { ", open" } else { "" };
+        facts.push(("tasks", format!("{ended} of {total} ended, {failed} failed, {dropped} dropped{open}")));
+    }
+    if let Some(Progress { done, message, .. }) = &job.progress {
+        let done = done.map(|done| format!("{}.{:02} % ", done / 100, done % 100)).unwrap_or_default();
+        facts.push(("progress", format!("{done}{}", message.clone().unwrap_or_default())));
+    }
     facts
 }
 
@@ -132,6 +171,7 @@ mod tests {
             message: None,
             exit: outcome::Exit { code: Some(0), signal: None },
             outputs: Outputs::default(),
+            usage: Usage::default(),
             award: Some(AwardId::from_bytes([3; 16])),
             receipt: None,
             verdict,

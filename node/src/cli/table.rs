@@ -25,6 +25,11 @@ impl Cell {
         Self { text: cut, style }
     }
 
+    /// A cell that is not cut; for the last column.
+    pub(crate) fn whole(text: impl AsRef<str>) -> Self {
+        Self { text: clean(text.as_ref()).replace('\n', " "), style: Style::Plain }
+    }
+
     fn width(&self) -> usize {
         self.text.chars().count()
     }

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone};
 use jobmesh_protocol::{DurationMillis, UnixMillis};
 
 const SECOND: u64 = 1000;
@@ -65,9 +66,68 @@ pub(crate) fn parse_length(text: &str) -> Result<DurationMillis, String> {
         .map_err(|_| "that is longer than the age of the world".to_owned())
 }
 
+/// Reads a point in time: `now`, `2026-03-01T08:00:00+01:00`, `2026-03-01 08:00`, `08:00`, `tomorrow 08:00`. Where no zone is
+/// given, by the clock on the wall of this machine; a time without a day is the next one.
+pub(crate) fn parse_time(text: &str) -> Result<UnixMillis, String> {
+    read_time(text, &chrono::Local::now())
+}
+
+fn read_time<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixMillis, String> {
+    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        return millis(&at);
+    }
+    if text.trim() == "now" {
+        return millis(now);
+    }
+    let wrong = || {
+        format!(
+            "{text:?} is no point in time; write now, 08:00, tomorrow 08:00, 2026-03-01 08:00 or 2026-03-01T08:00:00Z"
+        )
+    };
+    let today = now.naive_local().date();
+    let (day, clock) = match text.trim().split_once([' ', 'T']) {
+        None => (None, text.trim()),
+        Some(("today", clock)) => (Some(today), clock),
+        Some(("tomorrow", clock)) => (today.succ_opt(), clock),
+        Some((day, clock)) => (Some(NaiveDate::parse_from_str(day, "%Y-%m-%d").map_err(|_| wrong())?), clock),
+    };
+    let clock = ["%H:%M", "%H:%M:%S"].iter().find_map(|form| NaiveTime::parse_from_str(clock.trim(), form).ok());
+    let clock = clock.ok_or_else(wrong)?;
+    let next = if clock > now.naive_local().time() { Some(today) } else { today.succ_opt() };
+    let local = day.or(next).ok_or_else(wrong)?.and_time(clock);
+    let at = now.timezone().from_local_datetime(&local).earliest();
+    millis(&at.ok_or_else(|| format!("the clocks here skip {text}; give another time, or one with its zone"))?)
+}
+
+fn millis<Z: TimeZone>(at: &DateTime<Z>) -> Result<UnixMillis, String> {
+    u64::try_from(at.timestamp_millis()).map(UnixMillis).map_err(|_| "that is before 1970".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+
+    #[test]
+    fn points_in_time_that_people_type() {
+        let now = DateTime::parse_from_rfc3339("2026-03-01T12:00:00+01:00").unwrap();
+        for (text, at) in [
+            ("now", "2026-03-01T11:00:00.000Z"),
+            ("12:30", "2026-03-01T11:30:00.000Z"),
+            ("11:59:30", "2026-03-02T10:59:30.000Z"),
+            ("12:00", "2026-03-02T11:00:00.000Z"),
+            ("today 08:00", "2026-03-01T07:00:00.000Z"),
+            ("tomorrow 08:00", "2026-03-02T07:00:00.000Z"),
+            ("2027-01-02 03:04", "2027-01-02T02:04:00.000Z"),
+            ("2027-01-02T03:04", "2027-01-02T02:04:00.000Z"),
+            ("2027-01-02T03:04:05Z", "2027-01-02T03:04:05.000Z"),
+        ] {
+            assert_eq!(read_time(text, &now).unwrap().to_rfc3339(), at, "{text}");
+        }
+        for text in ["", "25:00", "8", "soon", "yesterday 08:00", "2026-13-01 08:00", "1950-01-01 00:00"] {
+            assert!(read_time(text, &now).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn lengths_read_well() {

@@ -109,6 +109,7 @@ pub(crate) fn not_started(error: &DetachError) -> Failure {
 const fn kind(exit_code: i32) -> Kind {
     match exit_code {
         69 => Kind::InUse,
+        75 => Kind::DiskFull,
         78 => Kind::Config,
         _ => Kind::Internal,
     }

@@ -1,6 +1,7 @@
 //! What jobs, attempts and events are called in front of people. Lists, details and the demo use the same words.
 
 use jobmesh::api::{EventView, JobView, NodeName};
+use jobmesh_protocol::job::Task;
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{AttemptState, DurationMillis, JobState, UnixMillis};
@@ -35,6 +36,15 @@ pub(crate) fn title(job: &JobView) -> String {
         Some(name) => name.clone(),
         None if job.command.is_empty() => job.job_type.clone(),
         None => command(&job.command),
+    }
+}
+
+/// What a task does, in one cell.
+pub(crate) fn task(task: &Task) -> String {
+    match task {
+        Task::Process(process) => command(&process.argv),
+        Task::Noop {} => "noop".to_owned(),
+        Task::Builtin(builtin) => format!("builtin {builtin}"),
     }
 }
 
@@ -73,8 +83,8 @@ pub(crate) fn took(now: UnixMillis, started: Option<UnixMillis>, ended: Option<U
 /// What happened, in words.
 pub(crate) fn event(event: &EventView) -> String {
     let what = happened(event.cause, event.state, event.node.as_ref());
-    // Of an award and a success the words have said it all.
-    let is_said = matches!(event.cause, Cause::Awarded | Cause::Succeeded);
+    // Of an award the words have said it all.
+    let is_said = event.cause == Cause::Awarded;
     match &event.note {
         Some(note) if !is_said => format!("{what}: {note}"),
         Some(_) | None => what,
@@ -87,6 +97,9 @@ pub(crate) fn happened(cause: Cause, state: JobState, on: Option<&NodeName>) -> 
     let by = |verb: &str| name.as_ref().map_or_else(|| verb.to_owned(), |name| format!("{verb} on {name}"));
     match cause {
         Cause::Ready => "queued".to_owned(),
+        Cause::Deferred => "waits for its time".to_owned(),
+        Cause::Revived => "waits again: what it had been dropped for is tried again".to_owned(),
+        Cause::Adopted => by("taken over by the next daemon"),
         Cause::Due => "its time has come: queued again".to_owned(),
         Cause::Admitted => by("started"),
         Cause::Offered => "offered to other nodes".to_owned(),

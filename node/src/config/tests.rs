@@ -2,33 +2,49 @@
 
 use super::*;
 
+mod refusals;
+
 struct Setting {
     folder: tempfile::TempDir,
 }
 
 impl Setting {
-    fn new(file: &str) -> Self {
+    fn new(file: impl AsRef<[u8]>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.toml"), file).unwrap();
         Self { folder }
+    }
+
+    fn write(&self, file: &str) {
+        std::fs::write(self.folder.path().join("config.toml"), file).unwrap();
     }
 
     fn resolve(&self, flags: Overrides, environment: Overrides) -> Result<Config, ConfigError> {
         Config::resolve_with(Home::locate(Some(self.folder.path())).unwrap(), flags, environment)
     }
 
-    fn refusal(file: &str) -> String {
-        Self::new(file).resolve(Overrides::default(), Overrides::default()).unwrap_err().to_string()
+    fn config(file: impl AsRef<[u8]>) -> Config {
+        Self::new(file).resolve(Overrides::default(), Overrides::default()).unwrap()
+    }
+
+    /// What is said of a file, from the line on.
+    fn refusal(file: impl AsRef<[u8]>) -> String {
+        let error = Self::new(file).resolve(Overrides::default(), Overrides::default()).unwrap_err().to_string();
+        error.split_once("config.toml ").map_or(error.clone(), |(_, rest)| rest.to_owned())
     }
 }
 
 #[test]
 fn an_empty_file_leaves_the_defaults() {
-    let config = Setting::new("").resolve(Overrides::default(), Overrides::default()).unwrap();
+    let config = Setting::config("");
     assert_eq!(config.timing, Timing::default());
     assert_eq!(config.listen.len(), 2);
     assert!(config.mdns && config.slots > 0 && !config.name.is_empty());
     assert_eq!(config.drain_wait, DurationMillis::from_secs(10));
+    assert_eq!(config.retention, Retention::default());
+    assert_eq!(config.limits, Limits { log_bytes: 1 << 30, processes: 4096 });
+    assert_eq!(config.queues.get("maintenance").unwrap().concurrency, Some(Some(1)));
+    assert_eq!(config.queues.len(), 1);
 }
 
 #[test]
@@ -40,26 +56,61 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     assert_eq!((config.name.as_str(), config.slots, config.mdns), ("flag", 3, false));
     assert_eq!(config.timing.lease, DurationMillis::from_secs(5));
     assert_eq!(config.timing.lease_grace, Timing::default().lease_grace);
+    let layer = |key: &str| config.settings().into_iter().find(|it| it.key == key).unwrap().layer;
+    assert_eq!(layer("name"), Some(Layer::Flag));
+    assert_eq!(layer("slots"), Some(Layer::Environment));
+    assert_eq!(layer("lease.ttl"), Some(Layer::File { line: 5 }));
+    assert_eq!(layer("lease.grace"), Some(Layer::Default));
 }
 
 #[test]
-fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
-    let error = Setting::refusal("name = \"a\"\nslotz = 4\n");
-    assert!(error.ends_with("config.toml line 2: unknown key `slotz`; did you mean `slots`?"), "{error}");
-    let error = Setting::refusal("[lease]\nttl = \"5s\"\nfrobnicate = 1\n");
-    assert!(error.contains("line 3: unknown key `frobnicate`"), "{error}");
+fn queues_retention_limits_and_pools_are_read() {
+    let config = Setting::config(
+        r#"
+        [queues.slow]
+        concurrency = 2
+        rate = "60/1m"
+        [queues.open]
+        concurrency = "unlimited"
+        rate = "unlimited"
+        [queues.maintenance]
+        rate = "6/1h"
+        [retention]
+        completed = "1h30m"
+        discarded = "never"
+        [limits]
+        log_bytes = "10MiB"
+        processes = 64
+        [resources]
+        cpus = 4
+        mem = "sum(8G)"
+        "gpus/nvidia" = "[0,1]"
+        "#,
+    );
+    let declared = config.declared();
+    let limits = |name: &str| *declared.queues.get(name).unwrap();
+    let rate = |count, secs| {
+        Some(Some(jobmesh_protocol::job::RateLimit { count, period_ms: DurationMillis::from_secs(secs) }))
+    };
+    assert_eq!(limits("slow"), QueueLimits { concurrency: Some(Some(2)), rate: rate(60, 60) });
+    assert_eq!(limits("open"), QueueLimits { concurrency: Some(None), rate: Some(None) });
+    assert_eq!(limits("maintenance"), QueueLimits { concurrency: Some(Some(1)), rate: rate(6, 3600) });
+    assert_eq!(declared.retention.completed, Some(DurationMillis::from_secs(5400)));
+    assert_eq!((declared.retention.discarded, declared.retention.cancelled), (None, Retention::default().cancelled));
+    assert_eq!(config.limits, Limits { log_bytes: 10 << 20, processes: 64 });
+    let pools: Vec<_> = config.resources.iter().map(|(name, pool)| format!("{name}={pool}")).collect();
+    assert_eq!(pools, ["cpus=4", "gpus/nvidia=[0,1]", "mem=sum(8G)"]);
+    let settings = config.settings();
+    let value = |key: &str| settings.iter().find(|it| it.key == key).unwrap().value.clone();
+    assert_eq!(value("queues.slow"), "concurrency=2 rate=60/1m");
+    assert_eq!(value("retention.discarded"), "never");
 }
 
 #[test]
-fn values_out_of_range_are_refused_with_the_range() {
-    assert!(Setting::refusal("slots = 0").contains("slots is 0; it must be 1 to 4096"));
-    assert!(Setting::refusal("listen = []").contains("1 to 16 addresses"));
-    assert!(Setting::refusal("listen = [\"0.0.0.0:80\"]").contains("multiaddress"));
-    assert!(Setting::refusal("name = \"\"").contains("printable"));
-    let error = Setting::refusal("[lease]\nttl = \"0s\"");
-    assert!(error.contains("lease.ttl is 0s; it must be 1s to 1h"), "{error}");
-    assert!(Setting::refusal("[lease]\nttl = \"soon\"").contains("no length of time"));
-    assert!(Setting::refusal("[lease]\nbid_window = \"9s\"").contains("at least lease.bid_window"));
+fn the_schedules_of_enabled_types_are_declared() {
+    let config = Setting::config("[job_types.upkeep]\nenabled = false\n[job_types.learning-export]\nenabled = true\n");
+    let names: Vec<String> = config.declared().schedules.into_keys().collect();
+    assert_eq!(names, ["learning-export", "metrics", "retention"]);
 }
 
 #[test]
@@ -72,6 +123,42 @@ fn the_environment_is_read_and_judged() {
     assert_eq!(listen, ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]);
     assert_eq!(read("JOBMESH_MDNS", "off").unwrap().mdns, Some(false));
     assert_eq!(read("JOBMESH_SLOTS", "").unwrap(), Overrides::default());
-    let error = read("JOBMESH_SLOTS", "many").unwrap_err().to_string();
-    assert_eq!(error, "JOBMESH_SLOTS is \"many\"; it must be a whole number");
+    for value in ["many", "-1", "18446744073709551616"] {
+        let error = read("JOBMESH_SLOTS", value).unwrap_err().to_string();
+        assert_eq!(error, format!("JOBMESH_SLOTS is {value:?}; it must be 1 to 4096"));
+    }
+}
+
+#[test]
+fn a_flag_or_variable_out_of_range_is_named_as_such() {
+    let setting = Setting::new("");
+    let refusal = |flags, environment| setting.resolve(flags, environment).unwrap_err().to_string();
+    let zero = || Overrides { slots: Some(0), ..Overrides::default() };
+    assert_eq!(refusal(zero(), Overrides::default()), "--slots is 0; it must be 1 to 4096");
+    assert_eq!(refusal(Overrides::default(), zero()), "JOBMESH_SLOTS is \"0\"; it must be 1 to 4096");
+    let listen = Overrides { listen: Some(vec!["0.0.0.0:80".to_owned()]), ..Overrides::default() };
+    let wanted = "it must be a multiaddress such as /ip4/0.0.0.0/tcp/0";
+    assert_eq!(refusal(listen, Overrides::default()), format!("--listen is \"0.0.0.0:80\"; {wanted}"));
+}
+
+#[test]
+fn a_reload_takes_over_what_can_hold_at_once_and_says_what_waits() {
+    let setting = Setting::new("slots = 2\n[queues.a]\nconcurrency = 1\n");
+    let flags = Overrides { name: Some("flag".to_owned()), ..Overrides::default() };
+    let config = setting.resolve(flags, Overrides::default()).unwrap();
+    assert!(config.reload().unwrap().pending.is_empty());
+
+    setting.write(
+        "name = \"file\"\nslots = 3\n[queues.b]\nconcurrency = 1\n[drain]\nwait = \"1s\"\n[resources]\ncpus = 2\n",
+    );
+    let Reload { config, pending } = config.reload().unwrap();
+    let waits: Vec<_> = pending.iter().map(|it| format!("{}: {} -> {}", it.key, it.running, it.written)).collect();
+    assert_eq!(waits, ["slots: 2 -> 3", "resources.cpus:  -> 2"]);
+    assert_eq!((config.name.as_str(), config.slots), ("flag", 2));
+    assert_eq!(config.declared().queues.into_keys().collect::<Vec<_>>(), ["b", "maintenance"]);
+    assert_eq!(config.drain_wait, DurationMillis::from_secs(1));
+    assert_eq!(config.reload().unwrap().pending, pending);
+
+    setting.write("slots = 0\n");
+    assert!(config.reload().unwrap_err().to_string().ends_with("line 1: slots is 0; it must be 1 to 4096"));
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
+use jobmesh_engine::pool::Pools;
 use jobmesh_engine::{Command, Response};
 use jobmesh_protocol::Tag;
 use jobmesh_store::Choice;
@@ -30,7 +31,7 @@ pub(super) async fn list(State(control): State<Control>) -> Answer<Json<Capabili
     Ok(Json(Capabilities {
         tags: tags.collect(),
         attributes: view::attributes(detected.attributes.clone()),
-        resources: detected.resources,
+        resources: Pools::new(detected.pools.clone()).map(|pools| pools.total()).unwrap_or_default(),
         slots: detected.slots,
     }))
 }
@@ -62,7 +63,8 @@ async fn change(
         match control.handle.command(command(tag.clone())).await? {
             Response::Done => answer.changed.push(tag),
             Response::Unchanged => answer.unchanged.push(tag),
-            Response::Submitted { .. }
+            Response::Submitted(_)
+            | Response::Pruned(_)
             | Response::Explained(_)
             | Response::Invited(_)
             | Response::Judged(_)

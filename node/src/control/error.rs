@@ -26,11 +26,28 @@ impl Failure {
         self
     }
 
+    /// Says in which line of the body the fault lies.
+    pub(super) fn at_line(mut self, line: u64) -> Self {
+        self.0.message = format!("line {line}: {}", self.0.message);
+        self
+    }
+
+    /// The error itself, to be told beside others.
+    pub(super) fn into_error(self) -> ApiError {
+        self.0
+    }
+
     /// A fault of ours, with everything that is known of it.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         let message = chain(error);
         tracing::error!(message, "a request failed");
         Self::new(ErrorCode::Internal, message).hint("see daemon.log in the data directory")
+    }
+
+    /// The job database fails, which is for whoever owns the disk to mend.
+    fn database(error: &dyn std::error::Error) -> Self {
+        let Self(error) = Self::internal(error);
+        Self(ApiError { code: ErrorCode::Database, ..error })
     }
 
     /// The engine answered a command with something else than that command leads to.
@@ -76,7 +93,7 @@ const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::PeerUnreachable => StatusCode::BAD_GATEWAY,
         ErrorCode::PeerRefused => StatusCode::FORBIDDEN,
         ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::Database | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -96,9 +113,23 @@ impl From<Refusal> for Failure {
             Refusal::WrongState { number, .. } => {
                 Self::new(ErrorCode::Conflict, message).hint(format!("`jobmesh show {number}` tells what became of it"))
             }
-            Refusal::BadSpec(_) | Refusal::BadInvite(_) | Refusal::BadMembership(_) => {
+            Refusal::BadSpec(_) | Refusal::BadInvite(_) | Refusal::BadMembership(_) | Refusal::BadSchedule(_) => {
                 Self::new(ErrorCode::BadRequest, message)
             }
+            // What to do about one of several is what to do about it alone.
+            Refusal::Submission { refusal, .. } => {
+                let Self(alone) = (*refusal).into();
+                Self(ApiError { message, ..alone })
+            }
+            Refusal::Duplicate(number) => {
+                Self::new(ErrorCode::Conflict, message).hint(format!("`jobmesh show {number}` shows that job"))
+            }
+            Refusal::NotOpen(_) => Self::new(ErrorCode::Conflict, message)
+                .hint("open a group with `jobmesh submit --open`, and give its number"),
+            Refusal::QueueDraining(_) | Refusal::NotRunning | Refusal::TooMany { .. } => {
+                Self::new(ErrorCode::Conflict, message)
+            }
+            Refusal::NoSuchSchedule(_) => Self::new(ErrorCode::NotFound, message),
             Refusal::Draining => Self::draining(),
             Refusal::NotAdmin => {
                 Self::new(ErrorCode::Conflict, message).hint("run `jobmesh invite` on the node that you joined by")
@@ -117,7 +148,7 @@ impl From<CommandError> for Failure {
             CommandError::Refused(refusal) => refusal.into(),
             CommandError::Busy => Self::new(ErrorCode::Busy, message).hint("try again in a moment"),
             CommandError::Full => Self::full(message),
-            CommandError::Store(_) => Self::internal(&error),
+            CommandError::Store(_) => Self::database(&error),
             CommandError::Stopped => Self::draining(),
         }
     }
@@ -125,7 +156,10 @@ impl From<CommandError> for Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        Self::internal(&error)
+        match &error {
+            ReadError::Store(_) => Self::database(&error),
+            ReadError::Interrupted => Self::internal(&error),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! **The hard case** is a watcher that is slower than the node: it misses some changes. One that watches a job gets
 //! them from the job's history instead; one that watches everything is told how many it missed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 
 use axum::Json;
@@ -11,18 +11,23 @@ use axum::extract::{Path, State};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use futures::Stream;
 use jobmesh_engine::Change as EngineChange;
-use jobmesh_protocol::JobId;
 use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::{JobId, JobNumber};
+use jobmesh_store::View;
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Control;
 use super::error::{Answer, Failure};
-use super::extract::Params;
+use super::extract::{Ask, Params};
 use super::jobs::JobKey;
+use super::select::Found;
 use super::view;
-use crate::api::{CHANGE_EVENT, Change, ErrorCode, JobDetail, MISSED_EVENT, Missed, WaitQuery};
+use crate::api::{
+    CHANGE_EVENT, Change, ErrorCode, JobDetail, JobList, MISSED_EVENT, Missed, SelectRequest, WaitQuery, WaitRequest,
+    number_parts,
+};
 
 pub(super) async fn wait(
     State(control): State<Control>,
@@ -53,10 +58,63 @@ async fn until_final(control: &Control, key: &JobKey) -> Answer<Json<JobDetail>>
     }
 }
 
+pub(super) async fn wait_for_all(State(control): State<Control>, Ask(body): Ask<WaitRequest>) -> Answer<Json<JobList>> {
+    let WaitRequest { select, any, timeout_ms } = body;
+    let ended = until_ended(&control, select, any);
+    let Some(limit) = timeout_ms else { return ended.await };
+    match tokio::time::timeout(std::time::Duration::from_millis(limit.0), ended).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => {
+            Err(Failure::new(ErrorCode::Timeout, format!("the jobs have not ended within {} ms", limit.0))
+                .hint("`jobmesh ls --live` shows those that have not, `jobmesh explain ID` says why"))
+        }
+    }
+}
+
+async fn until_ended(control: &Control, select: SelectRequest, any: bool) -> Answer<Json<JobList>> {
+    let mut changes = control.handle.subscribe();
+    let Found { jobs, more } = control.find(select).await?;
+    let all: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    let mut open: BTreeSet<JobId> = jobs.iter().filter(|job| !job.state.is_final()).map(|job| job.id).collect();
+    while !(open.is_empty() || any && open.len() < all.len()) {
+        let change = tokio::select! {
+            biased;
+            () = control.closing.cancelled() => return Err(stopped()),
+            change = changes.recv() => change,
+        };
+        match change {
+            Ok(change) if change.state.is_final() => drop(open.remove(&change.job)),
+            Ok(_) => {}
+            // Some ends may have gone by unheard.
+            Err(RecvError::Lagged(_)) => open = control.still_open(open).await?,
+            Err(RecvError::Closed) => return Err(stopped()),
+        }
+    }
+    let read = move |view: View<'_>| all.into_iter().filter_map(|id| view.job(id).transpose()).collect();
+    let jobs = control.handle.read(read).await?;
+    control.listed(jobs, more).await.map(Json)
+}
+
+fn stopped() -> Failure {
+    Failure::new(ErrorCode::Draining, "this node shuts down")
+}
+
 impl Control {
+    async fn still_open(&self, open: BTreeSet<JobId>) -> Answer<BTreeSet<JobId>> {
+        let read = move |view: View<'_>| {
+            let mut still = BTreeSet::new();
+            for id in open {
+                if view.job(id)?.is_some_and(|job| !job.state.is_final()) {
+                    still.insert(id);
+                }
+            }
+            Ok(still)
+        };
+        Ok(self.handle.read(read).await?)
+    }
+
     /// Waits until something happened to a job, or may have.
     pub(super) async fn changed(&self, changes: &mut Receiver<EngineChange>, job: JobId) -> Answer<()> {
-        let stopped = || Failure::new(ErrorCode::Draining, "this node shuts down");
         loop {
             let change = tokio::select! {
                 biased;
@@ -81,15 +139,12 @@ pub(super) async fn watch(
 ) -> Answer<Events<impl Stream<Item = Result<SseEvent, Infallible>>>> {
     let changes = control.handle.subscribe();
     let job = control.job(&JobKey::parse(&id)?).await?;
-    let mut watch =
-        Watch { control, changes, job: job.id, number: job.number, seen: 0, news: VecDeque::new(), is_over: false };
-    watch.read_on().await?;
-    // The first news is the present; what led to it is history.
-    watch.news.drain(..watch.news.len().saturating_sub(1));
+    let mut watch = Watch::new(control, changes, (job.id, job.number));
+    watch.begin_with_the_present().await?;
     if watch.news.is_empty() {
         let (state, epoch, at) = (job.state, job.epoch, job.state_since);
-        let now =
-            Change { event: 0, job: job.id, number: job.number, state, cause: Cause::Ready, epoch, node: None, at };
+        let (number, task) = number_parts(job.number);
+        let now = Change { event: 0, job: job.id, number, task, state, cause: Cause::Ready, epoch, node: None, at };
         watch.news.push_back(now);
     }
     let stream = futures::stream::unfold(watch, |mut watch| async move {
@@ -100,11 +155,11 @@ pub(super) async fn watch(
 }
 
 /// Follows one job to its end.
-struct Watch {
+pub(super) struct Watch {
     control: Control,
     changes: Receiver<EngineChange>,
     job: JobId,
-    number: u64,
+    number: JobNumber,
     /// The last event that was put among the news.
     seen: u64,
     news: VecDeque<Change>,
@@ -112,7 +167,36 @@ struct Watch {
 }
 
 impl Watch {
-    async fn next(&mut self) -> Option<Change> {
+    /// Follows a job by the changes from now on.
+    pub(super) const fn new(
+        control: Control,
+        changes: Receiver<EngineChange>,
+        (job, number): (JobId, JobNumber),
+    ) -> Self {
+        Self { control, changes, job, number, seen: 0, news: VecDeque::new(), is_over: false }
+    }
+
+    pub(super) const fn control(&self) -> &Control {
+        &self.control
+    }
+
+    pub(super) const fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// Whether the end of the job was among the news.
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Makes the present the first of the news; what led to it is history.
+    pub(super) async fn begin_with_the_present(&mut self) -> Answer<()> {
+        self.read_on().await?;
+        self.news.drain(..self.news.len().saturating_sub(1));
+        Ok(())
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Change> {
         while !self.is_over {
             if let Some(change) = self.news.pop_front() {
                 self.is_over = change.state.is_final();

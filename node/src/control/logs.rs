@@ -1,8 +1,8 @@
 //! What an attempt wrote: from its file while it runs here, from its accepted receipt once it ran elsewhere.
 //!
 //! Following a run on this node means reading its file to the end again and again. The last reading must come after
-//! the end of the attempt, or what was written in between is missed; so the end is noted *before* the file is read.
-//! While it follows, and only then, it looks every [`LOOK`]: a person sees no difference to being told.
+//! the end of the attempt, or what was written in between is missed; so the end is noted *before* the file is read,
+//! and the file is under watch by then.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,14 +24,13 @@ use tokio::sync::broadcast::Receiver;
 use super::Control;
 use super::error::{Answer, Failure};
 use super::extract::Params;
+use super::growth::Growth;
 use super::jobs::JobKey;
 use super::view;
 use crate::api::{ATTEMPT_HEADER, ErrorCode, LogStream, LogsQuery};
 
-/// Time between two looks at a growing file.
-const LOOK: Duration = Duration::from_millis(50);
-/// After so many looks the attempt itself is looked at, should its end have gone unannounced.
-const LOOKS_PER_CHECK: u32 = 20;
+/// After so long without news the attempt itself is looked at, should its end have gone unannounced.
+const CHECK: Duration = Duration::from_secs(2);
 /// Bytes of one read.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -162,19 +161,16 @@ struct Tail {
     file: Option<File>,
     /// Nothing will be written any more, or nobody wants to wait for it.
     is_last_look: bool,
-    looks: u32,
+    growth: Growth,
 }
 
 impl Tail {
     fn new(control: Control, attempt: &Attempt, query: LogsQuery, changes: Receiver<EngineChange>) -> Self {
         let run = RunId { job: attempt.job, epoch: attempt.epoch };
-        let stream = match query.stream {
-            LogStream::Stdout => Stream::Stdout,
-            LogStream::Stderr => Stream::Stderr,
-        };
-        let path = log_path(&control.handle.home().run(run), stream);
+        let path = log_path(&control.handle.home().run(run), stream_of(query.stream));
         let is_last_look = !query.follow || attempt.state.is_final();
-        Self { control, changes, run, path, offset: query.offset, file: None, is_last_look, looks: 0 }
+        let growth = Growth::new(path.clone());
+        Self { control, changes, run, path, offset: query.offset, file: None, is_last_look, growth }
     }
 
     fn into_body(self) -> Body {
@@ -189,6 +185,9 @@ impl Tail {
         loop {
             // What was decided before this read, not after it: see the module's words.
             let is_last_look = self.is_last_look;
+            if !is_last_look {
+                self.growth.watch();
+            }
             let chunk = self.read().await?;
             if !chunk.is_empty() {
                 return Ok(Some(chunk));
@@ -214,16 +213,19 @@ impl Tail {
         Ok(chunk.freeze())
     }
 
-    /// Waits for news or for the next look. `false` if the server closes.
+    /// Waits for news of the file or of the job. `false` if the server closes.
     async fn wait(&mut self) -> bool {
-        let changed = tokio::select! {
+        let has_grown = tokio::select! {
             biased;
             () = self.control.closing.cancelled() => return false,
-            changed = self.control.changed(&mut self.changes, self.run.job) => changed.is_ok(),
-            () = tokio::time::sleep(LOOK) => false,
+            changed = self.control.changed(&mut self.changes, self.run.job) => {
+                if changed.is_err() { return false }
+                false
+            }
+            () = self.growth.news() => true,
+            () = tokio::time::sleep(CHECK) => false,
         };
-        self.looks = self.looks.wrapping_add(1);
-        if changed || self.looks.is_multiple_of(LOOKS_PER_CHECK) {
+        if !has_grown {
             let run = self.run;
             let attempt = self.control.handle.read(move |view| view.attempt(run)).await;
             self.is_last_look = match attempt {
@@ -236,5 +238,30 @@ impl Tail {
             };
         }
         true
+    }
+}
+
+/// All that a finished attempt wrote, if it is here and takes no more than `limit` bytes.
+pub(super) async fn whole(control: &Control, attempt: &Attempt, stream: LogStream, limit: u64) -> Option<Vec<u8>> {
+    if !attempt.state.is_final() {
+        return None;
+    }
+    let Some(blob) = output(attempt, stream) else { return Some(Vec::new()) };
+    if blob.size > limit {
+        return None;
+    }
+    let bytes = if attempt.node == control.handle.node() {
+        let run = RunId { job: attempt.job, epoch: attempt.epoch };
+        tokio::fs::read(log_path(&control.handle.home().run(run), stream_of(stream))).await.ok()?
+    } else {
+        control.handle.read(move |view| view.blob(blob.hash)).await.ok()??
+    };
+    (bytes.len() as u64 == blob.size).then_some(bytes)
+}
+
+const fn stream_of(stream: LogStream) -> Stream {
+    match stream {
+        LogStream::Stdout => Stream::Stdout,
+        LogStream::Stderr => Stream::Stderr,
     }
 }

@@ -28,7 +28,8 @@ pub(super) async fn invite(State(control): State<Control>, Ask(body): Ask<Invite
                 addresses: terms.addresses.clone(),
             }))
         }
-        Response::Submitted { .. }
+        Response::Submitted(_)
+        | Response::Pruned(_)
         | Response::Done
         | Response::Unchanged
         | Response::Explained(_)

@@ -1,14 +1,15 @@
 //! Turns rows into what clients see, with names in place of bare ids.
 
-use jobmesh_engine::Change as EngineChange;
+use jobmesh_engine::{Change as EngineChange, Taken};
 use jobmesh_protocol::job::Task;
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::requirement::Value;
-use jobmesh_protocol::{CapabilityRecord, RunId};
-use jobmesh_store::{Attempt, Event, Job, ReceiptRow, StoreError, View};
+use jobmesh_protocol::{CapabilityRecord, JobNumber, JobSpec, JobState, RunId};
+use jobmesh_store::{Attempt, Event, Group, Job, Progress, ReceiptRow, StoreError, View};
 
 use crate::api::{
-    AttemptView, AttributeValue, Change, EventView, JobDetail, JobView, NodeName, ReceiptHead, RecordView,
+    self, AttemptView, AttributeValue, Change, EventView, JobDetail, JobView, NodeName, ReceiptHead, RecordView,
+    Submitted, TaskCounts, number_parts,
 };
 use crate::runtime::Handle;
 
@@ -16,6 +17,8 @@ use crate::runtime::Handle;
 pub(super) struct JobRow {
     pub(super) job: Job,
     pub(super) last: Option<Attempt>,
+    group: Option<Group>,
+    progress: Option<Progress>,
 }
 
 /// Everything that is kept of a job.
@@ -28,7 +31,9 @@ pub(super) struct DetailRow {
 
 pub(super) fn job_row(view: View<'_>, job: Job) -> Result<JobRow, StoreError> {
     let last = view.attempt(RunId { job: job.id, epoch: job.epoch })?;
-    Ok(JobRow { job, last })
+    let group = if job.plan.is_group { view.group(job.number)? } else { None };
+    let progress = if job.state == JobState::Running { view.progress(job.number)? } else { None };
+    Ok(JobRow { job, last, group, progress })
 }
 
 pub(super) fn detail_row(view: View<'_>, job: Job) -> Result<DetailRow, StoreError> {
@@ -37,18 +42,37 @@ pub(super) fn detail_row(view: View<'_>, job: Job) -> Result<DetailRow, StoreErr
     Ok(DetailRow { row, attempts: view.attempts(id)?, events: view.events(id)?, receipts: view.receipts(id)? })
 }
 
+pub(super) fn submitted(taken: &Taken) -> Submitted {
+    let (number, task) = number_parts(taken.number);
+    Submitted { id: taken.job, number, task, is_new: taken.is_new }
+}
+
 pub(super) fn job(handle: &Handle, row: JobRow) -> JobView {
-    let JobRow { job, last } = row;
+    let JobRow { job, last, group, progress } = row;
     let command = match &job.spec.task {
         Task::Process(process) => process.argv.clone(),
+        Task::Noop {} => vec!["noop".to_owned()],
+        Task::Builtin(builtin) => vec!["builtin".to_owned(), builtin.to_string()],
     };
+    let (number, task) = number_parts(job.number);
     JobView {
         id: job.id,
-        number: job.number,
+        number,
+        task,
         state: job.state,
         state_since: job.state_since,
-        name: job.spec.name,
-        job_type: job.spec.job_type,
+        name: job.spec.name.clone(),
+        job_type: job.spec.job_type.clone(),
+        queue: job.queue,
+        priority: job.priority,
+        labels: job.spec.labels.clone(),
+        held: job.held,
+        tasks: group.as_ref().map(tasks),
+        progress: progress.map(|progress| api::Progress {
+            done: progress.done,
+            message: progress.message,
+            at: progress.at,
+        }),
         command,
         epoch: job.epoch,
         node: last.as_ref().map(|attempt| name(handle, attempt.node)),
@@ -67,9 +91,14 @@ pub(super) fn job(handle: &Handle, row: JobRow) -> JobView {
     }
 }
 
+fn tasks(group: &Group) -> TaskCounts {
+    let Group { is_open, of, failed, dropped, .. } = *group;
+    TaskCounts { total: of, ended: group.ended(), failed, dropped, is_open }
+}
+
 pub(super) fn detail(handle: &Handle, row: DetailRow) -> JobDetail {
     let DetailRow { row, attempts, events, receipts } = row;
-    let spec = row.job.spec.clone();
+    let spec = JobSpec::clone(&row.job.spec);
     let attempts = attempts.into_iter().map(|attempt| self::attempt(handle, attempt, &receipts)).collect();
     JobDetail {
         job: job(handle, row),
@@ -92,6 +121,7 @@ fn attempt(handle: &Handle, attempt: Attempt, receipts: &[ReceiptRow]) -> Attemp
         message: attempt.message,
         exit: attempt.exit,
         outputs: attempt.outputs,
+        usage: attempt.usage,
         award: attempt.award,
         receipt: attempt.receipt,
         verdict: last.and_then(|receipt| receipt.verdict),
@@ -125,15 +155,18 @@ fn head(handle: &Handle, receipt: &ReceiptRow) -> ReceiptHead {
 
 pub(super) fn change(handle: &Handle, change: EngineChange) -> Change {
     let EngineChange { event, job, number, state, cause, epoch, node, at } = change;
-    Change { event, job, number, state, cause, epoch, node: node.map(|node| name(handle, node)), at }
+    let (number, task) = number_parts(number);
+    Change { event, job, number, task, state, cause, epoch, node: node.map(|node| name(handle, node)), at }
 }
 
 /// A line of the log, as it was when it was news.
-pub(super) fn change_of(handle: &Handle, number: u64, event: &Event) -> Change {
+pub(super) fn change_of(handle: &Handle, number: JobNumber, event: &Event) -> Change {
+    let (number, task) = number_parts(number);
     Change {
         event: event.id,
         job: event.job,
         number,
+        task,
         state: event.state,
         cause: event.cause,
         epoch: event.epoch,

@@ -46,7 +46,7 @@ pub enum DetachError {
     #[error(transparent)]
     Home(#[from] HomeError),
     /// The log can't be opened.
-    #[error("failed to open the log {}", path.display())]
+    #[error("failed to open the log {}; let the user of the daemon write the data directory", path.display())]
     Log {
         /// The log.
         path: PathBuf,

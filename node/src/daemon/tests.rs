@@ -165,16 +165,16 @@ async fn what_can_not_be_done_is_refused_in_one_form() {
 #[tokio::test(flavor = "multi_thread")]
 async fn capabilities_are_added_removed_and_remembered() {
     let node = Node::start("solo").await;
-    let tags = json!({ "tags": ["tool:gzip"] });
+    let tags = json!({ "tags": ["tool:plotter"] });
     let added: Value = node.post("/v1/capabilities", &tags).await;
-    assert_eq!(added["changed"], json!(["tool:gzip"]));
+    assert_eq!(added["changed"], json!(["tool:plotter"]));
     let again: Value = node.post("/v1/capabilities", &tags).await;
-    assert_eq!(again["unchanged"], json!(["tool:gzip"]));
+    assert_eq!(again["unchanged"], json!(["tool:plotter"]));
     let (status, _) = node.ask(Method::DELETE, "/v1/capabilities", tags.to_string()).await;
     assert_eq!(status, StatusCode::OK);
     let listed: Capabilities = node.get("/v1/capabilities").await;
-    let gzip = listed.tags.iter().find(|tag| tag.tag.as_str() == "tool:gzip").unwrap();
-    assert_eq!((gzip.source, gzip.is_advertised), (TagSource::Removed, false));
+    let plotter = listed.tags.iter().find(|tag| tag.tag.as_str() == "tool:plotter").unwrap();
+    assert_eq!((plotter.source, plotter.is_advertised), (TagSource::Removed, false));
     node.stop().await;
 }
 

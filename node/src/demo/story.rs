@@ -112,7 +112,7 @@ async fn proof(laptop: &Node, job: &Submitted, detail: &JobDetail, teller: &mut 
 }
 
 async fn submit(node: &Node, spec: JobSpec) -> Result<Submitted, Failure> {
-    Ok(node.client.post("/v1/jobs", &SubmitRequest { spec }).await?)
+    Ok(node.client.post("/v1/jobs", &SubmitRequest::new(spec)).await?)
 }
 
 /// Tells every transition of a job and returns it when it has ended.

@@ -32,8 +32,14 @@ impl Ballast {
     }
 
     /// Whether the disk is full, as far as is known.
-    pub(super) const fn is_gone(&self) -> bool {
+    const fn is_gone(&self) -> bool {
         self.given_up_at.is_some()
+    }
+
+    /// Whether the disk is full, after another try if the last one was some time ago.
+    pub(super) fn is_still_gone(&mut self) -> bool {
+        self.reload();
+        self.is_gone()
     }
 
     /// Gives the room up. False if that was done before.

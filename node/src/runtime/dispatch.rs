@@ -1,28 +1,43 @@
 //! Carries out what the engine decided, in order, without ever waiting for the engine.
 //!
-//! What takes long has a task of its own here: fetching a blob, ending an orphan. **The hard case** is an orphan that
-//! still runs when its successor is ordered: runs wait until every orphan is gone, and a stop waits with them.
+//! What takes long has a task of its own here: fetching a blob, ending an orphan, finding out what an order needs
+//! before it can start (see [`super::line`]). **The hard case** is an orphan that still runs when its successor is
+//! ordered: runs wait until every orphan is gone, and a stop waits with them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use jobmesh_engine::{Input, Output, RunOrder, StopReason};
-use jobmesh_executors::{Executors, Order, OrphanEnd, ProcessId, end_orphan};
+use jobmesh_engine::{Ended, Input, Output, Process, RunOrder, StopReason};
+use jobmesh_executors::{Executors, OrphanEnd, ProcessId, end_orphan};
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::job::{ProcessTask, Task};
-use jobmesh_protocol::{BlobRef, NodeId, RunId};
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::{BlobRef, JobId, NodeId, Outcome, RunId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::adoption;
+use super::array::{Arrays, Known, Look};
 use super::handle::Handle;
+use super::line::{Line, Work};
+use super::order::order as for_executors;
+use super::{array, reduce};
+use crate::config::table::chain;
 
 /// Most transfers at once: enough to fill a line, few enough to leave each a share of it.
 const TRANSFERS_MAX: usize = 8;
 
-/// Something for the executors.
-enum Work {
-    Run(Box<RunOrder>),
-    Stop(RunId, StopReason),
+/// Most looks for processes of an earlier daemon at once: each may go through all that the system has.
+const LOOKS_MAX: usize = 8;
+
+/// What came of the preparation of a run.
+enum Prepared {
+    /// It can start; its group was read for that if it is a task.
+    Ready(Box<RunOrder>, Option<Known>),
+    /// It goes on already, or its end was told by others.
+    Underway,
+    /// It never will.
+    Over(Outcome),
 }
 
 struct Dispatch {
@@ -31,10 +46,20 @@ struct Dispatch {
     /// Work that waits for orphans to end.
     held: VecDeque<Work>,
     orphans: JoinSet<()>,
+    /// Runs that are being prepared, and what waits for them.
+    line: Line,
+    preparations: JoinSet<(RunId, Prepared)>,
+    arrays: Arrays,
+    looks: Arc<Semaphore>,
     fetches: JoinSet<Hash>,
     /// Blobs that are on their way, so that two transfers never write one file.
     fetching: BTreeSet<Hash>,
     transfers: Arc<Semaphore>,
+    /// Jobs whose directories are to be deleted; one deletion at a time takes them all.
+    forgotten: BTreeSet<JobId>,
+    deletion: JoinSet<()>,
+    /// Ends that were found here, on their way to the engine.
+    reports: JoinSet<()>,
 }
 
 /// Runs until the engine thread is gone.
@@ -44,9 +69,16 @@ pub(super) async fn run(mut batches: mpsc::Receiver<Vec<Output>>, handle: Handle
         executors,
         held: VecDeque::new(),
         orphans: JoinSet::new(),
+        line: Line::default(),
+        preparations: JoinSet::new(),
+        arrays: Arrays::default(),
+        looks: Arc::new(Semaphore::new(LOOKS_MAX)),
         fetches: JoinSet::new(),
         fetching: BTreeSet::new(),
         transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+        forgotten: BTreeSet::new(),
+        deletion: JoinSet::new(),
+        reports: JoinSet::new(),
     };
     loop {
         tokio::select! {
@@ -54,11 +86,15 @@ pub(super) async fn run(mut batches: mpsc::Receiver<Vec<Output>>, handle: Handle
                 Some(outputs) => dispatch.carry_out(outputs),
                 None => break,
             },
+            Some(prepared) = dispatch.preparations.join_next() => dispatch.on_prepared(prepared.ok()),
+            Some(_) = dispatch.reports.join_next() => {}
+            Some(_) = dispatch.deletion.join_next() => dispatch.delete_forgotten(),
             Some(ended) = dispatch.orphans.join_next() => dispatch.on_orphan_ended(ended.is_err()),
             Some(fetched) = dispatch.fetches.join_next() => dispatch.on_fetch_ended(fetched.ok()),
         }
     }
     dispatch.fetches.shutdown().await;
+    dispatch.preparations.shutdown().await;
     while dispatch.orphans.join_next().await.is_some() {}
 }
 
@@ -95,6 +131,8 @@ impl Dispatch {
             Output::Run(order) => self.work(Work::Run(order)),
             Output::Stop { run, reason } => self.work(Work::Stop(run, reason)),
             Output::EndOrphan { run, process } => self.end_orphan(run, process),
+            Output::Adopt { order, process } => self.adopt(order, process),
+            Output::Forget(job) => self.forget(job),
             Output::Fetch { from, blob } => self.fetch(from, blob),
             // Without watchers there is nobody to tell.
             Output::Changed(change) => drop(self.handle.changes().send(change)),
@@ -109,29 +147,124 @@ impl Dispatch {
         }
     }
 
-    fn perform(&self, work: Work) {
-        match work {
-            Work::Run(order) => self.executors.run(self.order(*order)),
-            Work::Stop(run, reason) => self.executors.stop(run, stop_reason(reason)),
+    fn perform(&mut self, work: Work) {
+        match self.line.hold(work) {
+            Some(Work::Run(order)) => self.start(order),
+            Some(Work::Stop(run, reason)) => self.executors.stop(run, stop_reason(reason)),
+            None => {}
         }
     }
 
-    fn order(&self, order: RunOrder) -> Order {
-        let RunOrder { run, number, task, kill_grace, origin } = order;
-        let stdin = task.input().map(|blob| self.handle.blobs().path_of(blob.hash));
-        let environment = BTreeMap::from([
-            ("JOBMESH_JOB".to_owned(), number.to_string()),
-            ("JOBMESH_ATTEMPT".to_owned(), run.epoch.to_string()),
-        ]);
-        let task = match task {
-            // A peer has no say in where on this machine its job runs.
-            Task::Process(process) if origin.is_some() => Task::Process(ProcessTask { directory: None, ..process }),
-            Task::Process(process) => Task::Process(process),
-        };
-        Order { run, task, kill_grace, stdin, directory: self.handle.home().run(run), environment }
+    /// Hands an order to the executors, or has it prepared first.
+    fn start(&mut self, order: Box<RunOrder>) {
+        match self.arrays.look(order.number) {
+            Look::Plain if !order.reduce => self.executors.run(for_executors(&self.handle, *order, None)),
+            Look::At(place) if !order.reduce => self.executors.run(for_executors(&self.handle, *order, Some(&place))),
+            Look::Plain | Look::At(_) | Look::Unknown => {
+                let (run, is_stopped) = (order.run, self.line.enter(order.run));
+                let handle = self.handle.clone();
+                self.preparations.spawn(async move { (run, prepare(&handle, order, is_stopped).await) });
+            }
+        }
     }
 
-    fn end_orphan(&mut self, run: RunId, process: jobmesh_engine::Process) {
+    fn on_prepared(&mut self, prepared: Option<(RunId, Prepared)>) {
+        let Some((run, prepared)) = prepared else {
+            // What can fail in it runs on threads of its own, whose panics are outcomes.
+            tracing::error!("a preparation ended by a panic; its run is found at the next start");
+            return;
+        };
+        let (stop, behind) = self.line.leave(run);
+        match (prepared, stop) {
+            (Prepared::Ready(..) | Prepared::Over(_), Some(reason)) => self.report(run, stop_reason(reason).outcome()),
+            (Prepared::Ready(order, known), None) => {
+                let place = known.as_ref().and_then(|known| known.place(order.number));
+                if let Some(known) = known {
+                    self.arrays.learn(order.number.group(), known);
+                }
+                self.executors.run(for_executors(&self.handle, *order, place.as_ref()));
+            }
+            (Prepared::Underway, Some(reason)) => self.executors.stop(run, stop_reason(reason)),
+            (Prepared::Underway, None) => {}
+            (Prepared::Over(outcome), None) => self.report(run, outcome),
+        }
+        self.go_on(behind);
+    }
+
+    /// Performs what waited, and what waited behind that in turn.
+    fn go_on(&mut self, works: Vec<Work>) {
+        let mut works = VecDeque::from(works);
+        while let Some(work) = works.pop_front() {
+            let Work::Run(order) = work else {
+                self.perform(work);
+                continue;
+            };
+            let run = order.run;
+            let (stop, behind) = self.line.leave(run);
+            match stop {
+                Some(reason) => self.report(run, stop_reason(reason).outcome()),
+                None => self.start(order),
+            }
+            for work in behind.into_iter().rev() {
+                works.push_front(work);
+            }
+        }
+    }
+
+    /// Tells the engine of an end that nobody else tells of.
+    fn report(&mut self, run: RunId, outcome: Outcome) {
+        let (exit, outputs, usage) = (Exit::default(), Outputs::default(), Usage::default());
+        let ended = Ended { outcome, exit, outputs, usage, ran_micros: 0, inline: Vec::new(), notice: None };
+        let handle = self.handle.clone();
+        self.reports.spawn(async move {
+            // Without an engine the run is found at the next start.
+            handle.tell(Input::Ended { run, ended }).await;
+        });
+    }
+
+    fn adopt(&mut self, order: Box<RunOrder>, process: Option<Process>) {
+        let run = order.run;
+        self.line.enter(run);
+        let (handle, executors, looks) = (self.handle.clone(), self.executors.clone(), Arc::clone(&self.looks));
+        self.preparations.spawn(async move {
+            // Closed it never is; if it were, there would only be more looks at once.
+            let _permit = looks.acquire().await.ok();
+            let look = tokio::task::spawn_blocking(move || adoption::adopt(&handle, &executors, &order, process));
+            let prepared = match look.await {
+                Ok(None) => Prepared::Underway,
+                Ok(Some(outcome)) => Prepared::Over(outcome),
+                Err(_) => Prepared::Over(Outcome::Lost { reason: "the look for its process failed".to_owned() }),
+            };
+            (run, prepared)
+        });
+    }
+
+    /// Deletes what lies on disk of a job that is not kept any more.
+    fn forget(&mut self, job: JobId) {
+        self.forgotten.insert(job);
+        self.delete_forgotten();
+    }
+
+    /// Starts a deletion unless one is under way: the folder of runs may be long, and is gone through once for all that
+    /// was forgotten meanwhile.
+    fn delete_forgotten(&mut self) {
+        if self.forgotten.is_empty() || !self.deletion.is_empty() {
+            return;
+        }
+        let (jobs, runs) = (std::mem::take(&mut self.forgotten), self.handle.home().runs());
+        self.deletion.spawn_blocking(move || {
+            for entry in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
+                let run = entry.file_name().to_str().and_then(RunId::parse);
+                if run.is_some_and(|run| jobs.contains(&run.job))
+                    && let Err(error) = std::fs::remove_dir_all(entry.path())
+                {
+                    tracing::warn!(path = %entry.path().display(), %error, "failed to delete a run's directory");
+                }
+            }
+        });
+    }
+
+    fn end_orphan(&mut self, run: RunId, process: Process) {
         let process = ProcessId { pid: process.pid, started: process.started };
         self.orphans.spawn_blocking(move || match end_orphan(process, run) {
             OrphanEnd::NotFound => {}
@@ -178,6 +311,29 @@ impl Dispatch {
     }
 }
 
+/// Finds out what an order needs before it can start.
+async fn prepare(handle: &Handle, order: Box<RunOrder>, is_stopped: Arc<AtomicBool>) -> Prepared {
+    let number = order.number;
+    let known = match number.index() {
+        Some(_) => match handle.read(move |view| array::read(view, number)).await {
+            Ok(known) => Some(known),
+            Err(error) => {
+                return Prepared::Over(Outcome::error(format!("the item of the task can't be read: {error}")));
+            }
+        },
+        None => None,
+    };
+    if !order.reduce {
+        return Prepared::Ready(order, known);
+    }
+    let (handle, run) = (handle.clone(), order.run);
+    match tokio::task::spawn_blocking(move || reduce::write(&handle, run, number, &is_stopped)).await {
+        Ok(Ok(())) => Prepared::Ready(order, known),
+        Ok(Err(error)) => Prepared::Over(Outcome::error(chain(&error))),
+        Err(_) => Prepared::Over(Outcome::error("the results of the jobs before it could not be written; see the log")),
+    }
+}
+
 async fn fetch(handle: &Handle, transfers: &Semaphore, from: NodeId, blob: BlobRef) -> Result<(), String> {
     if handle.blobs().has(blob) {
         return Ok(());
@@ -191,6 +347,8 @@ async fn fetch(handle: &Handle, transfers: &Semaphore, from: NodeId, blob: BlobR
 const fn stop_reason(reason: StopReason) -> jobmesh_executors::StopReason {
     match reason {
         StopReason::Cancelled => jobmesh_executors::StopReason::Cancel,
+        StopReason::Killed => jobmesh_executors::StopReason::Kill,
+        StopReason::Withdrawn => jobmesh_executors::StopReason::Withdraw,
         StopReason::Timeout => jobmesh_executors::StopReason::Timeout,
         StopReason::LeaseEnded => jobmesh_executors::StopReason::LeaseEnded,
         StopReason::Draining => jobmesh_executors::StopReason::Shutdown,

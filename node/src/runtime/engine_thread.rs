@@ -1,6 +1,7 @@
 //! The thread that owns the engine and the one write connection: take what waits, decide, commit, let go.
 //!
-//! All inputs that wait go into one commit, up to [`BATCH_MAX`]; a lone one is committed at once. Every answer and
+//! All inputs that wait go into one commit, up to [`BATCH_MAX`]; a lone one is committed at once, unless nobody waits
+//! for it and every slot has more to do ([`Engine::company`]). Every answer and
 //! every effect leaves after the commit, because [`jobmesh_engine::Outputs::release`] wants its proof.
 //!
 //! **The hard case** is a failed commit. Nobody knows whether it happened, so the engine is dropped and built anew from
@@ -14,11 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jobmesh_engine::{Command, Engine, Input, Output, RequestId, Response};
+use jobmesh_engine::{Command, Declared, Engine, Input, Output, RequestId, Response};
 use jobmesh_keys::{Membership, MeshId};
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::{MonoMillis, NodeId, RunId};
-use jobmesh_store::{OpenError, Store, StoreError};
+use jobmesh_store::{OpenError, Store, StoreError, Upkeep};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +32,8 @@ use crate::config::Config;
 
 /// Most inputs of one commit: about what a commit costs in handling, so that neither waits long for the other.
 const BATCH_MAX: usize = 256;
+/// How long a batch that nobody waits for may wait for company, while no slot stands idle for it.
+const COMPANY_WAIT: Duration = Duration::from_millis(2);
 /// Longest sleep. The timer that ends it stands still while the machine sleeps, the leases do not.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 /// How long commands are turned away after a failure before the next try.
@@ -42,11 +45,14 @@ const KEPT_MAX: usize = 16_384;
 
 /// One thing for the engine.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every message is an input, and a box for each costs more")]
 pub(super) enum Message {
     /// A driver saw something.
     Driver(Input),
     /// Someone asks for something.
     Ask(Command, Answer),
+    /// Someone wants the database's files kept in order.
+    Upkeep(UpkeepAnswer),
     /// A fact to write down.
     Remember(&'static str, Vec<u8>),
     /// Handle what came before this, then end.
@@ -54,6 +60,7 @@ pub(super) enum Message {
 }
 
 type Answer = oneshot::Sender<Result<Response, CommandError>>;
+type UpkeepAnswer = oneshot::Sender<Result<Upkeep, CommandError>>;
 
 /// Why the engine has given up.
 #[derive(Debug, thiserror::Error)]
@@ -98,8 +105,14 @@ pub(super) struct EngineThread {
 struct Batch {
     inputs: Vec<Input>,
     facts: Vec<(&'static str, Vec<u8>)>,
+    /// What the configuration file says now, if it was read again.
+    declared: Option<Declared>,
+    /// Who waits for an upkeep.
+    upkeep: Vec<UpkeepAnswer>,
     /// The last wish of the batch to join another mesh.
     enroll: Option<(RequestId, MeshId, Membership)>,
+    /// Somebody waits for an answer.
+    has_asked: bool,
     is_last: bool,
 }
 
@@ -139,7 +152,7 @@ impl EngineThread {
     ) {
         let recovered = match self.recover() {
             // A disk that is full at the start has the ballast to give, like one that fills up later.
-            Err(EngineFailure::Store(StoreError::Full)) if self.ballast.drop_it() => self.recover(),
+            Err(EngineFailure::Store(StoreError::Full)) if self.ballast.drop_it() => self.recover_afresh(),
             recovered => recovered,
         };
         let engine = match recovered {
@@ -162,7 +175,7 @@ impl EngineThread {
             self.ballast.reload();
             let now = clock::now();
             let wakeup = engine.next_wakeup();
-            let batch = self.collect(runtime, wait_until(now.mono, wakeup));
+            let batch = self.collect(runtime, wait_until(now.mono, wakeup), engine.company());
             let was_stopping = self.is_stopping;
             self.is_stopping |= batch.is_last;
             engine = match self.step(&mut engine, &batch) {
@@ -177,8 +190,8 @@ impl EngineThread {
         }
     }
 
-    /// Waits for something to do, then takes all that waits.
-    fn collect(&mut self, runtime: &tokio::runtime::Handle, wait: Duration) -> Batch {
+    /// Waits for something to do, then takes all that waits, and a little more while `company` is expected.
+    fn collect(&mut self, runtime: &tokio::runtime::Handle, wait: Duration, company: usize) -> Batch {
         let mut batch = Batch { inputs: std::mem::take(&mut self.kept), ..Batch::default() };
         if batch.inputs.is_empty() {
             match runtime.block_on(async { tokio::time::timeout(wait, self.inbox.recv()).await }) {
@@ -187,9 +200,20 @@ impl EngineThread {
                 Err(_elapsed) => {}
             }
         }
+        let until = Instant::now() + COMPANY_WAIT;
         while batch.inputs.len() < BATCH_MAX && !batch.is_last {
-            let Ok(message) = self.inbox.try_recv() else { break };
-            self.add(&mut batch, message);
+            match self.inbox.try_recv() {
+                Ok(message) => self.add(&mut batch, message),
+                Err(_) if batch.has_asked || batch.inputs.is_empty() || batch.inputs.len() >= company => break,
+                Err(_) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    match runtime.block_on(async { tokio::time::timeout(left, self.inbox.recv()).await }) {
+                        Ok(Some(message)) => self.add(&mut batch, message),
+                        Ok(None) => batch.is_last = true,
+                        Err(_elapsed) => break,
+                    }
+                }
+            }
         }
         if batch.inputs.is_empty() {
             batch.inputs.push(Input::Tick);
@@ -200,20 +224,25 @@ impl EngineThread {
     fn add(&mut self, batch: &mut Batch, message: Message) {
         match message {
             Message::Driver(input) => batch.inputs.push(input),
-            Message::Ask(Command::Submit(_), answer) if self.ballast.is_gone() => {
+            Message::Ask(Command::Submit(_), answer) if self.ballast.is_still_gone() => {
                 // Whoever asked may have gone.
                 let _ = answer.send(Err(CommandError::from(&StoreError::Full)));
             }
             Message::Ask(command, answer) => {
+                batch.has_asked = true;
                 self.next_request += 1;
                 let request = RequestId(self.next_request);
                 self.answers.insert(request, answer);
                 if let Command::Enroll { mesh, membership } = &command {
                     batch.enroll = Some((request, *mesh, membership.as_ref().clone()));
                 }
+                if let Command::Configure(declared) = &command {
+                    batch.declared = Some(declared.as_ref().clone());
+                }
                 self.is_draining |= matches!(command, Command::Drain);
                 batch.inputs.push(Input::Command(request, command));
             }
+            Message::Upkeep(answer) => batch.upkeep.push(answer),
             Message::Remember(name, value) => batch.facts.push((name, value)),
             Message::Stop => batch.is_last = true,
         }
@@ -230,6 +259,7 @@ impl EngineThread {
         for input in &batch.inputs {
             engine.handle(now, &mut self.rng, &txn, input.clone())?;
         }
+        engine.finish(now, &mut self.rng, &txn)?;
         let committed = txn.commit()?;
         Ok(engine.take_outputs().release(committed))
     }
@@ -238,17 +268,30 @@ impl EngineThread {
     fn finish(&mut self, engine: Engine, batch: Batch, outputs: Vec<Output>) -> Result<Engine, EngineFailure> {
         self.note(&batch.inputs);
         self.reopens = 0;
+        if let Some(declared) = batch.declared {
+            self.source.declared = declared;
+        }
         let is_good = |request: RequestId| {
             outputs.iter().any(|output| matches!(output, Output::Reply(answered, Ok(_)) if *answered == request))
         };
         let enrolled = batch.enroll.filter(|(request, ..)| is_good(*request));
         self.release(outputs);
+        self.keep_in_order(batch.upkeep);
         let Some((_, mesh, membership)) = enrolled else { return Ok(engine) };
         drop(engine);
         (self.source.mesh, self.source.membership) = (mesh, membership);
         // The peers of the old mesh are none of the new one.
         self.connected.clear();
         self.recover()
+    }
+
+    /// Does what is best done between two commits, for whoever asked.
+    fn keep_in_order(&mut self, asked: Vec<UpkeepAnswer>) {
+        for answer in asked {
+            let Some(store) = self.store.as_mut() else { continue };
+            // Whoever asked may have gone.
+            let _ = answer.send(store.upkeep().map_err(|error| CommandError::from(&error)));
+        }
     }
 
     /// Keeps in mind what an engine that is built anew could not know.
@@ -270,6 +313,7 @@ impl EngineThread {
                 | Input::Frame { .. }
                 | Input::Gossip { .. }
                 | Input::Started { .. }
+                | Input::Adopted { .. }
                 | Input::Fetched(_)
                 | Input::FetchFailed { .. } => {}
             }
@@ -290,12 +334,6 @@ impl EngineThread {
                         let _ = waiting.send(answer.map_err(CommandError::Refused));
                     }
                 }
-                Output::Run(order) => {
-                    // An engine that was built anew orders again what it does not know to have ended.
-                    if self.handle.shared().runs.send_if_modified(|runs| runs.insert(order.run)) {
-                        others.push(Output::Run(order));
-                    }
-                }
                 Output::Send { .. }
                 | Output::Publish(_)
                 | Output::Provide(_)
@@ -303,13 +341,46 @@ impl EngineThread {
                 | Output::Dial { .. }
                 | Output::Stop { .. }
                 | Output::EndOrphan { .. }
+                | Output::Forget(_)
                 | Output::Fetch { .. }
+                | Output::Run(_)
+                | Output::Adopt { .. }
                 | Output::Changed(_) => others.push(output),
             }
         }
+        self.begin(&mut others);
         if !others.is_empty() && self.outputs.blocking_send(others).is_err() {
             tracing::error!("the dispatch task is gone; outputs are lost until the next start");
         }
+    }
+
+    /// Counts the runs that are ordered, and leaves out those that are under way: an engine that was built anew orders
+    /// again what it does not know to have ended.
+    fn begin(&self, outputs: &mut Vec<Output>) {
+        let has_runs = outputs.iter().any(|output| matches!(output, Output::Run(_) | Output::Adopt { .. }));
+        if !has_runs {
+            return;
+        }
+        self.handle.shared().runs.send_modify(|runs| {
+            outputs.retain(|output| match output {
+                Output::Run(order) => runs.insert(order.run),
+                Output::Adopt { order, .. } => {
+                    runs.insert(order.run);
+                    true
+                }
+                Output::Reply(..)
+                | Output::Send { .. }
+                | Output::Publish(_)
+                | Output::Provide(_)
+                | Output::Find(_)
+                | Output::Dial { .. }
+                | Output::Stop { .. }
+                | Output::EndOrphan { .. }
+                | Output::Forget(_)
+                | Output::Fetch { .. }
+                | Output::Changed(_) => true,
+            });
+        });
     }
 
     /// Answers everyone who waits with the failure.
@@ -329,6 +400,9 @@ impl EngineThread {
         let mut error = error;
         self.keep(batch.inputs);
         self.turn_away(&error);
+        for answer in batch.upkeep {
+            let _ = answer.send(Err(CommandError::from(&error)));
+        }
         loop {
             tracing::error!(%error, source = ?std::error::Error::source(&error), "the commit failed; trying again");
             let is_full = matches!(error, StoreError::Full);
@@ -353,7 +427,11 @@ impl EngineThread {
     fn keep(&mut self, inputs: Vec<Input>) {
         for input in inputs {
             let is_kept = match &input {
-                Input::Started { .. } | Input::Ended { .. } | Input::Fetched(_) | Input::FetchFailed { .. } => true,
+                Input::Started { .. }
+                | Input::Adopted { .. }
+                | Input::Ended { .. }
+                | Input::Fetched(_)
+                | Input::FetchFailed { .. } => true,
                 Input::Connected { .. } | Input::Disconnected(_) => true,
                 Input::Tick | Input::Command(..) | Input::Frame { .. } | Input::Gossip { .. } => false,
             };
@@ -393,6 +471,13 @@ impl EngineThread {
         self.try_recover().map_err(EngineFailure::Store)
     }
 
+    /// Builds the first engine once more. Should the commit have happened after all, the runs that it took over are
+    /// nobody's yet, so this is another life of the daemon to them.
+    fn recover_afresh(&mut self) -> Result<Engine, EngineFailure> {
+        self.source.renew_boot(&mut self.rng);
+        self.recover()
+    }
+
     /// Builds an engine from the database and tells it what only this process knows.
     fn try_recover(&mut self) -> Result<Engine, StoreError> {
         let Some(store) = self.store.as_mut() else { return Err(StoreError::Damaged { what: "connection" }) };
@@ -406,6 +491,7 @@ impl EngineThread {
             // Nobody waits for request 0.
             engine.handle(now, &mut self.rng, &txn, Input::Command(RequestId(0), Command::Drain))?;
         }
+        engine.finish(now, &mut self.rng, &txn)?;
         let committed = txn.commit()?;
         let outputs = engine.take_outputs().release(committed);
         self.release(outputs);

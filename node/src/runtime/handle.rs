@@ -1,15 +1,15 @@
 //! How the rest of the daemon asks for things: commands to the engine, reads past it, changes as they come.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jobmesh_engine::{Change, Command, Detected, Refusal, Response};
 use jobmesh_keys::{Invite, Membership, MembershipError, MeshId};
 use jobmesh_protocol::join::{Answer, RefusalReason, Request};
 use jobmesh_protocol::{NodeId, RunId, UnixMillis};
-use jobmesh_store::{StoreError, View};
+use jobmesh_store::{StoreError, Upkeep, View};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::engine_thread::Message;
@@ -17,10 +17,12 @@ use super::network::Restart;
 use super::readers::{ReadError, Readers};
 use super::roster::{Roster, Standing};
 use super::source::{Seed, Source};
-use super::{Shared, clock, link};
+use super::task_socket::token::Tokens;
+use super::{Adopting, Shared, clock, link};
 use crate::blobs::Blobs;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Reload};
 use crate::home::Home;
+use crate::job_types::JobTypes;
 
 /// Most changes that a slow watcher may be behind before it misses some and must read again.
 const CHANGES_MAX: usize = 1024;
@@ -44,6 +46,12 @@ struct Inner {
     readers: Readers,
     changes: broadcast::Sender<Change>,
     is_draining: AtomicBool,
+    config: RwLock<Arc<Config>>,
+    /// One reload at a time, so that what holds is what the engine was told last.
+    reloading: tokio::sync::Mutex<()>,
+    /// The path of the socket of tasks, as it is told to every run.
+    task_socket: String,
+    tokens: Tokens,
     shared: Shared,
 }
 
@@ -58,6 +66,7 @@ impl std::fmt::Debug for Inner {
 pub(super) struct Parts {
     pub(super) inboxes: (mpsc::Sender<Message>, mpsc::Sender<Restart>),
     pub(super) blobs: Blobs,
+    pub(super) tokens: Tokens,
     pub(super) names: std::collections::BTreeMap<NodeId, String>,
 }
 
@@ -128,9 +137,23 @@ pub enum JoinError {
     Restart(String),
 }
 
+/// Why the configuration that holds was not replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file can't be read, or does not hold. The node goes on by what it has.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The engine did not take it over.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The reading thread ended by a panic.
+    #[error("reading the configuration was interrupted")]
+    Interrupted,
+}
+
 impl Handle {
     pub(super) fn new(config: &Config, source: &Source, parts: Parts) -> Self {
-        let Parts { inboxes: (inbox, network), blobs, names } = parts;
+        let Parts { inboxes: (inbox, network), blobs, tokens, names } = parts;
         let node = source.seed.identity().node();
         let standing = Standing::of(node, source.mesh, &source.membership, source.booted_at);
         let shared = Shared {
@@ -138,6 +161,7 @@ impl Handle {
             link: link::Link::default(),
             roster: Roster::new((node, config.name.clone()), standing, names),
             runs: watch::Sender::new(BTreeSet::new()),
+            adopting: Adopting::default(),
         };
         Self(Arc::new(Inner {
             home: config.home.clone(),
@@ -152,6 +176,10 @@ impl Handle {
             readers: Readers::new(config.home.path().to_owned()),
             changes: broadcast::Sender::new(CHANGES_MAX),
             is_draining: AtomicBool::new(false),
+            config: RwLock::new(Arc::new(config.clone())),
+            reloading: tokio::sync::Mutex::default(),
+            task_socket: config.home.task_socket().to_string_lossy().into_owned(),
+            tokens,
             shared,
         }))
     }
@@ -171,6 +199,27 @@ impl Handle {
         answered.await.unwrap_or(Err(CommandError::Stopped))
     }
 
+    /// Does the same as [`Self::command`] on a thread that may block, which no thread of the async runtime may. Waits for
+    /// room where that one is refused as busy.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn command_blocking(&self, command: Command) -> Result<Response, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.inbox.blocking_send(Message::Ask(command, answer)).map_err(|_| CommandError::Stopped)?;
+        answered.blocking_recv().unwrap_or(Err(CommandError::Stopped))
+    }
+
+    /// Has the owner of the database keep its files in order, between two commits. For a thread that may block.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub(super) fn upkeep_blocking(&self) -> Result<Upkeep, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.inbox.blocking_send(Message::Upkeep(answer)).map_err(|_| CommandError::Stopped)?;
+        answered.blocking_recv().unwrap_or(Err(CommandError::Stopped))
+    }
+
     /// Runs queries over the last commit. Cancel-safe.
     ///
     /// # Errors
@@ -181,6 +230,11 @@ impl Handle {
         F: FnOnce(View<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         self.0.readers.read(query).await
+    }
+
+    /// Lets the database go, before the writer does. Reads fail from then on.
+    pub(super) async fn close_readers(&self) {
+        self.0.readers.close().await;
     }
 
     /// Every change from now on. Subscribe first, then read, and nothing is missed.
@@ -211,6 +265,55 @@ impl Handle {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// What holds of the configuration now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.0.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the configuration file again and has it hold from now on, as far as it can without a restart; the rest is
+    /// pending.
+    ///
+    /// Cancel-safe in this sense: dropped early, the engine may go by the new one while [`Self::config`] is the old one,
+    /// until the next reload.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; nothing was changed then, unless the database failed.
+    pub async fn reload(&self) -> Result<Reload, ReloadError> {
+        let _alone = self.0.reloading.lock().await;
+        let running = self.config();
+        let reading = tokio::task::spawn_blocking(move || running.reload());
+        let reload = reading.await.map_err(|_| ReloadError::Interrupted)??;
+        self.command(Command::Configure(Box::new(reload.config.declared()))).await?;
+        *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(reload.config.clone());
+        for pending in &reload.pending {
+            tracing::warn!(
+                key = pending.key,
+                running = pending.running,
+                written = pending.written,
+                "holds after a restart"
+            );
+        }
+        tracing::info!(pending = reload.pending.len(), "read the configuration again");
+        Ok(reload)
+    }
+
+    /// The job types that hold now: those of [`Self::config`].
+    #[must_use]
+    pub fn job_types(&self) -> JobTypes {
+        self.config().job_types.clone()
+    }
+
+    /// Where runs report.
+    pub(super) fn task_socket(&self) -> &str {
+        &self.0.task_socket
+    }
+
+    /// What runs prove themselves by.
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
     }
 
     /// How many jobs run here at once.

@@ -235,7 +235,8 @@ async fn admit(handle: &Handle, from: NodeId, request: Vec<u8>, reply: oneshot::
             let _ = reply.send(answer);
         }
         Ok(
-            Response::Submitted { .. }
+            Response::Submitted(_)
+            | Response::Pruned(_)
             | Response::Done
             | Response::Unchanged
             | Response::Explained(_)

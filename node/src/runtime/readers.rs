@@ -33,6 +33,16 @@ impl Readers {
         Self { directory, idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS_MAX)) }
     }
 
+    /// Closes every connection once its query is through, so that the last connection is the writer's: it brings the log
+    /// into the database, and whoever copies the one file of a stopped node has everything.
+    pub(super) async fn close(&self) {
+        // Already closed, if this fails.
+        if let Ok(_all) = self.permits.acquire_many(u32::try_from(READERS_MAX).unwrap_or(u32::MAX)).await {
+            self.permits.close();
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     /// Runs queries on a thread that may block. Waits for a connection when all are in use. Cancel-safe.
     pub(super) async fn read<T, F>(&self, query: F) -> Result<T, ReadError>
     where

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jobmesh_engine::{Config as EngineConfig, Detected, Timing, founding};
+use jobmesh_engine::{Config as EngineConfig, Declared, Detected, Timing, founding};
 use jobmesh_keys::{Identity, Membership, MeshId, MeshRoot, key_file};
 use jobmesh_protocol::id::BootId;
 use jobmesh_protocol::{DurationMillis, NodeId, UnixMillis};
@@ -32,6 +32,9 @@ pub(super) struct Source {
     name: String,
     pub(super) detected: Detected,
     timing: Timing,
+    /// What the configuration file declares, as it was read last.
+    pub(super) declared: Declared,
+    has_rebooted: bool,
 }
 
 /// The seed of a key.
@@ -79,7 +82,16 @@ impl Source {
             name: config.name.clone(),
             detected,
             timing: config.timing,
+            declared: config.declared(),
+            has_rebooted: has_rebooted(store)?,
         })
+    }
+
+    /// Begins another life, before anything was started in this one.
+    pub(super) fn renew_boot(&mut self, rng: &mut impl rand_core::Rng) {
+        let mut bytes = [0; 16];
+        rng.fill_bytes(&mut bytes);
+        self.boot = BootId::from_bytes(bytes);
     }
 
     /// What the next engine is told.
@@ -94,6 +106,8 @@ impl Source {
             name: self.name.clone(),
             detected: self.detected.clone(),
             timing: self.timing,
+            declared: self.declared.clone(),
+            has_rebooted: self.has_rebooted,
             mutant: None,
         }
     }
@@ -111,6 +125,22 @@ fn kept_membership(store: &mut Store) -> Result<Option<(MeshId, Membership)>, St
     let mesh: [u8; 32] = mesh.try_into().map_err(|_| StartError::Membership)?;
     let membership = Membership::decode(&membership).map_err(|_| StartError::Membership)?;
     Ok(Some((MeshId::from_bytes(mesh), membership)))
+}
+
+/// Where the life of the operating system is kept under which the last daemon ran.
+const SYSTEM_BOOT: &str = "system_boot";
+
+/// Whether the machine was restarted since the last daemon ran on it. Writes down the life that it is in now.
+///
+/// Where the system does not tell, it counts as restarted: a process of an earlier daemon can't be told from another one
+/// there.
+fn has_rebooted(store: &mut Store) -> Result<bool, StoreError> {
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let txn = store.begin()?;
+    let known = txn.view().meta(SYSTEM_BOOT)?;
+    txn.set_meta(SYSTEM_BOOT, &boot)?;
+    let _proof = txn.commit()?;
+    Ok(boot.is_empty() || known.is_some_and(|known| known != boot))
 }
 
 /// The members met before, and where.

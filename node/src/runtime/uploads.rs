@@ -4,9 +4,9 @@
 
 use std::path::PathBuf;
 
-use jobmesh_executors::{Stream, log_path};
+use jobmesh_executors::{Stream, log_path, result_path};
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::{NodeId, RunId};
+use jobmesh_protocol::{BlobRef, NodeId, RunId};
 use jobmesh_store::{StoreError, View};
 
 use super::handle::Handle;
@@ -17,7 +17,14 @@ enum Place {
     /// An input, among the blobs.
     Blob,
     /// An output, in the directory of its run.
-    Output(RunId, Stream),
+    Output(RunId, Output),
+}
+
+/// What a run leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Log(Stream),
+    Result,
 }
 
 /// The file for `peer`, if it may have it and it is here.
@@ -26,7 +33,8 @@ pub(super) async fn path_for(handle: &Handle, peer: NodeId, hash: Hash) -> Optio
     let place = handle.read(move |view| place_for(view, me, peer, hash)).await;
     let path = match place {
         Ok(Some(Place::Blob)) => handle.blobs().path_of(hash),
-        Ok(Some(Place::Output(run, stream))) => log_path(&handle.home().run(run), stream),
+        Ok(Some(Place::Output(run, Output::Log(stream)))) => log_path(&handle.home().run(run), stream),
+        Ok(Some(Place::Output(run, Output::Result))) => result_path(&handle.home().run(run)),
         Ok(None) => {
             tracing::warn!(peer = %peer.short(), blob = hash.short(), "a peer asked for a file that is none of its business");
             return None;
@@ -43,9 +51,15 @@ fn place_for(view: View<'_>, me: NodeId, peer: NodeId, hash: Hash) -> Result<Opt
     for attempt in view.attempts_that_wrote(hash)? {
         let is_theirs = view.job(attempt.job)?.is_some_and(|job| job.origin == Some(peer));
         if attempt.node == me && is_theirs {
-            let is_stdout = attempt.outputs.stdout.is_some_and(|blob| blob.hash == hash);
-            let stream = if is_stdout { Stream::Stdout } else { Stream::Stderr };
-            return Ok(Some(Place::Output(RunId { job: attempt.job, epoch: attempt.epoch }, stream)));
+            let is = |output: Option<BlobRef>| output.is_some_and(|blob| blob.hash == hash);
+            let output = if is(attempt.outputs.stdout) {
+                Output::Log(Stream::Stdout)
+            } else if is(attempt.outputs.stderr) {
+                Output::Log(Stream::Stderr)
+            } else {
+                Output::Result
+            };
+            return Ok(Some(Place::Output(RunId { job: attempt.job, epoch: attempt.epoch }, output)));
         }
     }
     // Only a job that has not ended still needs its input.

@@ -7,18 +7,20 @@ use jobmesh_protocol::capability::{CapabilityRecord, Digest, RecordRequest, Rela
 use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::id::{BlobRef, Hash, Incarnation};
-use jobmesh_protocol::job::{Backoff, Effects, JobSpec, ProcessTask, Scope, Task};
+use jobmesh_protocol::job::{Concurrency, Effects, JobSpec, ProcessTask, Rate, RateLimit, Scope, Task};
 use jobmesh_protocol::join;
-use jobmesh_protocol::outcome::{Exit, Outcome, Outputs};
+use jobmesh_protocol::outcome::{Exit, Outcome, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::requirement::{Comparison, Requirement, Value};
+use jobmesh_protocol::resource::{Amount, Name, Offered};
+use jobmesh_protocol::retry::{Backoff, Failure, Retry};
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::summary::{Cell, Head, Heads, Histogram, Summary};
 use jobmesh_protocol::ticket::{
     Accept, Award, Bid, Cancel, Grant, Heartbeat, LeaseKey, Offer, Reconcile, Refusal, RefusalReason, Release,
     ReleaseCause, Settle, Verdict, commitment,
 };
-use jobmesh_protocol::{DurationMillis, Epoch, MeshId, MessageId, NodeId, Resources, TicketId, UnixMillis};
+use jobmesh_protocol::{DurationMillis, Epoch, MeshId, MessageId, NodeId, TicketId, UnixMillis};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
@@ -151,17 +153,35 @@ pub(crate) fn spec() -> JobSpec {
         job_type: "gzip".to_owned(),
         task: Task::Process(task),
         requirements: requirements(),
-        resources: Resources { cpu_milli: 1500, memory_bytes: 1 << 33 },
+        resources: "cpus=1.5,mem=8G | cpus=all".parse().unwrap(),
         scope: Scope::Network,
         effects: Effects::Once,
         queue: "bulk".to_owned(),
         priority: -5,
         timeout_ms: Some(DurationMillis::from_secs(3600)),
         kill_grace_ms: DurationMillis::from_secs(7),
-        max_attempts: 4,
-        backoff: Backoff { base_ms: DurationMillis(100), max_ms: DurationMillis(90_000) },
+        heartbeat_ms: Some(DurationMillis::from_secs(60)),
+        retry: Retry {
+            max_attempts: 4,
+            backoff: Backoff::exponential(DurationMillis(100), DurationMillis(90_000)),
+            retry_on: vec![Failure::Exit { from: 70, to: 79 }, Failure::Timeout],
+            fail_on: vec![Failure::Exit { from: 77, to: 77 }, Failure::Signal(9)],
+            crash_limit: 2,
+            max_snoozes: Some(3),
+        },
+        concurrency: Some(Concurrency { key: "tenant".to_owned(), limit: 2 }),
+        rates: vec![Rate {
+            key: "api".to_owned(),
+            limit: RateLimit { count: 60, period_ms: DurationMillis::from_secs(60) },
+        }],
+        log_bytes_max: Some(1 << 20),
+        keep_ms: Some(DurationMillis::from_secs(86_400)),
         labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
     }
+}
+
+fn offered(amounts: &[(Name, u64)]) -> Offered {
+    Offered::new(amounts.iter().map(|(name, parts)| (name.clone(), Amount::from_parts(*parts))).collect()).unwrap()
 }
 
 fn requirements() -> Vec<Requirement> {
@@ -181,7 +201,7 @@ fn offer() -> Offer {
         epoch: EPOCH,
         to: node(),
         requirements: requirements(),
-        resources: Resources { cpu_milli: 500, memory_bytes: 0 },
+        resources: "cpus=0.5".parse().unwrap(),
         effects: Effects::Pure,
         input_bytes: 1 << 20,
         commitment: commitment(&SALT, &cbor::encode(&spec())),
@@ -197,7 +217,7 @@ fn bid() -> Bid {
         epoch: EPOCH,
         to: node(),
         hold_ms: DurationMillis(5000),
-        free: Resources { cpu_milli: 7500, memory_bytes: 1 << 34 },
+        free: offered(&[(Name::CPUS, 75_000), (Name::MEM, 160_000)]),
         free_slots: 7,
     }
 }
@@ -239,9 +259,13 @@ fn receipt() -> Receipt {
         epoch: EPOCH,
         to: node(),
         spec: Hash::of(b"spec"),
-        outcome: Outcome::Error { message: "exit code 2".to_owned() },
+        outcome: Outcome::Error {
+            message: "exit code 2".to_owned(),
+            retry_after_ms: Some(DurationMillis::from_secs(90)),
+        },
         exit: Exit { code: Some(2), signal: None },
-        outputs: Outputs { stdout: Some(BlobRef::of(b"out")), stderr: None },
+        outputs: Outputs { stdout: Some(BlobRef::of(b"out")), stderr: None, result: Some(BlobRef::of(b"{}")) },
+        usage: Usage { cpu_ms: Some(DurationMillis(1_500)), memory_peak_bytes: Some(1 << 24) },
         isolation: "none".to_owned(),
         started_at: AT,
         finished_at: UnixMillis(AT.0 + 1234),
@@ -275,7 +299,7 @@ fn capability() -> CapabilityRecord {
             ("cpus".to_owned(), Value::Number(8)),
             ("os".to_owned(), Value::Text("linux".to_owned())),
         ]),
-        resources: Resources { cpu_milli: 8000, memory_bytes: 1 << 34 },
+        resources: offered(&[(Name::CPUS, 80_000), (Name::GPUS_NVIDIA, 10_000), (Name::MEM, 160_000)]),
         slots: 8,
     }
 }

@@ -7,7 +7,7 @@ use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{BlobRef, JobId, NodeId, RunId};
 
 use super::{Event, World};
-use crate::executor::{Behaviour, Ending, stopped};
+use crate::executor::{Behaviour, Ending, gone, stopped};
 use crate::faults::FaultKind;
 use crate::invariants::{Violation, invariant_inputs_are_there};
 use crate::network::{Pair, Seat};
@@ -44,6 +44,12 @@ impl World {
                 }
                 Output::Run(order) => self.run_order(seat, &order)?,
                 Output::Stop { run, reason } => self.stop(seat, run, reason),
+                // A daemon's processes die with it here.
+                Output::Adopt { order, .. } => {
+                    let (life, after) = (self.life(seat), self.executor.reaction());
+                    self.cause(after, Event::RunGone { seat, life, run: order.run });
+                }
+                Output::Forget(_) => {}
                 Output::EndOrphan { run, .. } => self.note(format_args!("{seat} ends the orphan {run}")),
                 Output::Fetch { from, blob } => self.fetch(seat, from, blob),
                 Output::Changed(change) => {
@@ -125,6 +131,15 @@ impl World {
         self.feed(seat, Input::Started { run, process })
     }
 
+    /// Nothing is left of a run of an earlier daemon.
+    pub(super) fn run_gone(&mut self, seat: Seat, life: Life, run: RunId) -> Result<(), Violation> {
+        if !self.lives(seat, life) {
+            return Ok(());
+        }
+        self.note(format_args!("{seat} finds nothing of {run}"));
+        self.feed(seat, Input::Ended { run, ended: gone() })
+    }
+
     fn stop(&mut self, seat: Seat, run: RunId, reason: StopReason) {
         let (life, after) = (self.life(seat), self.executor.reaction());
         self.cause(after, Event::RunEnds { seat, life, run, stopped: Some(reason) });
@@ -201,7 +216,8 @@ impl World {
     ) -> Result<(), Violation> {
         let Some((seat, operation)) = self.asked.remove(&request) else { return Ok(()) };
         match (operation, answer) {
-            (super::Operation::Submit(index), Ok(Response::Submitted { job, number })) => {
+            (super::Operation::Submit(index), Ok(Response::Submitted(taken))) => {
+                let Some(&jobmesh_engine::Taken { job, number, .. }) = taken.first() else { return Ok(()) };
                 self.note(format_args!("{seat} acknowledges job {index} of the workload as {number}"));
                 self.oracle.acknowledge(seat, index, job);
             }
@@ -220,6 +236,7 @@ pub(super) fn is_said_again(input: &Input) -> bool {
         Input::Connected { .. }
         | Input::Disconnected(_)
         | Input::Started { .. }
+        | Input::Adopted { .. }
         | Input::Ended { .. }
         | Input::Fetched(_)
         | Input::FetchFailed { .. } => true,
@@ -237,6 +254,7 @@ pub(super) fn names(batch: &[Input]) -> String {
         Input::Frame { from, bytes } => format!("{} bytes from {}", bytes.len(), from.short()),
         Input::Gossip { via, bytes } => format!("{} gossiped bytes via {}", bytes.len(), via.short()),
         Input::Started { run, .. } => format!("the start of {run}"),
+        Input::Adopted { run, .. } => format!("the adoption of {run}"),
         Input::Ended { run, ended } => format!("the end of {run}: {}", ended.outcome.word()),
         Input::Fetched(hash) => format!("blob {}", hash.short()),
         Input::FetchFailed { hash, .. } => format!("no blob {}", hash.short()),

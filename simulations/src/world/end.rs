@@ -124,7 +124,10 @@ impl World {
             let Some(node) = self.nodes.get_mut(seat.0) else { continue };
             let why = node.explain(now, job.id)?;
             let summary = why.as_ref().map_or("", |why| why.summary.as_str());
-            let reasons = why.as_ref().map(|why| why.reasons.join("; ")).unwrap_or_default();
+            let reasons = why
+                .as_ref()
+                .map(|why| why.reasons.iter().map(|reason| reason.words.as_str()).collect::<Vec<_>>().join("; "))
+                .unwrap_or_default();
             let index = Behaviour::read(&job.spec.task).map(|behaviour| behaviour.index);
             lines.push(format!("{seat} job {} ({index:?}) is {}: {summary} {reasons}", job.number, job.state));
         }
@@ -139,7 +142,7 @@ impl World {
             self.check_node(seat)?;
             let Some(node) = self.nodes.get_mut(seat.0) else { continue };
             let txn = node.store().begin()?;
-            let all = Selection { state: None, live_only: false, limit: JOBS_MAX };
+            let all = Selection { with_tasks: true, limit: JOBS_MAX, ..Selection::default() };
             let jobs = txn.view().jobs(&all)?;
             invariant_every_receipt_is_settled_once_the_network_heals(txn.view(), &jobs)?;
             for job in jobs.into_iter().filter(|job| job.origin.is_none()) {

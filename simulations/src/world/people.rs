@@ -1,7 +1,8 @@
 //! People at the nodes: they submit, cancel and retry, and try again later if nobody answers the door.
 
-use jobmesh_engine::{Command, Input, RequestId};
+use jobmesh_engine::{Command, Input, JobAction, RequestId};
 use jobmesh_protocol::DurationMillis;
+use jobmesh_protocol::Submission;
 
 use super::{Event, Phase, World};
 use crate::invariants::Violation;
@@ -28,10 +29,13 @@ impl World {
                 if let Some(node) = self.nodes.get_mut(work.home.0) {
                     node.disk.extend(input);
                 }
-                Command::Submit(Box::new(work.spec))
+                Command::Submit(vec![Submission::new(work.spec)])
             }
-            (Operation::Cancel(_), Some(job)) => Command::Cancel { job, reason: "changed my mind".to_owned() },
-            (Operation::Retry(_), Some(job)) => Command::Retry(job),
+            (Operation::Cancel(_), Some(job)) => {
+                let reason = "changed my mind".to_owned();
+                Command::Job(job, JobAction::Cancel { reason, is_forced: false })
+            }
+            (Operation::Retry(_), Some(job)) => Command::Job(job, JobAction::Retry),
             // Nobody can name a job that was never acknowledged.
             (Operation::Cancel(_) | Operation::Retry(_), None) => return Ok(()),
         };

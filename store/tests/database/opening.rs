@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use jobmesh_protocol::Incarnation;
-use jobmesh_store::{DATABASE_NAME, OpenError, Reader, Store};
+use jobmesh_store::{DATABASE_NAME, Fault, OpenError, Reader, Store, StoreError};
 use rusqlite::Connection;
 use tempfile::tempdir;
 
-use crate::samples::{INCARNATION, insert_job, job_id, open};
+use crate::samples::{INCARNATION, insert_job, number, open};
 
 fn refusal(directory: &Path) -> OpenError {
     Store::open(directory, INCARNATION).map(drop).unwrap_err()
@@ -72,10 +72,10 @@ fn a_daemon_holds_the_directory() {
     let Some(directory) = std::env::var_os(HOLD) else { return };
     let mut store = open(Path::new(&directory));
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(1));
+    insert_job(&txn, 1);
     let _committed = txn.commit().unwrap();
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(2));
+    insert_job(&txn, 2);
     std::io::stdout().write_all(b"\nheld\n").unwrap();
     std::io::stdout().flush().unwrap();
     // Ends when the parent does, even if that forgets to kill.
@@ -108,8 +108,8 @@ fn a_killed_daemon_lets_go_and_leaves_what_it_committed() {
 
     let mut store = open(directory.path());
     let txn = store.begin().unwrap();
-    assert!(txn.view().job(job_id(1)).unwrap().is_some());
-    assert_eq!(txn.view().job(job_id(2)).unwrap(), None);
+    assert!(txn.view().job_by_number(number(1)).unwrap().is_some());
+    assert_eq!(txn.view().job_by_number(number(2)).unwrap(), None);
 }
 
 #[test]
@@ -151,7 +151,8 @@ fn a_file_that_is_no_database_is_left_alone() {
     let text = "my shopping list\n".repeat(100);
     std::fs::write(&path, &text).unwrap();
     let error = refusal(directory.path());
-    assert!(matches!(error, OpenError::Sqlite { .. }), "{error:?}");
+    let is_named = matches!(&error, OpenError::Sqlite { source: StoreError::Sqlite(Fault::NoDatabase(_)), .. });
+    assert!(is_named, "{error:?}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 

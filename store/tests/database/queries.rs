@@ -1,122 +1,42 @@
 //! The typed queries: guards, numbers, and what replaces what.
 
-use jobmesh_protocol::id::{BlobRef, Hash};
-use jobmesh_protocol::outcome::{Exit, Outputs};
-use jobmesh_protocol::state::{Cause, FinishReason};
+use jobmesh_protocol::id::{BlobRef, BootId, Hash};
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::{LeaseKey, Verdict};
-use jobmesh_protocol::{AttemptState, Epoch, Incarnation, JobState, NodeId, Outcome, RunId};
+use jobmesh_protocol::{AttemptState, DurationMillis, Epoch, Incarnation, JobId, JobState, NodeId, Outcome, RunId};
 use jobmesh_store::{
-    Choice, Inbound, InviteRow, Lease, LeasePhase, Move, NewEvent, PeerRow, ReceiptRow, Selection, Store, StoreError,
+    Attempt, Choice, EndedAttempt, Fault, Inbound, InviteRow, Lease, LeasePhase, NewAttempt, NewEvent, PeerRow,
+    ReceiptRow, StoreError,
 };
 
 use crate::samples::{
-    AT, DAY, INCARNATION, LATER, PEER, attempt, cell, insert_job, invite, job_id, lease, message_id, peer, receipt,
-    spec, start, summary,
+    AT, BOOT, DAY, LATER, PEER, attempt, cell, id_of, insert_job, invite, lease, local_attempt, memory, message_id,
+    number, peer, receipt, summary,
 };
 
 const OTHER: NodeId = NodeId::from_bytes([0x33; 32]);
 
-fn store() -> Store {
-    Store::open_in_memory(INCARNATION).unwrap()
-}
-
-#[test]
-fn jobs_are_numbered_from_one_and_read_back() {
-    let mut store = store();
-    let txn = store.begin().unwrap();
-    assert_eq!(txn.view().last_job_number().unwrap(), 0);
-    assert_eq!((insert_job(&txn, job_id(9)), insert_job(&txn, job_id(8))), (1, 2));
-    let job = txn.view().job(job_id(8)).unwrap().unwrap();
-    assert_eq!(txn.view().job_by_number(2).unwrap(), Some(job.clone()));
-    assert_eq!((job.state, job.epoch, job.spec), (JobState::Available, Epoch(0), spec()));
-    assert_eq!((job.created_at, job.state_since, job.finished_at), (AT, AT, None));
-    assert_eq!(txn.view().job_by_number(3).unwrap(), None);
-}
-
-#[test]
-fn a_job_moves_only_from_where_it_is_believed_to_be() {
-    let mut store = store();
-    let txn = store.begin().unwrap();
-    let job = job_id(1);
-    insert_job(&txn, job);
-    let before = txn.view().job(job).unwrap();
-    for wrong in
-        [Move { from: JobState::Offered, ..start(job) }, Move { epoch: Epoch(1), ..start(job) }, start(job_id(2))]
-    {
-        assert!(!txn.move_job(&wrong).unwrap(), "{wrong:?}");
-    }
-    assert_eq!(txn.view().job(job).unwrap(), before, "a move that was refused changes nothing");
-
-    assert!(txn.move_job(&start(job)).unwrap());
-    assert!(!txn.move_job(&start(job)).unwrap(), "the same move twice");
-    let job = txn.view().job(job).unwrap().unwrap();
-    assert_eq!((job.state, job.epoch, job.state_since), (JobState::Running, Epoch(1), LATER));
-}
-
-#[test]
-fn a_final_state_has_a_time_and_a_reason_and_a_retry_has_none() {
-    let mut store = store();
-    let txn = store.begin().unwrap();
-    let job = job_id(1);
-    insert_job(&txn, job);
-    let end = Move { to: JobState::Discarded, finish_reason: Some(FinishReason::Exhausted), failures: 3, ..start(job) };
-    assert!(txn.move_job(&end).unwrap());
-    let ended = txn.view().job(job).unwrap().unwrap();
-    assert_eq!((ended.finished_at, ended.finish_reason), (Some(LATER), Some(FinishReason::Exhausted)));
-    assert_eq!(ended.failures, 3);
-    assert_eq!(txn.view().live_jobs().unwrap(), Vec::new());
-
-    let again = Move { from: JobState::Discarded, epoch: Epoch(1), to: JobState::Available, ..start(job) };
-    assert!(txn.move_job(&again).unwrap());
-    let retried = txn.view().job(job).unwrap().unwrap();
-    assert_eq!((retried.finished_at, retried.finish_reason), (None, None));
-}
-
-#[test]
-fn a_list_is_the_newest_first_and_no_longer_than_asked() {
-    let mut store = store();
-    let txn = store.begin().unwrap();
-    (1..=4).for_each(|number| {
-        insert_job(&txn, job_id(number));
-    });
-    assert!(txn.move_job(&Move { to: JobState::Completed, ..start(job_id(4)) }).unwrap());
-    let numbers = |selection: &Selection| -> Vec<u64> {
-        txn.view().jobs(selection).unwrap().into_iter().map(|job| job.number).collect()
-    };
-    assert_eq!(numbers(&Selection { state: None, live_only: false, limit: 3 }), [4, 3, 2]);
-    assert_eq!(numbers(&Selection { state: None, live_only: true, limit: 2 }), [3, 2]);
-    assert_eq!(numbers(&Selection { state: Some(JobState::Completed), live_only: false, limit: 9 }), [4]);
-    let counts = txn.view().job_counts().unwrap();
-    assert_eq!(counts, [(JobState::Available, 3), (JobState::Completed, 1)]);
-}
-
-#[test]
-fn a_cancel_is_written_down_and_taken_back() {
-    let mut store = store();
-    let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(1));
-    let reason = || txn.view().job(job_id(1)).unwrap().unwrap().cancel_reason;
-    txn.set_cancel_reason(job_id(1), Some("typo")).unwrap();
-    assert_eq!(reason().as_deref(), Some("typo"));
-    txn.set_cancel_reason(job_id(1), None).unwrap();
-    assert_eq!(reason(), None);
+/// The id of the job with this number.
+fn job_id(at: u32) -> JobId {
+    id_of(number(at))
 }
 
 #[test]
 fn an_epoch_is_used_once() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(1));
+    insert_job(&txn, 1);
     txn.insert_attempt(&attempt(job_id(1))).unwrap();
-    assert!(matches!(txn.insert_attempt(&attempt(job_id(1))), Err(StoreError::Sqlite(_))));
+    assert!(matches!(txn.insert_attempt(&attempt(job_id(1))), Err(StoreError::Sqlite(Fault::Rule(_)))));
     assert!(txn.insert_attempt(&attempt(job_id(2))).is_err(), "an attempt needs its job");
 }
 
 #[test]
 fn an_attempt_reads_back_at_every_stage() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(1));
+    insert_job(&txn, 1);
     let new = attempt(job_id(1));
     txn.insert_attempt(&new).unwrap();
     let read = || txn.view().attempt(new.run).unwrap().unwrap();
@@ -129,12 +49,15 @@ fn an_attempt_reads_back_at_every_stage() {
     txn.upload_attempt(new.run, message_id(5)).unwrap();
     assert_eq!((read().state, read().receipt), (AttemptState::Uploading, Some(message_id(5))));
 
-    let outcome = Outcome::Error { message: "signal 9".to_owned() };
+    let outcome = Outcome::error("signal 9");
     let exit = Exit { code: None, signal: Some(9) };
-    let outputs = Outputs { stdout: Some(BlobRef::of(b"out")), stderr: Some(BlobRef::of(b"err")) };
-    txn.finish_attempt(new.run, AttemptState::Failed, (&outcome, exit, outputs), LATER).unwrap();
+    let outputs = Outputs { stdout: Some(BlobRef::of(b"out")), stderr: Some(BlobRef::of(b"err")), result: None };
+    let usage = Usage { cpu_ms: Some(DurationMillis(12)), memory_peak_bytes: Some(u64::from(u32::MAX) + 1) };
+    let said = EndedAttempt { state: AttemptState::Failed, outcome: &outcome, exit, outputs, usage, started_at: None };
+    txn.finish_attempt(new.run, &said, LATER).unwrap();
     let ended = read();
     assert_eq!((ended.state, ended.exit, ended.outputs), (AttemptState::Failed, exit, outputs));
+    assert_eq!((ended.usage, ended.finished_at), (usage, Some(LATER)));
     assert_eq!((ended.outcome.as_deref(), ended.message.as_deref()), (Some("error"), Some("signal 9")));
     for hash in [Hash::of(b"out"), Hash::of(b"err")] {
         assert_eq!(txn.view().attempts_that_wrote(hash).unwrap(), std::slice::from_ref(&ended));
@@ -143,11 +66,48 @@ fn an_attempt_reads_back_at_every_stage() {
     assert_eq!(txn.view().attempt(RunId { job: job_id(1), epoch: Epoch(2) }).unwrap(), None);
 }
 
+/// Most attempts leave nothing behind, and then fewer columns are written.
+#[test]
+fn an_attempt_without_outputs_reads_back_too() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    let job = insert_job(&txn, 1);
+    let new = NewAttempt { state: AttemptState::Running, ..local_attempt(job.id) };
+    txn.insert_attempt(&new).unwrap();
+    let exit = Exit { code: Some(3), signal: None };
+    let usage = Usage { cpu_ms: None, memory_peak_bytes: Some(7) };
+    let (outcome, outputs) = (Outcome::error("exit code 3"), Outputs::default());
+    let said = EndedAttempt { state: AttemptState::Failed, outcome: &outcome, exit, outputs, usage, started_at: None };
+    txn.finish_attempt(new.run, &said, LATER).unwrap();
+    let ended = txn.view().attempt(new.run).unwrap().unwrap();
+    assert_eq!((ended.state, ended.exit, ended.outputs), (AttemptState::Failed, exit, outputs));
+    assert_eq!((ended.outcome.as_deref(), ended.message.as_deref()), (Some("error"), Some("exit code 3")));
+    assert_eq!((ended.usage, ended.finished_at), (usage, Some(LATER)));
+    assert_eq!((ended.boot, ended.allocation, ended.award), (Some(BOOT), new.allocation, None));
+}
+
+#[test]
+fn an_attempt_is_adopted_by_the_next_daemon() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    let runs = [1, 2].map(|at| local_attempt(insert_job(&txn, at).id));
+    for new in &runs {
+        txn.insert_attempt(new).unwrap();
+        txn.start_attempt(new.run, Some((77, 5)), AT).unwrap();
+    }
+    let [adopted, other] = runs.map(|new| new.run);
+    let before = txn.view().attempt(adopted).unwrap().unwrap();
+    let next = BootId::from_bytes([0xB1; 16]);
+    txn.adopt_attempt(adopted, next).unwrap();
+    assert_eq!(txn.view().attempt(adopted).unwrap(), Some(Attempt { boot: Some(next), ..before }));
+    assert_eq!(txn.view().attempt(other).unwrap().and_then(|attempt| attempt.boot), Some(BOOT));
+}
+
 #[test]
 fn events_keep_their_order() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(1));
+    insert_job(&txn, 1);
     let (job, epoch, at) = (job_id(1), Epoch(1), AT);
     for (state, cause, note) in
         [(JobState::Offered, Cause::Offered, None), (JobState::Running, Cause::Accepted, Some("by box"))]
@@ -162,11 +122,11 @@ fn events_keep_their_order() {
 
 #[test]
 fn a_lease_is_known_by_its_origin_ticket_and_epoch() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
+    (1..=3).for_each(|at| drop(insert_job(&txn, at)));
     let (first, second) = (lease(job_id(1)), Lease { epoch: Epoch(5), ..lease(job_id(2)) });
     for lease in [first, second] {
-        insert_job(&txn, lease.job);
         txn.insert_lease(&lease).unwrap();
     }
     assert_eq!(txn.view().lease(job_id(1)).unwrap(), Some(first));
@@ -175,7 +135,6 @@ fn a_lease_is_known_by_its_origin_ticket_and_epoch() {
     let up_to = |epoch| txn.view().leases_up_to(PEER, LeaseKey { epoch, ..first.key() }).unwrap();
     assert_eq!((up_to(Epoch(3)), up_to(Epoch(4)), up_to(Epoch(9))), (vec![], vec![first], vec![first, second]));
 
-    insert_job(&txn, job_id(3));
     assert!(txn.insert_lease(&Lease { job: job_id(3), ..first }).is_err(), "one award starts one job");
 
     txn.set_lease_phase(first.job, LeasePhase::Settled, Some(Verdict::Superseded)).unwrap();
@@ -184,9 +143,9 @@ fn a_lease_is_known_by_its_origin_ticket_and_epoch() {
 
 #[test]
 fn a_receipt_is_kept_once_with_its_last_verdict() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(1));
+    insert_job(&txn, 1);
     let waiting = receipt(job_id(1));
     let accepted = ReceiptRow { verdict: Some(Verdict::Accepted), ..waiting.clone() };
     txn.put_receipt(&waiting).unwrap();
@@ -199,7 +158,7 @@ fn a_receipt_is_kept_once_with_its_last_verdict() {
 
 #[test]
 fn the_outbox_numbers_per_peer_and_never_uses_a_number_twice() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
     let queue = |peer, envelope: &[u8]| txn.queue(peer, envelope, b"").unwrap();
     assert_eq!([queue(PEER, b"a"), queue(PEER, b"b"), queue(PEER, b"c"), queue(OTHER, b"d")], [1, 2, 3, 1]);
@@ -221,7 +180,7 @@ fn the_outbox_numbers_per_peer_and_never_uses_a_number_twice() {
 
 #[test]
 fn what_was_received_is_kept_beside_what_was_sent() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
     assert_eq!(txn.view().inbound(PEER).unwrap(), None);
     txn.queue(PEER, b"a", b"").unwrap();
@@ -238,7 +197,7 @@ fn what_was_received_is_kept_beside_what_was_sent() {
 /// was met again took everything up to its old number for duplicates, and acknowledged it.
 #[test]
 fn forgetting_the_peers_does_not_start_the_numbers_again() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
     txn.put_peer(&peer()).unwrap();
     txn.put_capability(PEER, b"record", AT).unwrap();
@@ -254,7 +213,7 @@ fn forgetting_the_peers_does_not_start_the_numbers_again() {
 
 #[test]
 fn the_newest_version_of_a_summary_wins_in_any_order() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
     assert_eq!(txn.view().summary_version(PEER, DAY).unwrap(), 0);
     let kept = [3, 5, 4, 5].map(|version| txn.put_summary(&summary(version)).unwrap());
@@ -271,7 +230,7 @@ fn the_newest_version_of_a_summary_wins_in_any_order() {
 
 #[test]
 fn the_last_word_on_peers_invites_tags_and_facts_is_kept() {
-    let mut store = store();
+    let mut store = memory();
     let txn = store.begin().unwrap();
     txn.put_peer(&peer()).unwrap();
     txn.put_peer(&PeerRow { name: "tower".to_owned(), addresses: Vec::new(), ..peer() }).unwrap();

@@ -4,18 +4,18 @@ use jobmesh_protocol::id::Hash;
 use jobmesh_store::{Reader, Store, StoreError};
 use tempfile::tempdir;
 
-use crate::samples::{INCARNATION, insert_job, job_id, open};
+use crate::samples::{insert_job, memory, number, open};
 
 #[test]
 fn a_dropped_transaction_never_happened() {
-    let mut store = Store::open_in_memory(INCARNATION).unwrap();
+    let mut store = memory();
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(1));
-    assert!(txn.view().job(job_id(1)).unwrap().is_some(), "a transaction sees its own writes");
+    insert_job(&txn, 1);
+    assert!(txn.view().job_by_number(number(1)).unwrap().is_some(), "a transaction sees its own writes");
     drop(txn);
     let txn = store.begin().unwrap();
-    assert_eq!(txn.view().job(job_id(1)).unwrap(), None);
-    assert_eq!(insert_job(&txn, job_id(2)), 1, "its number was not used up");
+    assert_eq!(txn.view().job_by_number(number(1)).unwrap(), None);
+    assert_eq!(txn.view().last_job_number().unwrap(), None, "its number was not used up");
 }
 
 #[test]
@@ -24,13 +24,13 @@ fn a_reader_sees_what_was_committed_and_never_waits() {
     let mut store = open(directory.path());
     let reader = Reader::open(directory.path()).unwrap();
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(1));
-    assert_eq!(reader.view().job(job_id(1)).unwrap(), None);
+    insert_job(&txn, 1);
+    assert_eq!(reader.view().job_by_number(number(1)).unwrap(), None);
     let _committed = txn.commit().unwrap();
-    assert!(reader.view().job(job_id(1)).unwrap().is_some());
+    assert!(reader.view().job_by_number(number(1)).unwrap().is_some());
     drop(store);
-    assert!(reader.view().job(job_id(1)).unwrap().is_some(), "a reader outlives the daemon's writer");
-    assert!(Reader::open(directory.path()).unwrap().view().job(job_id(1)).unwrap().is_some());
+    assert!(reader.view().job_by_number(number(1)).unwrap().is_some(), "a reader outlives the daemon's writer");
+    assert!(Reader::open(directory.path()).unwrap().view().job_by_number(number(1)).unwrap().is_some());
 }
 
 /// Writes blobs, one a transaction, until the database is full. Returns how many were committed.
@@ -53,7 +53,7 @@ fn a_full_disk_refuses_the_write_and_breaks_nothing() {
     let directory = tempdir().unwrap();
     let mut store = open(directory.path());
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(1));
+    insert_job(&txn, 1);
     let _committed = txn.commit().unwrap();
 
     store.limit_pages(80).unwrap();
@@ -61,16 +61,16 @@ fn a_full_disk_refuses_the_write_and_breaks_nothing() {
     assert!(written > 0);
 
     let txn = store.begin().unwrap();
-    assert!(txn.view().job(job_id(1)).unwrap().is_some());
+    assert!(txn.view().job_by_number(number(1)).unwrap().is_some());
     let last = (written - 1).to_be_bytes().repeat(1000);
     assert_eq!(txn.view().blob(Hash::of(&last)).unwrap(), Some(last), "what was acknowledged is still there");
     let refused = written.to_be_bytes().repeat(1000);
     assert_eq!(txn.view().blob(Hash::of(&refused)).unwrap(), None, "what was refused did not happen");
     drop(txn);
-    assert!(Reader::open(directory.path()).unwrap().view().job(job_id(1)).unwrap().is_some());
+    assert!(Reader::open(directory.path()).unwrap().view().job_by_number(number(1)).unwrap().is_some());
 
     store.limit_pages(1000).unwrap();
     let txn = store.begin().unwrap();
-    insert_job(&txn, job_id(2));
+    insert_job(&txn, 2);
     let _committed = txn.commit().unwrap();
 }

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 
+use jobmesh_engine::pool::PoolKind;
 use jobmesh_engine::{
     Command, Config, Detected, Ended, Engine, Input, Output, Process, Refusal, RequestId, Response, Timing,
 };
 use jobmesh_keys::{Grant, Identity, Membership, MeshRoot, Role, Serial};
+use jobmesh_protocol::Submission;
 use jobmesh_protocol::id::BootId;
-use jobmesh_protocol::outcome::{Exit, Outputs};
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::resource::{Amount, Name};
 use jobmesh_protocol::{
-    BlobRef, DurationMillis, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, Resources, RunId,
-    UnixMillis,
+    BlobRef, DurationMillis, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId, UnixMillis,
 };
 use jobmesh_store::{Attempt, Job, ReceiptRow, Store};
 use rand_chacha::ChaCha8Rng;
@@ -64,10 +66,12 @@ fn config(node: usize, boot: u8) -> Config {
         detected: Detected {
             tags: ["executor:process".parse().unwrap()].into(),
             attributes: Default::default(),
-            resources: Resources { cpu_milli: 2000, memory_bytes: 1 << 30 },
+            pools: [(Name::CPUS, PoolKind::numbered(2)), (Name::MEM, PoolKind::Sum(Amount::whole(1 << 30)))].into(),
             slots: 2,
         },
         timing: Timing::default(),
+        declared: Default::default(),
+        has_rebooted: false,
         mutant: None,
     }
 }
@@ -113,6 +117,7 @@ impl Wire {
         let Some(engine) = &mut node.engine else { return };
         let txn = node.store.begin().unwrap();
         engine.handle(self.now, &mut self.rng, &txn, input).unwrap();
+        engine.finish(self.now, &mut self.rng, &txn).unwrap();
         let proof = txn.commit().unwrap();
         let outputs = engine.take_outputs().release(proof);
         self.carry_out(index, outputs);
@@ -132,6 +137,14 @@ impl Wire {
                     self.nodes[index].runs.push(order.run);
                     self.nodes[index].inputs.push_back(Input::Started { run: order.run, process });
                 }
+                Output::Adopt { order, .. } => {
+                    // Nothing outlives a daemon here.
+                    let outcome = Outcome::Lost { reason: "the daemon stopped while it ran".to_owned() };
+                    let (exit, outputs, usage) = (Exit::default(), Outputs::default(), Usage::default());
+                    let ended =
+                        Ended { outcome, exit, outputs, usage, ran_micros: 0, inline: Vec::new(), notice: None };
+                    self.nodes[index].inputs.push_back(Input::Ended { run: order.run, ended });
+                }
                 Output::Stop { .. } => self.nodes[index].stops += 1,
                 Output::Reply(_, answer) => self.nodes[index].replies.push(answer),
                 Output::Send { .. }
@@ -139,6 +152,7 @@ impl Wire {
                 | Output::Provide(_)
                 | Output::Find(_)
                 | Output::Dial { .. }
+                | Output::Forget(_)
                 | Output::EndOrphan { .. }
                 | Output::Fetch { .. }
                 | Output::Changed(_) => {}
@@ -207,8 +221,9 @@ impl Wire {
     }
 
     pub(crate) fn submit(&mut self, index: usize, spec: JobSpec) -> JobId {
-        match self.command(index, Command::Submit(Box::new(spec))) {
-            Response::Submitted { job, .. } => job,
+        match self.command(index, Command::Submit(vec![Submission::new(spec)])) {
+            Response::Submitted(taken) => taken[0].job,
+            Response::Pruned(_) => panic!("not submitted"),
             Response::Done
             | Response::Unchanged
             | Response::Explained(_)
@@ -221,10 +236,18 @@ impl Wire {
     /// Ends the oldest run of a node.
     pub(crate) fn end(&mut self, index: usize, run: usize, outcome: Outcome, stdout: &[u8]) {
         let run = self.nodes[index].runs.remove(run);
-        let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), stderr: None };
+        let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), stderr: None, result: None };
         let code = i32::from(outcome != Outcome::Ok);
         let exit = Exit { code: Some(code), signal: None };
-        let ended = Ended { outcome, exit, outputs, inline: vec![stdout.to_vec()] };
+        let ended = Ended {
+            outcome,
+            exit,
+            outputs,
+            usage: Usage::default(),
+            ran_micros: 1_000_000,
+            inline: vec![stdout.to_vec()],
+            notice: None,
+        };
         self.step(index, Input::Ended { run, ended });
         self.settle();
     }
@@ -249,7 +272,8 @@ impl Wire {
     pub(crate) fn counter(&mut self, index: usize, name: &str) -> u64 {
         match self.command(index, Command::Counters) {
             Response::Counted(counts) => counts.get(name).copied().unwrap_or(0),
-            Response::Submitted { .. }
+            Response::Submitted(_)
+            | Response::Pruned(_)
             | Response::Done
             | Response::Unchanged
             | Response::Explained(_)

@@ -1,22 +1,117 @@
-//! What the end of a command means.
+//! What the end of a command means: its exit code, what it said about itself, and what the kernel did to it.
+//!
+//! Whoever says the worse is believed. A run that exits with 0 may say that it failed; one that exits with another code
+//! can't say that it succeeded. Only the three words that are neither (snooze, cancel, release) stand beside exit 0 and
+//! beside 75, which asks for another try anyway.
 
 use jobmesh_protocol::Outcome;
 use jobmesh_protocol::outcome::Exit;
 use rustix::process::Signal;
 
+use crate::event::{chain, clip};
+use crate::process::word::{Verdict, Word, WordError};
+
 /// The exit code that asks for another try (`EX_TEMPFAIL` of sysexits.h).
 const TEMPORARY_FAILURE: i32 = 75;
 
+/// How a main process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Code(i32),
+    Signal(i32),
+    /// It ended, or couldn't be ended, and why no more is known.
+    Unknown(String),
+}
+
+impl Ending {
+    /// The ending of a child of ours.
+    pub(super) fn of(exit: Exit) -> Self {
+        match (exit.code, exit.signal) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Unknown("the process can't be ended".to_owned()),
+        }
+    }
+}
+
+/// That the kernel killed something of a run because it was out of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OutOfMemory {
+    /// Its limit in bytes.
+    pub(super) limit: u64,
+    /// Most that it had in bytes, if that is known.
+    pub(super) peak: Option<u64>,
+}
+
 /// The outcome of a command that ended by itself.
-pub(super) fn outcome(exit: Exit) -> Outcome {
-    let message = match (exit.code, exit.signal) {
-        (Some(0), _) => return Outcome::Ok,
-        (Some(TEMPORARY_FAILURE), _) => format!("temporary failure (exit {TEMPORARY_FAILURE})"),
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal} ({})", signal_name(signal)),
-        (None, None) => return Outcome::Lost { reason: "the process can't be ended".to_owned() },
+pub(super) fn decide(ending: &Ending, oom: Option<OutOfMemory>, said: Result<Option<Word>, WordError>) -> Outcome {
+    let plain = outcome(ending, oom);
+    match said {
+        Ok(None) => plain,
+        Ok(Some(word)) => weigh(ending, plain, word.verdict),
+        Err(error) => match plain.message() {
+            Some(message) => Outcome::error(clip(format!("{message}; {}", chain(&error)))),
+            None => Outcome::error(chain(&error)),
+        },
+    }
+}
+
+/// The outcome without a word from the command itself.
+fn outcome(ending: &Ending, oom: Option<OutOfMemory>) -> Outcome {
+    let message = match ending {
+        Ending::Code(0) => return Outcome::Ok,
+        Ending::Code(TEMPORARY_FAILURE) => format!("temporary failure (exit {TEMPORARY_FAILURE})"),
+        Ending::Code(code) => format!("exit code {code}"),
+        Ending::Signal(signal) => format!("killed by signal {signal} ({})", signal_name(*signal)),
+        Ending::Unknown(reason) => return Outcome::Lost { reason: reason.clone() },
     };
-    Outcome::Error { message }
+    let Some(OutOfMemory { limit, peak }) = oom else { return Outcome::error(message) };
+    let peak = peak.map_or_else(String::new, |peak| format!(", peak {}", mebibytes(peak)));
+    Outcome::error(format!("out of memory (limit {}{peak}): {message}", mebibytes(limit)))
+}
+
+/// Sets what the command said beside how it ended.
+fn weigh(ending: &Ending, plain: Outcome, verdict: Verdict) -> Outcome {
+    let word = verdict.word();
+    let contradicted = || {
+        let message = plain.message().unwrap_or_default();
+        Outcome::error(clip(format!("{message}, although its outcome file says `{word}`")))
+    };
+    let or_plain = |message: Option<String>| {
+        let message = message.or_else(|| plain.message().map(str::to_owned));
+        clip(message.unwrap_or_else(|| format!("its outcome file says `{word}`")))
+    };
+    let or_word = |reason: Option<String>| clip(reason.unwrap_or_else(|| format!("its outcome file says `{word}`")));
+    match (verdict, ending) {
+        // It was in the middle of something when it was killed, whatever it had written by then.
+        (_, Ending::Signal(_)) => contradicted(),
+        (Verdict::Error { message, retry_after }, _) => {
+            Outcome::Error { message: or_plain(message), retry_after_ms: retry_after }
+        }
+        (Verdict::Permanent { message }, _) => Outcome::Permanent { message: or_plain(message) },
+        (Verdict::Ok, Ending::Code(0) | Ending::Unknown(_)) => Outcome::Ok,
+        (Verdict::Snooze { wait, reason }, Ending::Code(0 | TEMPORARY_FAILURE) | Ending::Unknown(_)) => {
+            Outcome::Snoozed { for_ms: wait, reason: reason.map(clip) }
+        }
+        (Verdict::Cancel { reason }, Ending::Code(0 | TEMPORARY_FAILURE) | Ending::Unknown(_)) => {
+            Outcome::SelfCancelled { reason: or_word(reason) }
+        }
+        (Verdict::Release { reason }, Ending::Code(0 | TEMPORARY_FAILURE) | Ending::Unknown(_)) => {
+            Outcome::Released { reason: or_word(reason) }
+        }
+        (Verdict::Ok | Verdict::Snooze { .. } | Verdict::Cancel { .. } | Verdict::Release { .. }, Ending::Code(_)) => {
+            contradicted()
+        }
+    }
+}
+
+/// A size for people, to a tenth of a mebibyte.
+pub(super) fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) / (1024 * 1024);
+    match tenths % 10 {
+        0 => format!("{} MiB", tenths / 10),
+        rest => format!("{}.{rest} MiB", tenths / 10),
+    }
 }
 
 /// The name of a signal without its `SIG`.
@@ -49,18 +144,80 @@ const NAMES: [(Signal, &str); 19] = [
 
 #[cfg(test)]
 mod tests {
+    use jobmesh_protocol::DurationMillis;
+
     use super::*;
 
-    fn message(exit: Exit) -> String {
-        outcome(exit).message().unwrap_or_default().to_owned()
+    fn plain(ending: &Ending) -> Outcome {
+        decide(ending, None, Ok(None))
+    }
+
+    fn message(ending: &Ending) -> String {
+        plain(ending).message().unwrap_or_default().to_owned()
+    }
+
+    /// The outcome's word and message when a command says `verdict` and exits with `code`.
+    fn weighed(verdict: Verdict, code: i32) -> (&'static str, String) {
+        let outcome = decide(&Ending::Code(code), None, Ok(Some(Word { verdict, result: None })));
+        (outcome.word(), outcome.message().unwrap_or_default().to_owned())
     }
 
     #[test]
     fn only_zero_is_ok() {
-        assert_eq!(outcome(Exit { code: Some(0), signal: None }), Outcome::Ok);
-        assert_eq!(message(Exit { code: Some(3), signal: None }), "exit code 3");
-        assert_eq!(message(Exit { code: Some(75), signal: None }), "temporary failure (exit 75)");
-        assert_eq!(message(Exit { code: None, signal: Some(9) }), "killed by signal 9 (KILL)");
-        assert_eq!(message(Exit { code: None, signal: Some(63) }), "killed by signal 63 (unknown)");
+        assert_eq!(plain(&Ending::Code(0)), Outcome::Ok);
+        assert_eq!(message(&Ending::Code(3)), "exit code 3");
+        assert_eq!(message(&Ending::Code(75)), "temporary failure (exit 75)");
+        assert_eq!(message(&Ending::Signal(9)), "killed by signal 9 (KILL)");
+        assert_eq!(message(&Ending::Signal(63)), "killed by signal 63 (unknown)");
+        assert_eq!(plain(&Ending::of(Exit::default())).word(), "lost");
+    }
+
+    #[test]
+    fn a_want_of_memory_is_named_unless_the_command_got_over_it() {
+        let oom = Some(OutOfMemory { limit: 64 << 20, peak: Some(67_000_000) });
+        let outcome = decide(&Ending::Signal(9), oom, Ok(None));
+        let expected = "out of memory (limit 64 MiB, peak 63.8 MiB): killed by signal 9 (KILL)";
+        assert_eq!(outcome, Outcome::error(expected));
+        assert_eq!(decide(&Ending::Code(0), oom, Ok(None)), Outcome::Ok);
+    }
+
+    #[test]
+    fn the_worse_of_word_and_exit_code_counts() {
+        let said = || Some("why".to_owned());
+        let contradicted = |code, word| ("error", format!("exit code {code}, although its outcome file says `{word}`"));
+        let why = |word| (word, "why".to_owned());
+        assert_eq!(weighed(Verdict::Ok, 0), ("ok", String::new()));
+        assert_eq!(weighed(Verdict::Ok, 3), contradicted(3, "ok"));
+        for code in [0, 3, 75] {
+            let error = Verdict::Error { message: said(), retry_after: None };
+            assert_eq!(weighed(error, code), why("error"));
+            assert_eq!(weighed(Verdict::Permanent { message: said() }, code), why("permanent"));
+        }
+        assert_eq!(weighed(Verdict::Permanent { message: None }, 3), ("permanent", "exit code 3".to_owned()));
+        for code in [0, 75] {
+            let snooze = Verdict::Snooze { wait: DurationMillis(5), reason: said() };
+            assert_eq!(weighed(snooze, code), why("snoozed"));
+            assert_eq!(weighed(Verdict::Cancel { reason: said() }, code), why("self_cancelled"));
+            assert_eq!(weighed(Verdict::Release { reason: said() }, code), why("released"));
+        }
+        assert_eq!(weighed(Verdict::Release { reason: None }, 1), contradicted(1, "release"));
+        assert_eq!(weighed(Verdict::Cancel { reason: said() }, 2), contradicted(2, "cancel"));
+    }
+
+    #[test]
+    fn a_signal_outweighs_every_word_and_an_unknown_end_none() {
+        let word = |verdict| Ok(Some(Word { verdict, result: None }));
+        assert_eq!(decide(&Ending::Signal(9), None, word(Verdict::Ok)).word(), "error");
+        let unknown = Ending::Unknown("nobody saw it".to_owned());
+        assert_eq!(plain(&unknown), Outcome::Lost { reason: "nobody saw it".to_owned() });
+        assert_eq!(decide(&unknown, None, word(Verdict::Ok)), Outcome::Ok);
+        assert_eq!(decide(&unknown, None, word(Verdict::Cancel { reason: None })).word(), "self_cancelled");
+    }
+
+    #[test]
+    fn a_word_that_is_none_never_passes_for_success() {
+        assert_eq!(decide(&Ending::Code(0), None, Err(WordError::TooLong)).word(), "error");
+        let outcome = decide(&Ending::Code(2), None, Err(WordError::NotPlain));
+        assert_eq!(outcome, Outcome::error("exit code 2; the outcome file is not a plain file"));
     }
 }

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use jobmesh_protocol::outcome::Exit;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::event::ProcessId;
@@ -11,14 +12,12 @@ use crate::process::tree::scan;
 /// How often we look where the system can't tell us: every 20 ms.
 pub(super) const SLICE: Duration = Duration::from_millis(20);
 
+/// The system's error for a process that is gone.
+pub(super) const NO_SUCH_PROCESS: i32 = rustix::io::Errno::SRCH.raw_os_error();
+
 /// The number as the system calls take it.
 pub(super) fn number(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
-}
-
-/// Adds the start time to a number that can't be reused yet.
-pub(super) fn identify(pid: u32) -> ProcessId {
-    ProcessId { pid, started: scan::stat(pid).map_or(0, |stat| stat.started) }
 }
 
 /// Whether a child of ours has ended. Leaves its status to be taken.
@@ -30,6 +29,17 @@ pub(super) fn has_ended(pid: u32) -> bool {
         // Not, or no longer, a child of ours: there is nothing to wait for.
         Err(error) => error == rustix::io::Errno::CHILD,
     }
+}
+
+/// Whether this very process runs code.
+pub(super) fn is_alive(process: ProcessId) -> bool {
+    scan::stat(process.pid).is_some_and(|stat| stat.alive && stat.started == process.started)
+}
+
+/// Takes the status of a dead child of ours; none if it is none.
+pub(super) fn take_exit(pid: u32) -> Option<Exit> {
+    let status = waitid(WaitId::Pid(number(pid)?), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok()??;
+    Some(Exit { code: status.exit_status(), signal: status.terminating_signal() })
 }
 
 /// Takes the status of a dead child that nobody else waits for.
@@ -61,9 +71,21 @@ pub(super) fn wait_gone(process: ProcessId, longest: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     if let Some(handle) = open(process) {
         let _ = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Timespec::try_from(longest).ok().as_ref());
-    } else if scan::stat(process.pid).is_some_and(|stat| stat.alive && stat.started == process.started) {
+    } else if is_alive(process) {
         std::thread::sleep(longest.min(SLICE));
     }
+}
+
+/// A descriptor of a child of ours that was not reaped, so that its number can only mean that one.
+#[cfg(target_os = "linux")]
+pub(super) fn open_child(pid: u32) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(number(pid)?, rustix::process::PidfdFlags::empty()).ok()
+}
+
+/// There are no descriptors of processes here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn open_child(_pid: u32) -> Option<OwnedFd> {
+    None
 }
 
 /// A descriptor of this very process, readable once it has ended.

@@ -1,41 +1,42 @@
 //! From an order to a living process: directories, environment, program, descriptors.
-//!
-//! The program is looked up here, in the daemon's PATH, and given to the system by its whole path. That keeps the
-//! lookup apart from the PATH that the job sees, tells "not found" from "not executable", and lets the standard
-//! library take `posix_spawn`, which is a quarter faster than a fork.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use jobmesh_protocol::Outcome;
 use jobmesh_protocol::job::ProcessTask;
-use jobmesh_protocol::outcome::Exit;
-use rustix::fs::Access;
+use jobmesh_protocol::outcome::{Exit, Usage};
+use jobmesh_protocol::{DurationMillis, Outcome};
 use rustix::io::Errno;
 
 use crate::event::{ProcessId, chain};
 use crate::order::Order;
-use crate::output::{Log, Stream, log_path};
-use crate::process::{handle, reaper};
+use crate::output::{Log, Stream, log_path, outcome_path, result_path};
+use crate::process::cgroup::RunGroup;
+use crate::process::end::Remains;
+use crate::process::exit::Ending;
+use crate::process::host::Host;
+use crate::process::program::{FindError, shown};
+use crate::process::reaper;
+use crate::process::seat::Seat;
+use crate::process::spare::{Contents, work_path};
+use crate::process::tree::scan::{self, TICK_MS};
 
 /// The variable that marks every process of a run. Its value is the run's id.
 pub const RUN_VARIABLE: &str = "JOBMESH_RUN";
 
-/// What a job inherits from the daemon's environment, beside `LC_*`. The rest may hold secrets.
-const INHERITED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "SHELL"];
+/// The variable that names the file in which a run may say how it ended: one JSON object such as
+/// `{"outcome":"snooze","for":"5m","message":"not there yet"}`.
+///
+/// `outcome` is `ok`, `error`, `permanent`, `snooze`, `cancel` or `release`; `for` goes with `snooze` and `retry_after`
+/// with `error`, each in milliseconds or as text with units; `message` goes with all, and so does `result`, any JSON.
+pub const OUTCOME_VARIABLE: &str = "JOBMESH_OUTCOME";
 
-/// Where programs are when the daemon has no PATH (the default of execvp in the POSIX rationale, plus local programs).
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// Longest program name in a message, in characters.
-const SHOWN_MAX: usize = 256;
+/// The variable that names the file to which a run may write its result.
+pub const RESULT_VARIABLE: &str = "JOBMESH_RESULT";
 
 /// The main process of a run and its logs.
 pub(super) struct Spawned {
@@ -44,12 +45,49 @@ pub(super) struct Spawned {
     pub(super) at: Instant,
     pub(super) stdout: Log,
     pub(super) stderr: Log,
+    /// The control group of its own, if it has a memory limit.
+    pub(super) group: Option<RunGroup>,
     child: Child,
     /// Keeps the sweep's hands off the process until [`Self::reap`].
     _root: reaper::Root,
 }
 
 impl Spawned {
+    /// Processor time up to now; none where the system doesn't say, or the run was shorter than what it counts in. To
+    /// be called before [`Self::reap`].
+    pub(super) fn cpu_ms(&self) -> Option<DurationMillis> {
+        if self.at.elapsed() < Duration::from_millis(TICK_MS) {
+            return None;
+        }
+        scan::cpu_ms(self.process.pid)
+    }
+
+    /// Most memory of all its processes together, if the kernel counted it.
+    pub(super) fn memory_peak(&self) -> Option<u64> {
+        self.group.as_ref()?.peak()
+    }
+
+    /// What is known once all is over.
+    pub(super) fn remains<'a>(
+        &'a self,
+        order: &'a Order,
+        left: Contents,
+        exit: Exit,
+        (usage, ran): (Usage, Duration),
+    ) -> Remains<'a> {
+        Remains {
+            directory: &order.directory,
+            left,
+            stdout: Some(&self.stdout),
+            stderr: Some(&self.stderr),
+            exit,
+            ending: Ending::of(exit),
+            oom: self.group.as_ref().and_then(RunGroup::out_of_memory),
+            usage,
+            ran,
+        }
+    }
+
     /// Takes the exit status; empty if the process has not ended. To be called once nothing of the run is left.
     pub(super) fn reap(&mut self) -> Exit {
         match self.child.try_wait() {
@@ -72,14 +110,16 @@ pub(super) enum SpawnError {
     Log { path: PathBuf, source: io::Error },
     #[error("failed to open the input at {}", path.display())]
     Input { path: PathBuf, source: io::Error },
+    #[error("failed to set the run's limits; check the control groups of this node")]
+    Limit(#[source] io::Error),
     #[error("the job has an input, but it was not fetched to this node")]
     NoInput,
     #[error("the job has no command")]
     NoCommand,
     #[error("the working directory {} does not exist on this node", path.display())]
     NoDirectory { path: PathBuf },
-    #[error("program {program:?} was not found in PATH ({path})")]
-    NotFound { program: String, path: String },
+    #[error(transparent)]
+    Find(#[from] FindError),
     #[error("program {program:?} does not exist")]
     NoFile { program: String },
     #[error("program {program:?} is not executable; try `chmod +x`")]
@@ -97,12 +137,15 @@ impl SpawnError {
     pub(super) fn outcome(&self) -> Outcome {
         let message = chain(self);
         match self {
-            Self::Directory { .. } | Self::Log { .. } | Self::Input { .. } | Self::NoInput | Self::Start { .. } => {
-                Outcome::Error { message }
-            }
+            Self::Directory { .. }
+            | Self::Log { .. }
+            | Self::Input { .. }
+            | Self::Limit(_)
+            | Self::NoInput
+            | Self::Start { .. } => Outcome::error(message),
             Self::NoCommand
             | Self::NoDirectory { .. }
-            | Self::NotFound { .. }
+            | Self::Find(_)
             | Self::NoFile { .. }
             | Self::NotExecutable { .. }
             | Self::Format { .. }
@@ -112,36 +155,67 @@ impl SpawnError {
 }
 
 /// Starts the command of an order.
-pub(super) fn spawn(order: &Order, task: &ProcessTask) -> Result<Spawned, SpawnError> {
+pub(super) fn spawn(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat) -> Result<Spawned, SpawnError> {
     let (program, arguments) = task.argv.split_first().ok_or(SpawnError::NoCommand)?;
-    make_directory(&order.directory)?;
-    let stdout = make_log(&order.directory, Stream::Stdout)?;
-    let stderr = make_log(&order.directory, Stream::Stderr)?;
+    let made = seat.spare.provide(&order.directory);
+    made.map_err(|source| SpawnError::Directory { path: order.directory.clone(), source })?;
+    let stdout = make_log(order, seat, Stream::Stdout)?;
+    let stderr = make_log(order, seat, Stream::Stderr)?;
     let directory = working_directory(order, task)?;
-    let path = find_program(program)?;
+    if let Some(group) = &mut seat.group {
+        group.limit(order.limits.processes_max).map_err(SpawnError::Limit)?;
+    }
+    let group = RunGroup::make(host.grounds(), order.run, &order.limits).map_err(SpawnError::Limit)?;
 
-    let mut command = Command::new(path);
-    command.arg0(program).args(arguments).current_dir(&directory).process_group(0);
-    command.env_clear().envs(inherited(std::env::vars_os())).envs(&task.environment).envs(&order.environment);
-    command.env(RUN_VARIABLE, order.run.to_string());
-    command.stdin(input(order, task)?);
-    command.stdout(writer(&stdout, order, Stream::Stdout)?).stderr(writer(&stderr, order, Stream::Stderr)?);
-
-    let at = Instant::now();
-    let child = command.spawn().map_err(|source| start_error(program, source))?;
+    let (at, before) = (Instant::now(), scan::ticks_now());
+    let child = loop {
+        let mut command = Command::new(seat.programs.find(program, host.path())?);
+        command.arg0(program).args(arguments).current_dir(&directory).process_group(0);
+        command.env_clear().envs(host.variables()).envs(&task.environment).envs(&order.environment);
+        command.env(RUN_VARIABLE, order.run.to_string());
+        command.env(OUTCOME_VARIABLE, outcome_path(&order.directory));
+        command.env(RESULT_VARIABLE, result_path(&order.directory));
+        command.stdin(input(order, task)?);
+        command.stdout(writer(&stdout, order, Stream::Stdout)?).stderr(writer(&stderr, order, Stream::Stderr)?);
+        match spawn_in(group.as_ref(), &mut command)? {
+            Ok(child) => break child,
+            // The file may have gone since it was found; then another may mean the program now.
+            Err(_) if seat.programs.forget() => {}
+            Err(source) => return Err(start_error(program, source)),
+        }
+    };
     let root = reaper::Root::new(child.id());
-    let process = handle::identify(child.id());
-    Ok(Spawned { process, at, stdout, stderr, child, _root: root })
+    let process = ProcessId { pid: child.id(), started: start_time(child.id(), before) };
+    Ok(Spawned { process, at, stdout, stderr, group, child, _root: root })
 }
 
-fn make_directory(path: &Path) -> Result<(), SpawnError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| SpawnError::Directory { path: path.to_owned(), source })
+/// Starts a command inside a group. The inner error is the command's, the outer one the group's.
+fn spawn_in(group: Option<&RunGroup>, command: &mut Command) -> Result<io::Result<Child>, SpawnError> {
+    let Some(group) = group else { return Ok(command.spawn()) };
+    let inside = group.step_in().map_err(SpawnError::Limit)?;
+    let spawned = command.spawn();
+    drop(inside);
+    let Ok(mut child) = spawned else { return Ok(spawned) };
+    if let Err(error) = group.take_in(child.id()) {
+        // Without its limit it must not run.
+        let _ = child.kill().and_then(|()| child.wait());
+        return Err(SpawnError::Limit(error));
+    }
+    Ok(Ok(child))
 }
 
-fn make_log(directory: &Path, stream: Stream) -> Result<Log, SpawnError> {
-    let path = log_path(directory, stream);
-    Log::create(&path).map_err(|source| SpawnError::Log { path, source })
+/// When a child of ours started that we began to make at `before`. Mostly that and now are the same tick of the clock,
+/// which spares us opening its `/proc/PID/stat`: 15 µs of a run's 700.
+fn start_time(pid: u32, before: Option<u64>) -> u64 {
+    match before {
+        Some(tick) if scan::ticks_now() == before => tick,
+        Some(_) | None => scan::stat(pid).map_or(0, |stat| stat.started),
+    }
+}
+
+fn make_log(order: &Order, seat: &Seat, stream: Stream) -> Result<Log, SpawnError> {
+    let made = seat.spare.make_log(stream);
+    made.map_err(|source| SpawnError::Log { path: log_path(&order.directory, stream), source })
 }
 
 fn writer(log: &Log, order: &Order, stream: Stream) -> Result<File, SpawnError> {
@@ -150,9 +224,7 @@ fn writer(log: &Log, order: &Order, stream: Stream) -> Result<File, SpawnError> 
 
 fn working_directory(order: &Order, task: &ProcessTask) -> Result<PathBuf, SpawnError> {
     let Some(directory) = &task.directory else {
-        let path = order.directory.join("work");
-        make_directory(&path)?;
-        return Ok(path);
+        return Ok(work_path(&order.directory));
     };
     let path = PathBuf::from(directory);
     if path.is_dir() { Ok(path) } else { Err(SpawnError::NoDirectory { path }) }
@@ -169,42 +241,6 @@ fn input(order: &Order, task: &ProcessTask) -> Result<Stdio, SpawnError> {
     }
 }
 
-/// Picks what a job may see of the daemon's environment.
-fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
-    all.filter(|(name, _)| name.to_str().is_some_and(|name| INHERITED.contains(&name) || name.starts_with("LC_")))
-        .collect()
-}
-
-/// Finds the file of a program: as it is if it has a slash, else in the daemon's PATH.
-fn find_program(program: &str) -> Result<PathBuf, SpawnError> {
-    if program.contains('/') {
-        return Ok(PathBuf::from(program));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from(DEFAULT_PATH));
-    search(program, &path)
-}
-
-/// Looks for `program` in the directories of `path`. Unlike execvp it leaves out empty and relative ones: what the
-/// directory of a job holds must not decide which program runs.
-fn search(program: &str, path: &OsStr) -> Result<PathBuf, SpawnError> {
-    let mut found = false;
-    for directory in std::env::split_paths(path).filter(|directory| directory.is_absolute()) {
-        let file = directory.join(program);
-        if !file.is_file() {
-            continue;
-        }
-        if rustix::fs::access(&file, Access::EXEC_OK).is_ok() {
-            return Ok(file);
-        }
-        found = true;
-    }
-    let program = shown(program);
-    if found {
-        return Err(SpawnError::NotExecutable { program });
-    }
-    Err(SpawnError::NotFound { program, path: path.to_string_lossy().chars().take(SHOWN_MAX).collect() })
-}
-
 fn start_error(program: &str, source: io::Error) -> SpawnError {
     let program = shown(program);
     match Errno::from_io_error(&source) {
@@ -213,37 +249,5 @@ fn start_error(program: &str, source: io::Error) -> SpawnError {
         Some(Errno::NOEXEC) => SpawnError::Format { program },
         Some(Errno::TOOBIG) => SpawnError::TooLong { program },
         Some(_) | None => SpawnError::Start { program, source },
-    }
-}
-
-fn shown(program: &str) -> String {
-    program.chars().take(SHOWN_MAX).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
-
-    use super::*;
-
-    fn variable(name: &str) -> (OsString, OsString) {
-        (name.into(), "x".into())
-    }
-
-    #[test]
-    fn secrets_of_the_daemon_stay_with_it() {
-        let all = ["PATH", "LC_ALL", "LANG", "AWS_SECRET_ACCESS_KEY", "LD_PRELOAD", "JOBMESH_HOME"].map(variable);
-        let kept: Vec<OsString> = inherited(all.into_iter()).into_keys().collect();
-        assert_eq!(kept, ["LANG", "LC_ALL", "PATH"]);
-    }
-
-    #[test]
-    fn the_search_tells_missing_from_not_executable_and_skips_relative_directories() {
-        let home = tempfile::tempdir().unwrap();
-        std::fs::write(home.path().join("plain"), "x").unwrap();
-        let path = std::env::join_paths([Path::new("."), Path::new(""), home.path()]).unwrap();
-        assert!(matches!(search("plain", &path), Err(SpawnError::NotExecutable { .. })));
-        assert!(matches!(search("Cargo.toml", &path), Err(SpawnError::NotFound { .. })));
-        assert_eq!(search("sh", OsStr::new("/bin")).unwrap(), Path::new("/bin/sh"));
     }
 }

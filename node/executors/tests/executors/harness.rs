@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Order, ProcessId};
-use jobmesh_protocol::job::{ProcessTask, Task};
-use jobmesh_protocol::{DurationMillis, Epoch, JobId, RunId};
+use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId};
+use jobmesh_protocol::job::{Builtin, ProcessTask, Task};
+use jobmesh_protocol::{DurationMillis, Epoch, JobId, Outcome, RunId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Longer than anything takes, shorter than the patience of a person.
@@ -36,11 +36,17 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(slots: u16) -> Self {
+        Self::start_with(slots, Groups::Use)
+    }
+
+    pub(crate) fn start_with(slots: u16, groups: Groups) -> Self {
         // More than any test makes, so that no executor waits for a test that has seen enough.
         let (sender, events) = sync_channel(1024);
-        let config = Config { slots: NonZeroU16::new(slots).unwrap() };
-        let executors = Executors::start(config, move |event| drop(sender.send(event))).unwrap();
-        Self { executors, home: tempfile::tempdir().unwrap(), events }
+        let home = tempfile::tempdir().unwrap();
+        let config =
+            Config { slots: NonZeroU16::new(slots).unwrap(), spares: Some(home.path().join("spares")), groups };
+        let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
+        Self { executors, home, events }
     }
 
     /// An order to run `task` with five seconds of grace.
@@ -49,10 +55,12 @@ impl Node {
         Order {
             run,
             task,
+            follows: None,
             kill_grace: DurationMillis::from_secs(5),
             stdin: None,
             directory: self.home.path().join("runs").join(run.to_string()),
             environment: [].into(),
+            limits: Limits::default(),
         }
     }
 
@@ -106,6 +114,12 @@ impl Node {
     }
 }
 
+/// The housekeeping of a test: fails with the name of what it was asked for.
+fn builtin(order: &Order, builtin: Builtin) -> Outcome {
+    assert_eq!(order.task, Task::Builtin(builtin));
+    Outcome::error(builtin.word())
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         self.executors.shutdown();
@@ -157,4 +171,20 @@ impl Pipe {
 /// Whether there is a process of that number, dead ones that nobody waited for included.
 pub(crate) fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Whether a process of that number runs code.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z" && state != "X"))
+}
+
+/// When a living process started, in clock ticks since the system did.
+pub(crate) fn started(pid: u32) -> u64 {
+    stat(pid).unwrap()[19].parse().unwrap()
+}
+
+/// The fields of `/proc/PID/stat` after the name.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(line.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }

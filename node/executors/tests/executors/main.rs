@@ -1,7 +1,11 @@
 //! Executors against real processes.
 
+mod adoption;
 mod conformance;
 mod ending;
 mod harness;
+mod limits;
 mod orphans;
 mod running;
+mod saying;
+mod succession;

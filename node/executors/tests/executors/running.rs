@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use jobmesh_executors::{Ended, INLINE_BYTES_MAX, Order, Stream, log_path};
-use jobmesh_protocol::job::Task;
+use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::{BlobRef, Outcome};
 
@@ -21,9 +21,15 @@ fn message(ended: &Ended) -> &str {
     ended.outcome.message().unwrap_or_default()
 }
 
+fn process(order: &mut Order) -> &mut ProcessTask {
+    match &mut order.task {
+        Task::Process(task) => task,
+        Task::Noop {} | Task::Builtin(_) => panic!("not a command"),
+    }
+}
+
 fn set_directory(order: &mut Order, directory: &Path) {
-    let Task::Process(task) = &mut order.task;
-    task.directory = Some(directory.to_str().unwrap().to_owned());
+    process(order).directory = Some(directory.to_str().unwrap().to_owned());
 }
 
 #[test]
@@ -76,7 +82,7 @@ fn the_environment_is_cleared_but_for_a_few() {
     let node = Node::start(1);
     let mut order = node.command(&["env"]);
     let run = order.run;
-    let Task::Process(task) = &mut order.task;
+    let task = process(&mut order);
     task.environment = [("COLOR", "red"), ("JOBMESH_ATTEMPT", "7")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     order.environment = [("JOBMESH_ATTEMPT".to_owned(), "1".to_owned())].into();
     let ended = node.end_of(order);
@@ -116,7 +122,7 @@ fn without_input_there_is_nothing_to_read_and_no_output_is_none() {
 fn an_input_that_was_not_fetched_fails_the_attempt_only() {
     let node = Node::start(1);
     let mut order = node.command(&["cat"]);
-    let Task::Process(task) = &mut order.task;
+    let task = process(&mut order);
     task.stdin = Some(BlobRef::of(b"elsewhere"));
     assert_eq!(node.end_of(order).outcome.word(), "error");
 }
@@ -189,4 +195,25 @@ fn two_hundred_runs_pass_through_four_slots() {
         }
     }
     assert_eq!(node.executors.running(), 0);
+}
+
+#[test]
+fn a_run_that_wrote_nothing_leaves_no_directory_and_any_other_leaves_all_of_it() {
+    let node = Node::start(1);
+    let empty = node.command(&["true"]);
+    let kept = node.script("touch kept");
+    let directories = [empty.directory.clone(), kept.directory.clone()];
+    node.end_of(empty);
+    node.end_of(kept);
+    assert_eq!(directories.each_ref().map(|directory| directory.exists()), [false, true]);
+    assert!(directories[1].join("work/kept").exists());
+    assert!(log_path(&directories[1], Stream::Stdout).exists());
+}
+
+#[test]
+fn the_processor_time_is_told() {
+    let node = Node::start(1);
+    let ended = node.end_of(node.script("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"));
+    let cpu = ended.usage.cpu_ms.unwrap();
+    assert!((10..60_000).contains(&cpu.0), "{cpu:?}");
 }

@@ -106,7 +106,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
     use jobmesh_keys::Identity;
-    use jobmesh_protocol::outcome::{Exit, Outputs};
+    use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
     use jobmesh_protocol::{AwardId, BlobRef, Epoch, Hash, Outcome, TicketId, UnixMillis};
 
     use super::*;
@@ -122,7 +122,8 @@ mod tests {
             spec: Hash::of(b"spec"),
             outcome: Outcome::Ok,
             exit: Exit { code: Some(0), signal: None },
-            outputs: Outputs { stdout: Some(BlobRef::of(b"out")), stderr: None },
+            outputs: Outputs { stdout: Some(BlobRef::of(b"out")), stderr: None, result: None },
+            usage: Usage::default(),
             isolation: "none".to_owned(),
             started_at: UnixMillis(1_000),
             finished_at: UnixMillis(2_000),

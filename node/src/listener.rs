@@ -11,14 +11,14 @@ use tokio::net::{UnixListener, UnixStream};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts connections of the owner only.
-pub(super) struct OwnerListener {
+pub(crate) struct OwnerListener {
     inner: UnixListener,
     owner: u32,
 }
 
 impl OwnerListener {
     /// Binds the socket in place of one that a dead daemon has left.
-    pub(super) fn bind(path: &Path) -> io::Result<Self> {
+    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
@@ -38,8 +38,8 @@ impl axum::serve::Listener for OwnerListener {
             match self.inner.accept().await {
                 Ok((stream, _)) => match stream.peer_cred() {
                     Ok(peer) if peer.uid() == self.owner => return (stream, ()),
-                    Ok(peer) => tracing::warn!(uid = peer.uid(), "another user knocked at the control socket"),
-                    Err(error) => tracing::warn!(%error, "a client of the control socket can't be identified"),
+                    Ok(peer) => tracing::warn!(uid = peer.uid(), "another user knocked at a socket of this node"),
+                    Err(error) => tracing::warn!(%error, "a client of a socket of this node can't be identified"),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a client");

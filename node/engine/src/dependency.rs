@@ -1,0 +1,192 @@
+//! Jobs that wait for others: when they are released, and what becomes of them when they never can be.
+
+use jobmesh_protocol::state::{Cause, FinishReason};
+use jobmesh_protocol::submission::{Condition, Rule};
+use jobmesh_protocol::{JobNumber, JobState};
+use jobmesh_store::{Edge, Job, StoreError};
+
+use crate::engine::Engine;
+use crate::step::Step;
+use crate::transition::Shift;
+
+/// Whether an upstream job in this state is what the edge asks for.
+pub(crate) fn is_met(edge: &Edge, rule: Rule, state: JobState) -> bool {
+    let is_completed = state == JobState::Completed;
+    match (edge.condition, rule) {
+        (Some(Condition::Ok), _) | (None, Rule::AllSuccess | Rule::AnySuccess) => is_completed,
+        (Some(Condition::Done), _) | (None, Rule::AllDone) => state.is_final(),
+        (Some(Condition::Failed), _) => state.is_final() && !is_completed,
+        (None, Rule::NoneFailed) => matches!(state, JobState::Completed | JobState::Skipped),
+        (None, Rule::Always) => true,
+    }
+}
+
+/// How many edges must still be met before a job may go on.
+pub(crate) fn waits<'a>(rule: Rule, edges: impl Iterator<Item = &'a Edge> + Clone) -> u32 {
+    let count = |edges: &mut dyn Iterator<Item = &'a Edge>| u32::try_from(edges.count()).unwrap_or(u32::MAX);
+    match rule {
+        Rule::AllSuccess | Rule::AllDone | Rule::NoneFailed | Rule::Always => {
+            count(&mut edges.filter(|edge| !edge.is_met))
+        }
+        Rule::AnySuccess => {
+            let own = count(&mut edges.clone().filter(|edge| edge.condition.is_some() && !edge.is_met));
+            let mut any = edges.filter(|edge| edge.condition.is_none()).peekable();
+            let is_open = any.peek().is_some() && !any.any(|edge| edge.is_met);
+            own.saturating_add(u32::from(is_open))
+        }
+    }
+}
+
+/// Whether these upstream states can never be what a job waits for.
+fn can_never(rule: Rule, edges: &[(Edge, JobState)]) -> bool {
+    let is_lost = |(edge, state): &&(Edge, JobState)| state.is_final() && !is_met(edge, rule, *state);
+    match rule {
+        Rule::AllSuccess | Rule::AllDone | Rule::NoneFailed | Rule::Always => edges.iter().any(|edge| is_lost(&edge)),
+        Rule::AnySuccess => {
+            let own_lost = edges.iter().any(|edge| edge.0.condition.is_some() && is_lost(&edge));
+            let mut any = edges.iter().filter(|edge| edge.0.condition.is_none()).peekable();
+            own_lost || (any.peek().is_some() && any.all(|edge| is_lost(&edge)))
+        }
+    }
+}
+
+impl Engine {
+    /// Whether a new job waits for what can't come any more.
+    pub(crate) fn is_doomed(&self, job: &Job, edges: &[(Edge, JobState)]) -> bool {
+        can_never(job.plan.rule, edges)
+    }
+
+    /// Releases or drops what waited for jobs that ended in this transaction. Dropped ones have dependants of their
+    /// own, so this goes on until there are none: a chain of any length costs no stack.
+    pub(crate) fn release_dependants(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
+        while let Some((upstream, state)) = self.ended_upstream.pop() {
+            let mut is_awaited = false;
+            for edge in step.view().dependants(upstream)? {
+                is_awaited |= self.on_upstream_ended(step, edge, state)?;
+            }
+            if !is_awaited {
+                self.awaited.remove(&upstream);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the job still has a use for news of this upstream job.
+    fn on_upstream_ended(&mut self, step: &Step<'_>, edge: Edge, state: JobState) -> Result<bool, StoreError> {
+        let Some(mut job) = step.view().job_by_number(edge.job)? else { return Ok(false) };
+        if is_met(&edge, job.plan.rule, state) && !edge.is_met {
+            step.txn.set_met(&edge, true)?;
+        }
+        if job.state != JobState::Pending {
+            return Ok(true);
+        }
+        let known = step.view().dependencies(job.number)?;
+        let edges: Vec<(Edge, JobState)> =
+            known.into_iter().map(|(edge, state)| (edge, state.unwrap_or(JobState::Skipped))).collect();
+        job.waits = waits(job.plan.rule, edges.iter().map(|(edge, _)| edge));
+        step.txn.set_waits(job.number, job.waits)?;
+        if job.waits == 0 {
+            self.release_pending(step, &mut job)?;
+        } else if can_never(job.plan.rule, &edges) {
+            self.skip_for_upstream(step, job)?;
+        }
+        Ok(true)
+    }
+
+    /// A job waits for no other any more: for its time, maybe.
+    pub(crate) fn release_pending(&mut self, step: &Step<'_>, job: &mut Job) -> Result<(), StoreError> {
+        let shift = match job.run_at.filter(|at| *at > step.wall()) {
+            Some(at) => Shift::new(job, Cause::Deferred).at(at),
+            None => Shift::new(job, Cause::Ready),
+        };
+        self.shift(step, job, &shift)?;
+        Ok(())
+    }
+
+    pub(crate) fn skip_for_upstream(&mut self, step: &Step<'_>, mut job: Job) -> Result<(), StoreError> {
+        let note = "a job that it waits for did not end as it should";
+        let shift = Shift::new(&job, Cause::Skipped).finish(FinishReason::UpstreamFailed).because(Some(note));
+        self.shift(step, &mut job, &shift)?;
+        Ok(())
+    }
+
+    /// A job that had ended is tried again: what was dropped because of it waits for it again.
+    pub(crate) fn revive_dependants(&mut self, step: &Step<'_>, upstream: JobNumber) -> Result<(), StoreError> {
+        let mut revived = vec![upstream];
+        while let Some(upstream) = revived.pop() {
+            for edge in step.view().dependants(upstream)? {
+                self.awaited.insert(upstream);
+                let Some(mut job) = step.view().job_by_number(edge.job)? else { continue };
+                let is_dropped =
+                    (job.state, job.finish_reason) == (JobState::Skipped, Some(FinishReason::UpstreamFailed));
+                if !is_dropped && job.state != JobState::Pending {
+                    continue;
+                }
+                if edge.is_met {
+                    step.txn.set_met(&edge, false)?;
+                }
+                let edges = step.view().dependencies(job.number)?;
+                job.waits = waits(job.plan.rule, edges.iter().map(|(edge, _)| edge)).max(1);
+                step.txn.set_waits(job.number, job.waits)?;
+                if is_dropped {
+                    let shift = Shift::new(&job, Cause::Revived);
+                    // What waits for this one in turn is found by the loop, not by the shift.
+                    if self.shift(step, &mut job, &shift)? {
+                        revived.push(job.number);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edges(rule: Rule, states: &[(Option<Condition>, JobState)]) -> Vec<(Edge, JobState)> {
+        let upstream = JobNumber::new(1);
+        let edge = |(condition, state): &(Option<Condition>, JobState)| {
+            let mut edge = Edge { upstream, job: JobNumber::new(2), condition: *condition, is_met: false };
+            edge.is_met = is_met(&edge, rule, *state);
+            (edge, *state)
+        };
+        states.iter().map(edge).collect()
+    }
+
+    /// Waits for so many, and whether it never can go on.
+    fn verdict(rule: Rule, states: &[(Option<Condition>, JobState)]) -> (u32, bool) {
+        let edges = edges(rule, states);
+        (waits(rule, edges.iter().map(|(edge, _)| edge)), can_never(rule, &edges))
+    }
+
+    #[test]
+    fn every_rule_knows_when_to_go_on_and_when_to_give_up() {
+        use JobState::{Completed as C, Discarded as D, Running as R, Skipped as S};
+        let all = |states: [JobState; 2]| states.map(|state| (None, state));
+        for (rule, states, expected) in [
+            (Rule::AllSuccess, all([C, R]), (1, false)),
+            (Rule::AllSuccess, all([C, C]), (0, false)),
+            (Rule::AllSuccess, all([C, S]), (1, true)),
+            (Rule::AllDone, all([D, R]), (1, false)),
+            (Rule::AllDone, all([D, S]), (0, false)),
+            (Rule::AnySuccess, all([C, R]), (0, false)),
+            (Rule::AnySuccess, all([D, R]), (1, false)),
+            (Rule::AnySuccess, all([D, S]), (1, true)),
+            (Rule::NoneFailed, all([C, S]), (0, false)),
+            (Rule::NoneFailed, all([S, D]), (1, true)),
+            (Rule::Always, all([R, R]), (0, false)),
+        ] {
+            assert_eq!(verdict(rule, &states), expected, "{rule} {states:?}");
+        }
+    }
+
+    #[test]
+    fn a_condition_of_its_own_goes_before_the_rule() {
+        use JobState::{Completed as C, Discarded as D};
+        assert_eq!(verdict(Rule::AllSuccess, &[(Some(Condition::Failed), D), (None, C)]), (0, false));
+        assert_eq!(verdict(Rule::AllSuccess, &[(Some(Condition::Failed), C)]), (1, true));
+        assert_eq!(verdict(Rule::AnySuccess, &[(Some(Condition::Done), D), (None, C)]), (0, false));
+    }
+}

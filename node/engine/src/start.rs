@@ -1,0 +1,400 @@
+//! What starts next: jobs that this node can run while it has room, then auctions for the others.
+//!
+//! A slot that runs brief jobs would stand idle for a whole commit between two of them. So once a type is known to be
+//! brief, a run gets successors: jobs of the same lot, claimed in advance, which take over its slot and resources the
+//! moment it ends. They count for nothing until then, and are given back if they wait too long after all.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jobmesh_protocol::job::{Effects, Scope, Task};
+use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::{DurationMillis, JobId, JobNumber, JobSpec, JobState, RunId};
+use jobmesh_store::{Job, StoreError};
+
+use crate::admission::{Blocked, Snapshot, lacks, limits_blocked, queue_blocked, room_blocked};
+use crate::engine::Engine;
+use crate::output::{Output, StopReason};
+use crate::ready::{LotId, Order, Profile};
+use crate::run::{Claim, Room};
+use crate::step::Step;
+use crate::timers::Timer;
+use crate::transition::{Shift, is_dated};
+
+/// How many lots of one queue the scheduler looks at: a bound on the work of one step.
+const LOTS_MAX: usize = 1024;
+/// Auctions open at once: each costs a few messages, and a burst must not flood the peers.
+const AUCTIONS_MAX: usize = 16;
+/// Most successors of one run.
+const SUCCESSORS_MAX: usize = 16;
+/// Fewer runs than this are no reason to let a commit wait.
+const COMPANY_MIN: usize = 8;
+/// A run gets successors for about so long: a few commits.
+const AHEAD_MICROS: u64 = 8_000;
+/// A job that takes longer than this is not brief.
+const BRIEF_MICROS: u64 = 20_000;
+/// A successor that has not started after this is given back.
+pub(crate) const SUCCESSOR_PATIENCE: DurationMillis = DurationMillis(200);
+
+/// What one round of scheduling found to be blocked.
+#[derive(Debug, Default)]
+struct Round {
+    queues: BTreeSet<String>,
+    lots: BTreeSet<LotId>,
+}
+
+impl Engine {
+    /// Starts whatever can start, if anything changed since the last time.
+    pub(crate) fn schedule(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.stirred) || self.is_draining {
+            return Ok(());
+        }
+        let mut round = Round::default();
+        while self.free_slots() > 0 {
+            let Some(lot) = self.next_lot(step, &mut round, Place::Free) else { break };
+            if !self.start_first(step, lot)? {
+                round.lots.insert(lot);
+            }
+        }
+        self.line_up(step, &mut round)?;
+        self.open_auctions(step)
+    }
+
+    /// The lot whose first job should start next, of those that may.
+    fn next_lot(&mut self, step: &Step<'_>, round: &mut Round, place: Place) -> Option<LotId> {
+        let queues: Vec<String> = self.ready.queues().filter(|queue| !round.queues.contains(*queue)).cloned().collect();
+        let mut best = None;
+        for queue in queues {
+            let reasons = queue_blocked(&queue, &self.snapshot(step, None));
+            let found = if reasons.is_empty() { self.first_lot(step, &queue, round, place) } else { None };
+            if !reasons.is_empty() {
+                self.note_queue(step, &queue, &reasons);
+            }
+            match found {
+                None => {
+                    round.queues.insert(queue);
+                }
+                Some(found) if best.is_none_or(|(order, _)| found.0 < order) => best = Some(found),
+                Some(_) => {}
+            }
+        }
+        best.map(|(_, lot)| lot)
+    }
+
+    fn first_lot(&mut self, step: &Step<'_>, queue: &str, round: &mut Round, place: Place) -> Option<(Order, LotId)> {
+        let lots: Vec<_> = if round.lots.is_empty() {
+            self.ready.lots(queue).take(1).collect()
+        } else {
+            self.ready.lots(queue).filter(|(_, lot)| !round.lots.contains(lot)).take(1).collect()
+        };
+        let mut next = lots.into_iter().next();
+        for _ in 0..LOTS_MAX {
+            let (order, lot) = next?;
+            let profile = self.ready.profile(lot)?;
+            let reasons = self.lot_blocked(step, &profile, place);
+            if profile.is_here && reasons.is_empty() {
+                return Some((order, lot));
+            }
+            self.ready.note(lot, reasons.iter().map(Blocked::kind), step.wall());
+            self.wake_for(step, &reasons);
+            round.lots.insert(lot);
+            next = self.ready.lots(queue).find(|(_, lot)| !round.lots.contains(lot));
+        }
+        None
+    }
+
+    fn lot_blocked(&self, step: &Step<'_>, profile: &Profile, place: Place) -> Vec<Blocked> {
+        let here = self.snapshot(step, profile.group);
+        let mut reasons = match place {
+            Place::Free => limits_blocked(profile, &here),
+            // A successor takes the place of one that counts already; only its start has to be on time.
+            Place::Behind => here
+                .queues
+                .next_start(profile, step.wall())
+                .map(|(name, until)| vec![Blocked::Rate { name, until }])
+                .unwrap_or_default(),
+        };
+        if place == Place::Free && profile.is_here {
+            reasons.extend(room_blocked(profile, &here));
+        }
+        reasons
+    }
+
+    fn note_queue(&mut self, step: &Step<'_>, queue: &str, reasons: &[Blocked]) {
+        let lots: Vec<LotId> = self.ready.lots(queue).take(LOTS_MAX).map(|(_, lot)| lot).collect();
+        for lot in lots {
+            self.ready.note(lot, reasons.iter().map(Blocked::kind), step.wall());
+        }
+    }
+
+    /// A rate limit is the only reason that goes away by itself.
+    fn wake_for(&mut self, step: &Step<'_>, reasons: &[Blocked]) {
+        for reason in reasons {
+            if let Blocked::Rate { until, .. } = reason {
+                let at = step.now.mono.plus(until.since(step.wall())).plus(DurationMillis(1));
+                self.timers.set_earlier(Timer::RateFrees, at);
+            }
+        }
+    }
+
+    /// Starts the first job of a lot. Returns whether anything came of it.
+    fn start_first(&mut self, step: &mut Step<'_>, lot: LotId) -> Result<bool, StoreError> {
+        let Some(profile) = self.ready.profile(lot) else { return Ok(false) };
+        let Some(allocation) = self.pools.allocate_any(&profile.resources) else { return Ok(false) };
+        let Some(claim) = self.claim_first(step, lot, &profile)? else {
+            self.pools.release(&allocation);
+            return Ok(self.ready.profile(lot).is_some());
+        };
+        self.ready.serve(lot);
+        self.queues.start(&profile, step.wall());
+        self.start_run(step, claim, Room { allocation: Some(allocation), follows: None, profile: Some(profile) })
+    }
+
+    /// The first job of a lot as it is to be started. A group makes its next task; a job that is gone is dropped.
+    fn claim_first(&mut self, step: &mut Step<'_>, lot: LotId, profile: &Profile) -> Result<Option<Claim>, StoreError> {
+        let Some(number) = self.ready.members(lot).next() else { return Ok(None) };
+        if self.groups.contains_key(&number) {
+            return self.next_task(step, number, profile);
+        }
+        let job = match self.groups.get(&number.group()) {
+            Some(group) if group.row.is_array => step.view().task(number, &group.job.spec)?,
+            Some(_) | None => step.view().job_by_number(number)?,
+        };
+        match job {
+            Some(job) if job.state == JobState::Available => {
+                self.ready.remove(profile, number);
+                Ok(Some(Claim { job, is_written: true }))
+            }
+            Some(_) | None => {
+                self.ready.remove(profile, number);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Claims successors for the runs of brief jobs.
+    fn line_up(&mut self, step: &mut Step<'_>, round: &mut Round) -> Result<(), StoreError> {
+        if self.ready.len() == 0 || self.free_slots() > 0 {
+            return Ok(());
+        }
+        let tails: Vec<RunId> =
+            self.running.iter().filter(|(_, running)| running.allocation.is_some()).map(|(run, _)| *run).collect();
+        // In turns, so that every slot has about as much ahead of it.
+        let mut open: Vec<RunId> = tails;
+        for _ in 0..SUCCESSORS_MAX {
+            let mut still_open = Vec::new();
+            for head in open {
+                if self.add_successor(step, head, round)? {
+                    still_open.push(head);
+                }
+            }
+            if still_open.is_empty() {
+                break;
+            }
+            open = still_open;
+        }
+        Ok(())
+    }
+
+    /// Claims one more successor for a run. Returns whether there may be another one.
+    fn add_successor(&mut self, step: &mut Step<'_>, head: RunId, round: &mut Round) -> Result<bool, StoreError> {
+        let Some(running) = self.running.get(&head) else { return Ok(false) };
+        let Some(profile) = running.profile.clone() else { return Ok(false) };
+        let wanted = self.successors_wanted(&running.job.spec);
+        if profile.is_once || running.successors.len() >= wanted {
+            return Ok(false);
+        }
+        let Some(lot) = self.ready.lot_of(&profile) else { return Ok(false) };
+        // Only if it is this lot's turn: nobody is overtaken by being unlike what runs.
+        if self.next_lot(step, round, Place::Behind) != Some(lot) {
+            return Ok(false);
+        }
+        let Some(claim) = self.claim_first(step, lot, &profile)? else { return Ok(true) };
+        self.ready.serve(lot);
+        self.queues.start(&profile, step.wall());
+        let run = RunId { job: claim.job.id, epoch: claim.job.epoch.next() };
+        let room = Room { allocation: None, follows: Some(head), profile: Some(profile) };
+        if !self.start_run(step, claim, room)? {
+            return Ok(true);
+        }
+        if let Some(running) = self.running.get_mut(&head) {
+            running.successors.push_back(run);
+        }
+        self.timers.set(Timer::SuccessorWaits(run), step.now.mono.plus(SUCCESSOR_PATIENCE));
+        Ok(true)
+    }
+
+    /// How many inputs are worth waiting for before a commit: half of the runs that are under way, if there are so many
+    /// that no slot stands idle meanwhile. 0 if a commit should not wait.
+    #[must_use]
+    pub fn company(&self) -> usize {
+        let under_way = self.running.len();
+        if under_way < COMPANY_MIN { 0 } else { under_way / 2 }
+    }
+
+    /// How many successors a run of such a job should have.
+    fn successors_wanted(&self, spec: &JobSpec) -> usize {
+        let micros = match &spec.task {
+            Task::Noop {} => 0,
+            Task::Builtin(_) => return 0,
+            Task::Process(_) => match self.durations.get(&spec.job_type) {
+                Some(micros) if *micros <= BRIEF_MICROS => *micros,
+                Some(_) | None => return 0,
+            },
+        };
+        usize::try_from(AHEAD_MICROS / micros.max(1)).unwrap_or(usize::MAX).clamp(1, SUCCESSORS_MAX)
+    }
+
+    /// Remembers how long jobs of a type take: a mean that follows the last few.
+    pub(crate) fn learn_duration(&mut self, spec: &JobSpec, ran_micros: u64) {
+        let known = self.durations.get(&spec.job_type).copied();
+        let mean = known.map_or(ran_micros, |mean| (mean.saturating_mul(7).saturating_add(ran_micros)) / 8);
+        if self.durations.len() >= TYPES_MAX && known.is_none() {
+            self.durations.pop_first();
+        }
+        self.durations.insert(spec.job_type.clone(), mean);
+    }
+
+    /// A successor has waited too long: what it follows is not brief after all.
+    pub(crate) fn on_successor_waits(&mut self, run: RunId) {
+        let Some(running) = self.running.get(&run).filter(|running| running.follows.is_some()) else { return };
+        self.durations.insert(running.job.spec.job_type.clone(), BRIEF_MICROS * 16);
+        self.outputs.push(Output::Stop { run, reason: StopReason::Withdrawn });
+    }
+
+    fn open_auctions(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
+        if self.auctions.len() >= AUCTIONS_MAX || self.peers.is_empty() {
+            return Ok(());
+        }
+        let queues: Vec<String> = self.ready.queues().cloned().collect();
+        for queue in queues {
+            if !queue_blocked(&queue, &self.snapshot(step, None)).is_empty() {
+                continue;
+            }
+            let lots: Vec<LotId> = self.ready.lots(&queue).take(LOTS_MAX).map(|(_, lot)| lot).collect();
+            for lot in lots {
+                self.auction_lot(step, lot)?;
+                if self.auctions.len() >= AUCTIONS_MAX {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Offers what of a lot may leave this node.
+    fn auction_lot(&mut self, step: &mut Step<'_>, lot: LotId) -> Result<(), StoreError> {
+        let Some(profile) = self.ready.profile(lot).filter(|profile| profile.scope != Scope::Local) else {
+            return Ok(());
+        };
+        let reasons = self.lot_limits(step, &profile);
+        if !reasons.is_empty() {
+            self.wake_for(step, &reasons);
+            return Ok(());
+        }
+        let members: Vec<JobNumber> = self.ready.members(lot).take(AUCTIONS_MAX + 1).collect();
+        for number in members.iter().copied() {
+            if self.auctions.len() >= AUCTIONS_MAX || !self.lot_limits(step, &profile).is_empty() {
+                return Ok(());
+            }
+            let has_task = members.iter().any(|other| *other != number && other.group() == number);
+            let Some(job) = self.job_to_offer(step, number, has_task)? else { continue };
+            if self.patience.get(&job.id).is_some_and(|patience| patience.until > step.now.mono) {
+                continue;
+            }
+            self.open_auction(step, job)?;
+        }
+        Ok(())
+    }
+
+    fn lot_limits(&self, step: &Step<'_>, profile: &Arc<Profile>) -> Vec<Blocked> {
+        limits_blocked(profile, &self.snapshot(step, profile.group))
+    }
+
+    /// The job to offer for a member of a lot. A group makes its next task for it, unless an earlier one still waits.
+    fn job_to_offer(
+        &mut self,
+        step: &mut Step<'_>,
+        number: JobNumber,
+        has_task: bool,
+    ) -> Result<Option<Job>, StoreError> {
+        let job = match (self.groups.contains_key(&number), has_task) {
+            (true, true) => None,
+            (true, false) => self.make_task(step, number)?,
+            (false, _) => step.view().job_by_number(number)?,
+        };
+        Ok(job.filter(|job| job.state == JobState::Available && job.origin.is_none()))
+    }
+
+    /// What admission looks at, for a job of this group.
+    pub(crate) fn snapshot(&self, step: &Step<'_>, group: Option<JobNumber>) -> Snapshot<'_> {
+        let group = group.and_then(|group| self.groups.get(&group));
+        Snapshot {
+            record: &self.record,
+            pools: &self.pools,
+            queues: &self.queues,
+            free_slots: self.free_slots(),
+            is_draining: self.is_draining,
+            now: step.wall(),
+            group: group.and_then(|group| group.row.at_a_time.map(|limit| (limit, group.running))),
+        }
+    }
+
+    /// Whether this node could run such a job when idle.
+    pub(crate) fn is_capable(&self, spec: &JobSpec) -> bool {
+        let fits = || spec.resources.variants().iter().any(|request| self.pools.could_ever(request).is_ok());
+        spec.scope != Scope::Network && lacks(&self.record, spec).is_empty() && fits()
+    }
+
+    /// Everything by which admission tells a job from others.
+    pub(crate) fn profile(&self, job: &Job) -> Profile {
+        let group = self.groups.get(&job.number.group()).filter(|group| group.row.at_a_time.is_some());
+        Profile {
+            queue: job.queue.clone(),
+            priority: job.priority,
+            key: job.spec.concurrency.clone(),
+            rates: job.spec.rates.clone(),
+            resources: job.spec.resources.clone(),
+            scope: job.spec.scope,
+            is_here: self.is_capable(&job.spec),
+            is_once: job.spec.effects == Effects::Once,
+            group: group.map(|_| job.number.group()),
+        }
+    }
+
+    /// A scheduled or retryable job's time has come.
+    pub(crate) fn on_due(&mut self, step: &Step<'_>, id: JobId) -> Result<(), StoreError> {
+        let Some(mut job) = step.view().job(id)? else { return Ok(()) };
+        let is_early = is_dated(&job) && job.run_at.is_some_and(|at| at > step.wall());
+        match job.state {
+            // The wall clock was set meanwhile: wait for what is left.
+            JobState::Scheduled if is_early => self.follow(step, &job),
+            JobState::Scheduled | JobState::Retryable => {
+                let shift = Shift::new(&job, Cause::Due);
+                self.shift(step, &mut job, &shift)?;
+            }
+            JobState::Pending
+            | JobState::Available
+            | JobState::Offered
+            | JobState::Running
+            | JobState::Suspended
+            | JobState::Completed
+            | JobState::Discarded
+            | JobState::Cancelled
+            | JobState::Skipped => {}
+        }
+        Ok(())
+    }
+}
+
+/// Job types whose duration is remembered.
+const TYPES_MAX: usize = 1024;
+
+/// Which room a job would start in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// A slot and resources that nobody has.
+    Free,
+    /// Those of a run that it follows.
+    Behind,
+}

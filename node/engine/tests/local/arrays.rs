@@ -1,0 +1,261 @@
+//! Arrays: many tasks that are one row until they start.
+
+use jobmesh_engine::{JobAction, QueueAction};
+use jobmesh_protocol::job::Effects;
+use jobmesh_protocol::state::FinishReason;
+use jobmesh_protocol::submission::{Array, Range, Start, Tasks};
+use jobmesh_protocol::{JobId, JobNumber, JobState, Outcome, Submission};
+
+use crate::desk::{HOUR, SECOND, after, array, cancel, failure, node, plain, with};
+use crate::node::Node;
+
+fn of(array: Array) -> Submission {
+    with(|job| job.array = Some(array))
+}
+
+/// Which tasks of a group there are, by index, with their states.
+fn tasks(node: &mut Node, group: JobId) -> Vec<(u32, JobState)> {
+    let number = node.job(group).number;
+    let jobs = node.jobs();
+    let of_group = jobs.iter().filter(|job| job.number.group() == number);
+    of_group.filter_map(|job| Some((job.number.index()?, job.state))).collect()
+}
+
+/// Completed, failed and dropped tasks, as they are written.
+fn counts(node: &mut Node, group: JobId) -> (u32, u32, u32) {
+    let number: JobNumber = node.job(group).number;
+    let row = node.read().view().group(number).unwrap().unwrap();
+    (row.completed, row.failed, row.dropped)
+}
+
+#[test]
+fn the_tasks_of_ranges_have_their_numbers() {
+    let mut node = node(9);
+    let ranges = vec![Range { first: 1, last: 5, step: 2 }, Range { first: 8, last: 9, step: 1 }];
+    let group = node.submit(of(Array { tasks: Tasks::Ranges(ranges), ..array(1) }));
+    let made: Vec<u32> = tasks(&mut node, group).iter().map(|task| task.0).collect();
+    assert_eq!(made, [1, 3, 5, 8, 9]);
+    assert_eq!(node.state(group), JobState::Running);
+    node.finish_all();
+    assert_eq!(node.fate(group), (JobState::Completed, Some(FinishReason::Ok)));
+    assert_eq!(counts(&mut node, group), (5, 0, 0));
+}
+
+#[test]
+fn every_task_of_a_list_gets_its_item() {
+    let mut node = node(1);
+    let items: Vec<String> = (0..600).map(|number| format!("file {number}")).collect();
+    let group = node.submit(of(Array { tasks: Tasks::Items(items), ..array(1) }));
+    let number = node.job(group).number;
+    let item = |node: &mut Node, index| node.read().view().item(number.task(index)).unwrap();
+    assert_eq!(item(&mut node, 1).as_deref(), Some("file 0"));
+    assert_eq!(item(&mut node, 257).as_deref(), Some("file 256"));
+    assert_eq!(item(&mut node, 600).as_deref(), Some("file 599"));
+    assert_eq!(item(&mut node, 601), None);
+    let first = node.task(group, 1);
+    node.ok(first);
+    node.restart(SECOND, |_| true);
+    assert_eq!(tasks(&mut node, group), [(1, JobState::Completed), (2, JobState::Running)]);
+}
+
+#[test]
+fn a_million_tasks_are_one_row_until_they_start() {
+    let mut node = node(2);
+    node.queue("default", QueueAction::Pause);
+    let group = node.submit(of(array(1_000_000)));
+    assert_eq!(node.jobs().len(), 1);
+    node.queue("default", QueueAction::Resume);
+    assert_eq!(node.jobs().len(), 3);
+    node.restart(SECOND, |_| true);
+    assert_eq!(node.jobs().len(), 3);
+    let explanation = node.explain(group);
+    assert!(explanation.summary.contains("0 of 1000000 tasks have ended"), "{}", explanation.summary);
+    node.act(group, cancel());
+    for job in node.running() {
+        node.end(job, Outcome::Cancelled);
+    }
+    assert_eq!(counts(&mut node, group), (0, 0, 1_000_000));
+    assert_eq!(node.state(group), JobState::Cancelled);
+}
+
+#[test]
+fn as_many_tasks_run_at_once_as_the_array_allows() {
+    let mut node = node(9);
+    let group = node.submit(of(Array { at_a_time: Some(2), ..array(5) }));
+    let other = node.submit(plain());
+    assert_eq!(node.running().len(), 3, "it keeps nobody else out");
+    node.ok(other);
+    node.restart(SECOND, |_| true);
+    assert_eq!(node.running().len(), 2);
+    assert_eq!(node.finish_all().len(), 5);
+    assert_eq!(node.state(group), JobState::Completed);
+}
+
+/// The first task that was retried was put into the ready queue before its group was back, and knew no limit.
+#[test]
+fn retried_tasks_keep_to_the_limit_of_their_array() {
+    let mut node = node(9);
+    let group = node.submit(of(Array { at_a_time: Some(1), ..array(4) }));
+    while let Some(job) = node.running().first().copied() {
+        node.end(job, failure());
+    }
+    assert_eq!(node.fate(group), (JobState::Discarded, Some(FinishReason::TasksFailed)));
+    node.act(group, JobAction::Retry);
+    assert_eq!(node.running().len(), 1);
+    node.finish_all();
+    assert_eq!(node.state(group), JobState::Completed);
+}
+
+#[test]
+fn one_failure_more_than_allowed_drops_the_rest() {
+    let mut node = node(2);
+    let group = node.submit(of(Array { max_fails: Some(1), ..array(10) }));
+    let [first, second] = [1, 2].map(|index| node.task(group, index));
+    node.end(first, failure());
+    assert_eq!(node.running().len(), 2);
+    node.end(second, failure());
+    let stopped: Vec<JobId> = node.executor.stops.iter().map(|stop| stop.0.job).collect();
+    assert_eq!(stopped, node.running());
+    for job in stopped {
+        node.end(job, Outcome::Cancelled);
+    }
+    assert_eq!(node.fate(group), (JobState::Discarded, Some(FinishReason::TasksFailed)));
+    let (completed, failed, dropped) = counts(&mut node, group);
+    assert_eq!((completed, failed, dropped), (0, 2, 8));
+}
+
+#[test]
+fn a_retry_runs_what_failed_and_nothing_else() {
+    let mut node = node(9);
+    let group = node.submit(of(array(4)));
+    let all = [1, 2, 3, 4].map(|index| node.task(group, index));
+    node.ok(all[0]);
+    node.end(all[1], failure());
+    node.ok(all[2]);
+    node.end(all[3], failure());
+    assert_eq!(counts(&mut node, group), (2, 2, 0));
+    node.act(group, JobAction::Retry);
+    assert_eq!(node.running(), [all[1], all[3]]);
+    assert_eq!(counts(&mut node, group), (2, 0, 0));
+    node.finish_all();
+    assert_eq!(node.state(group), JobState::Completed);
+    assert_eq!(counts(&mut node, group), (4, 0, 0));
+    assert!(node.refused(group, JobAction::Retry).contains("every task of it has completed"));
+}
+
+#[test]
+fn a_retry_of_one_task_brings_its_group_back() {
+    let mut node = node(9);
+    let group = node.submit(of(array(2)));
+    let [first, second] = [1, 2].map(|index| node.task(group, index));
+    node.end(first, failure());
+    node.ok(second);
+    assert_eq!(node.state(group), JobState::Discarded);
+    node.act(first, JobAction::Retry);
+    assert_eq!(node.state(group), JobState::Running);
+    node.ok(first);
+    assert_eq!(node.state(group), JobState::Completed);
+}
+
+/// The tasks that were never made were gone for good.
+#[test]
+fn an_array_that_was_cancelled_half_way_is_taken_up_where_it_was() {
+    let mut node = node(1);
+    let group = node.submit(of(array(4)));
+    let first = node.task(group, 1);
+    node.ok(first);
+    node.act(group, cancel());
+    let second = node.running()[0];
+    node.end(second, Outcome::Cancelled);
+    assert_eq!(node.fate(group), (JobState::Cancelled, Some(FinishReason::User)));
+    assert_eq!(counts(&mut node, group), (1, 0, 3));
+    node.act(group, JobAction::Retry);
+    assert_eq!(counts(&mut node, group), (1, 0, 0));
+    assert_eq!(node.finish_all().len(), 3);
+    assert_eq!(node.state(group), JobState::Completed);
+    assert_eq!(tasks(&mut node, group).len(), 4);
+}
+
+#[test]
+fn an_array_that_never_began_can_be_cancelled_skipped_and_taken_up() {
+    let mut node = node(1);
+    let up = node.submit(plain());
+    let waits = node.submit(with(|job| (job.array, job.after) = (Some(array(3)), after(&[up], None))));
+    let far = Some(node.now.wall.plus(HOUR));
+    let scheduled = node.submit(with(|job| {
+        (job.array, job.start, job.deadline) = (Some(array(3)), Start::After(HOUR.plus(HOUR)), far)
+    }));
+    let doomed = node.submit(with(|job| (job.array, job.after) = (Some(array(3)), after(&[waits], None))));
+    node.act(waits, cancel());
+    assert_eq!(node.states(&[waits, doomed]), [JobState::Cancelled, JobState::Skipped]);
+    node.ok(up);
+    node.pass(HOUR);
+    assert_eq!(node.fate(scheduled), (JobState::Skipped, Some(FinishReason::Deadline)));
+    node.act(waits, JobAction::Retry);
+    assert_eq!(node.states(&[waits, doomed]), [JobState::Running, JobState::Pending]);
+    assert_eq!(node.finish_all().len(), 6, "the one that was dropped for it was revived with all its tasks");
+    assert_eq!(node.states(&[waits, doomed]), [JobState::Completed; 2]);
+}
+
+#[test]
+fn tasks_that_must_not_run_twice_are_not_retried_with_their_group() {
+    let mut node = node(9);
+    let mut once = of(array(2));
+    once.spec.effects = Effects::Once;
+    let group = node.submit(once);
+    for job in node.running() {
+        node.end(job, failure());
+    }
+    assert!(node.refused(group, JobAction::Retry).contains("must not run twice"));
+}
+
+#[test]
+fn a_deadline_stops_the_whole_array() {
+    let mut node = node(1);
+    let far = Some(node.now.wall.plus(HOUR));
+    let group = node.submit(with(|job| (job.array, job.deadline) = (Some(array(3)), far)));
+    node.pass(HOUR);
+    let job = node.running()[0];
+    node.end(job, Outcome::Timeout);
+    assert_eq!(node.state(group), JobState::Discarded);
+    assert_eq!(node.jobs().len(), 2, "no further task was made");
+}
+
+#[test]
+fn a_held_array_starts_no_further_task() {
+    let mut node = node(1);
+    let group = node.submit(of(array(3)));
+    node.act(group, JobAction::Hold { reason: String::new() });
+    let first = node.running()[0];
+    node.ok(first);
+    assert_eq!(node.running(), []);
+    node.restart(SECOND, |_| false);
+    assert_eq!(node.running(), []);
+    node.act(group, JobAction::Release);
+    assert_eq!(node.finish_all().len(), 2);
+}
+
+#[test]
+fn what_waits_for_an_array_waits_for_all_of_it() {
+    let mut node = node(2);
+    let group = node.submit(of(array(3)));
+    let job = node.submit(with(|job| (job.after, job.reduce) = (after(&[group], None), true)));
+    let first = node.running()[0];
+    node.ok(first);
+    assert_eq!(node.state(job), JobState::Pending);
+    let order = node.finish_all();
+    assert_eq!(order.last(), Some(&job));
+}
+
+#[test]
+fn an_array_is_moved_with_what_is_left_of_it() {
+    let mut node = node(1);
+    let group = node.submit(of(array(2)));
+    node.queue("slow", QueueAction::Pause);
+    node.act(group, JobAction::Move("slow".to_owned()));
+    let first = node.running()[0];
+    node.ok(first);
+    assert_eq!(node.running(), []);
+    node.queue("slow", QueueAction::Resume);
+    assert_eq!(node.running().len(), 1);
+}

@@ -1,0 +1,194 @@
+//! Why a job is where it is, what would take it on, and what would become of one that was never submitted.
+
+use jobmesh_engine::{Command, Explanation, JobAction, QueueAction, QueueLimits, Response};
+use jobmesh_protocol::job::{Concurrency, Rate, RateLimit, Scope};
+use jobmesh_protocol::submission::{Array, Condition, Start};
+use jobmesh_protocol::{JobId, JobState, Outcome, Submission};
+
+use crate::desk::{HOUR, MINUTE, SECOND, after, array, cancel, failure, node, plain, with};
+use crate::node::Node;
+
+/// The one reason of this kind: its words and its remedy.
+fn reason(node: &mut Node, job: JobId, kind: &str) -> (String, String) {
+    let explanation = node.explain(job);
+    let found = explanation.reasons.iter().find(|reason| reason.kind == kind);
+    let found = found.unwrap_or_else(|| panic!("{kind} is not among {:?}", explanation.reasons));
+    (found.words.clone(), found.remedy.clone())
+}
+
+fn assert_reason(node: &mut Node, job: JobId, kind: &str, words: &str, remedy: &str) {
+    let found = reason(node, job, kind);
+    assert!(found.0.contains(words), "{found:?}");
+    assert!(found.1.contains(remedy), "{found:?}");
+}
+
+fn plan(node: &mut Node, submission: Submission) -> Explanation {
+    match node.command(Command::Plan(Box::new(submission))).unwrap() {
+        Response::Explained(explanation) => *explanation,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_queue_that_is_paused_or_full() {
+    let mut node = node(9);
+    node.queue("default", QueueAction::Pause);
+    let job = node.submit(plain());
+    assert_reason(&mut node, job, "paused", "queue default is paused", "jobmesh queue resume default");
+    node.queue("default", QueueAction::Set(QueueLimits { concurrency: Some(Some(1)), rate: None }));
+    node.queue("default", QueueAction::Resume);
+    let next = node.submit(plain());
+    assert_reason(&mut node, next, "queue_full", "runs 1 of at most 1", "queue set default concurrency=2");
+    node.queue("default", QueueAction::Set(QueueLimits { concurrency: Some(Some(2)), rate: None }));
+    assert_eq!(node.state(next), JobState::Running, "the remedy helps");
+}
+
+#[test]
+fn a_key_that_is_full_and_a_rate_that_is_used_up() {
+    let mut node = node(9);
+    let limit = RateLimit { count: 1, period_ms: HOUR };
+    let keyed = || with(|job| job.spec.concurrency = Some(Concurrency { key: "db".to_owned(), limit: 1 }));
+    let rated = || with(|job| job.spec.rates = vec![Rate { key: "api".to_owned(), limit }]);
+    let keys = [keyed(), keyed()].map(|job| node.submit(job));
+    assert_reason(&mut node, keys[1], "key_full", "concurrency key db", "--concurrency-key db:2");
+    let rates = [rated(), rated()].map(|job| node.submit(job));
+    assert_reason(&mut node, rates[1], "rate", "rate of key api", "wait until 2027-01-15T09:00:00");
+}
+
+#[test]
+fn slots_and_resources_that_are_taken() {
+    let mut node = Node::new(crate::node::Setup { slots: 2, cpus: 4, ..Default::default() });
+    let first = node.submit(with(|job| job.spec.resources = "cpus=3".parse().unwrap()));
+    let wide = node.submit(with(|job| job.spec.resources = "cpus=2,mem=1M | cpus=3".parse().unwrap()));
+    assert_reason(&mut node, wide, "no_room", "cpus", "1 cpus more free");
+    assert_eq!(node.kinds(wide), ["no_room"]);
+    let second = node.submit(plain());
+    let third = node.submit(with(|job| job.spec.resources = "none".parse().unwrap()));
+    assert_reason(&mut node, third, "no_slot", "all 2 slots", "slots = 3");
+    assert_eq!(node.explain(third).ahead, 0);
+    node.ok(first);
+    node.ok(second);
+    assert_eq!(node.states(&[wide, third]), [JobState::Running; 2]);
+}
+
+#[test]
+fn what_this_node_lacks_or_is_not_asked_for() {
+    let mut node = node(1);
+    let incapable = node.submit(with(|job| job.spec.requirements = vec!["tool:gzip".parse().unwrap()]));
+    assert_reason(&mut node, incapable, "incapable", "tool:gzip", "another node");
+    let elsewhere = node.submit(with(|job| job.spec.scope = Scope::Network));
+    assert_reason(&mut node, elsewhere, "network_only", "on a peer only", "--where any");
+    let huge = node.submit(with(|job| job.spec.resources = "cpus=64".parse().unwrap()));
+    assert_reason(&mut node, huge, "incapable", "cpus=64 (has 1)", "ask for less");
+    node.command(Command::AddCapability("tool:gzip".parse().unwrap())).unwrap();
+    assert_eq!(node.state(incapable), JobState::Running, "the remedy helps");
+    node.command(Command::Drain).unwrap();
+    assert_reason(&mut node, huge, "draining", "shutting down", "jobmesh up");
+}
+
+#[test]
+fn a_group_that_is_full() {
+    let mut node = node(9);
+    let group = node.submit(with(|job| job.array = Some(Array { at_a_time: Some(1), ..array(2) })));
+    let first = node.task(group, 1);
+    node.end(first, failure());
+    node.act(first, JobAction::Retry);
+    assert_reason(&mut node, first, "group_full", "1 of at most 1 tasks", "--at-a-time 2");
+    assert!(node.explain(group).summary.contains("0 of 2 tasks have ended, 0 failed, 1 run"));
+}
+
+#[test]
+fn other_jobs_and_time() {
+    let mut node = node(1);
+    let up = node.submit(with(|job| job.spec.retry.max_attempts = 2));
+    let pending = node.submit(with(|job| job.after = after(&[up], Some(Condition::Done))));
+    assert_reason(&mut node, pending, "dependency", "job 1, which is running (done)", "job 1 ends as it should");
+    let scheduled = node.submit(with(|job| job.start = Start::After(HOUR)));
+    assert_reason(&mut node, scheduled, "time", "its start is at 2027-01-15T09:00:00", "reschedule --at now");
+    node.end(up, failure());
+    assert_reason(&mut node, up, "time", "the wait before its next attempt", "jobmesh retry 1");
+    let held = node.submit(with(|job| job.held = true));
+    assert_reason(&mut node, held, "held", "held at submission", "jobmesh release 4");
+}
+
+#[test]
+fn the_summary_of_every_state_says_something() {
+    let mut node = node(1);
+    let job = node.submit(plain());
+    let waits = node.submit(plain());
+    assert_eq!(node.explain(job).summary, "runs on here, attempt 1");
+    assert!(node.explain(waits).summary.starts_with("waits: "));
+    node.ok(job);
+    assert_eq!(node.explain(job).summary, "completed on here");
+    node.end(waits, failure());
+    assert_eq!(node.explain(waits).summary, "was discarded (exhausted) after attempt 1 on here: it broke");
+    let job = node.submit(with(|job| job.held = true));
+    node.act(job, cancel());
+    assert_eq!(node.explain(job).summary, "was cancelled: not wanted");
+    let skipped = node.submit(with(|submission| submission.after = after(&[job], None)));
+    assert_eq!(node.explain(skipped).summary, "was skipped (upstream_failed)");
+}
+
+#[test]
+fn a_reason_says_since_when_it_has_held() {
+    let mut node = node(1);
+    node.submit(plain());
+    let job = node.submit(plain());
+    let since = node.now.wall;
+    node.pass(MINUTE);
+    node.submit(plain());
+    assert_eq!(node.explain(job).reasons[0].since, since);
+    assert_eq!(node.explain(job).since, since);
+}
+
+#[test]
+fn those_ahead_are_counted() {
+    let mut node = node(1);
+    let jobs = [0, 1, 2, 3].map(|_| node.submit(plain()));
+    assert_eq!(node.explain(jobs[3]).ahead, 2);
+    node.ok(jobs[0]);
+    assert_eq!(node.explain(jobs[3]).ahead, 1);
+    assert_eq!(node.explain(jobs[3]).takes_micros, Some(1_000_000));
+}
+
+#[test]
+fn a_plan_answers_like_the_job_would_and_writes_nothing() {
+    let mut node = node(1);
+    assert_eq!(plan(&mut node, plain()).reasons, []);
+    let first = node.submit(plain());
+    let planned = plan(&mut node, plain());
+    assert_eq!((planned.number, planned.state), (None, JobState::Available));
+    assert_eq!(planned.reasons.iter().map(|reason| reason.kind).collect::<Vec<_>>(), ["no_slot", "no_room"]);
+    let after_it = plan(&mut node, with(|job| job.after = after(&[first], None)));
+    assert_eq!(after_it.state, JobState::Pending);
+    assert_eq!(plan(&mut node, with(|job| job.start = Start::After(HOUR))).state, JobState::Scheduled);
+    plan(&mut node, with(|job| job.array = Some(array(1000))));
+    assert_eq!(node.jobs().len(), 1);
+    node.ok(first);
+    let next = node.submit(plain());
+    assert_eq!(node.job(next).number.number(), 2);
+    let mut bad = plain();
+    bad.spec.retry.max_attempts = 0;
+    assert!(node.command(Command::Plan(Box::new(bad))).is_err());
+    node.end(next, Outcome::Ok);
+}
+
+#[test]
+fn a_restart_changes_no_answer() {
+    let mut node = node(1);
+    let runs = node.submit(plain());
+    let jobs = [
+        runs,
+        node.submit(plain()),
+        node.submit(with(|job| job.held = true)),
+        node.submit(with(|job| job.after = after(&[runs], None))),
+        node.submit(with(|job| job.start = Start::After(HOUR))),
+        node.submit(with(|job| job.array = Some(array(5)))),
+    ];
+    let kinds = |node: &mut Node| jobs.map(|job| node.kinds(job));
+    let before = kinds(&mut node);
+    node.step(&[], crate::node::Fate::Unknown);
+    assert_eq!(kinds(&mut node), before);
+    node.restart(SECOND, |_| true);
+    assert_eq!(kinds(&mut node), before);
+}

@@ -1,0 +1,119 @@
+//! Deleting what has been kept long enough.
+
+use jobmesh_engine::{Command, Declared, JobAction, Response, Retention};
+use jobmesh_protocol::{JobId, JobState, Outcome, UnixMillis};
+
+use crate::desk::{DAY, HOUR, SECOND, array, cancel, failure, node, plain, with};
+use crate::node::{Node, Setup};
+
+fn prune(node: &mut Node, limit: u32, ended_before: Option<UnixMillis>) -> u32 {
+    match node.command(Command::Prune { limit, ended_before }).unwrap() {
+        Response::Pruned(count) => count,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One job of each end, and a newer one that is never deleted.
+fn ended(node: &mut Node) -> [JobId; 3] {
+    let jobs = [0, 1, 2].map(|_| node.submit(plain()));
+    node.ok(jobs[0]);
+    node.end(jobs[1], failure());
+    node.act(jobs[2], cancel());
+    if node.state(jobs[2]) == JobState::Running {
+        node.end(jobs[2], Outcome::Cancelled);
+    }
+    let last = node.submit(plain());
+    node.ok(last);
+    jobs
+}
+
+fn kept(node: &mut Node, jobs: &[JobId]) -> Vec<JobId> {
+    let left: Vec<JobId> = node.jobs().iter().map(|job| job.id).collect();
+    jobs.iter().copied().filter(|job| left.contains(job)).collect()
+}
+
+#[test]
+fn what_failed_is_kept_longer_than_what_went_well() {
+    let mut node = node(2);
+    let jobs = ended(&mut node);
+    assert_eq!(prune(&mut node, 100, None), 0);
+    node.pass(DAY.plus(SECOND));
+    assert_eq!(prune(&mut node, 100, None), 2);
+    assert_eq!(kept(&mut node, &jobs), [jobs[1]]);
+    for _ in 0..30 {
+        node.pass(DAY);
+    }
+    assert_eq!(prune(&mut node, 100, None), 1);
+    assert_eq!(node.forgotten.len(), 3);
+}
+
+#[test]
+fn the_configuration_and_the_job_itself_have_a_say() {
+    let retention = Retention { completed: None, discarded: Some(HOUR), ..Retention::default() };
+    let mut node = Node::new(Setup { declared: Declared { retention, ..Declared::default() }, ..Setup::default() });
+    let jobs = ended(&mut node);
+    let own = node.submit(with(|job| job.spec.keep_ms = Some(DAY.plus(DAY))));
+    node.end(own, failure());
+    node.submit(plain());
+    node.pass(HOUR.plus(SECOND));
+    assert_eq!(prune(&mut node, 100, None), 1, "the discarded one");
+    node.pass(DAY);
+    assert_eq!(prune(&mut node, 100, None), 1, "the cancelled one");
+    assert_eq!(kept(&mut node, &[jobs[0], own]), [jobs[0], own]);
+    node.pass(DAY.plus(DAY));
+    assert_eq!(prune(&mut node, 100, None), 1);
+    assert_eq!(kept(&mut node, &[jobs[0], own]), [jobs[0]]);
+}
+
+#[test]
+fn by_hand_it_goes_by_the_date_alone_and_a_few_at_a_time() {
+    let mut node = node(2);
+    let jobs = ended(&mut node);
+    node.pass(SECOND);
+    let now = node.now.wall;
+    assert_eq!(prune(&mut node, 2, Some(now)), 2);
+    assert_eq!(prune(&mut node, 2, Some(now)), 1);
+    assert_eq!(kept(&mut node, &jobs), []);
+    assert_eq!(prune(&mut node, 2, Some(now)), 0, "the newest one stays");
+}
+
+#[test]
+fn tasks_stay_as_long_as_their_group() {
+    let mut node = node(1);
+    let group = node.submit(with(|job| job.array = Some(array(3))));
+    let first = node.task(group, 1);
+    node.ok(first);
+    node.pass(DAY.plus(DAY));
+    assert_eq!(prune(&mut node, 100, None), 0);
+    assert!(node.refused(first, JobAction::Remove).contains("deleted with its group"));
+    node.finish_all();
+    let last = node.submit(plain());
+    node.ok(last);
+    node.pass(DAY.plus(DAY));
+    assert_eq!(prune(&mut node, 100, None), 4);
+}
+
+/// The group went and left its newest task behind, whose spec was the group's: the list of jobs could not be read.
+#[test]
+fn the_newest_group_stays_with_all_its_tasks() {
+    let mut node = node(1);
+    let group = node.submit(with(|job| job.array = Some(array(3))));
+    node.finish_all();
+    node.pass(DAY.plus(DAY));
+    assert_eq!(prune(&mut node, 100, None), 0);
+    assert!(node.refused(group, JobAction::Remove).contains("the newest job stays"));
+    assert_eq!(node.jobs().len(), 4);
+}
+
+#[test]
+fn the_names_of_old_submissions_go_as_well() {
+    let mut node = node(1);
+    let named = || with(|job| job.idempotency_key = Some("order 7".to_owned()));
+    node.submit(named());
+    node.finish_all();
+    node.submit(plain());
+    node.pass(DAY.plus(DAY));
+    prune(&mut node, 100, None);
+    assert_eq!(node.read().view().submitted_as("order 7").unwrap(), None);
+    node.submit(named());
+}

@@ -1,0 +1,252 @@
+//! Schedules: which instants fire, and what becomes of one that meets the job of another.
+
+use jobmesh_engine::{Command, Input, Response, Schedule, ScheduleAction};
+use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
+use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, UnixMillis};
+
+use crate::desk::{HOUR, MINUTE, SECOND, YEAR, node, plain, with};
+use crate::node::{Fate, Node, START};
+
+fn hourly(overlap: Overlap, catch_up: CatchUp) -> Schedule {
+    Schedule { timing: Timing::new("every 1h"), overlap, catch_up, submission: plain() }
+}
+
+fn act(node: &mut Node, action: ScheduleAction) -> Response {
+    node.command(Command::Schedule("tidy".to_owned(), action)).unwrap()
+}
+
+fn set(node: &mut Node, schedule: Schedule) {
+    assert!(matches!(act(node, ScheduleAction::Set(Box::new(schedule))), Response::Done));
+}
+
+/// A node with an hourly schedule, made at the start of time.
+fn scheduled(overlap: Overlap, catch_up: CatchUp) -> Node {
+    let mut node = node(9);
+    set(&mut node, hourly(overlap, catch_up));
+    node
+}
+
+/// The instants that fired, in hours after the start, by the order of their jobs.
+fn instants(node: &mut Node) -> Vec<u64> {
+    let jobs = node.jobs();
+    jobs.iter().filter_map(|job| job.fire.as_ref()).map(|(_, at)| at.since(START).0 / HOUR.0).collect()
+}
+
+fn fired(node: &mut Node) -> Vec<JobId> {
+    node.jobs().iter().filter(|job| job.fire.is_some()).map(|job| job.id).collect()
+}
+
+#[test]
+fn an_instant_is_let_pass_while_the_last_job_runs() {
+    let mut node = scheduled(Overlap::Skip, CatchUp::Latest);
+    node.pass(HOUR.plus(HOUR));
+    assert_eq!(instants(&mut node), [1]);
+    node.finish_all();
+    node.pass(HOUR);
+    assert_eq!(instants(&mut node), [1, 3]);
+}
+
+#[test]
+fn one_instant_is_kept_waiting() {
+    let mut node = scheduled(Overlap::BufferOne, CatchUp::Latest);
+    node.pass(HOUR.plus(HOUR).plus(HOUR));
+    assert_eq!(instants(&mut node), [1, 2]);
+    let jobs = fired(&mut node);
+    assert_eq!(node.states(&jobs), [JobState::Running, JobState::Pending]);
+    node.ok(jobs[0]);
+    assert_eq!(node.state(jobs[1]), JobState::Running);
+}
+
+#[test]
+fn every_instant_is_kept_waiting_and_a_failure_holds_nobody_up() {
+    let mut node = scheduled(Overlap::BufferAll, CatchUp::Latest);
+    node.pass(HOUR.plus(HOUR).plus(HOUR));
+    let jobs = fired(&mut node);
+    assert_eq!(node.states(&jobs), [JobState::Running, JobState::Pending, JobState::Pending]);
+    node.end(jobs[0], crate::desk::failure());
+    assert_eq!(node.states(&jobs[1..]), [JobState::Running, JobState::Pending]);
+}
+
+#[test]
+fn the_job_before_is_cancelled_and_the_new_one_waits_for_its_end() {
+    let mut node = scheduled(Overlap::CancelOther, CatchUp::Latest);
+    node.pass(HOUR.plus(HOUR));
+    let jobs = fired(&mut node);
+    assert_eq!(node.executor.stops.len(), 1);
+    assert_eq!(node.states(&jobs), [JobState::Running, JobState::Pending]);
+    node.end(jobs[0], Outcome::Cancelled);
+    assert_eq!(node.states(&jobs), [JobState::Cancelled, JobState::Running]);
+}
+
+#[test]
+fn jobs_may_run_beside_each_other() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+    node.pass(HOUR.plus(HOUR).plus(HOUR));
+    assert_eq!(node.running().len(), 3);
+}
+
+#[test]
+fn what_was_missed_is_made_up_for_as_the_policy_says() {
+    let half_past_five = DurationMillis(HOUR.0 * 5 + HOUR.0 / 2);
+    for (policy, expected) in
+        [(CatchUp::None, vec![]), (CatchUp::Latest, vec![5]), (CatchUp::Window(HOUR.plus(HOUR)), vec![4, 5])]
+    {
+        let mut node = scheduled(Overlap::Allow, policy);
+        node.restart(half_past_five, |_| false);
+        assert_eq!(instants(&mut node), expected, "{policy} after a restart");
+        node.pass(HOUR);
+        assert_eq!(instants(&mut node).last(), Some(&6), "and then it goes on");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_forward_by_a_year_counts_as_a_year_of_sleep() {
+    for (policy, count) in [(CatchUp::None, 0), (CatchUp::Latest, 1), (CatchUp::Window(HOUR.plus(HOUR)), 2)] {
+        let mut node = scheduled(Overlap::Allow, policy);
+        node.set_clock(START.plus(YEAR).plus(HOUR).plus(MINUTE).plus(MINUTE));
+        assert_eq!(fired(&mut node).len(), count, "{policy}");
+        node.pass(HOUR);
+        assert_eq!(fired(&mut node).len(), count + 1);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_by_a_year_fires_nothing_twice_and_goes_on() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+    node.pass(HOUR);
+    node.set_clock(UnixMillis(START.0 - YEAR.0));
+    assert_eq!(fired(&mut node).len(), 1);
+    node.pass(HOUR.plus(HOUR));
+    let after_it = fired(&mut node).len();
+    assert!(after_it <= 3, "no storm");
+    node.set_clock(START.plus(HOUR));
+    node.pass(MINUTE);
+    let again: Vec<u64> = instants(&mut node).into_iter().filter(|hour| *hour == 1).collect();
+    assert!(again.len() <= 1, "an instant fires once");
+    node.pass(HOUR);
+    assert!(fired(&mut node).len() > after_it);
+}
+
+#[test]
+fn an_instant_fires_once_wherever_the_daemon_or_the_commit_fails() {
+    for point in 0..6 {
+        let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+        let before = DurationMillis(HOUR.0 - 1);
+        node.pass(before);
+        node.now.mono = node.now.mono.plus(DurationMillis(1));
+        node.now.wall = node.now.wall.plus(DurationMillis(1));
+        match point {
+            0 => node.restart(DurationMillis(0), |_| true),
+            1 => node.step(&[Input::Tick], Fate::Undone),
+            2 => node.step(&[Input::Tick], Fate::Unknown),
+            3 => {
+                node.step(&[Input::Tick], Fate::Kept);
+                node.restart(DurationMillis(0), |_| true);
+            }
+            4 => {
+                node.step(&[Input::Tick], Fate::Unknown);
+                node.restart(SECOND, |_| false);
+            }
+            _ => {
+                node.set_clock(START.plus(HOUR));
+                node.set_clock(UnixMillis(START.0 + HOUR.0 - 5000));
+            }
+        }
+        node.settle();
+        node.pass(MINUTE);
+        assert_eq!(instants(&mut node), [1], "point {point}");
+        node.pass(HOUR);
+        assert_eq!(instants(&mut node), [1, 2], "point {point}");
+    }
+}
+
+#[test]
+fn a_paused_schedule_misses_nothing() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Window(YEAR));
+    act(&mut node, ScheduleAction::Pause);
+    assert!(matches!(act(&mut node, ScheduleAction::Pause), Response::Unchanged));
+    node.restart(HOUR.plus(HOUR), |_| false);
+    node.pass(HOUR);
+    act(&mut node, ScheduleAction::Resume);
+    node.pass(SECOND);
+    assert_eq!(instants(&mut node), []);
+    node.pass(HOUR);
+    assert_eq!(instants(&mut node), [4]);
+}
+
+#[test]
+fn a_trigger_is_beside_the_instants() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+    assert!(matches!(act(&mut node, ScheduleAction::Trigger), Response::Submitted(_)));
+    node.pass(HOUR);
+    assert_eq!(node.running().len(), 2);
+    assert_eq!(instants(&mut node), [0, 1]);
+}
+
+#[test]
+fn a_backfill_done_twice_changes_nothing() {
+    let mut node = scheduled(Overlap::BufferAll, CatchUp::Latest);
+    node.pass(HOUR);
+    let fill = || ScheduleAction::Backfill { from: START, to: START.plus(DurationMillis(HOUR.0 * 4)) };
+    let count = |response| match response {
+        Response::Submitted(taken) => taken.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(count(act(&mut node, fill())), 3, "one had fired");
+    assert_eq!(count(act(&mut node, fill())), 0);
+    node.pass(DurationMillis(HOUR.0 * 3));
+    assert_eq!(instants(&mut node), [1, 2, 3, 4], "what was filled in does not fire again");
+}
+
+#[test]
+fn a_jittered_job_starts_within_its_jitter_and_the_same_after_a_restart() {
+    let mut node = node(9);
+    let jitter = DurationMillis(HOUR.0 / 2);
+    let timing = Timing { jitter_ms: jitter, ..Timing::new("every 1h") };
+    set(&mut node, Schedule { timing, ..hourly(Overlap::Allow, CatchUp::Latest) });
+    node.pass(HOUR);
+    node.restart(DurationMillis(0), |_| false);
+    let job = fired(&mut node)[0];
+    let run_at = node.job(job).run_at.unwrap_or(START.plus(HOUR));
+    assert!(run_at.since(START.plus(HOUR)) < jitter);
+    node.pass(jitter);
+    assert_eq!(node.state(job), JobState::Running);
+}
+
+#[test]
+fn a_schedule_that_can_never_fire_is_refused() {
+    let mut node = node(1);
+    for text in ["0 0 30 2 *", "every 0s", "nonsense"] {
+        let schedule = Schedule { timing: Timing::new(text), ..hourly(Overlap::Skip, CatchUp::None) };
+        let command = Command::Schedule("tidy".to_owned(), ScheduleAction::Set(Box::new(schedule)));
+        assert!(node.command(command).is_err(), "{text}");
+    }
+    assert!(node.command(Command::Schedule("tidy".to_owned(), ScheduleAction::Trigger)).is_err());
+}
+
+#[test]
+fn a_schedule_that_is_removed_leaves_its_jobs() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+    node.pass(HOUR);
+    act(&mut node, ScheduleAction::Remove);
+    node.restart(HOUR, |_| true);
+    node.pass(HOUR);
+    assert_eq!(instants(&mut node), [1]);
+    assert_eq!(node.running().len(), 1);
+}
+
+#[test]
+fn a_changed_job_keeps_the_place_of_its_schedule_and_changed_times_begin_anew() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+    node.pass(MINUTE);
+    let submission = with(|job| job.spec.priority = 7);
+    set(&mut node, Schedule { submission, ..hourly(Overlap::Allow, CatchUp::Latest) });
+    node.pass(HOUR);
+    assert_eq!(instants(&mut node), [1]);
+    let timing = Timing::new("every 2h");
+    set(&mut node, Schedule { timing, ..hourly(Overlap::Allow, CatchUp::Latest) });
+    node.pass(HOUR);
+    assert_eq!(instants(&mut node), [1]);
+    node.pass(HOUR);
+    assert_eq!(fired(&mut node).len(), 2);
+}

@@ -1,0 +1,211 @@
+//! Jobs of which there may be only one, and submissions that may be repeated.
+
+use jobmesh_engine::{Command, JobAction, Response};
+use jobmesh_protocol::job::Task;
+use jobmesh_protocol::state::FinishReason;
+use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
+use jobmesh_protocol::{JobId, JobState, Submission};
+
+use crate::desk::{DAY, HOUR, MINUTE, after, array, node, plain, with};
+use crate::node::Node;
+
+fn unique(scope: Span, on_conflict: Conflict) -> Submission {
+    with(|job| job.unique = Some(Unique { key: Some("one".to_owned()), by: Vec::new(), scope, on_conflict }))
+}
+
+/// Submits again what is in the way of itself. Returns the job that answers, if it is the first one.
+fn repeat(node: &mut Node, submission: &Submission, first: JobId) -> bool {
+    let taken = node.take(submission.clone()).unwrap();
+    assert_eq!(taken.is_new, taken.job != first);
+    !taken.is_new
+}
+
+#[test]
+fn the_first_job_is_in_the_way_for_as_long_as_its_scope_says() {
+    for (scope, while_it_runs, after_its_end, after_an_hour) in [
+        (Span::Incomplete, true, false, false),
+        (Span::Retained, true, true, true),
+        (Span::Period(HOUR), true, true, false),
+    ] {
+        for (moment, expected) in [(0, while_it_runs), (1, after_its_end), (2, after_an_hour)] {
+            let mut node = node(1);
+            let submission = unique(scope, Conflict::Return);
+            let first = node.submit(submission.clone());
+            if moment > 0 {
+                node.ok(first);
+            }
+            if moment > 1 {
+                node.pass(HOUR);
+            }
+            assert_eq!(repeat(&mut node, &submission, first), expected, "{scope:?} at {moment}");
+        }
+    }
+}
+
+#[test]
+fn a_second_one_is_refused_by_the_name_of_the_first() {
+    for scope in [Span::Incomplete, Span::Retained, Span::Period(HOUR)] {
+        let mut node = node(1);
+        let first = node.submit(unique(scope, Conflict::Reject));
+        let refusal = node.take(unique(scope, Conflict::Reject)).unwrap_err().to_string();
+        assert!(refusal.contains("job 1 has the same unique key"), "{refusal}");
+        node.ok(first);
+        assert_eq!(node.take(unique(scope, Conflict::Reject)).is_ok(), scope == Span::Incomplete);
+    }
+}
+
+#[test]
+fn a_newer_job_takes_the_place_of_one_that_waits_and_follows_one_that_runs() {
+    for scope in [Span::Incomplete, Span::Retained, Span::Period(HOUR)] {
+        let mut node = node(2);
+        let waiting = |start| Submission { start, ..unique(scope, Conflict::Replace) };
+        let first = node.submit(waiting(Start::After(HOUR)));
+        let second = node.submit(waiting(Start::Now));
+        assert_eq!(node.fate(first), (JobState::Skipped, Some(FinishReason::Replaced)));
+        assert_eq!(node.state(second), JobState::Running);
+        let third = node.submit(waiting(Start::Now));
+        assert_eq!(node.states(&[second, third]), [JobState::Running; 2], "what runs is never changed");
+    }
+}
+
+/// A group has no attempts of its own, so it was taken for one that had not started, and its tasks lost their group.
+#[test]
+fn an_array_that_runs_is_not_replaced() {
+    let mut node = node(1);
+    let first = node.submit(Submission { array: Some(array(3)), ..unique(Span::Incomplete, Conflict::Replace) });
+    node.submit(unique(Span::Incomplete, Conflict::Replace));
+    assert_eq!(node.state(first), JobState::Running);
+    node.finish_all();
+    assert_eq!(node.state(first), JobState::Completed);
+}
+
+#[test]
+fn arguments_are_added_to_a_job_that_waits() {
+    for scope in [Span::Incomplete, Span::Retained, Span::Period(HOUR)] {
+        let mut node = node(1);
+        let blocker = node.submit(plain());
+        let with_file = |file: &str| {
+            let mut submission = unique(scope, Conflict::Merge);
+            if let Task::Process(process) = &mut submission.spec.task {
+                process.argv.push(file.to_owned());
+            }
+            submission
+        };
+        let first = node.submit(with_file("a"));
+        assert!(repeat(&mut node, &with_file("b"), first));
+        let Task::Process(process) = node.job(first).spec.task.clone() else { panic!("no process") };
+        assert_eq!(process.argv, ["work", "a", "b"]);
+        node.ok(blocker);
+        assert_eq!(node.state(first), JobState::Running);
+        assert!(!repeat(&mut node, &with_file("c"), first), "what runs is never changed");
+    }
+}
+
+#[test]
+fn a_debounced_job_starts_once_it_has_been_left_alone() {
+    for scope in [Span::Incomplete, Span::Retained, Span::Period(DAY)] {
+        let mut node = node(1);
+        let submission = Submission { start: Start::After(MINUTE), ..unique(scope, Conflict::Debounce(MINUTE)) };
+        let first = node.submit(submission.clone());
+        for _ in 0..3 {
+            node.pass(jobmesh_protocol::DurationMillis(MINUTE.0 - 1));
+            assert!(repeat(&mut node, &submission, first));
+            assert_eq!(node.state(first), JobState::Scheduled);
+        }
+        node.pass(MINUTE);
+        assert_eq!(node.state(first), JobState::Running);
+        assert!(!repeat(&mut node, &submission, first));
+    }
+}
+
+/// It was given a time in place of its dependencies, and started without them.
+#[test]
+fn a_debounced_job_still_waits_for_others() {
+    let mut node = node(2);
+    let upstream = node.submit(plain());
+    let submission =
+        Submission { after: after(&[upstream], None), ..unique(Span::Incomplete, Conflict::Debounce(MINUTE)) };
+    let first = node.submit(submission.clone());
+    assert!(repeat(&mut node, &submission, first));
+    node.pass(HOUR);
+    assert_eq!(node.state(first), JobState::Pending);
+    node.ok(upstream);
+    assert_eq!(node.state(first), JobState::Running);
+}
+
+#[test]
+fn a_throttled_job_is_taken_on_once_in_a_while() {
+    for scope in [Span::Retained, Span::Period(DAY)] {
+        let mut node = node(1);
+        let submission = unique(scope, Conflict::Throttle(HOUR));
+        let first = node.submit(submission.clone());
+        node.ok(first);
+        assert!(repeat(&mut node, &submission, first));
+        node.pass(HOUR);
+        assert!(!repeat(&mut node, &submission, first));
+    }
+}
+
+#[test]
+fn a_key_outlives_a_restart_and_a_failed_commit() {
+    let mut node = node(1);
+    let submission = unique(Span::Incomplete, Conflict::Return);
+    let first = node.submit(submission.clone());
+    node.restart(MINUTE, |_| true);
+    assert!(repeat(&mut node, &submission, first));
+    node.step(&[], crate::node::Fate::Unknown);
+    assert!(repeat(&mut node, &submission, first));
+}
+
+fn named() -> Submission {
+    with(|job| job.idempotency_key = Some("order 7".to_owned()))
+}
+
+#[test]
+fn a_submission_of_the_same_name_gets_the_same_answer_for_a_day() {
+    let mut node = node(1);
+    let first = node.submit(named());
+    node.ok(first);
+    node.restart(HOUR, |_| false);
+    let again = node.take(named()).unwrap();
+    assert_eq!((again.job, again.is_new), (first, false));
+    node.pass(DAY);
+    assert!(node.take(named()).unwrap().is_new);
+}
+
+/// It was refused as a duplicate of itself.
+#[test]
+fn a_repeated_submission_is_answered_before_it_is_judged() {
+    let mut node = node(1);
+    let submission = Submission { unique: unique(Span::Incomplete, Conflict::Reject).unique, ..named() };
+    let first = node.submit(submission.clone());
+    assert_eq!(node.take(submission.clone()).unwrap().job, first);
+    node.queue("default", jobmesh_engine::QueueAction::Drain);
+    assert_eq!(node.take(submission).unwrap().job, first);
+}
+
+#[test]
+fn one_bad_submission_of_a_request_keeps_the_others_out() {
+    let mut node = node(1);
+    let mut bad = plain();
+    bad.spec.retry.max_attempts = 0;
+    let refusal = node.command(Command::Submit(vec![plain(), bad])).unwrap_err().to_string();
+    assert!(refusal.contains("submission 2 of the request"), "{refusal}");
+    assert_eq!(node.jobs(), []);
+    let Response::Submitted(taken) = node.command(Command::Submit(vec![plain(), plain()])).unwrap() else {
+        panic!("not submitted")
+    };
+    assert_eq!(taken.iter().map(|taken| taken.number.number()).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn a_retried_job_does_not_take_its_key_from_a_newer_one() {
+    let mut node = node(2);
+    let submission = unique(Span::Incomplete, Conflict::Return);
+    let first = node.submit(submission.clone());
+    node.ok(first);
+    let second = node.submit(submission.clone());
+    node.act(first, JobAction::Retry);
+    node.ok(first);
+    assert!(repeat(&mut node, &submission, second));
+}

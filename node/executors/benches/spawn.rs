@@ -1,0 +1,135 @@
+//! What an executor adds to the bare price of a process.
+//!
+//! Runs `true` five thousand times with two at once: first as nothing but spawn and wait, then as orders to
+//! [`Executors`] with logs, directories, events and the search for what was left behind. Three rounds of both, in
+//! turns, because a shared machine drifts. The ratio is what counts; both absolute figures belong to the machine.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that can't run may panic")]
+#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
+
+use std::num::NonZeroU16;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use jobmesh_executors::{Config, Event, Executors, Groups, Limits, Order};
+use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::{DurationMillis, Epoch, JobId, Outcome, RunId};
+
+/// How many processes a round starts.
+const RUNS: u32 = 5_000;
+
+/// How many at once.
+const SLOTS: u16 = 2;
+
+/// Ends after which new orders are given: whoever writes ends down does so for several at once.
+const BATCH: u32 = 8;
+
+/// Orders that are kept waiting, so that no slot runs dry.
+const AHEAD: u32 = 64;
+
+fn main() {
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for round in 0..3_u32 {
+        let floor = Figure::of(spawn_and_wait);
+        let ours = Figure::of(|| orders(&home.path().join(round.to_string()), round));
+        println!("spawn+wait {floor}, executors {ours}, ratio {:.2}", ours.rate / floor.rate);
+        println!("  ratio of processor time {:.2}", floor.cpu_us / ours.cpu_us);
+    }
+}
+
+/// What one way of running things takes.
+struct Figure {
+    /// Runs a second.
+    rate: f64,
+    /// Processor time of a run, ours and the process's, in microseconds: steady where other programs are running.
+    cpu_us: f64,
+}
+
+impl Figure {
+    fn of(work: impl FnOnce() -> Duration) -> Self {
+        let before = cpu_ticks();
+        let took = work();
+        let ticks = f64::from(cpu_ticks() - before);
+        Self { rate: f64::from(RUNS) / took.as_secs_f64(), cpu_us: ticks * 10_000.0 / f64::from(RUNS) }
+    }
+}
+
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.0}/s ({:.0} µs of processor each)", self.rate, self.cpu_us)
+    }
+}
+
+/// Processor time of this process and the children that it waited for, in hundredths of a second.
+fn cpu_ticks() -> u32 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    fields.skip(11).take(4).map(|field| field.parse::<u32>().unwrap()).sum()
+}
+
+fn spawn_and_wait() -> Duration {
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..SLOTS {
+            scope.spawn(|| {
+                for _ in 0..RUNS / u32::from(SLOTS) {
+                    let mut command = Command::new("/bin/true");
+                    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                    assert!(command.status().unwrap().success());
+                }
+            });
+        }
+    });
+    began.elapsed()
+}
+
+fn orders(home: &Path, round: u32) -> Duration {
+    let ended = Arc::new(AtomicU32::new(0));
+    let (counter, feeder) = (Arc::clone(&ended), std::thread::current());
+    let config =
+        Config { slots: NonZeroU16::new(SLOTS).unwrap(), spares: Some(home.join("spares")), groups: Groups::Use };
+    let events = move |event| match event {
+        Event::Started { .. } => {}
+        Event::Ended { ended, .. } => {
+            assert_eq!(ended.outcome.word(), "ok");
+            if (counter.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(BATCH) {
+                feeder.unpark();
+            }
+        }
+    };
+    let executors = Executors::start(config, events, |_, _| Outcome::Ok).unwrap();
+    let began = Instant::now();
+    let mut ordered = 0;
+    while ended.load(Ordering::Relaxed) < RUNS {
+        while ordered < RUNS && ordered - ended.load(Ordering::Relaxed) < AHEAD {
+            executors.run(order(home, round, ordered));
+            ordered += 1;
+        }
+        std::thread::park();
+    }
+    let took = began.elapsed();
+    executors.shutdown();
+    took
+}
+
+fn order(home: &Path, round: u32, number: u32) -> Order {
+    let mut bytes = [0_u8; 16];
+    bytes[..4].copy_from_slice(&round.to_be_bytes());
+    bytes[12..].copy_from_slice(&number.to_be_bytes());
+    let run = RunId { job: JobId::from_bytes(bytes), epoch: Epoch(1) };
+    Order {
+        run,
+        task: Task::Process(ProcessTask::new(vec!["true".to_owned()])),
+        follows: None,
+        kill_grace: DurationMillis::from_secs(5),
+        stdin: None,
+        directory: home.join(run.to_string()),
+        environment: [("JOBMESH_JOB".to_owned(), number.to_string()), ("JOBMESH_ATTEMPT".to_owned(), "1".to_owned())]
+            .into(),
+        limits: Limits::default(),
+    }
+}

@@ -1,0 +1,34 @@
+//! What this machine and this node reach, measured: `jobmesh bench local`.
+//!
+//! The idea: a figure alone says little, because a virtual disk or a busy neighbour moves it by a factor. So every
+//! figure of the node stands beside a **floor** of the same run on the same disk: what the machine allows to anyone who
+//! spawns as many processes or commits as many rows. The ratio of the two is what can be compared between machines.
+//!
+//! All of it happens on one thread that blocks, with daemons of its own in a temporary folder. **The hard case** is
+//! the end of it: whatever happens, by Ctrl-C or by a fault, the daemons are stopped and the folder is removed by the
+//! values that own them. So nothing here waits without asking its [`Stop`] now and then.
+
+mod connection;
+mod crowd;
+mod depth;
+mod drain;
+mod enqueue;
+mod error;
+mod floor;
+mod idle;
+mod latency;
+mod local;
+mod machine;
+mod others;
+mod plan;
+mod report;
+mod requests;
+mod restart;
+mod site;
+mod statistics;
+mod stop;
+
+pub(crate) use error::BenchError;
+pub(crate) use local::measure;
+pub(crate) use plan::{Part, Plan, Scale};
+pub(crate) use stop::Stop;

@@ -1,0 +1,178 @@
+//! `jobmesh doctor`: what this machine lets a node promise, and what stands in the way.
+
+use std::path::Path;
+
+use clap::Args;
+use jobmesh::api::Status;
+use jobmesh::config::{Config, Overrides};
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+
+use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table};
+use crate::client::ClientError;
+
+/// Free room below which a node may have to turn jobs away soon: some thousand jobs with their output.
+const ROOM_LOW: u64 = 256 << 20;
+/// Open files that a node with many jobs and peers needs.
+const FILES_LOW: u64 = 1024;
+
+/// What `doctor` takes.
+#[derive(Args, Debug)]
+#[command(after_help = "Ends with 1 if something is bad.")]
+pub(crate) struct Doctor {}
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Health {
+    Good,
+    Poor,
+    Bad,
+}
+
+/// Something that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    health: Health,
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Findings {
+    findings: Vec<Finding>,
+}
+
+impl Doctor {
+    pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let mut findings = vec![durability(), config(context), node(context).await?];
+        findings.extend(disk(context.home.path()));
+        findings.push(files());
+        findings.push(memory_limits());
+        let all = Findings { findings };
+        context.output.show(&all, |colour| table(&all.findings, colour))?;
+        let is_bad = all.findings.iter().any(|finding| finding.health == Health::Bad);
+        Ok(if is_bad { Exit::FAILED } else { Exit::OK })
+    }
+}
+
+fn finding(what: &'static str, health: Health, text: impl Into<String>) -> Finding {
+    Finding { what, health, text: text.into() }
+}
+
+fn durability() -> Finding {
+    let text = "what was acknowledged survives kill -9 and a power cut: every commit is synced before it is answered \
+                (SQLite, WAL, synchronous=FULL)";
+    finding("durability", Health::Good, text)
+}
+
+fn config(context: &Context) -> Finding {
+    match Config::resolve(context.home.clone(), Overrides::default()) {
+        Ok(_) => finding("config", Health::Good, format!("{} makes sense", context.home.config().display())),
+        Err(error) => finding("config", Health::Bad, Failure::of(crate::cli::Kind::Config, &error).message()),
+    }
+}
+
+async fn node(context: &Context) -> Result<Finding, Failure> {
+    let status: Result<Status, ClientError> = context.client()?.get("/v1/status").await;
+    let ours = env!("CARGO_PKG_VERSION");
+    Ok(match status {
+        Ok(status) if status.version != ours => {
+            let text = format!("runs version {}, but this is {ours}; restart it", status.version);
+            finding("node", Health::Poor, text)
+        }
+        Ok(status) => finding("node", Health::Good, format!("{} runs, pid {}", status.name, status.pid)),
+        Err(ClientError::Unreachable { .. }) => {
+            finding("node", Health::Poor, "does not run; `jobmesh up -d` or any `jobmesh run` starts it")
+        }
+        Err(error) => finding("node", Health::Bad, Failure::from(error).message()),
+    })
+}
+
+/// The disk under the data directory, or under the nearest directory above it that is there.
+fn disk(home: &Path) -> Vec<Finding> {
+    let there = home.ancestors().find(|path| path.exists()).unwrap_or(home);
+    let mut findings = Vec::new();
+    match rustix::fs::statvfs(there) {
+        Ok(disk) => {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let health = if free < ROOM_LOW { Health::Bad } else { Health::Good };
+            findings.push(finding("room", health, format!("{} MiB free at {}", free >> 20, there.display())));
+        }
+        Err(error) => findings.push(finding("room", Health::Poor, format!("could not be measured: {error}"))),
+    }
+    findings.extend(file_system(there));
+    findings
+}
+
+/// File systems that keep nothing, or whose locks and syncs can't be relied on.
+#[cfg(target_os = "linux")]
+fn file_system(path: &Path) -> Option<Finding> {
+    // Magic numbers of linux/magic.h.
+    let (health, text) = match rustix::fs::statfs(path).ok()?.f_type {
+        0x0102_1994 | 0x8584_58f6 => (Health::Bad, "is kept in memory: all jobs are gone after a restart"),
+        0x6969 => (Health::Bad, "is NFS, where SQLite's locks can't be relied on; choose a local disk"),
+        0x6573_5546 => (Health::Poor, "is FUSE: whether it syncs is up to its program"),
+        _ => (Health::Good, "is a local disk"),
+    };
+    Some(finding("disk", health, text))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn file_system(_path: &Path) -> Option<Finding> {
+    None
+}
+
+fn files() -> Finding {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < FILES_LOW => {
+            let text = format!("at most {limit} open files; raise it with `ulimit -n {FILES_LOW}` or more");
+            finding("files", Health::Poor, text)
+        }
+        Some(limit) => finding("files", Health::Good, format!("at most {limit} open files")),
+        None => finding("files", Health::Good, "any number of open files"),
+    }
+}
+
+/// Whether the memory of jobs can be limited: by a control group of our own.
+fn memory_limits() -> Finding {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = |line: &str| match line.splitn(3, ':').collect::<Vec<_>>().as_slice() {
+        ["0", "", path] => Some(format!("/sys/fs/cgroup{path}")),
+        [_, controllers, path] if controllers.split(',').any(|it| it == "memory") => {
+            Some(format!("/sys/fs/cgroup/memory{path}"))
+        }
+        _ => None,
+    };
+    let found = groups.lines().filter_map(own).find(|path| can_limit(Path::new(path)));
+    match found {
+        Some(path) => {
+            finding("memory", Health::Good, format!("limits of jobs are enforced by control groups in {path}"))
+        }
+        None => {
+            finding("memory", Health::Poor, "limits of jobs are counted but not enforced: no control group is ours")
+        }
+    }
+}
+
+/// Whether groups can be made there that limit memory.
+fn can_limit(path: &Path) -> bool {
+    let is_v1 = path.join("memory.limit_in_bytes").exists();
+    let controllers = std::fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+    let is_v2 = controllers.split_whitespace().any(|controller| controller == "memory");
+    let is_ours = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    (is_v1 || is_v2) && is_ours
+}
+
+fn table(findings: &[Finding], colour: Colour) -> String {
+    let mut table = Table::new(["", "WHAT", "HOW"]);
+    for Finding { what, health, text } in findings {
+        let (style, mark) = match health {
+            Health::Good => (Style::Good, "good"),
+            Health::Poor => (Style::Busy, "poor"),
+            Health::Bad => (Style::Bad, "bad"),
+        };
+        table.push([Cell::styled(style, mark), Cell::from(what), Cell::whole(text)]);
+    }
+    table.render(colour, 0)
+}

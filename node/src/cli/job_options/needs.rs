@@ -1,0 +1,125 @@
+//! What a job needs of a node, what it takes while it runs, and where it may.
+
+use clap::{Args, ValueEnum};
+use jobmesh_protocol::Requirement;
+use jobmesh_protocol::job::Scope;
+use jobmesh_protocol::resource::{Demand, Name, Request, Requests};
+
+use super::Draft;
+use crate::cli::failure::{Failure, Kind};
+
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Where, and with what")]
+pub(super) struct NeedsOptions {
+    /// What a node must have to run it, such as `tool:gzip`, `os=linux` or `memory>=8GiB` (may be repeated)
+    #[arg(long = "require", value_name = "REQUIREMENT")]
+    requirements: Vec<Requirement>,
+    /// Where it may run [default: any with --require, else local]
+    #[arg(long = "where", value_name = "PLACE")]
+    place: Option<Place>,
+    /// How many processors it takes, such as 4, 0.5, "8 compact", all or none [default: 1]
+    #[arg(long, value_name = "N", value_parser = parse_cpus)]
+    cpus: Option<Cpus>,
+    /// How much memory it takes, such as 512M or 8G [default: not stated]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    mem: Option<Demand>,
+    /// How many graphics processors it takes: 1, 0.5, amd:1 [default: none]
+    #[arg(long, value_name = "[KIND:]N", value_parser = parse_gpus)]
+    gpus: Option<Demand>,
+    /// How much of another resource it takes, such as licences=2 or gpus/nvidia=0.5 (may be repeated)
+    #[arg(long = "resource", value_name = "NAME=N", value_parser = parse_demand)]
+    others: Vec<Demand>,
+    /// What it takes if there is no room for that, such as cpus=8,mem=4G (may be repeated; tried in order)
+    #[arg(long = "or", value_name = "RESOURCES", value_parser = parse_request)]
+    variants: Vec<Request>,
+}
+
+/// Where a job may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Place {
+    /// On this node only
+    Local,
+    /// On another node of the mesh
+    Mesh,
+    /// Here if this node can and is free, else on another one
+    Any,
+}
+
+impl From<Place> for Scope {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Local => Self::Local,
+            Place::Mesh => Self::Network,
+            Place::Any => Self::Hybrid,
+        }
+    }
+}
+
+/// The processors that a job takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cpus {
+    None,
+    Some(Demand),
+}
+
+impl NeedsOptions {
+    pub(super) fn lay_over(self, draft: &mut Draft) -> Result<(), Failure> {
+        let spec = &mut draft.submission.spec;
+        spec.requirements.extend(self.requirements);
+        if let Some(place) = self.place {
+            spec.scope = place.into();
+            draft.is_place_said = true;
+        }
+        let takes: Vec<Demand> = [self.mem, self.gpus].into_iter().flatten().chain(self.others).collect();
+        if self.cpus.is_none() && takes.is_empty() && self.variants.is_empty() {
+            return Ok(());
+        }
+        let request = request(self.cpus, takes)?;
+        let requests = Requests::new(std::iter::once(request).chain(self.variants).collect());
+        spec.resources = requests.map_err(|error| Failure::of(Kind::Usage, &error))?;
+        Ok(())
+    }
+}
+
+/// All demands as one request; of processors one, if nothing is said of them.
+fn request(cpus: Option<Cpus>, mut demands: Vec<Demand>) -> Result<Request, Failure> {
+    match cpus {
+        Some(Cpus::Some(demand)) => demands.push(demand),
+        Some(Cpus::None) => {}
+        None if demands.iter().any(|demand| demand.name == Name::CPUS) => {}
+        None => demands.extend(Request::default().demands().iter().cloned()),
+    }
+    Request::new(demands).map_err(|error| Failure::of(Kind::Usage, &error))
+}
+
+fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    if text == "none" {
+        return Ok(Cpus::None);
+    }
+    let wrong = |error| format!("{error}; write a number such as 4, 0.5 or \"8 compact\", or none");
+    Demand::parse(Name::CPUS, text).map(Cpus::Some).map_err(wrong)
+}
+
+fn parse_memory(text: &str) -> Result<Demand, String> {
+    Demand::parse(Name::MEM, text).map_err(|error| format!("{error}; write a size such as 512M or 8G"))
+}
+
+fn parse_gpus(text: &str) -> Result<Demand, String> {
+    let (name, amount) = match text.split_once(':') {
+        None => (Name::GPUS_NVIDIA, text),
+        Some(("nvidia", amount)) => (Name::GPUS_NVIDIA, amount),
+        Some(("amd", amount)) => (Name::GPUS_AMD, amount),
+        Some((kind, _)) => {
+            return Err(format!("{kind:?} is neither nvidia nor amd; for others write --resource gpus/{kind}=1"));
+        }
+    };
+    Demand::parse(name, amount).map_err(|error| error.to_string())
+}
+
+fn parse_demand(text: &str) -> Result<Demand, String> {
+    text.parse().map_err(|error| format!("{error}; write it as NAME=N, such as licences=2"))
+}
+
+fn parse_request(text: &str) -> Result<Request, String> {
+    text.parse().map_err(|error| format!("{error}; write it as cpus=8,mem=4G"))
+}

@@ -1,0 +1,175 @@
+//! Doing something to jobs: to one, or to all that a selection means.
+//!
+//! The commands of a selection are handed to the engine together, so that they share commits. Each stands for itself:
+//! one that is refused keeps none of the others from being carried out.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use futures::stream::{self, StreamExt as _};
+use jobmesh_engine::{Command, JobAction, Response};
+use jobmesh_protocol::job::NAME_BYTES_MAX;
+use jobmesh_store::Job;
+
+use super::Control;
+use super::error::{Answer, Failure};
+use super::extract::Ask;
+use super::jobs::JobKey;
+use crate::api::{
+    ActRequest, Acted, ActedJob, Action, CancelRequest, Done, ErrorCode, HoldRequest, MoveRequest, PrioritizeRequest,
+    PruneRequest, Pruned, RescheduleRequest, number_parts,
+};
+
+/// Longest reason for a cancel or a hold.
+const REASON_BYTES_MAX: usize = 256;
+/// Commands of one request that wait for the engine at once: enough for one commit, and a small part of its inbox.
+const COMMANDS_MAX: usize = 128;
+/// Jobs that are deleted with one commit: a larger one would hold up everybody else.
+const PRUNE_BATCH: u32 = 500;
+
+impl Control {
+    /// Hands in a command that is either carried out or found to be so already.
+    pub(super) async fn done(&self, command: Command) -> Answer<Json<Done>> {
+        match self.handle.command(command).await? {
+            Response::Done | Response::Submitted(_) => Ok(Json(Done { changed: true })),
+            Response::Unchanged => Ok(Json(Done { changed: false })),
+            Response::Pruned(_)
+            | Response::Explained(_)
+            | Response::Invited(_)
+            | Response::Judged(_)
+            | Response::Counted(_) => Err(Failure::unexpected()),
+        }
+    }
+
+    async fn act(&self, id: &str, action: Action) -> Answer<Json<Done>> {
+        let action = checked(action)?;
+        let job = self.job(&JobKey::parse(id)?).await?;
+        self.done(Command::Job(job.id, action)).await
+    }
+
+    async fn act_on(&self, job: Job, action: JobAction) -> ActedJob {
+        let (number, task) = number_parts(job.number);
+        let (changed, error) = match self.done(Command::Job(job.id, action)).await {
+            Ok(Json(done)) => (done.changed, None),
+            Err(failure) => (false, Some(failure.into_error())),
+        };
+        ActedJob { id: job.id, number, task, changed, error }
+    }
+}
+
+/// The engine's word for an action, once its texts are found to be in bounds.
+fn checked(action: Action) -> Answer<JobAction> {
+    let action = match action {
+        Action::Cancel(CancelRequest { reason, force }) => {
+            JobAction::Cancel { reason: short("reason", reason, REASON_BYTES_MAX)?, is_forced: force }
+        }
+        Action::Retry => JobAction::Retry,
+        Action::Hold(HoldRequest { reason }) => JobAction::Hold { reason: short("reason", reason, REASON_BYTES_MAX)? },
+        Action::Release => JobAction::Release,
+        Action::Reschedule(RescheduleRequest { at }) => JobAction::Reschedule(at),
+        Action::Prioritize(PrioritizeRequest { priority }) => JobAction::Prioritize(priority),
+        Action::Move(MoveRequest { queue }) => JobAction::Move(name("queue", queue)?),
+        Action::Close => JobAction::Close,
+        Action::Remove => JobAction::Remove,
+    };
+    Ok(action)
+}
+
+fn short(what: &str, text: String, limit: usize) -> Answer<String> {
+    if text.len() > limit {
+        let message = format!("the {what} has {} bytes; at most {limit} are kept", text.len());
+        return Err(Failure::new(ErrorCode::BadRequest, message));
+    }
+    Ok(text)
+}
+
+/// The name of a queue or schedule, if it can be one.
+pub(super) fn name(what: &str, text: String) -> Answer<String> {
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
+        let message = format!("the name of a {what} must be 1 to {NAME_BYTES_MAX} printable bytes");
+        return Err(Failure::new(ErrorCode::BadRequest, message));
+    }
+    Ok(text)
+}
+
+pub(super) async fn act_on_all(State(control): State<Control>, Ask(body): Ask<ActRequest>) -> Answer<Json<Acted>> {
+    let ActRequest { select, action } = body;
+    if select.jobs.is_empty() && select.filter.is_empty() {
+        let failure = Failure::new(ErrorCode::BadRequest, "the question does not say which jobs are meant");
+        return Err(failure.hint("name them, say what they are like, or say `all`"));
+    }
+    let action = checked(action)?;
+    let found = control.find(select).await?;
+    let acting = stream::iter(found.jobs).map(|job| control.act_on(job, action.clone()));
+    let jobs = acting.buffered(COMMANDS_MAX).collect().await;
+    Ok(Json(Acted { jobs, more: found.more }))
+}
+
+pub(super) async fn cancel(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+    Ask(body): Ask<CancelRequest>,
+) -> Answer<Json<Done>> {
+    control.act(&id, Action::Cancel(body)).await
+}
+
+pub(super) async fn retry(State(control): State<Control>, Path(id): Path<String>) -> Answer<Json<Done>> {
+    control.act(&id, Action::Retry).await
+}
+
+pub(super) async fn hold(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+    Ask(body): Ask<HoldRequest>,
+) -> Answer<Json<Done>> {
+    control.act(&id, Action::Hold(body)).await
+}
+
+pub(super) async fn release(State(control): State<Control>, Path(id): Path<String>) -> Answer<Json<Done>> {
+    control.act(&id, Action::Release).await
+}
+
+pub(super) async fn reschedule(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+    Ask(body): Ask<RescheduleRequest>,
+) -> Answer<Json<Done>> {
+    control.act(&id, Action::Reschedule(body)).await
+}
+
+pub(super) async fn prioritize(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+    Ask(body): Ask<PrioritizeRequest>,
+) -> Answer<Json<Done>> {
+    control.act(&id, Action::Prioritize(body)).await
+}
+
+pub(super) async fn move_to(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+    Ask(body): Ask<MoveRequest>,
+) -> Answer<Json<Done>> {
+    control.act(&id, Action::Move(body)).await
+}
+
+pub(super) async fn close(State(control): State<Control>, Path(id): Path<String>) -> Answer<Json<Done>> {
+    control.act(&id, Action::Close).await
+}
+
+pub(super) async fn remove(State(control): State<Control>, Path(id): Path<String>) -> Answer<Json<Done>> {
+    control.act(&id, Action::Remove).await
+}
+
+pub(super) async fn prune(State(control): State<Control>, Ask(body): Ask<PruneRequest>) -> Answer<Json<Pruned>> {
+    let mut jobs = 0;
+    loop {
+        let command = Command::Prune { limit: PRUNE_BATCH, ended_before: body.ended_before };
+        let Response::Pruned(deleted) = control.handle.command(command).await? else {
+            return Err(Failure::unexpected());
+        };
+        jobs += u64::from(deleted);
+        if deleted < PRUNE_BATCH {
+            return Ok(Json(Pruned { jobs }));
+        }
+    }
+}

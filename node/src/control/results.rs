@@ -1,0 +1,58 @@
+//! What a job said its result is: small ones are in the database, larger ones files.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use jobmesh_executors::result_path;
+use jobmesh_protocol::RunId;
+use jobmesh_store::View;
+
+use super::Control;
+use super::error::{Answer, Failure};
+use super::extract::Params;
+use super::jobs::JobKey;
+use crate::api::{ATTEMPT_HEADER, ErrorCode, ResultQuery};
+
+/// Bytes of one read.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+pub(super) async fn show(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+    Params(query): Params<ResultQuery>,
+) -> Answer<Response> {
+    let job = control.job(&JobKey::parse(&id)?).await?;
+    let run = RunId { job: job.id, epoch: query.attempt.unwrap_or(job.epoch) };
+    let read = move |view: View<'_>| {
+        let attempt = view.attempt(run)?;
+        let blob = attempt.as_ref().and_then(|attempt| attempt.outputs.result);
+        let bytes = blob.map(|blob| view.blob(blob.hash)).transpose()?.flatten();
+        Ok(attempt.zip(blob).map(|(attempt, blob)| (attempt.node, blob, bytes)))
+    };
+    let found = control.handle.read(read).await?;
+    let number = job.number;
+    let (node, blob, bytes) = found.ok_or_else(|| {
+        let hint = format!("a job writes it to $JOBMESH_RESULT; `jobmesh logs {number}` shows what it printed");
+        Failure::new(ErrorCode::NotFound, format!("attempt {} of job {number} has no result", run.epoch)).hint(hint)
+    })?;
+    let body = match bytes {
+        Some(bytes) => Body::from(bytes),
+        None => {
+            let blobs = control.handle.blobs();
+            let here = result_path(&control.handle.home().run(run));
+            let path = if node == control.handle.node() { here } else { blobs.path_of(blob.hash) };
+            let gone = |_| {
+                let message = format!("the result of job {number} takes {} bytes that are not on this node", blob.size);
+                Failure::new(ErrorCode::NotFound, message)
+            };
+            let file = tokio::fs::File::open(path).await.map_err(gone)?;
+            Body::from_stream(tokio_util::io::ReaderStream::with_capacity(file, CHUNK_BYTES))
+        }
+    };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(ATTEMPT_HEADER, HeaderValue::from(run.epoch.0));
+    Ok(response)
+}

@@ -1,0 +1,66 @@
+//! Runs that an earlier daemon of this node started: taken on where they live, told apart where they don't.
+//!
+//! A run whose process was written down is the executors' to find. **The hard case** is one whose process was not: the
+//! daemon may have ended before the start, between the start and its commit, or after an end that left nothing. If no
+//! process carries the run's mark and it has no directory, it left nothing at all. Then it is given back as if it never
+//! started, which is right for all work that may be done again. Work that may be done only once is lost: when in doubt,
+//! it ran.
+
+use jobmesh_engine::{Process, RunOrder};
+use jobmesh_executors::{Adopt, Executors, ProcessId, find_run};
+use jobmesh_protocol::job::{Effects, Task};
+use jobmesh_protocol::{Outcome, RunId};
+use jobmesh_store::{Reader, StoreError};
+
+use super::handle::Handle;
+use super::order::limits;
+
+/// Takes on a run; the executors tell the rest. `Some` is how it ended if there is nothing to take on.
+pub(super) fn adopt(
+    handle: &Handle,
+    executors: &Executors,
+    order: &RunOrder,
+    process: Option<Process>,
+) -> Option<Outcome> {
+    let run = order.run;
+    let directory = handle.home().run(run);
+    let known = process.filter(|process| process.pid != 0);
+    let process = match (known, &order.task) {
+        (Some(process), _) => Some(ProcessId { pid: process.pid, started: process.started }),
+        (None, Task::Process(_)) => find_run(run),
+        (None, Task::Noop {} | Task::Builtin(_)) => None,
+    };
+    if process.is_none() && !directory.exists() {
+        return Some(never_seen(handle, run));
+    }
+    let limits = limits(&handle.config(), order);
+    let adopt = Adopt { run, process, directory, kill_grace: order.kill_grace, limits };
+    handle.shared().adopting.start(run);
+    let error = executors.adopt(adopt).err()?;
+    tracing::error!(%run, %error, "a run of an earlier daemon goes on unwatched; ending it");
+    let process = process.unwrap_or(ProcessId { pid: 0, started: 0 });
+    let ended = jobmesh_executors::end_orphan(process, run);
+    tracing::info!(%run, ?ended, "ended what could not be watched");
+    Some(Outcome::Lost { reason: "the daemon stopped while it ran, and the next one could not watch it".to_owned() })
+}
+
+/// How a run ended of which there is no trace.
+fn never_seen(handle: &Handle, run: RunId) -> Outcome {
+    match effects(handle, run) {
+        Ok(Some(Effects::Pure | Effects::Idempotent)) => {
+            Outcome::Released { reason: "the daemon stopped before it started".to_owned() }
+        }
+        Ok(Some(Effects::Once) | None) => {
+            Outcome::Lost { reason: "the daemon stopped, and nothing shows whether it ran".to_owned() }
+        }
+        Err(error) => {
+            tracing::error!(%run, %error, "could not read about a run of an earlier daemon");
+            Outcome::Lost { reason: "the daemon stopped while it ran".to_owned() }
+        }
+    }
+}
+
+fn effects(handle: &Handle, run: RunId) -> Result<Option<Effects>, StoreError> {
+    let reader = Reader::open(handle.home().path())?;
+    Ok(reader.view().job(run.job)?.map(|job| job.spec.effects))
+}

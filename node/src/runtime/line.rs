@@ -1,0 +1,156 @@
+//! The line of runs that are ordered, but not handed to the executors yet.
+//!
+//! Some orders need something first: the item of an array's task, the results of other jobs, a look for a process that
+//! an earlier daemon started. Others must not wait for those, but what concerns the same run must: a stop has to come
+//! after its start, and a run that follows another one must not be there before it, or both would use what was given to
+//! one of them. **The hard case** is a chain of such runs: each waits behind the one before it, with all that was said
+//! of it since.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jobmesh_engine::{RunOrder, StopReason};
+use jobmesh_protocol::RunId;
+
+/// Something for the executors.
+#[derive(Debug)]
+pub(super) enum Work {
+    Run(Box<RunOrder>),
+    Stop(RunId, StopReason),
+}
+
+/// What waits, by the run that it waits for. No longer than what the engine has running.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    open: BTreeMap<RunId, Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    behind: Vec<Work>,
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl Line {
+    /// Takes work that has to wait for a run that is in line, or gives it back.
+    pub(super) fn hold(&mut self, work: Work) -> Option<Work> {
+        let before = match &work {
+            Work::Run(order) => order.follows,
+            Work::Stop(run, _) => Some(*run),
+        };
+        let Some(before) = before.filter(|before| self.open.contains_key(before)) else { return Some(work) };
+        let next = match &work {
+            Work::Run(order) => Some(order.run),
+            Work::Stop(..) => None,
+        };
+        if let Some(waiting) = self.open.get_mut(&before) {
+            if next.is_none() {
+                waiting.is_stopped.store(true, Ordering::Relaxed);
+            }
+            waiting.behind.push(work);
+        }
+        if let Some(next) = next {
+            self.enter(next);
+        }
+        None
+    }
+
+    /// Puts a run in line. Returns what becomes true once it is to be stopped, so that whatever it waits for can be
+    /// left.
+    pub(super) fn enter(&mut self, run: RunId) -> Arc<AtomicBool> {
+        Arc::clone(&self.open.entry(run).or_default().is_stopped)
+    }
+
+    /// Takes a run out of the line: whether it is to be stopped, and what waited behind it, in order.
+    pub(super) fn leave(&mut self, run: RunId) -> (Option<StopReason>, Vec<Work>) {
+        let mut behind = self.open.remove(&run).unwrap_or_default().behind;
+        let mut stop = None;
+        behind.retain(|work| match work {
+            Work::Stop(stopped, reason) if *stopped == run => {
+                // An end by force is what counts of several.
+                if stop.is_none() || *reason == StopReason::Killed {
+                    stop = Some(*reason);
+                }
+                false
+            }
+            Work::Run(_) | Work::Stop(..) => true,
+        });
+        (stop, behind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use jobmesh_protocol::job::Task;
+    use jobmesh_protocol::{DurationMillis, Epoch, JobId, JobNumber};
+
+    use super::*;
+
+    fn run(number: u8) -> RunId {
+        RunId { job: JobId::from_bytes([number; 16]), epoch: Epoch(1) }
+    }
+
+    fn order(number: u8, follows: Option<u8>) -> Work {
+        Work::Run(Box::new(RunOrder {
+            run: run(number),
+            number: JobNumber::new(number.into()),
+            task: Task::Noop {},
+            kill_grace: DurationMillis(0),
+            log_bytes_max: None,
+            origin: None,
+            follows: follows.map(run),
+            allocation: None,
+            reduce: false,
+        }))
+    }
+
+    fn runs(works: &[Work]) -> Vec<RunId> {
+        works
+            .iter()
+            .map(|work| match work {
+                Work::Run(order) => order.run,
+                Work::Stop(run, _) => *run,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_what_concerns_a_run_in_line_waits() {
+        let mut line = Line::default();
+        line.enter(run(1));
+        assert!(line.hold(order(2, None)).is_some());
+        assert!(line.hold(order(3, Some(9))).is_some());
+        assert!(line.hold(Work::Stop(run(2), StopReason::Timeout)).is_some());
+        assert!(line.hold(order(4, Some(1))).is_none());
+        let (stop, behind) = line.leave(run(1));
+        assert_eq!((stop, runs(&behind)), (None, vec![run(4)]));
+    }
+
+    #[test]
+    fn a_chain_waits_link_by_link() {
+        let mut line = Line::default();
+        line.enter(run(1));
+        assert!(line.hold(order(2, Some(1))).is_none());
+        assert!(line.hold(order(3, Some(2))).is_none());
+        assert!(line.hold(Work::Stop(run(2), StopReason::Withdrawn)).is_none());
+        let (stop, behind) = line.leave(run(1));
+        assert_eq!((stop, runs(&behind)), (None, vec![run(2)]));
+        let (stop, behind) = line.leave(run(2));
+        assert_eq!((stop, runs(&behind)), (Some(StopReason::Withdrawn), vec![run(3)]));
+        assert!(line.leave(run(3)).1.is_empty());
+    }
+
+    #[test]
+    fn a_stop_is_seen_at_once_and_force_counts() {
+        let mut line = Line::default();
+        let is_stopped = line.enter(run(1));
+        for reason in [StopReason::Cancelled, StopReason::Killed, StopReason::Draining] {
+            assert!(line.hold(Work::Stop(run(1), reason)).is_none());
+        }
+        assert!(is_stopped.load(Ordering::Relaxed));
+        assert_eq!(line.leave(run(1)).0.unwrap(), StopReason::Killed);
+    }
+}

@@ -1,0 +1,181 @@
+//! The socket by which a running job says how far it is, that it lives, and what its next attempt wants to know.
+//!
+//! One line of JSON each way, so that `nc -U "$JOBMESH_SOCKET"` is a client. The first line says whose it is; later ones
+//! of the same connection need not:
+//!
+//! ```text
+//! {"run":"…","token":"…","progress":0.42,"message":"page 42 of 100"}   {"ok":true}
+//! {"heartbeat":true}                                                   {"ok":true}
+//! {"checkpoint":{"name":"page","value":"42"}}                          {"ok":true}
+//! {"checkpoints":true}                                                 {"ok":true,"checkpoints":{"page":"42"}}
+//! {"colour":"red"}                                                     {"error":{"code":"bad_request",…}}
+//! ```
+//!
+//! A line is answered once what it says is the engine's, and only then is the next one read; an error ends nothing but
+//! that line, unless the lines themselves can't be told apart. The token proves that a job speaks for itself: see
+//! [`token`].
+//!
+//! One task accepts, with one task for each connection below it; all end by the runtime's token. **The hard case** is
+//! the client that does nothing: there are at most [`CONNECTIONS_MAX`], a line that was begun must end within
+//! [`LINE_LIMIT`], and whoever says nothing for [`IDLE_LIMIT`] is let go and may come again.
+
+mod talk;
+pub(super) mod token;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::serve::Listener as _;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::handle::Handle;
+use crate::api::{ApiError, ErrorCode};
+use crate::home::Home;
+use crate::listener::OwnerListener;
+use talk::{Reply, Talk, failure};
+
+/// Most connections at once: a job needs one for a moment, and each that stays takes a descriptor of the daemon.
+const CONNECTIONS_MAX: usize = 64;
+/// Longest line: the largest checkpoint is a little less.
+const LINE_BYTES_MAX: u64 = 16 * 1024;
+/// How long a line may take from its first byte to its last, and an answer to be taken.
+const LINE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a connection may be silent.
+const IDLE_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long a client is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    idle: Duration,
+    line: Duration,
+}
+
+const PATIENCE: Patience = Patience { idle: IDLE_LIMIT, line: LINE_LIMIT };
+
+/// The bound socket.
+pub(super) struct TaskSocket {
+    listener: OwnerListener,
+    path: PathBuf,
+}
+
+impl TaskSocket {
+    /// Binds the socket; who connects from now on is served once [`Self::serve`] runs.
+    ///
+    /// The caller holds the lock of the data directory, so a socket that is there already is a dead daemon's.
+    pub(super) fn bind(home: &Home) -> io::Result<Self> {
+        let path = home.task_socket();
+        Ok(Self { listener: OwnerListener::bind(&path)?, path })
+    }
+
+    /// Serves jobs until the token is cancelled, then removes the socket.
+    pub(super) async fn serve(mut self, handle: Handle, cancel: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, ()) = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = self.listener.accept() => accepted,
+            };
+            if connections.len() < CONNECTIONS_MAX {
+                connections.spawn(Connection::new(stream, handle.clone()).serve());
+            } else {
+                turn_away(&stream);
+            }
+        }
+        connections.shutdown().await;
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(%error, "failed to remove the socket of tasks");
+        }
+    }
+}
+
+/// Says to one client too many that it is one, without waiting for it.
+fn turn_away(stream: &UnixStream) {
+    let message = format!("{CONNECTIONS_MAX} jobs are connected already");
+    let error = failure(ErrorCode::Busy, message, Some("close the connection after each report, then try again"));
+    // A client that has gone need not be told.
+    let _ = stream.try_write(&Reply::Error(error).line());
+}
+
+/// One client.
+struct Connection {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    talk: Talk,
+}
+
+/// What came of waiting for a line.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Line(Vec<u8>),
+    /// The client has nothing more to say.
+    End,
+    TooLong,
+    TooSlow,
+}
+
+impl Connection {
+    fn new(stream: UnixStream, handle: Handle) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self { reader: BufReader::new(reader), writer, talk: Talk::new(handle) }
+    }
+
+    async fn serve(mut self) {
+        loop {
+            let (reply, goes_on) = match hear(&mut self.reader, PATIENCE).await {
+                Heard::Line(line) => (self.talk.answer(&line).await, true),
+                Heard::TooLong => (Reply::Error(too_long()), false),
+                Heard::TooSlow => (Reply::Error(too_slow()), false),
+                Heard::End => break,
+            };
+            let written = timeout(LINE_LIMIT, self.writer.write_all(&reply.line())).await;
+            if !goes_on || !matches!(written, Ok(Ok(()))) {
+                break;
+            }
+        }
+    }
+}
+
+/// Waits for a line, without its end. The last one needs none.
+async fn hear(reader: &mut (impl AsyncBufRead + Unpin), patience: Patience) -> Heard {
+    match timeout(patience.idle, reader.fill_buf()).await {
+        Err(_elapsed) => return Heard::TooSlow,
+        Ok(Err(_)) => return Heard::End,
+        Ok(Ok([])) => return Heard::End,
+        Ok(Ok(_)) => {}
+    }
+    let mut line = Vec::new();
+    let mut limited = reader.take(LINE_BYTES_MAX + 1);
+    match timeout(patience.line, limited.read_until(b'\n', &mut line)).await {
+        Err(_elapsed) => return Heard::TooSlow,
+        Ok(Err(_)) => return Heard::End,
+        Ok(Ok(_)) => {}
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() as u64 > LINE_BYTES_MAX {
+        return Heard::TooLong;
+    }
+    Heard::Line(line)
+}
+
+fn too_long() -> ApiError {
+    let message = format!("the line is longer than {LINE_BYTES_MAX} bytes");
+    failure(ErrorCode::TooLarge, message, Some("what is larger belongs into the file $JOBMESH_RESULT"))
+}
+
+fn too_slow() -> ApiError {
+    let (line, idle) = (LINE_LIMIT.as_secs(), IDLE_LIMIT.as_secs());
+    let message = format!("a line must end within {line} s, and the next one begin within {idle} s");
+    failure(ErrorCode::Timeout, message, Some("connect again when there is something to say"))
+}
+
+#[cfg(test)]
+mod tests;

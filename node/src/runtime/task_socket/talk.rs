@@ -1,0 +1,216 @@
+//! What the lines on the socket of tasks mean, and their answers.
+
+use std::collections::BTreeMap;
+
+use jobmesh_engine::{Command, Refusal, Report};
+use jobmesh_protocol::RunId;
+use serde::{Deserialize, Serialize};
+
+use super::super::handle::{CommandError, Handle};
+use crate::api::{ApiError, ErrorBody, ErrorCode};
+
+/// All of it, in the engine's measure.
+const WHOLE: f64 = 10_000.0;
+
+/// One line from a job.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    run: Option<String>,
+    token: Option<String>,
+    progress: Option<f64>,
+    message: Option<String>,
+    #[serde(default)]
+    heartbeat: bool,
+    checkpoint: Option<CheckpointLine>,
+    #[serde(default)]
+    checkpoints: bool,
+}
+
+/// Something for the next attempt; an empty value forgets it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckpointLine {
+    name: String,
+    value: String,
+}
+
+/// One line to a job.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Done(Done),
+    Error(ApiError),
+}
+
+/// What was said is the engine's.
+#[derive(Debug, Serialize)]
+pub(super) struct Done {
+    ok: bool,
+    /// What attempts of the job have left, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoints: Option<BTreeMap<String, String>>,
+}
+
+impl Reply {
+    /// The bytes, with the end of the line.
+    pub(super) fn line(self) -> Vec<u8> {
+        let json = match self {
+            Self::Done(done) => serde_json::to_vec(&done),
+            Self::Error(error) => serde_json::to_vec(&ErrorBody { error }),
+        };
+        // Texts and truth values always have a form in JSON.
+        let mut line = json.unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+/// An error as it is told.
+pub(super) fn failure(code: ErrorCode, message: impl Into<String>, hint: Option<&str>) -> ApiError {
+    ApiError { code, message: message.into(), hint: hint.map(str::to_owned) }
+}
+
+/// The talk with one job.
+pub(super) struct Talk {
+    handle: Handle,
+    /// Whom a good token has proved the other one to be.
+    run: Option<RunId>,
+}
+
+impl Talk {
+    pub(super) const fn new(handle: Handle) -> Self {
+        Self { handle, run: None }
+    }
+
+    /// Does what a line says.
+    pub(super) async fn answer(&mut self, line: &[u8]) -> Reply {
+        match self.perform(line).await {
+            Ok(checkpoints) => Reply::Done(Done { ok: true, checkpoints }),
+            Err(error) => Reply::Error(error),
+        }
+    }
+
+    async fn perform(&mut self, line: &[u8]) -> Result<Option<BTreeMap<String, String>>, ApiError> {
+        let line: Line = serde_json::from_slice(line).map_err(|error| {
+            let known =
+                "a line is one JSON object of run, token, progress, message, heartbeat, checkpoint, checkpoints";
+            failure(ErrorCode::BadRequest, format!("the line can't be read: {error}"), Some(known))
+        })?;
+        let run = self.introduce(&line)?;
+        for report in reports(&line)? {
+            self.handle.command(Command::Report(run, report)).await.map_err(|error| refused(&error))?;
+        }
+        if line.checkpoints { self.checkpoints(run).await.map(Some) } else { Ok(None) }
+    }
+
+    /// Whose line it is.
+    fn introduce(&mut self, line: &Line) -> Result<RunId, ApiError> {
+        let hint = Some("a job finds its own in $JOBMESH_RUN and $JOBMESH_TOKEN");
+        let bad = |message: &str| failure(ErrorCode::BadRequest, message, hint);
+        match (&line.run, &line.token) {
+            (Some(run), Some(token)) => {
+                let run = RunId::parse(run).ok_or_else(|| bad("`run` names no run"))?;
+                if !self.handle.tokens().is_of(run, token) {
+                    return Err(bad("`token` is not the one of that run"));
+                }
+                self.run = Some(run);
+                Ok(run)
+            }
+            (None, None) => self.run.ok_or_else(|| bad("the first line must say whose it is: `run` and `token`")),
+            (Some(_), None) | (None, Some(_)) => Err(bad("`run` and `token` go together")),
+        }
+    }
+
+    /// What the attempts of the run's job have left.
+    async fn checkpoints(&self, run: RunId) -> Result<BTreeMap<String, String>, ApiError> {
+        let read = self.handle.read(move |view| {
+            let Some(number) = view.job_number(run.job)? else { return Ok(None) };
+            Ok(Some(view.checkpoints(number)?))
+        });
+        let found = read.await.map_err(|error| failure(ErrorCode::Internal, error.to_string(), None))?;
+        let found = found.ok_or_else(|| refused(&CommandError::Refused(Refusal::NotRunning)))?;
+        Ok(found.into_iter().map(|checkpoint| (checkpoint.name, checkpoint.value)).collect())
+    }
+}
+
+/// What a line reports, in its order of weight.
+fn reports(line: &Line) -> Result<Vec<Report>, ApiError> {
+    let mut reports = Vec::new();
+    if line.progress.is_some() || line.message.is_some() {
+        let done = line.progress.map(ten_thousandths).transpose()?;
+        reports.push(Report::Progress { done, message: line.message.clone() });
+    }
+    if let Some(CheckpointLine { name, value }) = &line.checkpoint {
+        if name.chars().any(char::is_control) {
+            let message = "the name of a checkpoint must be printable";
+            return Err(failure(ErrorCode::BadRequest, message, None));
+        }
+        reports.push(Report::Checkpoint { key: name.clone(), value: value.clone() });
+    }
+    // Whatever else it says shows that it lives, too.
+    if line.heartbeat && reports.is_empty() {
+        reports.push(Report::Heartbeat);
+    }
+    Ok(reports)
+}
+
+fn ten_thousandths(progress: f64) -> Result<u16, ApiError> {
+    let wrong = || failure(ErrorCode::BadRequest, format!("progress is {progress}; it must be 0 to 1"), None);
+    if !(0.0..=1.0).contains(&progress) {
+        return Err(wrong());
+    }
+    // As text, since numbers with a point turn into whole ones by a cast only, and casts don't say when they fail.
+    format!("{:.0}", progress * WHOLE).parse().map_err(|_| wrong())
+}
+
+fn refused(error: &CommandError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        CommandError::Refused(Refusal::NotRunning) => failure(ErrorCode::NotFound, message, None),
+        CommandError::Refused(Refusal::TooMany { .. }) => {
+            failure(ErrorCode::Conflict, message, Some("an empty value forgets a checkpoint"))
+        }
+        CommandError::Refused(_) => failure(ErrorCode::BadRequest, message, None),
+        CommandError::Busy => failure(ErrorCode::Busy, message, Some("try again in a moment")),
+        CommandError::Full => failure(ErrorCode::DiskFull, message, Some("free some space on that disk")),
+        CommandError::Store(_) => failure(ErrorCode::Internal, message, Some("see daemon.log in the data directory")),
+        CommandError::Stopped => {
+            failure(ErrorCode::Draining, message, Some("connect again: the run goes on when the node does"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Report>, ApiError> {
+        reports(&serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn a_line_may_say_several_things() {
+        let message = Some("half".to_owned());
+        let progress = Report::Progress { done: Some(5000), message: message.clone() };
+        assert_eq!(read(r#"{"progress":0.5,"message":"half"}"#).unwrap(), [progress]);
+        assert_eq!(read(r#"{"message":"half"}"#).unwrap(), [Report::Progress { done: None, message }]);
+        assert_eq!(read(r#"{"heartbeat":true}"#).unwrap(), [Report::Heartbeat]);
+        assert_eq!(read(r#"{"heartbeat":false}"#).unwrap(), []);
+        let checkpoint = Report::Checkpoint { key: "a".to_owned(), value: "1".to_owned() };
+        assert_eq!(read(r#"{"heartbeat":true,"checkpoint":{"name":"a","value":"1"}}"#).unwrap(), [checkpoint]);
+        assert!(read(r#"{"checkpoint":{"name":"a\u0000","value":"1"}}"#).is_err());
+    }
+
+    #[test]
+    fn progress_is_a_part_of_one() {
+        for (text, done) in [("0", 0), ("1", 10_000), ("0.42", 4200), ("1e-5", 0), ("0.99999", 10_000)] {
+            assert_eq!(ten_thousandths(text.parse().unwrap()).unwrap(), done, "{text}");
+        }
+        for text in ["-0.1", "1.0001", "42", "NaN", "inf"] {
+            let error = ten_thousandths(text.parse().unwrap()).unwrap_err();
+            assert!(error.message.contains("0 to 1"), "{}", error.message);
+        }
+    }
+}

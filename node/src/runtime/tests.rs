@@ -1,0 +1,258 @@
+//! What a job sees and can say, on a whole node.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use jobmesh_engine::Taken;
+use jobmesh_protocol::JobState;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+
+use super::fixture::{LIMIT, Node, first_run};
+use super::handle::ReloadError;
+
+/// A job that goes on until its file `go` is there.
+const UNTIL_GO: &str = "while [ ! -e go ]; do sleep 0.02; done";
+
+async fn go(node: &Node, taken: Taken) {
+    // It counts as running from the moment that it is ordered.
+    let work = node.handle().home().run(first_run(taken)).join("work");
+    node.wait_for_file(&work).await;
+    std::fs::write(work.join("go"), "").unwrap();
+}
+
+/// A client of the socket of tasks.
+struct Client(BufReader<UnixStream>);
+
+impl Client {
+    async fn connect(node: &Node) -> Self {
+        Self(BufReader::new(UnixStream::connect(node.handle().home().task_socket()).await.unwrap()))
+    }
+
+    async fn say(&mut self, line: &Value) -> Value {
+        self.say_bytes(format!("{line}\n").as_bytes()).await
+    }
+
+    async fn say_bytes(&mut self, bytes: &[u8]) -> Value {
+        self.0.write_all(bytes).await.unwrap();
+        self.hear().await
+    }
+
+    async fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        tokio::time::timeout(LIMIT, self.0.read_line(&mut line)).await.unwrap().unwrap();
+        line.parse().unwrap_or_else(|error| panic!("{error}: {line:?}"))
+    }
+}
+
+fn code(answer: &Value) -> &str {
+    answer["error"]["code"].as_str().unwrap_or_else(|| panic!("{answer}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_reports_by_the_socket_that_it_is_told() {
+    let node = Node::start("").await;
+    let taken = node.submit(&format!("echo $JOBMESH_SOCKET $JOBMESH_RUN $JOBMESH_TOKEN; {UNTIL_GO}"), json!({})).await;
+    node.wait(taken, |state| state == JobState::Running).await;
+    let run = first_run(taken);
+    let token = node.handle().tokens().token(run);
+    let mut client = Client::connect(&node).await;
+    let first = json!({ "run": run.to_string(), "token": token, "progress": 0.42, "message": "page 42" });
+    assert_eq!(client.say(&first).await, json!({ "ok": true }));
+    assert_eq!(client.say(&json!({ "heartbeat": true })).await, json!({ "ok": true }));
+    let checkpoint = json!({ "checkpoint": { "name": "page", "value": "42" }, "checkpoints": true });
+    assert_eq!(client.say(&checkpoint).await, json!({ "ok": true, "checkpoints": { "page": "42" } }));
+    let progress = node.handle().read(move |view| view.progress(taken.number)).await.unwrap().unwrap();
+    assert_eq!((progress.done, progress.message.as_deref()), (Some(4200), Some("page 42")));
+    go(&node, taken).await;
+    node.ended(taken).await;
+    let socket = node.handle().home().task_socket();
+    assert_eq!(node.stdout(taken), format!("{} {run} {token}\n", socket.display()));
+    assert_eq!(code(&client.say(&json!({ "heartbeat": true })).await), "not_found");
+    node.stop().await;
+    assert!(!socket.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_wrong_is_told_what_is_wrong_with_it() {
+    let node = Node::start("").await;
+    let taken = node.submit(UNTIL_GO, json!({})).await;
+    node.wait(taken, |state| state == JobState::Running).await;
+    let run = first_run(taken);
+    let token = node.handle().tokens().token(run);
+    let mut client = Client::connect(&node).await;
+    for (line, part) in [
+        (json!({ "heartbeat": true }), "must say whose it is"),
+        (json!({ "run": run.to_string(), "token": "00".repeat(32) }), "not the one of that run"),
+        (json!({ "run": run.to_string() }), "go together"),
+        (json!({ "run": "x.1", "token": token }), "names no run"),
+        (json!({ "run": run.to_string(), "token": token, "colour": "red" }), "unknown field"),
+        (json!({ "run": run.to_string(), "token": token, "progress": 42 }), "0 to 1"),
+        (json!({ "checkpoint": { "name": "", "value": "x" } }), "a name of 1 to"),
+        (json!([]), "can't be read"),
+    ] {
+        let answer = client.say(&line).await;
+        assert_eq!(code(&answer), "bad_request", "{line}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(part), "{answer}");
+    }
+    assert_eq!(client.say(&json!({ "heartbeat": true })).await, json!({ "ok": true }), "it goes on");
+    assert_eq!(code(&client.say_bytes(&vec![b'x'; 17 * 1024]).await), "too_large");
+    assert_eq!(client.0.read_to_end(&mut Vec::new()).await.unwrap_or(0), 0, "the connection is closed");
+    go(&node, taken).await;
+    node.ended(taken).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_too_many_is_told_so() {
+    let node = Node::start("").await;
+    let mut clients = Vec::new();
+    for _ in 0..64 {
+        let mut client = Client::connect(&node).await;
+        // Answered, so it is served and not only queued.
+        assert_eq!(code(&client.say(&json!({})).await), "bad_request");
+        clients.push(client);
+    }
+    assert_eq!(code(&Client::connect(&node).await.hear().await), "busy");
+    drop(clients.pop());
+    let again = async {
+        loop {
+            let mut client = Client::connect(&node).await;
+            // Turned away it may be before it has said anything.
+            let _ = client.0.write_all(b"{}\n").await;
+            if code(&client.hear().await) == "bad_request" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, again).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_an_array_get_their_items_and_the_reducer_their_results() {
+    let node = Node::start("").await;
+    let items: Vec<String> = (1..=300).map(|at| format!("it{{{{index}}}}em {at}")).collect();
+    let line = r#"[ "$JOBMESH_ITEM" = "$1" ] && [ "$JOBMESH_ARRAY_INDEX" = "$2" ] && printf '{"n":%s}' "$2" > "$JOBMESH_RESULT"
+        [ "$2" != 7 ]"#;
+    let task = json!({ "process": { "argv": ["sh", "-c", line, "sh", "{{item}}", "{{index}}"] } });
+    let array = json!({ "array": { "tasks": { "items": items } }, "spec": { "retry": { "max_attempts": 1 } } });
+    let group = node.submit_task(&task, array).await;
+    let before = node.submit("printf plain; exit 3", json!({ "spec": { "retry": { "max_attempts": 1 } } })).await;
+    let after = json!({ "after": [{ "job": group.job }, { "job": before.job }], "rule": "all_done", "reduce": true });
+    let reducer = node.submit("cat $JOBMESH_RESULTS", after).await;
+    assert_eq!(node.ended(reducer).await.state, JobState::Completed);
+    let text = node.stdout(reducer);
+    let lines: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(lines.len(), 301);
+    for (index, line) in (1..).zip(lines.iter().take(300)) {
+        let state = if index == 7 { "discarded" } else { "completed" };
+        assert_eq!((&line["job"], &line["state"]), (&json!(format!("{}.{index}", group.number)), &json!(state)));
+        assert_eq!((&line["index"], &line["result"]), (&json!(index), &json!({ "n": index })), "{line}");
+        let path = line["result_path"].as_str().unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), format!("{{\"n\":{index}}}"));
+    }
+    let last = lines.last().unwrap();
+    assert_eq!((&last["exit_code"], &last["result"], &last["index"]), (&json!(3), &Value::Null, &Value::Null));
+    assert_eq!(std::fs::read_to_string(last["stdout_path"].as_str().unwrap()).unwrap(), "plain");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_has_indexes_only_and_a_plain_job_keeps_its_braces() {
+    let node = Node::start("").await;
+    let task = json!({ "process": { "argv": ["echo", "{{index}}", "{{item}}"] } });
+    let range = json!({ "array": { "tasks": { "ranges": [{ "first": 3, "last": 9, "step": 3 }] } } });
+    let group = node.submit_task(&task, range).await;
+    let plain = node.submit_task(&task, json!({})).await;
+    node.ended(group).await;
+    node.ended(plain).await;
+    let group_number = group.number;
+    let tasks = node.handle().read(move |view| view.tasks(group_number, None, 10)).await.unwrap();
+    let outputs: Vec<String> =
+        tasks.iter().map(|task| node.stdout(Taken { job: task.id, number: task.number, is_new: true })).collect();
+    assert_eq!(outputs, ["3 {{item}}\n", "6 {{item}}\n", "9 {{item}}\n"]);
+    assert_eq!(node.stdout(plain), "{{index}} {{item}}\n");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reducer_that_is_cancelled_while_it_waits_never_starts() {
+    let node = Node::start("").await;
+    let before = node.submit("true", json!({})).await;
+    node.ended(before).await;
+    let after = json!({ "after": [{ "job": before.job }], "reduce": true });
+    let reducer = node.submit("sleep 600", after).await;
+    let action = jobmesh_engine::JobAction::Cancel { reason: "test".to_owned(), is_forced: true };
+    node.handle().command(jobmesh_engine::Command::Job(reducer.job, action)).await.unwrap();
+    assert_eq!(node.ended(reducer).await.state, JobState::Cancelled);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_grace_is_killed_at_once_also_when_it_was_asked_before() {
+    let node = Node::start("").await;
+    let stubborn = json!({ "spec": { "kill_grace_ms": 60_000 } });
+    let line = format!("trap '' TERM; touch trapped; {UNTIL_GO}");
+    let taken = node.submit(&line, stubborn).await;
+    node.wait_for_file(&node.handle().home().run(first_run(taken)).join("work/trapped")).await;
+    for is_forced in [false, true] {
+        let action = jobmesh_engine::JobAction::Cancel { reason: "test".to_owned(), is_forced };
+        node.handle().command(jobmesh_engine::Command::Job(taken.job, action)).await.unwrap();
+    }
+    // Within the limit of these tests, which is half of its grace.
+    assert_eq!(node.ended(taken).await.state, JobState::Cancelled);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_the_configuration_hold_for_jobs_without_their_own() {
+    let node = Node::start_with(|config| config.limits.log_bytes = 64 * 1024).await;
+    let taken = node.submit("yes", json!({ "spec": { "retry": { "max_attempts": 1 } } })).await;
+    let job = node.ended(taken).await;
+    assert_eq!(job.state, JobState::Discarded);
+    let attempt = node.handle().read(move |view| view.attempt(first_run(taken))).await.unwrap().unwrap();
+    assert!(attempt.message.unwrap().contains("log limit"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_read_again_and_a_wrong_one_changes_nothing() {
+    let node = Node::start("[job_types.hello]\ncommand = [\"echo\", \"hello\"]\n").await;
+    let config = node.handle().home().config();
+    assert!(node.handle().job_types().find("hello").is_ok());
+    std::fs::write(&config, "slots = 7\n[job_types.bye]\ncommand = [\"echo\", \"bye\"]\n").unwrap();
+    let reload = node.handle().reload().await.unwrap();
+    let pending: Vec<_> = reload.pending.iter().map(|pending| pending.key.as_str()).collect();
+    // The flag wins.
+    assert_eq!(pending, [""; 0]);
+    assert!(node.handle().job_types().find("bye").is_ok() && node.handle().job_types().find("hello").is_err());
+    std::fs::write(&config, "[queues.slow]\nconcurrency = \"many\"\n").unwrap();
+    let error = node.handle().reload().await.unwrap_err();
+    assert!(matches!(&error, ReloadError::Config(_)) && error.to_string().contains("line 2"), "{error}");
+    assert!(node.handle().job_types().find("bye").is_ok());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_and_checkpoints_outlive_the_daemon() {
+    let node = Node::start("").await;
+    let taken = node.submit(UNTIL_GO, json!({})).await;
+    node.wait(taken, |state| state == JobState::Running).await;
+    let run = first_run(taken);
+    let token = node.handle().tokens().token(run);
+    let mut client = Client::connect(&node).await;
+    let first = json!({ "run": run.to_string(), "token": token, "checkpoint": { "name": "at", "value": "1" } });
+    assert_eq!(client.say(&first).await, json!({ "ok": true }));
+    let node = node.restart().await;
+    assert_eq!(node.handle().tokens().token(run), token);
+    let job = node.wait(taken, |state| state == JobState::Running).await;
+    let next = jobmesh_protocol::RunId { job: taken.job, epoch: job.epoch };
+    assert_ne!(next, run);
+    let mut client = Client::connect(&node).await;
+    let asked = json!({ "run": next.to_string(), "token": node.handle().tokens().token(next), "checkpoints": true });
+    assert_eq!(client.say(&asked).await, json!({ "ok": true, "checkpoints": { "at": "1" } }));
+    let late = json!({ "run": run.to_string(), "token": token, "heartbeat": true });
+    assert_eq!(code(&client.say(&late).await), "not_found");
+    node.stop().await;
+}

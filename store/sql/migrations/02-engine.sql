@@ -1,0 +1,156 @@
+-- The job table gets the number as its key: `number << 32`, plus the task's place in its group plus one, so that the
+-- order of the rows is the order of submission. `live` is 1 until the job has ended, so that the index of what a
+-- restart has to read changes twice in a job's life and not with every state. `spec` is null for a task of an array:
+-- it is its group's. `queue` and `priority` are the current ones, whatever the spec said. `waits` counts the
+-- dependencies that are not met. `plan` is CBOR: what else was asked for beside the spec. `held` says why, once held.
+CREATE TABLE job_by_number (
+    key           INTEGER PRIMARY KEY,
+    id            BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
+    live          INTEGER CHECK (live = 1),
+    state         TEXT NOT NULL,
+    state_since   INTEGER NOT NULL,
+    spec          BLOB,
+    job_type      TEXT NOT NULL,
+    queue         TEXT NOT NULL,
+    priority      INTEGER NOT NULL,
+    epoch         INTEGER NOT NULL,
+    failures      INTEGER NOT NULL,
+    crashes       INTEGER NOT NULL,
+    snoozes       INTEGER NOT NULL DEFAULT 0,
+    waits         INTEGER NOT NULL DEFAULT 0,
+    run_at        INTEGER,
+    expires_at    INTEGER,
+    deadline      INTEGER,
+    held          TEXT,
+    plan          BLOB,
+    unique_key    BLOB,
+    schedule      TEXT,
+    fire_at       INTEGER,
+    cancel_reason TEXT,
+    finish_reason TEXT,
+    origin        BLOB,
+    created_at    INTEGER NOT NULL,
+    finished_at   INTEGER
+) STRICT;
+
+INSERT INTO job_by_number (key, id, live, state, state_since, spec, job_type, queue, priority, epoch, failures, crashes,
+                           run_at, cancel_reason, finish_reason, origin, created_at, finished_at)
+    SELECT number << 32, id, iif(state IN ('completed', 'discarded', 'cancelled', 'skipped'), NULL, 1), state,
+           state_since, spec, job_type, queue, priority, epoch, failures, crashes, run_at, cancel_reason,
+           finish_reason, origin, created_at, finished_at
+    FROM job ORDER BY number;
+DROP TABLE job;
+ALTER TABLE job_by_number RENAME TO job;
+
+-- All that a restart has to read.
+CREATE INDEX job_live ON job (live) WHERE live = 1;
+-- One job at a time holds a unique key, and a schedule fires once for an instant.
+CREATE UNIQUE INDEX job_unique ON job (unique_key) WHERE unique_key IS NOT NULL;
+CREATE UNIQUE INDEX job_fire ON job (schedule, fire_at) WHERE schedule IS NOT NULL;
+
+-- What an attempt took and got. `allocation` is CBOR: the resources given to it here. Times in milliseconds, memory in
+-- bytes.
+ALTER TABLE attempt ADD COLUMN allocation BLOB;
+ALTER TABLE attempt ADD COLUMN cpu_ms INTEGER;
+ALTER TABLE attempt ADD COLUMN memory_peak INTEGER;
+ALTER TABLE attempt ADD COLUMN result_hash BLOB;
+ALTER TABLE attempt ADD COLUMN result_size INTEGER;
+
+-- By what a run said its result is, as by what it wrote: bytes go once nothing has written them any more.
+CREATE INDEX attempt_result ON attempt (result_hash) WHERE result_hash IS NOT NULL;
+
+-- Groups: arrays, whose tasks are made when they are claimed, and open groups, whose tasks are submitted one by one.
+-- `tasks` is CBOR, null for an open group. `made` is how many tasks there are by now, `of` how many there will be. The
+-- counts are of tasks that have ended.
+CREATE TABLE job_group (
+    job       INTEGER PRIMARY KEY,
+    tasks     BLOB,
+    is_open   INTEGER NOT NULL,
+    at_a_time INTEGER,
+    max_fails INTEGER,
+    of        INTEGER NOT NULL,
+    made      INTEGER NOT NULL,
+    completed INTEGER NOT NULL,
+    failed    INTEGER NOT NULL,
+    dropped   INTEGER NOT NULL
+) STRICT;
+
+-- The items of an array, 256 in a row, as CBOR.
+CREATE TABLE array_item (
+    job   INTEGER NOT NULL,
+    chunk INTEGER NOT NULL,
+    items BLOB NOT NULL,
+    PRIMARY KEY (job, chunk)
+) STRICT, WITHOUT ROWID;
+
+-- What waits for what: `job` for `upstream`, both by key. `condition` is null where the job's rule decides. `met` is 1
+-- once upstream has ended as it should.
+CREATE TABLE dependency (
+    upstream  INTEGER NOT NULL,
+    job       INTEGER NOT NULL,
+    condition TEXT,
+    met       INTEGER NOT NULL,
+    PRIMARY KEY (upstream, job)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX dependency_job ON dependency (job);
+
+-- Submissions that named themselves, each with its job.
+CREATE TABLE idempotency (
+    name TEXT PRIMARY KEY,
+    job  INTEGER NOT NULL,
+    at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What was set for a queue by hand. `limits` is CBOR, null where the configuration file decides.
+CREATE TABLE queue (
+    name        TEXT PRIMARY KEY,
+    limits      BLOB,
+    is_paused   INTEGER NOT NULL,
+    is_draining INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Rate limits that are in use: when the next start would be on time, in microseconds since 1970 UTC.
+CREATE TABLE rate (
+    name TEXT PRIMARY KEY,
+    next INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Schedules. `body` is CBOR. `last_at` is the newest instant that was dealt with; `is_declared` says that it comes
+-- from the configuration file.
+CREATE TABLE schedule (
+    name        TEXT PRIMARY KEY,
+    body        BLOB NOT NULL,
+    is_paused   INTEGER NOT NULL,
+    is_declared INTEGER NOT NULL,
+    last_at     INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The newest word of running jobs on how far they are: `done` in ten-thousandths. Written lazily; it is no truth.
+CREATE TABLE progress (
+    job     INTEGER PRIMARY KEY,
+    epoch   INTEGER NOT NULL,
+    done    INTEGER,
+    message TEXT,
+    at      INTEGER NOT NULL
+) STRICT;
+
+-- What an attempt left for the next one.
+CREATE TABLE checkpoint (
+    job   INTEGER NOT NULL,
+    name  TEXT NOT NULL,
+    value TEXT NOT NULL,
+    at    INTEGER NOT NULL,
+    PRIMARY KEY (job, name)
+) STRICT, WITHOUT ROWID;
+
+-- How many jobs ended how in an hour (since 1970 UTC), by type.
+CREATE TABLE metric (
+    hour     INTEGER NOT NULL,
+    job_type TEXT NOT NULL,
+    state    TEXT NOT NULL,
+    jobs     INTEGER NOT NULL,
+    run_ms   INTEGER NOT NULL,
+    PRIMARY KEY (hour, job_type, state)
+) STRICT, WITHOUT ROWID;

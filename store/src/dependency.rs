@@ -1,0 +1,88 @@
+//! What waits for what.
+
+use jobmesh_protocol::submission::Condition;
+use jobmesh_protocol::{JobNumber, JobState};
+use rusqlite::{Row, params};
+
+use crate::error::StoreError;
+use crate::row::Columns as _;
+use crate::txn::Txn;
+use crate::view::View;
+
+/// One job that waits for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The job that is waited for.
+    pub upstream: JobNumber,
+    /// The job that waits.
+    pub job: JobNumber,
+    /// How the first must end; `None` is up to the second's rule.
+    pub condition: Option<Condition>,
+    /// Whether it has ended so.
+    pub is_met: bool,
+}
+
+const COLUMNS: &str = "upstream, job, condition, met";
+
+fn read(row: &Row<'_>) -> Result<Edge, StoreError> {
+    Ok(Edge {
+        upstream: row.number("upstream")?,
+        job: row.number("job")?,
+        condition: row.word_or_none("condition", "condition", Condition::from_word)?,
+        is_met: row.column("met")?,
+    })
+}
+
+impl View<'_> {
+    /// What waits for a job, in the order of submission.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn dependants(&self, upstream: JobNumber) -> Result<Vec<Edge>, StoreError> {
+        self.all(&format!("SELECT {COLUMNS} FROM dependency WHERE upstream = ?1 ORDER BY job"), [upstream.key()], read)
+    }
+
+    /// What a job waits for, and in which state that is; `None` if it is not kept any more.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn dependencies(&self, job: JobNumber) -> Result<Vec<(Edge, Option<JobState>)>, StoreError> {
+        let sql = "SELECT upstream, dependency.job AS job, condition, met, job.state AS state FROM dependency \
+                   LEFT JOIN job ON job.key = dependency.upstream WHERE dependency.job = ?1 ORDER BY upstream";
+        self.all(sql, [job.key()], |row| Ok((read(row)?, row.word_or_none("state", "job state", JobState::from_word)?)))
+    }
+
+    /// The jobs for which others that have not ended wait or waited, in the order of submission.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn awaited(&self) -> Result<Vec<JobNumber>, StoreError> {
+        let sql = "SELECT DISTINCT upstream FROM dependency JOIN job ON job.key = dependency.job WHERE job.live = 1 \
+                   ORDER BY upstream";
+        self.all(sql, [], |row| row.number("upstream"))
+    }
+}
+
+impl Txn<'_> {
+    /// Writes down that a job waits for another. A second time changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn insert_edge(&self, edge: &Edge) -> Result<(), StoreError> {
+        let sql =
+            "INSERT INTO dependency (upstream, job, condition, met) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+        let condition = edge.condition.map(Condition::word);
+        self.run(sql, params![edge.upstream.key(), edge.job.key(), condition, edge.is_met])?;
+        Ok(())
+    }
+
+    /// Writes down whether a dependency is met.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_met(&self, edge: &Edge, is_met: bool) -> Result<(), StoreError> {
+        let sql = "UPDATE dependency SET met = ?3 WHERE upstream = ?1 AND job = ?2";
+        self.run(sql, params![edge.upstream.key(), edge.job.key(), is_met])?;
+        Ok(())
+    }
+}

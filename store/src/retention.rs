@@ -1,0 +1,180 @@
+//! Deleting what has been kept long enough, and counting it before it goes.
+
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::{DurationMillis, JobNumber, JobSpec, JobState, UnixMillis, cbor};
+use rusqlite::{Row, params};
+
+use crate::error::StoreError;
+use crate::job::STORED_SPEC_BYTES_MAX;
+use crate::row::Columns as _;
+use crate::txn::Txn;
+use crate::view::View;
+
+/// How many jobs of a type ended in a state within an hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The hour, counted from 1970 UTC.
+    pub hour: u64,
+    /// The type.
+    pub job_type: String,
+    /// The state.
+    pub state: JobState,
+    /// How many.
+    pub jobs: u64,
+    /// How long their last attempts ran, together.
+    pub run_ms: DurationMillis,
+}
+
+impl View<'_> {
+    /// Ended jobs in this state that ended before `before`, oldest first: at most `limit`, beginning after `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn ended_before(
+        &self,
+        state: JobState,
+        before: UnixMillis,
+        after: Option<JobNumber>,
+        limit: u32,
+    ) -> Result<Vec<JobNumber>, StoreError> {
+        let sql = "SELECT key FROM job WHERE live IS NULL AND state = ?1 AND finished_at < ?2 AND key > ?3 \
+                   ORDER BY key LIMIT ?4";
+        let after = after.map_or(-1, JobNumber::key);
+        self.all(sql, params![state.word(), before.0, after, limit], |row| row.number("key"))
+    }
+
+    /// What the hours since `since` were like, by hour, type and state.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn metrics(&self, since: u64) -> Result<Vec<Metric>, StoreError> {
+        let sql =
+            "SELECT hour, job_type, state, jobs, run_ms FROM metric WHERE hour >= ?1 ORDER BY hour, job_type, state";
+        self.all(sql, [since], read_metric)
+    }
+
+    /// Counts the jobs that ended from hour `from` up to, but not in, hour `to`, by hour, type and state, as far as they
+    /// are still kept.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn counted(&self, from: u64, to: u64) -> Result<Vec<Metric>, StoreError> {
+        // After a clock was set back an attempt may have ended before it started: that counts as no time at all.
+        let sql = "SELECT job.finished_at / 3600000 AS hour, job.job_type AS job_type, job.state AS state, \
+                          count(*) AS jobs, coalesce(sum(max(attempt.finished_at - attempt.started_at, 0)), 0) AS run_ms \
+                   FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.epoch = job.epoch \
+                   WHERE job.live IS NULL AND job.finished_at >= ?1 * 3600000 AND job.finished_at < ?2 * 3600000 \
+                   GROUP BY 1, 2, 3";
+        self.all(sql, params![from, to], read_metric)
+    }
+
+    /// Hands the hash of everything that attempts wrote and jobs read to `each`, some of them many times. What
+    /// schedules will read is in their bodies.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn each_blob_in_use(&self, mut each: impl FnMut(Hash)) -> Result<(), StoreError> {
+        let sql = "SELECT stdout_hash, stderr_hash, result_hash FROM attempt \
+                   WHERE coalesce(stdout_hash, stderr_hash, result_hash) IS NOT NULL";
+        self.each(sql, [], |row| {
+            for column in ["stdout_hash", "stderr_hash", "result_hash"] {
+                row.hash_or_none(column)?.into_iter().for_each(&mut each);
+            }
+            Ok::<(), StoreError>(())
+        })?;
+        // A job that has ended may be tried again.
+        self.each("SELECT spec FROM job WHERE spec IS NOT NULL", [], |row| {
+            let spec = row.get_ref("spec")?.as_blob().map_err(|_| StoreError::Damaged { what: "job spec" })?;
+            let spec: JobSpec =
+                cbor::decode(spec, STORED_SPEC_BYTES_MAX).map_err(|_| StoreError::Damaged { what: "job spec" })?;
+            spec.task.input().into_iter().for_each(|blob| each(blob.hash));
+            Ok(())
+        })
+    }
+}
+
+impl Txn<'_> {
+    /// Deletes a job that has ended, and all that is kept of it. Returns whether it did.
+    ///
+    /// The newest job stays with its tasks, since the next number is counted from it, and a group stays until its last
+    /// task is deleted, since the tasks of an array have their spec from it. What others waited for stays with those,
+    /// and the name of its submission until that is forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn delete_job(&self, job: JobNumber) -> Result<bool, StoreError> {
+        let key = job.key();
+        let is_ended = "SELECT id FROM job WHERE key = ?1 AND live IS NULL \
+                        AND key >> 32 < (SELECT max(key) >> 32 FROM job)";
+        let Some(id) = self.view().one(is_ended, [key], |row| row.job_id("id"))? else { return Ok(false) };
+        if job == job.group() && self.view().has_tasks(job)? {
+            return Ok(false);
+        }
+        let written = self.view().attempts(id)?;
+        let id = id.as_bytes();
+        for sql in [
+            "DELETE FROM receipt WHERE job = ?1",
+            "DELETE FROM lease WHERE job = ?1",
+            "DELETE FROM event WHERE job = ?1",
+            "DELETE FROM attempt WHERE job = ?1",
+        ] {
+            self.run(sql, [id.as_slice()])?;
+        }
+        for sql in [
+            "DELETE FROM dependency WHERE job = ?1",
+            "DELETE FROM job_group WHERE job = ?1",
+            "DELETE FROM array_item WHERE job = ?1",
+            "DELETE FROM progress WHERE job = ?1",
+            "DELETE FROM checkpoint WHERE job = ?1",
+            "DELETE FROM job WHERE key = ?1",
+        ] {
+            self.run(sql, [key])?;
+        }
+        for blob in written.iter().flat_map(|attempt| attempt.outputs.blobs()) {
+            self.drop_blob_if_unused(blob.hash)?;
+        }
+        Ok(true)
+    }
+
+    /// Deletes small bytes that no attempt has written any more.
+    fn drop_blob_if_unused(&self, hash: Hash) -> Result<(), StoreError> {
+        let sql = "DELETE FROM blob WHERE hash = ?1 \
+                   AND NOT EXISTS (SELECT 1 FROM attempt WHERE stdout_hash = ?1) \
+                   AND NOT EXISTS (SELECT 1 FROM attempt WHERE stderr_hash = ?1) \
+                   AND NOT EXISTS (SELECT 1 FROM attempt WHERE result_hash = ?1)";
+        self.run(sql, [hash.as_bytes().as_slice()])?;
+        Ok(())
+    }
+
+    /// Writes down what was counted. An hour that was counted before keeps the larger count, since jobs that were
+    /// deleted meanwhile are missing in the other one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn put_metric(&self, metric: &Metric) -> Result<(), StoreError> {
+        let Metric { hour, job_type, state, jobs, run_ms } = metric;
+        let sql = "INSERT INTO metric (hour, job_type, state, jobs, run_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
+                   ON CONFLICT DO UPDATE SET jobs = max(jobs, excluded.jobs), run_ms = max(run_ms, excluded.run_ms)";
+        self.run(sql, params![hour, job_type, state.word(), jobs, run_ms.0])?;
+        Ok(())
+    }
+
+    /// Forgets what the hours before `hour` were like.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn drop_metrics_before(&self, hour: u64) -> Result<(), StoreError> {
+        self.run("DELETE FROM metric WHERE hour < ?1", [hour])?;
+        Ok(())
+    }
+}
+
+fn read_metric(row: &Row<'_>) -> Result<Metric, StoreError> {
+    Ok(Metric {
+        hour: row.column("hour")?,
+        job_type: row.column("job_type")?,
+        state: row.word("state", "job state", JobState::from_word)?,
+        jobs: row.column("jobs")?,
+        run_ms: DurationMillis(row.column("run_ms")?),
+    })
+}

@@ -1,0 +1,72 @@
+//! Schedules.
+
+use jobmesh_protocol::UnixMillis;
+use rusqlite::{Row, params};
+
+use crate::error::StoreError;
+use crate::row::Columns as _;
+use crate::txn::Txn;
+use crate::view::View;
+
+/// A schedule as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleRow {
+    /// Its name.
+    pub name: String,
+    /// What it says, in the engine's encoding.
+    pub body: Vec<u8>,
+    /// Whether it fires no more until resumed.
+    pub is_paused: bool,
+    /// Whether it comes from the configuration file.
+    pub is_declared: bool,
+    /// The newest instant that was dealt with.
+    pub last_at: UnixMillis,
+    /// When it was made: what `every` counts from.
+    pub created_at: UnixMillis,
+}
+
+fn read(row: &Row<'_>) -> Result<ScheduleRow, StoreError> {
+    Ok(ScheduleRow {
+        name: row.column("name")?,
+        body: row.column("body")?,
+        is_paused: row.column("is_paused")?,
+        is_declared: row.column("is_declared")?,
+        last_at: row.time("last_at")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+const COLUMNS: &str = "name, body, is_paused, is_declared, last_at, created_at";
+
+impl View<'_> {
+    /// Every schedule, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.all(&format!("SELECT {COLUMNS} FROM schedule ORDER BY name"), [], read)
+    }
+}
+
+impl Txn<'_> {
+    /// Writes a schedule.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn put_schedule(&self, schedule: &ScheduleRow) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO schedule (name, body, is_paused, is_declared, last_at, created_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let ScheduleRow { name, body, is_paused, is_declared, last_at, created_at } = schedule;
+        self.run(sql, params![name, body, is_paused, is_declared, last_at.0, created_at.0])?;
+        Ok(())
+    }
+
+    /// Forgets a schedule. Its jobs stay.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn drop_schedule(&self, name: &str) -> Result<(), StoreError> {
+        self.run("DELETE FROM schedule WHERE name = ?1", [name])?;
+        Ok(())
+    }
+}

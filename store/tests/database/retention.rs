@@ -1,0 +1,244 @@
+//! Deleting jobs: everything of them, and nothing that is still needed. And counting them before they go.
+
+use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::state::{Cause, FinishReason};
+use jobmesh_protocol::submission::Tasks;
+use jobmesh_protocol::{AttemptState, DurationMillis, Epoch, JobNumber, JobState, Outcome, UnixMillis};
+use jobmesh_store::{Checkpoint, Edge, EndedAttempt, Job, Metric, NewEvent, Progress, Store, Txn};
+use rusqlite::{Connection, params};
+use tempfile::tempdir;
+
+use crate::fixture::{TABLES, columns, raw, strings};
+use crate::samples::{
+    self, AT, HOUR, LATER, array, id_of, insert, insert_job, job, lease, local_attempt, memory, number, receipt,
+};
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// Inserts a job that ended.
+fn insert_ended(txn: &Txn<'_>, at: JobNumber, state: JobState, finished_at: UnixMillis) {
+    let (finished_at, finish_reason) = (Some(finished_at), Some(FinishReason::Ok));
+    insert(txn, &Job { state, epoch: Epoch(1), finished_at, finish_reason, ..job(at) });
+}
+
+/// Inserts a job that ended and has a row in every table that can say something about a job.
+fn insert_full(txn: &Txn<'_>, at: JobNumber) {
+    insert_ended(txn, at, JobState::Completed, LATER);
+    let id = id_of(at);
+    txn.insert_attempt(&local_attempt(id)).unwrap();
+    txn.insert_lease(&lease(id)).unwrap();
+    txn.put_receipt(&receipt(id)).unwrap();
+    let (state, cause) = (JobState::Completed, Cause::Succeeded);
+    txn.append_event(&NewEvent { job: id, epoch: Epoch(1), state, cause, node: None, note: None, at: AT }).unwrap();
+    txn.insert_group(&array(at), Some(&Tasks::Items(vec!["a".to_owned()]))).unwrap();
+    txn.insert_edge(&Edge { upstream: number(99), job: at, condition: None, is_met: true }).unwrap();
+    let progress = Progress { epoch: Epoch(1), done: None, message: None, at: AT };
+    txn.put_progress(at, &progress).unwrap();
+    let checkpoint = Checkpoint { name: "a".to_owned(), value: "b".to_owned(), at: AT };
+    txn.put_checkpoint(at, &checkpoint).unwrap();
+    txn.name_submission("deploy", at, AT).unwrap();
+}
+
+/// The tables that say something about a job.
+fn tables_with(connection: &Connection, at: JobNumber) -> Vec<String> {
+    let mut found = Vec::new();
+    for table in strings(connection, TABLES) {
+        let named =
+            columns(connection, &table).into_iter().filter(|name| ["job", "key", "id"].contains(&name.as_str()));
+        for column in named {
+            let sql = format!("SELECT count(*) FROM {table} WHERE {column} = ?1 OR {column} = ?2");
+            let (key, id) = (at.key(), id_of(at));
+            let rows: u32 = connection.query_row(&sql, params![key, id.as_bytes()], |row| row.get(0)).unwrap();
+            if rows > 0 && !found.contains(&table) {
+                found.push(table.clone());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_deleted_job_leaves_nothing_but_the_name_of_its_submission() {
+    let directory = tempdir().unwrap();
+    let mut store = samples::open(directory.path());
+    let txn = store.begin().unwrap();
+    insert_full(&txn, number(1));
+    insert_job(&txn, 2);
+    let _committed = txn.commit().unwrap();
+    let all = [
+        "array_item",
+        "attempt",
+        "checkpoint",
+        "dependency",
+        "event",
+        "idempotency",
+        "job",
+        "job_group",
+        "lease",
+        "progress",
+        "receipt",
+    ];
+    assert_eq!(tables_with(&raw(directory.path()), number(1)), all);
+
+    let txn = store.begin().unwrap();
+    assert!(txn.delete_job(number(1)).unwrap());
+    assert!(!txn.delete_job(number(1)).unwrap(), "it is gone");
+    let _committed = txn.commit().unwrap();
+    let connection = raw(directory.path());
+    assert_eq!(tables_with(&connection, number(1)), ["idempotency"]);
+    assert_eq!(strings(&connection, "SELECT \"table\" FROM pragma_foreign_key_check"), Vec::<String>::new());
+    let txn = store.begin().unwrap();
+    assert_eq!(txn.view().submitted_as("deploy").unwrap(), Some((number(1), AT)), "a repetition runs nothing twice");
+    assert_eq!(txn.view().job_by_number(number(2)).unwrap(), Some(job(number(2))));
+}
+
+#[test]
+fn a_live_job_is_never_deleted() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    for (at, state) in (1..).zip(JobState::ALL) {
+        let finished_at = state.is_final().then_some(LATER);
+        insert(&txn, &Job { state: *state, finished_at, ..job(number(at)) });
+    }
+    insert_job(&txn, 100);
+    for (at, state) in (1..).zip(JobState::ALL) {
+        assert_eq!(txn.delete_job(number(at)).unwrap(), state.is_final(), "{state}");
+        assert_eq!(txn.view().state_of(number(at)).unwrap().is_none(), state.is_final(), "{state}");
+    }
+    assert!(!txn.delete_job(number(101)).unwrap(), "there is none");
+}
+
+/// The next number is counted from the newest row: were that deleted, a number that people know would be used again.
+#[test]
+fn the_newest_number_is_never_given_again() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    for at in [number(1), number(2), number(2).task(1), number(2).task(2)] {
+        insert_ended(&txn, at, JobState::Completed, LATER);
+    }
+    for at in [number(2).task(2), number(2).task(1), number(2), number(1), number(2)] {
+        txn.delete_job(at).unwrap();
+        assert_eq!(txn.view().last_job_number().unwrap(), Some(number(2)), "{at} was deleted");
+    }
+    insert_job(&txn, 3);
+    for at in [number(2).task(2), number(2).task(1), number(2)] {
+        assert!(txn.delete_job(at).unwrap(), "{at} is not the newest any more");
+    }
+}
+
+/// The tasks of an array have their spec from its own row: without that not one list of jobs could be read any more.
+#[test]
+fn a_group_stays_until_its_last_task_is_deleted() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    let group = number(1);
+    for at in [group, group.task(1), group.task(2)] {
+        insert_ended(&txn, at, JobState::Discarded, LATER);
+    }
+    insert_job(&txn, 2);
+    assert!(!txn.delete_job(group).unwrap());
+    assert!(txn.delete_job(group.task(1)).unwrap());
+    assert!(!txn.delete_job(group).unwrap());
+    assert_eq!(txn.view().job_by_number(group.task(2)).unwrap().map(|job| *job.spec == samples::spec()), Some(true));
+    assert!(txn.delete_job(group.task(2)).unwrap());
+    assert!(txn.delete_job(group).unwrap());
+}
+
+#[test]
+fn ended_jobs_are_found_by_state_and_age_and_page() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    for at in 1..=6 {
+        insert_ended(&txn, number(at), JobState::Completed, UnixMillis(u64::from(at) * 10));
+    }
+    insert_ended(&txn, number(2).task(1), JobState::Completed, UnixMillis(1));
+    insert_ended(&txn, number(7), JobState::Discarded, UnixMillis(1));
+    insert_job(&txn, 8);
+    let find = |before, after, limit| {
+        let found = txn.view().ended_before(JobState::Completed, UnixMillis(before), after, limit).unwrap();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(find(50, None, 99), ["1", "2", "2.1", "3", "4"], "not the one that ended at that very time");
+    assert_eq!(find(50, None, 2), ["1", "2"]);
+    assert_eq!(find(50, Some(number(2)), 2), ["2.1", "3"]);
+    assert_eq!(find(50, Some(number(4)), 2), [""; 0]);
+    assert_eq!(find(10, None, 9), ["2.1"]);
+    assert_eq!(find(u64::from(u32::MAX), None, 0), [""; 0]);
+    let discarded = txn.view().ended_before(JobState::Discarded, LATER, None, 9).unwrap();
+    assert_eq!(discarded, [number(7)]);
+}
+
+/// Inserts a job whose only attempt ran from `started` to `ended`.
+fn insert_run(txn: &Txn<'_>, at: u32, state: JobState, (started, ended): (u64, u64)) {
+    let ended = UnixMillis(ended);
+    insert_ended(txn, number(at), state, ended);
+    let new = local_attempt(id_of(number(at)));
+    txn.insert_attempt(&new).unwrap();
+    txn.start_attempt(new.run, None, UnixMillis(started)).unwrap();
+    let said = EndedAttempt {
+        state: AttemptState::Succeeded,
+        outcome: &Outcome::Ok,
+        exit: Exit::default(),
+        outputs: Outputs::default(),
+        usage: Usage::default(),
+        started_at: None,
+    };
+    txn.finish_attempt(new.run, &said, ended).unwrap();
+}
+
+fn metric(hour: u64, state: JobState, jobs: u64, run_ms: u64) -> Metric {
+    Metric { hour, job_type: "true".to_owned(), state, jobs, run_ms: DurationMillis(run_ms) }
+}
+
+fn two_hours() -> Store {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    let start = HOUR * HOUR_MS;
+    insert_run(&txn, 1, JobState::Completed, (start - 500, start));
+    insert_run(&txn, 2, JobState::Completed, (start + 10, start + HOUR_MS - 1));
+    insert_run(&txn, 3, JobState::Discarded, (start + 10, start + 17));
+    insert_run(&txn, 4, JobState::Completed, (start + HOUR_MS, start + HOUR_MS + 5));
+    insert_ended(&txn, number(5), JobState::Skipped, UnixMillis(start + HOUR_MS));
+    insert_job(&txn, 6);
+    let _committed = txn.commit().unwrap();
+    store
+}
+
+/// Counts as the node does every hour.
+fn count(txn: &Txn<'_>, from: u64, to: u64) {
+    for metric in txn.view().counted(from, to).unwrap() {
+        txn.put_metric(&metric).unwrap();
+    }
+}
+
+#[test]
+fn an_hour_counted_twice_counts_the_same() {
+    let mut store = two_hours();
+    let txn = store.begin().unwrap();
+    let first = [metric(HOUR, JobState::Completed, 2, 500 + HOUR_MS - 11), metric(HOUR, JobState::Discarded, 1, 7)];
+    let second = [metric(HOUR + 1, JobState::Completed, 1, 5), metric(HOUR + 1, JobState::Skipped, 1, 0)];
+    count(&txn, HOUR, HOUR + 1);
+    assert_eq!(txn.view().metrics(0).unwrap(), first, "up to the next hour, but not in it");
+    for _ in 0..2 {
+        count(&txn, HOUR, HOUR + 2);
+        assert_eq!(txn.view().metrics(0).unwrap(), [first.clone(), second.clone()].concat());
+    }
+    assert_eq!(txn.view().metrics(HOUR + 1).unwrap(), second);
+    assert_eq!(txn.view().metrics(HOUR + 2).unwrap(), []);
+    count(&txn, HOUR + 2, HOUR + 9);
+    assert!(txn.delete_job(number(3)).unwrap());
+    assert_eq!(txn.view().metrics(0).unwrap().len(), 4, "what was counted outlives the jobs");
+}
+
+/// A clock that was set back once made the sum of an hour negative, and then no hour could be read at all.
+#[test]
+fn an_attempt_that_ended_before_it_started_took_no_time() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    let start = HOUR * HOUR_MS;
+    insert_run(&txn, 1, JobState::Completed, (start + HOUR_MS * 9, start));
+    insert_run(&txn, 2, JobState::Completed, (start, start + 30));
+    count(&txn, HOUR, HOUR + 1);
+    assert_eq!(txn.view().metrics(0).unwrap(), [metric(HOUR, JobState::Completed, 2, 30)]);
+}

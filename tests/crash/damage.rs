@@ -1,0 +1,204 @@
+//! A database that can't be used: read-only, damaged, of a newer version. Each is told with what to do about it, the node
+//! does not panic, and once the fault is gone everything that was acknowledged is there.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::Command;
+
+use jobmesh_tests::{Bench, Node, Place, Run, private_mounts};
+
+use crate::bench;
+use crate::record::Record;
+
+/// Exit code of a fault in the data directory.
+const DATA: i32 = 78;
+
+/// A node that has done some jobs and is down.
+struct Stage {
+    node: Node,
+    jobs: Vec<String>,
+    _bench: Bench,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let bench = bench();
+        let node = bench.up("a");
+        let mut jobs: Vec<String> = (0..20).map(|_| node.submit(&["--", "true"])).collect();
+        node.wait_for(&jobs);
+        jobs.push(node.submit(&["--hold", "--", "true"]));
+        node.down();
+        // A node that stopped by itself leaves everything in the one file.
+        assert!(!node.home().join("jobs.db-wal").exists(), "a log beside the database of a node that is down");
+        Self { node, jobs, _bench: bench }
+    }
+
+    /// Tries to start the node in both ways, and looks whether it says what is wrong and what to do.
+    fn refuses(&self, words: &[&str]) {
+        for arguments in [["up"].as_slice(), &["up", "-d"]] {
+            let run: Run = self.node.command(arguments).output().unwrap().into();
+            refused(&run, DATA, words);
+        }
+    }
+
+    /// Everything is as it was.
+    fn is_whole(&self) {
+        self.node.up();
+        let (held, ended) = self.jobs.split_last().unwrap();
+        self.node.wait_for(ended);
+        assert_eq!(self.node.run(&["release", held]).code, 0);
+        self.node.wait_for(&self.jobs);
+        assert!(!self.node.log().contains("panicked"), "{}", self.node.log());
+    }
+}
+
+fn refused(run: &Run, code: i32, words: &[&str]) {
+    assert_eq!(run.code, code, "{}", run.stderr);
+    for word in words {
+        assert!(run.stderr.contains(word), "{word:?} is not in {}", run.stderr);
+    }
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+}
+
+/// Writes nonsense over a page.
+fn damage(database: &Path, page: u64, page_bytes: u64) {
+    let file = OpenOptions::new().write(true).open(database).unwrap();
+    let nonsense: Vec<u8> = (0..page_bytes).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect();
+    file.write_all_at(&nonsense, page * page_bytes).unwrap();
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let stage = Stage::new();
+    let record = rusqlite::Connection::open(stage.node.database()).unwrap();
+    let known: u32 = record.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    record.execute_batch("PRAGMA user_version = 9999").unwrap();
+    drop(record);
+    stage.refuses(&["jobs.db has schema 9999", "run a newer jobmesh"]);
+    let record = rusqlite::Connection::open(stage.node.database()).unwrap();
+    record.execute_batch(&format!("PRAGMA user_version = {known}")).unwrap();
+    drop(record);
+    stage.is_whole();
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_left_alone() {
+    let stage = Stage::new();
+    let database = stage.node.database();
+    let kept = stage.node.home().join("kept");
+    fs::rename(&database, &kept).unwrap();
+    let other = rusqlite::Connection::open(&database).unwrap();
+    other.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    drop(other);
+    stage.refuses(&["jobs.db is no job database of jobmesh"]);
+    fs::rename(&kept, &database).unwrap();
+    stage.is_whole();
+}
+
+#[test]
+fn a_damaged_first_page_is_told() {
+    let stage = Stage::new();
+    let whole = fs::read(stage.node.database()).unwrap();
+    damage(&stage.node.database(), 0, 512);
+    stage.refuses(&["jobs.db", "no database, or its first page is damaged", "restore a backup"]);
+    fs::write(stage.node.database(), whole).unwrap();
+    stage.is_whole();
+}
+
+#[test]
+fn a_page_that_was_damaged_while_the_node_was_down_is_told() {
+    let stage = Stage::new();
+    let whole = fs::read(stage.node.database()).unwrap();
+    let (page, bytes) = Record::open(&stage.node.database()).root_page("job");
+    damage(&stage.node.database(), page, bytes);
+    stage.refuses(&["the job database is damaged", "restore a backup", "sqlite3 jobs.db .recover"]);
+    fs::write(stage.node.database(), whole).unwrap();
+    stage.is_whole();
+}
+
+/// The node finds out when it reads the page, says so to whoever asked, and can still be stopped.
+#[test]
+fn a_page_that_is_damaged_while_the_node_runs_is_told() {
+    let stage = Stage::new();
+    let (page, bytes) = Record::open(&stage.node.database()).root_page("event");
+    let whole = fs::read(stage.node.database()).unwrap();
+    stage.node.up();
+    damage(&stage.node.database(), page, bytes);
+    let first = stage.jobs.first().unwrap();
+    let words = ["the job database is damaged", "restore a backup", "hint:"];
+    refused(&stage.node.run(&["show", first]), DATA, &words);
+    refused(&stage.node.run(&["submit", "--", "true"]), DATA, &words);
+    stage.node.down();
+    for beside in ["jobs.db-wal", "jobs.db-shm"] {
+        let _ = fs::remove_file(stage.node.home().join(beside));
+    }
+    fs::write(stage.node.database(), whole).unwrap();
+    stage.is_whole();
+}
+
+/// A command that obeys permissions even as root; none where that can't be had.
+fn mortal(command: &Command) -> Option<Command> {
+    let mut outer = if rustix::process::geteuid().is_root() {
+        let mut setpriv = Command::new("setpriv");
+        let works = setpriv.args(["--bounding-set", "-dac_override,-dac_read_search", "true"]).status();
+        works.ok().filter(std::process::ExitStatus::success)?;
+        let mut outer = Command::new("setpriv");
+        outer.args(["--bounding-set", "-dac_override,-dac_read_search"]).arg(command.get_program());
+        outer
+    } else {
+        Command::new(command.get_program())
+    };
+    outer.args(command.get_args()).env_clear();
+    outer.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    Some(outer)
+}
+
+#[test]
+fn a_database_that_may_not_be_written_is_told() {
+    let stage = Stage::new();
+    let (home, database) = (stage.node.home(), stage.node.database());
+    for (path, mode, usual) in [(database.as_path(), 0o400, 0o600), (home, 0o500, 0o700)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        for arguments in [["up"].as_slice(), &["up", "-d"]] {
+            let Some(mut command) = mortal(&stage.node.command(arguments)) else {
+                eprintln!("SKIPPED: this is root, and there is no setpriv to become less");
+                return;
+            };
+            let run: Run = command.output().unwrap().into();
+            refused(&run, DATA, &["let the user of the daemon write"]);
+        }
+        fs::set_permissions(path, Permissions::from_mode(usual)).unwrap();
+    }
+    stage.is_whole();
+}
+
+#[test]
+fn a_file_system_that_may_not_be_written_is_told() {
+    if private_mounts("damage::a_file_system_that_may_not_be_written_is_told") == Place::Outside {
+        return;
+    }
+    let bench = bench();
+    let disk = bench.folder().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = |arguments: &[&str]| {
+        let status = Command::new("mount").args(arguments).arg(&disk).status().unwrap();
+        assert!(status.success(), "{arguments:?}");
+    };
+    mount(&["-t", "tmpfs", "-o", "mode=700", "tmpfs"]);
+    let home = disk.join("home");
+    fs::create_dir(&home).unwrap();
+    let node = bench.node_at(home);
+    node.up();
+    let job = node.submit(&["--", "true"]);
+    node.wait_for(std::slice::from_ref(&job));
+    node.down();
+    let stage = Stage { node, jobs: vec![job.clone()], _bench: bench };
+    mount(&["-o", "remount,ro"]);
+    stage.refuses(&["let the user of the daemon write"]);
+    mount(&["-o", "remount,rw"]);
+    stage.node.up();
+    stage.node.wait_for(&stage.jobs);
+    assert_eq!(stage.node.json(&["show", &job])["job"]["epoch"], 1);
+}

@@ -1,0 +1,104 @@
+//! What the commands write: for people, for programs, and as it happens.
+
+use std::io::{BufRead as _, BufReader};
+
+use jobmesh_tests::{Node, Value};
+
+use crate::{bench, node};
+
+fn two_jobs(node: &Node) -> [String; 2] {
+    let jobs = ["one", "two"].map(|word| node.submit(&["--", "echo", word]));
+    node.wait_for(&jobs);
+    jobs
+}
+
+#[test]
+fn one_list_in_every_format() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let [first, second] = two_jobs(&node);
+    let text = |format: &str| node.run(&["ls", "-o", format]).text();
+    assert_eq!(text("name"), format!("{second}\n{first}\n"));
+    let document: Value = serde_json_of(&text("json"));
+    assert_eq!(document["jobs"].as_array().unwrap().len(), 2);
+    let lines: Vec<Value> = text("jsonl").lines().map(serde_json_of).collect();
+    assert_eq!(lines.as_slice(), document["jobs"].as_array().unwrap().as_slice());
+    assert!(text("yaml").starts_with("jobs:\n  - "), "{}", text("yaml"));
+    assert!(text("table").starts_with("JOB"), "{}", text("table"));
+    assert!(text("wide").lines().next().unwrap().contains("LABELS"));
+}
+
+fn serde_json_of(text: &str) -> Value {
+    text.parse().unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn quiet_is_names_and_nothing_beside_them() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let [_, second] = two_jobs(&node);
+    let run = node.run(&["ls", "-q", "-n", "1"]);
+    assert_eq!((run.text(), run.stderr.as_str()), (format!("{second}\n"), ""));
+    let run = node.run(&["ls", "-n", "1"]);
+    assert!(run.stderr.contains("there are more"), "{}", run.stderr);
+    let run = node.run(&["submit", "-q", "--", "true"]);
+    assert_eq!((run.text().as_str(), run.stderr.as_str()), ("3\n", ""));
+}
+
+#[test]
+fn the_environment_may_say_the_format_and_the_command_line_wins() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let ls = |arguments: &[&str]| {
+        let output = node.command(arguments).env("JOBMESH_OUTPUT", "jsonl").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let [first, _] = two_jobs(&node);
+    assert!(ls(&["ls", &first]).starts_with("{\"id\""));
+    assert_eq!(ls(&["ls", &first, "-o", "name"]), format!("{first}\n"));
+}
+
+#[test]
+fn an_error_for_a_program_is_a_document() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let run = node.run(&["show", "77", "--json"]);
+    let error: Value = serde_json_of(&run.stderr);
+    assert_eq!((run.code, &error["error"]["code"]), (2, &"not_found".into()), "{error}");
+    assert!(error["error"]["hint"].is_string(), "{error}");
+}
+
+#[test]
+fn events_are_told_in_order_and_from_where_one_left_off() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let [first, _] = two_jobs(&node);
+    let events = |from: &str| -> Vec<Value> {
+        let run = node.run(&["events", "--from", from, "--json"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run.text().lines().map(serde_json_of).collect()
+    };
+    let all = events("0");
+    let of_first: Vec<&Value> = all.iter().filter(|event| event["number"].as_u64() == first.parse().ok()).collect();
+    let states: Vec<&str> = of_first.iter().map(|event| event["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["available", "running", "completed"]);
+    let numbers: Vec<u64> = all.iter().map(|event| event["event"].as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    assert_eq!(events(&numbers[1].to_string()), all[2..]);
+}
+
+#[test]
+fn a_watched_list_is_written_again_when_something_changes() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let job = node.submit(&["--hold", "--", "true"]);
+    let mut watching = node.spawn(&["ls", "--watch", "-o", "jsonl"]);
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let shown = serde_json_of(&lines.next().unwrap().unwrap());
+    assert_eq!(shown["state"], "available");
+    assert_eq!(node.run(&["release", &job]).code, 0);
+    let completed = lines.map(|line| serde_json_of(&line.unwrap())).find(|shown| shown["state"] == "completed");
+    assert_eq!(completed.unwrap()["number"].to_string(), job);
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+}
