@@ -1,7 +1,7 @@
 //! What a node decides. No I/O, no clock, no randomness, no threads: all of that is handed in.
 //!
 //! The driver's loop is the same in the daemon and in the simulator: begin a transaction, hand every waiting
-//! [`Input`] to [`Engine::handle`], commit, and only then carry out the [`Output`]s, which [`Outputs::release`]
+//! [`Input`] to [`Engine::handle`], call [`Engine::finish`], commit, and only then carry out the [`Output`]s, which [`Outputs::release`]
 //! gives up for nothing but the proof of the commit. **Decide, commit, then act.**
 //!
 //! The hard case is a crash between any two of those: whatever must survive it is a row (a job, an attempt, a
