@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 
-use jobmesh_tests::{Bench, Node, Place, Run, private_mounts};
+use jobmesh_tests::{Bench, Mount, Node, Place, Run, private_mounts};
 
 use crate::bench;
 use crate::record::Record;
@@ -180,14 +180,8 @@ fn a_file_system_that_may_not_be_written_is_told() {
         return;
     }
     let bench = bench();
-    let disk = bench.folder().join("disk");
-    fs::create_dir(&disk).unwrap();
-    let mount = |arguments: &[&str]| {
-        let status = Command::new("mount").args(arguments).arg(&disk).status().unwrap();
-        assert!(status.success(), "{arguments:?}");
-    };
-    mount(&["-t", "tmpfs", "-o", "mode=700", "tmpfs"]);
-    let home = disk.join("home");
+    let disk = Mount::new(bench.folder().join("disk"), "size=64m");
+    let home = disk.directory().join("home");
     fs::create_dir(&home).unwrap();
     let node = bench.node_at(home);
     node.up();
@@ -195,9 +189,9 @@ fn a_file_system_that_may_not_be_written_is_told() {
     node.wait_for(std::slice::from_ref(&job));
     node.down();
     let stage = Stage { node, jobs: vec![job.clone()], _bench: bench };
-    mount(&["-o", "remount,ro"]);
+    disk.change("ro");
     stage.refuses(&["let the user of the daemon write"]);
-    mount(&["-o", "remount,rw"]);
+    disk.change("rw");
     stage.node.up();
     stage.node.wait_for(&stage.jobs);
     assert_eq!(stage.node.json(&["show", &job])["job"]["epoch"], 1);

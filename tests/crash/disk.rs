@@ -4,11 +4,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jobmesh_tests::{Bench, Fifo, Node, Place, Run, private_mounts};
+use jobmesh_tests::{Bench, Fifo, Mount, Node, Place, Run, private_mounts};
 
 use crate::bench;
 use crate::record::Record;
@@ -21,19 +20,15 @@ const SUBMITS_MAX: usize = 2000;
 /// A node on a small file system, and a file that takes what is left of it.
 struct Stage {
     node: Node,
-    disk: PathBuf,
+    disk: Mount,
     bench: Bench,
 }
 
 impl Stage {
     fn new(mebibytes: u32) -> Self {
         let bench = bench();
-        let disk = bench.folder().join("disk");
-        fs::create_dir(&disk).unwrap();
-        let options = format!("size={mebibytes}m,mode=700");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&disk).status().unwrap();
-        assert!(mount.success());
-        let home = disk.join("home");
+        let disk = Mount::new(bench.folder().join("disk"), &format!("size={mebibytes}m"));
+        let home = disk.directory().join("home");
         fs::create_dir(&home).unwrap();
         let node = bench.node_at(home);
         node.up();
@@ -42,7 +37,7 @@ impl Stage {
 
     /// Takes all the room but so many bytes.
     fn fill(&self, rest: u64) {
-        let mut file = OpenOptions::new().create(true).append(true).open(self.disk.join("filler")).unwrap();
+        let mut file = OpenOptions::new().create(true).append(true).open(self.disk.directory().join("filler")).unwrap();
         for size in [1 << 16, 1 << 12] {
             loop {
                 match file.write_all(&vec![0; size]) {
@@ -57,7 +52,7 @@ impl Stage {
     }
 
     fn free(&self) {
-        fs::remove_file(self.disk.join("filler")).unwrap();
+        fs::remove_file(self.disk.directory().join("filler")).unwrap();
     }
 
     fn submit_something(&self) -> Run {

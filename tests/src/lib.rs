@@ -17,7 +17,7 @@ mod watch;
 pub use api::{Answer, Api};
 pub use fifo::Fifo;
 pub use gate::Gate;
-pub use namespace::{Place, private_mounts};
+pub use namespace::{Mount, Place, private_mounts};
 pub use node::{Bench, Node, Run};
 pub use pen::Pen;
 pub use process::{Pid, children, with_variable};

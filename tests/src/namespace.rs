@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a broken harness is a failed test")]
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Set in the copy.
@@ -38,4 +39,50 @@ pub fn private_mounts(test: &str) -> Place {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
     Place::Outside
+}
+
+/// A small file system of its own at a directory, for as long as this lives.
+#[derive(Debug)]
+pub struct Mount {
+    directory: PathBuf,
+}
+
+impl Mount {
+    /// Mounts an empty file system in memory, with these options beside its mode.
+    ///
+    /// # Panics
+    /// If it can't be mounted: only inside of [`private_mounts`] it can.
+    #[must_use]
+    pub fn new(directory: PathBuf, options: &str) -> Self {
+        std::fs::create_dir(&directory).expect("a directory to mount at");
+        let mount = Self { directory };
+        mount.mount(&["-t", "tmpfs", "-o", &format!("mode=700,{options}"), "tmpfs"]);
+        mount
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Mounts it again with other options, such as `ro`.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn change(&self, options: &str) {
+        self.mount(&["-o", &format!("remount,{options}")]);
+    }
+
+    fn mount(&self, arguments: &[&str]) {
+        let output = Command::new("mount").args(arguments).arg(&self.directory).output().expect("mount starts");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Mount {
+    /// Takes it away even while a daemon is still on it, so that the directory can be removed.
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.directory).status();
+    }
 }

@@ -6,11 +6,15 @@ use std::fs;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// A process of another parent.
+/// A process of another parent, told from a later one of the same number by its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pid(rustix::process::Pid);
+pub struct Pid {
+    number: rustix::process::Pid,
+    /// In clock ticks since the system started; none if it was gone already.
+    started: Option<u64>,
+}
 
 impl Pid {
     /// The process with this number.
@@ -19,14 +23,27 @@ impl Pid {
     /// If the number can't be one.
     #[must_use]
     pub fn new(number: u64) -> Self {
-        let number = i32::try_from(number).expect("a process number");
-        Self(rustix::process::Pid::from_raw(number).expect("a process number above 0"))
+        let raw = i32::try_from(number).ok().and_then(rustix::process::Pid::from_raw);
+        Self { number: raw.expect("a process number"), started: stat(number).map(|stat| stat.started) }
     }
 
     /// Its number.
     #[must_use]
     pub fn number(self) -> u64 {
-        self.0.as_raw_nonzero().get().unsigned_abs().into()
+        self.number.as_raw_nonzero().get().unsigned_abs().into()
+    }
+
+    /// Holds on to it; none if it is gone, though its number may have been given to another.
+    fn hold(self) -> Option<OwnedFd> {
+        let handle = pidfd_open(self.number, PidfdFlags::empty()).ok()?;
+        (stat(self.number()).map(|stat| stat.started) == self.started).then_some(handle)
+    }
+
+    fn signal(self, signal: Signal) {
+        if let Some(handle) = self.hold() {
+            // Failing means that it is gone.
+            let _ = pidfd_send_signal(handle, signal);
+        }
     }
 
     /// Kills it and waits until it is gone.
@@ -44,12 +61,13 @@ impl Pid {
     /// # Panics
     /// If it is gone.
     pub fn hang_up(self) {
-        kill_process(self.0, Signal::HUP).expect("a process");
+        let handle = self.hold().expect("a process");
+        pidfd_send_signal(handle, Signal::HUP).expect("a process");
     }
 
     /// Asks it to stop, and leaves it to it when.
     pub fn ask_to_stop(self) {
-        let _ = kill_process(self.0, Signal::TERM);
+        self.signal(Signal::TERM);
     }
 
     /// Waits until it is gone.
@@ -57,38 +75,39 @@ impl Pid {
     /// # Panics
     /// If it is still there after a minute.
     pub fn wait_gone(self) {
-        if let Ok(descriptor) = pidfd_open(self.0, PidfdFlags::empty()) {
-            self.wait(&descriptor);
+        if let Some(handle) = self.hold() {
+            self.wait(&handle);
         }
     }
 
     /// Whether it runs: a zombie does not.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        stat(self.number()).is_some_and(|stat| stat.state != 'Z' && stat.state != 'X')
+        let is_it = |stat: &Stat| Some(stat.started) == self.started && stat.state != 'Z' && stat.state != 'X';
+        stat(self.number()).as_ref().is_some_and(is_it)
     }
 
     /// Freezes it.
     pub fn freeze(self) {
-        let _ = kill_process(self.0, Signal::STOP);
+        self.signal(Signal::STOP);
     }
 
     /// Lets it go on.
     pub fn thaw(self) {
-        let _ = kill_process(self.0, Signal::CONT);
+        self.signal(Signal::CONT);
     }
 
     fn signal_and_wait(self, signal: Signal) {
-        let Ok(descriptor) = pidfd_open(self.0, PidfdFlags::empty()) else { return };
-        let _ = kill_process(self.0, signal);
-        self.wait(&descriptor);
+        let Some(handle) = self.hold() else { return };
+        let _ = pidfd_send_signal(&handle, signal);
+        self.wait(&handle);
     }
 
-    fn wait(self, descriptor: &OwnedFd) {
-        let mut watched = [PollFd::new(descriptor, PollFlags::IN)];
+    fn wait(self, handle: &OwnedFd) {
+        let mut watched = [PollFd::new(handle, PollFlags::IN)];
         let deadline = Timespec { tv_sec: 60, tv_nsec: 0 };
         let ended = poll(&mut watched, Some(&deadline)).expect("polling a process");
-        assert_eq!(ended, 1, "process {:?} is still there after 60 s", self.0);
+        assert_eq!(ended, 1, "process {:?} is still there after 60 s", self.number);
     }
 }
 
@@ -96,13 +115,16 @@ impl Pid {
 struct Stat {
     state: char,
     parent: u64,
+    started: u64,
 }
 
 fn stat(number: u64) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
     // The name before it may hold anything, even parentheses.
     let mut words = text.rsplit_once(") ")?.1.split(' ');
-    Some(Stat { state: words.next()?.chars().next()?, parent: words.next()?.parse().ok()? })
+    let (state, parent) = (words.next()?.chars().next()?, words.next()?.parse().ok()?);
+    // Field 22 of proc(5); the parent is field 4.
+    Some(Stat { state, parent, started: words.nth(17)?.parse().ok()? })
 }
 
 fn numbers() -> impl Iterator<Item = u64> {
