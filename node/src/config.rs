@@ -193,13 +193,14 @@ impl Config {
         let log = sources.pick("log", [&f.log, &e.log], &file.log, &default.log);
         let timing = timing(&mut sources, &file, &default);
         let drain_wait = sources.pick("drain.wait", [&None, &None], &file.drain_wait, &default.drain_wait);
+        let built_in = jobmesh_executors::Limits::default();
         let limits = Limits {
             log_bytes: sources
                 .pick("limits.log_bytes", [&None, &None], &file.log_bytes, &default.log_bytes)
-                .unwrap_or(1 << 30),
+                .unwrap_or(built_in.log_bytes_max),
             processes: sources
                 .pick("limits.processes", [&None, &None], &file.processes, &default.processes)
-                .unwrap_or(4096),
+                .unwrap_or(built_in.processes_max),
         };
         Ok(Self {
             home,

@@ -21,7 +21,7 @@ use crate::api::ShutdownMode;
 use crate::config::Config;
 use crate::config::table::chain;
 use crate::control::{BindError, Server};
-use crate::home::HomeError;
+use crate::home::{Home, HomeError};
 use crate::runtime::{EngineFailure, Handle, Runtime, StartError};
 
 pub use detach::{DETACHED_VARIABLE, DetachError, Started, start_detached, start_detached_with};
@@ -82,12 +82,13 @@ const fn exit_code_of_start(error: &StartError) -> u8 {
         StartError::Open(error) => exit_code_of_open(error),
         StartError::Store(error) => exit_code_of_store(error),
         StartError::Engine(failure) => exit_code_of_engine(failure),
-        StartError::Mesh(_) | StartError::Key(_) | StartError::Membership | StartError::Resources { .. } => 78,
-        StartError::Entropy(_)
+        StartError::Mesh(_)
+        | StartError::Key(_)
+        | StartError::Membership
         | StartError::Blobs(_)
         | StartError::TaskSocket(_)
-        | StartError::Thread(_)
-        | StartError::Executors(_) => 70,
+        | StartError::Resources { .. } => 78,
+        StartError::Entropy(_) | StartError::Thread(_) | StartError::Executors(_) => 70,
     }
 }
 
@@ -103,9 +104,12 @@ const fn exit_code_of_open(error: &OpenError) -> u8 {
     match error {
         OpenError::InUse { .. } => 69,
         OpenError::Sqlite { source, .. } => exit_code_of_store(source),
-        OpenError::File { .. } | OpenError::ReadOnly { .. } | OpenError::Foreign { .. } | OpenError::TooNew { .. } => {
-            78
-        }
+        OpenError::File { .. }
+        | OpenError::ReadOnly { .. }
+        | OpenError::Foreign { .. }
+        | OpenError::TooNew { .. }
+        | OpenError::Lost { .. }
+        | OpenError::OnlyLog { .. } => 78,
     }
 }
 
@@ -116,6 +120,15 @@ const fn exit_code_of_store(error: &StoreError) -> u8 {
         StoreError::Sqlite(Fault::Rule(_) | Fault::Other(_)) => 70,
         StoreError::Damaged { .. } | StoreError::Sqlite(_) => 78,
     }
+}
+
+/// Makes an empty job database where that of a node is lost, for the next [`serve`] to start with.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn make_database(home: &Home) -> Result<(), ServeError> {
+    home.create()?;
+    Ok(Runtime::make_database(home)?)
 }
 
 /// Runs the daemon until it is told to stop. Needs a multi-threaded runtime. Not cancel-safe.

@@ -27,6 +27,9 @@ use jobmesh_protocol::RunId;
 /// The variable that names the data directory.
 pub const HOME_VARIABLE: &str = "JOBMESH_HOME";
 
+/// The name of the node's key file, which comes after its database and before its first job.
+pub(crate) const NODE_KEY: &str = "node.key";
+
 /// Longest socket path used: `sun_path` has 104 bytes on macOS and 108 on Linux, with the final NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
 
@@ -104,6 +107,12 @@ impl Home {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether a node has lived here.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.path.join(NODE_KEY).exists()
     }
 
     /// What a person wrote.

@@ -19,6 +19,8 @@
 //! | fetches, owned by the dispatch task | one blob each | `Fetched` or `FetchFailed` | with the dispatch task |
 //! | ends of orphans, owned likewise, on blocking threads | one run each | nothing | within seconds; runs wait for them |
 //! | preparations, owned likewise | one order or adoption each | what it needs to start | with the dispatch task |
+//! | one deletion at a time, owned likewise, on a blocking thread | jobs that are not kept any more | nothing | by itself |
+//! | reports, owned likewise | one end that was found without the executors | `Ended` | with the dispatch task |
 //! | socket of tasks (`task_socket`), and one task for each client | lines of jobs | commands, answers | by the token |
 //! | network task (`network`) | mesh events, restarts | engine inputs | by the token |
 //! | joins and uploads, owned by the network task | one question of a peer each | an answer to it | with the network task |
@@ -72,6 +74,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::detect::{detect, detect_pools};
+use crate::home::Home;
 use engine_thread::{EngineThread, Message};
 use network::Network;
 use task_socket::TaskSocket;
@@ -156,7 +159,7 @@ impl Runtime {
     /// [`StartError`]; what was started is stopped again.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let fresh = Incarnation::from_bytes(source::entropy()?);
-        let mut store = Store::open(config.home.path(), fresh)?;
+        let mut store = source::open_store(&config.home, fresh)?;
         let blobs = Blobs::open(config.home.blobs()).map_err(StartError::Blobs)?;
         let tokens = Tokens::load(&config.home, source::entropy()?)?;
         // Before anything runs: a run may report as soon as it lives.
@@ -193,6 +196,15 @@ impl Runtime {
                 Err(error)
             }
         }
+    }
+
+    /// Makes an empty database in a data directory that has lost its own. One that is there is left as it is.
+    ///
+    /// # Errors
+    /// [`StartError`] if a daemon runs there, or none can be made.
+    pub fn make_database(home: &Home) -> Result<(), StartError> {
+        Store::open(home.path(), Incarnation::from_bytes(source::entropy()?))?;
+        Ok(())
     }
 
     /// Waits for the engine, then joins the mesh.
@@ -323,8 +335,8 @@ struct Shared {
     node: NodeId,
     link: link::Link,
     roster: roster::Roster,
-    /// Runs that were ordered and whose end is not committed yet.
-    runs: tokio::sync::watch::Sender<BTreeSet<RunId>>,
+    /// Runs that were ordered and whose end is not committed yet, each with the one that it follows.
+    runs: tokio::sync::watch::Sender<BTreeMap<RunId, Option<RunId>>>,
     adopting: Adopting,
 }
 

@@ -155,6 +155,15 @@ impl View<'_> {
         );
         self.all(&sql, [hash.as_bytes().as_slice()], read)
     }
+
+    /// The jobs that a peer was awarded and has not answered for, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn jobs_awarded_to(&self, node: NodeId) -> Result<Vec<JobId>, StoreError> {
+        let sql = "SELECT job FROM attempt WHERE node = ?1 AND award IS NOT NULL AND finished_at IS NULL ORDER BY job";
+        self.all(sql, [node.as_bytes().as_slice()], |row| row.job_id("job"))
+    }
 }
 
 impl Txn<'_> {

@@ -131,6 +131,29 @@ pub enum OpenError {
         /// The newest schema known.
         known: u32,
     },
+    /// There was one, and it is gone.
+    #[error(
+        "the job database {} is missing or empty, though a node has lived here; check that this is its data directory, \
+         and restore a backup, or begin anew without jobs by `jobmesh up --new-database`",
+        path.display()
+    )]
+    Lost {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// There was one, and only the log of what was written to it last is left.
+    #[error(
+        "the job database {} is missing or empty, but {} beside it holds what was written to it last; restore the one \
+         and keep the other, or move that away",
+        path.display(),
+        log.display()
+    )]
+    OnlyLog {
+        /// Where it was.
+        path: PathBuf,
+        /// What is left.
+        log: PathBuf,
+    },
     /// SQLite refused.
     #[error("failed to open the job database at {}", path.display())]
     Sqlite {

@@ -30,12 +30,35 @@ impl Store {
     /// `fresh` becomes the incarnation if the file is new.
     ///
     /// # Errors
-    /// [`OpenError`] if another daemon has it, if it is not ours, too new, or damaged.
+    /// [`OpenError`] if another daemon has it, if it is not ours, too new, or damaged, or if only its log is left.
     pub fn open(directory: &Path, fresh: Incarnation) -> Result<Self, OpenError> {
+        Self::open_if(directory, fresh, Missing::Made)
+    }
+
+    /// Does the same as [`Self::open`] where a database must be: a node that lost it must not go on as if it never had
+    /// any.
+    ///
+    /// # Errors
+    /// [`OpenError`], also if there is none.
+    pub fn open_kept(directory: &Path, fresh: Incarnation) -> Result<Self, OpenError> {
+        Self::open_if(directory, fresh, Missing::Refused)
+    }
+
+    fn open_if(directory: &Path, fresh: Incarnation, missing: Missing) -> Result<Self, OpenError> {
         let lock = Lock::take(directory)?;
         let path = real(directory)?.join(DATABASE_NAME);
+        check_file(&path, missing)?;
         let connection = open_file(&path)?;
-        Self::prepare(connection, path, fresh, Some(lock))
+        Self::prepare(connection, path, (fresh, missing), Some(lock))
+    }
+
+    /// Empties the log into the file and lets go of it: what is left is the one file. Waits for nobody.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails. Nothing is lost by it.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.empty_log()?;
+        self.connection.close().map_err(|(_, error)| error.into())
     }
 
     /// Opens a database that lives in memory only, for simulations and tests.
@@ -46,13 +69,13 @@ impl Store {
         let path = PathBuf::from(":memory:");
         let opened = Connection::open_in_memory();
         let connection = opened.map_err(|error| OpenError::Sqlite { path: path.clone(), source: error.into() })?;
-        Self::prepare(connection, path, fresh, None)
+        Self::prepare(connection, path, (fresh, Missing::Made), None)
     }
 
     fn prepare(
         mut connection: Connection,
         path: PathBuf,
-        fresh: Incarnation,
+        (fresh, missing): (Incarnation, Missing),
         lock: Option<Lock>,
     ) -> Result<Self, OpenError> {
         let sqlite = |error: rusqlite::Error| OpenError::Sqlite { path: path.clone(), source: error.into() };
@@ -61,6 +84,9 @@ impl Store {
         let is_empty = schema == 0 && found == 0 && table_count(&connection).map_err(sqlite)? == 0;
         if found != APPLICATION_ID && !is_empty {
             return Err(OpenError::Foreign { path, found });
+        }
+        if is_empty && missing == Missing::Refused {
+            return Err(OpenError::Lost { path });
         }
         if schema > migration::newest() {
             return Err(OpenError::TooNew { path, found: schema, known: migration::newest() });
@@ -99,6 +125,29 @@ impl Store {
     pub fn limit_pages(&self, pages: u32) -> Result<(), StoreError> {
         self.connection.pragma_update(None, "max_page_count", pages)?;
         Ok(())
+    }
+}
+
+/// What becomes of a database that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    Made,
+    Refused,
+}
+
+/// Looks at the files before SQLite does: that takes an empty file for a new database and deletes the log beside it.
+fn check_file(path: &Path, missing: Missing) -> Result<(), OpenError> {
+    let size = |path: &Path| path.symlink_metadata().map_or(0, |found| found.len());
+    if size(path) > 0 {
+        return Ok(());
+    }
+    let log = path.with_extension("db-wal");
+    if size(&log) > 0 {
+        return Err(OpenError::OnlyLog { path: path.to_owned(), log });
+    }
+    match missing {
+        Missing::Made => Ok(()),
+        Missing::Refused => Err(OpenError::Lost { path: path.to_owned() }),
     }
 }
 

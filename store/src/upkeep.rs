@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::error::StoreError;
+use crate::migration;
 use crate::open::Store;
 use crate::view::View;
 
@@ -23,6 +24,15 @@ pub struct Upkeep {
 }
 
 impl View<'_> {
+    /// The schema of the file, and the newest that this build knows.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn schema(&self) -> Result<(u32, u32), StoreError> {
+        let found = self.one("PRAGMA user_version", [], |row| Ok(row.get(0)?))?;
+        Ok((found.unwrap_or(0), migration::newest()))
+    }
+
     /// The tables, by name.
     ///
     /// # Errors
@@ -54,11 +64,18 @@ impl Store {
     pub fn upkeep(&mut self) -> Result<Upkeep, StoreError> {
         let connection = self.connection();
         connection.execute_batch("PRAGMA optimize")?;
+        let is_log_empty = self.empty_log()?;
+        let pages_free = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+        Ok(Upkeep { is_log_empty, pages_free })
+    }
+
+    /// Empties the write-ahead log into the file. Returns whether nobody was in the way.
+    pub(crate) fn empty_log(&self) -> Result<bool, StoreError> {
+        let connection = self.connection();
         let patience = Duration::from_millis(connection.query_row("PRAGMA busy_timeout", [], |row| row.get(0))?);
         connection.busy_timeout(Duration::ZERO)?;
         let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
         connection.busy_timeout(patience)?;
-        let pages_free = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-        Ok(Upkeep { is_log_empty: emptied? == 0, pages_free })
+        Ok(emptied? == 0)
     }
 }

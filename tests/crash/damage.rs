@@ -97,6 +97,27 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
     stage.is_whole();
 }
 
+/// The node began anew instead, and its jobs were gone without a word.
+#[test]
+fn a_database_that_is_gone_is_told_and_made_again_only_when_asked_for() {
+    let stage = Stage::new();
+    let (database, kept) = (stage.node.database(), stage.node.home().join("kept"));
+    fs::rename(&database, &kept).unwrap();
+    stage.refuses(&["jobs.db is missing or empty", "restore a backup", "jobmesh up --new-database"]);
+    let log = stage.node.home().join("jobs.db-wal");
+    fs::write(&log, "something").unwrap();
+    stage.refuses(&["jobs.db is missing or empty", "jobs.db-wal beside it"]);
+    fs::remove_file(&log).unwrap();
+    let doctor = stage.node.run(&["doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.code == 1 && said.contains("jobs.db is missing or empty"), "{said}");
+    assert_eq!(stage.node.run(&["up", "-d", "--new-database"]).code, 0);
+    assert_eq!(stage.node.run(&["up", "-d", "--new-database"]).code, 69, "a running node is left alone");
+    stage.node.down();
+    fs::rename(&kept, &database).unwrap();
+    stage.is_whole();
+}
+
 #[test]
 fn a_damaged_first_page_is_told() {
     let stage = Stage::new();
@@ -112,8 +133,14 @@ fn a_page_that_was_damaged_while_the_node_was_down_is_told() {
     let stage = Stage::new();
     let whole = fs::read(stage.node.database()).unwrap();
     let (page, bytes) = Record::open(&stage.node.database()).root_page("job");
+    let doctor = stage.node.run(&["doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(said.contains("every page of jobs.db makes sense"), "{said}");
     damage(&stage.node.database(), page, bytes);
     stage.refuses(&["the job database is damaged", "restore a backup", "sqlite3 jobs.db .recover"]);
+    let doctor = stage.node.run(&["doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.code == 1 && said.contains("sqlite3 jobs.db .recover"), "{said}");
     fs::write(stage.node.database(), whole).unwrap();
     stage.is_whole();
 }

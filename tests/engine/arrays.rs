@@ -110,3 +110,19 @@ fn an_array_that_makes_no_sense_is_refused() {
     assert!(refusal.contains("--array"), "{refusal}");
     assert!(node.listed(&["-a"]).is_empty());
 }
+
+#[test]
+fn the_logs_of_a_group_are_those_of_its_tasks() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let gates = ["1", "2"].map(|name| Gate::new(bench.folder(), name));
+    let script = format!("echo first; cat {}/$JOBMESH_ARRAY_INDEX; printf last", bench.folder().display());
+    let array = node.submit(&["--array", "1-2%1", "--", "sh", "-c", &script]);
+    let follow = node.command(&["logs", "-f", &array]).stdout(Stdio::piped()).spawn().unwrap();
+    gates.iter().for_each(Gate::open);
+    let followed = String::from_utf8(follow.wait_with_output().unwrap().stdout).unwrap();
+    let wanted = format!("{array}.1 | first\n{array}.1 | last\n{array}.2 | first\n{array}.2 | last\n");
+    assert_eq!(followed, wanted);
+    assert_eq!(String::from_utf8(node.run(&["logs", &array]).stdout).unwrap(), wanted);
+    assert!(node.run(&["logs", "--stderr", &array]).stdout.is_empty());
+}

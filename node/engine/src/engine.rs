@@ -21,7 +21,7 @@ use crate::learning::Learned;
 use crate::output::{Output, Outputs, Refusal, Response};
 use crate::peers::Peers;
 use crate::pool::Pools;
-use crate::queue::Queues;
+use crate::queue::{Queues, check_queues};
 use crate::ready::Ready;
 use crate::run::Running;
 use crate::schedule::Scheduled;
@@ -264,15 +264,18 @@ impl Engine {
         (self.pools.free().less(&held), self.free_slots().saturating_sub(holds))
     }
 
-    /// Takes over what the configuration file says now.
+    /// Takes over what the configuration file says now, all of it or nothing.
     fn configure(&mut self, step: &mut Step<'_>, declared: Declared) -> crate::submit::Answer {
-        self.declare_queues(declared.queues.clone());
-        let refused = self.declare_schedules(step, declared.schedules.clone())?;
-        self.config.declared = declared;
-        match refused.into_iter().next() {
-            None => Ok(Ok(Response::Done)),
-            Some(first) => Ok(Err(Refusal::BadSchedule(first))),
+        if let Err(refusal) = check_queues(&declared.queues) {
+            return Ok(Err(refusal));
         }
+        if let Err(refusal) = self.check_declared(step, &declared.schedules)? {
+            return Ok(Err(refusal));
+        }
+        self.declare_queues(declared.queues.clone());
+        self.declare_schedules(step, declared.schedules.clone())?;
+        self.config.declared = declared;
+        Ok(Ok(Response::Done))
     }
 }
 

@@ -301,6 +301,15 @@ impl Engine {
     }
 }
 
+/// Says what is wrong with the limits of the first queue that has such.
+pub(crate) fn check_queues(declared: &BTreeMap<String, QueueLimits>) -> Result<(), Refusal> {
+    for (name, limits) in declared {
+        jobmesh_protocol::job::check_name("queue", name).map_err(|error| Refusal::BadSpec(error.to_string()))?;
+        check(limits).map_err(|error| Refusal::BadSpec(format!("queue {name}: {error}")))?;
+    }
+    Ok(())
+}
+
 fn check(limits: &QueueLimits) -> Result<(), String> {
     if limits.concurrency == Some(Some(0)) {
         return Err("a queue that runs 0 jobs at once is paused: use `jobmesh queue pause`".to_owned());

@@ -66,19 +66,17 @@ impl Engine {
     }
 
     fn set_schedule(&mut self, step: &mut Step<'_>, name: String, schedule: Schedule, is_declared: bool) -> Answer {
-        if let Err(error) = jobmesh_protocol::job::check_name("schedule", &name) {
-            return Ok(Err(Refusal::BadSpec(error.to_string())));
-        }
         let known = self.schedules.get(&name).cloned();
         if known.is_none() && self.schedules.len() >= SCHEDULES_MAX {
             return Ok(Err(Refusal::TooMany { what: "schedules", limit: SCHEDULES_MAX }));
         }
-        if let Err(refusal) = self.check(step, &schedule.submission)? {
-            return Ok(Err(refusal));
-        }
         if known.as_ref().is_some_and(|known| known.schedule == schedule && known.row.is_declared == is_declared) {
             return Ok(Ok(Response::Unchanged));
         }
+        let body = match self.judge_schedule(step, &name, &schedule)? {
+            Ok(body) => body,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let is_same_timing = known.as_ref().is_some_and(|known| known.schedule.timing == schedule.timing);
         let since = known.as_ref().filter(|_| is_same_timing).map(|known| (known.row.created_at, known.row.last_at));
         let (created_at, last_at) = since.unwrap_or((step.wall(), step.wall()));
@@ -86,11 +84,6 @@ impl Engine {
             Ok(timetable) => timetable,
             Err(error) => return Ok(Err(Refusal::BadSchedule(error.to_string()))),
         };
-        let body = cbor::encode(&schedule);
-        if body.len() > SCHEDULE_BYTES_MAX {
-            let error = format!("it takes {} bytes, and the limit is {SCHEDULE_BYTES_MAX}", body.len());
-            return Ok(Err(Refusal::BadSchedule(error)));
-        }
         let row = ScheduleRow {
             name: name.clone(),
             body,
@@ -105,6 +98,54 @@ impl Engine {
         self.set_fire(step, &scheduled);
         self.schedules.insert(name, scheduled);
         Ok(Ok(Response::Done))
+    }
+
+    /// Whether a schedule can be set, whatever others there are: how it is kept, or why not.
+    fn judge_schedule(
+        &self,
+        step: &Step<'_>,
+        name: &str,
+        schedule: &Schedule,
+    ) -> Result<Result<Vec<u8>, Refusal>, StoreError> {
+        if let Err(error) = jobmesh_protocol::job::check_name("schedule", name) {
+            return Ok(Err(Refusal::BadSpec(error.to_string())));
+        }
+        if let Err(refusal) = self.check(step, &schedule.submission)? {
+            return Ok(Err(refusal));
+        }
+        if let Err(error) = Timetable::parse(&schedule.timing, step.wall()) {
+            return Ok(Err(Refusal::BadSchedule(error.to_string())));
+        }
+        let body = cbor::encode(schedule);
+        if body.len() > SCHEDULE_BYTES_MAX {
+            let error = format!("it takes {} bytes, and the limit is {SCHEDULE_BYTES_MAX}", body.len());
+            return Ok(Err(Refusal::BadSchedule(error)));
+        }
+        Ok(Ok(body))
+    }
+
+    /// Finds whatever would keep one of these schedules from being declared, before anything is changed.
+    pub(crate) fn check_declared(
+        &self,
+        step: &Step<'_>,
+        declared: &BTreeMap<String, Schedule>,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        let by_hand = |name: &String| self.schedules.get(name).is_some_and(|known| !known.row.is_declared);
+        let kept = self.schedules.keys().filter(|name| by_hand(name)).count();
+        let new: Vec<_> = declared.iter().filter(|(name, _)| !by_hand(name)).collect();
+        if kept + new.len() > SCHEDULES_MAX {
+            return Ok(Err(Refusal::TooMany { what: "schedules", limit: SCHEDULES_MAX }));
+        }
+        for (name, schedule) in new {
+            // One that stays as it is may be of a queue that takes nothing just now.
+            if self.schedules.get(name).is_some_and(|known| known.schedule == *schedule) {
+                continue;
+            }
+            if let Err(refusal) = self.judge_schedule(step, name, schedule)? {
+                return Ok(Err(Refusal::BadSchedule(format!("schedule {name}: {refusal}"))));
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn new_schedule_id(&mut self) -> ScheduleId {

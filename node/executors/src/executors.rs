@@ -10,7 +10,8 @@
 //!   Output: its start and its end. Ends with the run.
 //!
 //! The queue before the slots holds 256 orders; one more is refused as `Released`. A node that counts its slots never
-//! fills it. The list of refusals is as long; while it is full, [`Executors::run`] waits.
+//! fills it. Refusals are as many at most as the caller has runs that were not answered. No call waits for a slot or a
+//! thread, since the caller may be one that others wait for.
 
 mod state;
 
@@ -99,7 +100,6 @@ impl Executors {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::new(usize::from(config.slots.get()))),
             work: Condvar::new(),
-            room: Condvar::new(),
             events: Box::new(events),
             builtins: Box::new(builtins),
             host: Host::look(config.spares, config.groups),
@@ -120,14 +120,11 @@ impl Executors {
     }
 
     /// Runs an order as soon as a slot is free, or in the slot of the run that it follows. Answered by exactly one
-    /// [`Event::Ended`].
+    /// [`Event::Ended`]. Returns at once.
     ///
     /// An order for a run that is already here changes nothing, and so does one after [`Self::shutdown`].
     pub fn run(&self, order: Order) {
         let mut state = self.shared.lock();
-        while state.is_backed_up() && !state.closing {
-            state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
         let run = order.run;
         let is_taken = state.admit(order);
         let has_work = state.has_work();
@@ -202,7 +199,6 @@ impl Executors {
         }
         drop(state);
         self.shared.work.notify_all();
-        self.shared.room.notify_all();
         let threads = std::mem::take(&mut *self.shared.threads());
         for thread in threads {
             if thread.join().is_err() {
@@ -220,8 +216,6 @@ struct Shared {
     state: Mutex<State>,
     /// Something for a slot to do.
     work: Condvar,
-    /// The list of refusals has room again.
-    room: Condvar,
     events: Box<dyn Fn(Event) + Send + Sync>,
     builtins: Box<Builtins>,
     host: Host,
@@ -281,7 +275,6 @@ impl Shared {
 
     fn end_unstarted(&self, run: RunId, outcome: Outcome) {
         self.forget(run);
-        self.room.notify_one();
         (self.events)(Event::Ended { run, ended: Ended::without_process(outcome) });
     }
 

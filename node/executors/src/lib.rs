@@ -20,4 +20,5 @@ pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason
 pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
 pub use process::{
     Enforced, Enforcement, OUTCOME_VARIABLE, OrphanEnd, RESULT_VARIABLE, RUN_VARIABLE, end_orphan, find_run,
+    tells_exits,
 };

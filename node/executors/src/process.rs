@@ -62,6 +62,7 @@ use crate::process::watch::{Seen, Watch};
 
 pub use adopt::find_run;
 pub use cgroup::{Enforced, Enforcement};
+pub use pidfd_info::tells_exits;
 pub use spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 pub(crate) use adopt::attend;

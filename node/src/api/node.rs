@@ -33,9 +33,10 @@ pub struct Status {
     pub connected: u32,
     /// How many jobs it runs at once.
     pub slots: u32,
-    /// How many run on it now, its own and others'.
+    /// How many have begun on it and go on, its own and others'.
     pub running: u32,
-    /// How many jobs it keeps, by state.
+    /// How many jobs it keeps, by state. Of those that run, what has begun: a group counts as its tasks, and a job that was
+    /// claimed behind another is available until then.
     pub jobs: BTreeMap<JobState, u64>,
     /// Whether it is shutting down.
     pub is_draining: bool,

@@ -5,6 +5,8 @@ use std::path::Path;
 use clap::Args;
 use jobmesh::api::Status;
 use jobmesh::config::{Config, Overrides};
+use jobmesh::home::Home;
+use jobmesh_store::{DATABASE_NAME, Reader, StoreError};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
@@ -45,9 +47,9 @@ struct Findings {
 
 impl Doctor {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let mut findings = vec![durability(), config(context), node(context).await?];
+        let mut findings = vec![durability(), config(context), node(context).await?, database(&context.home)];
         findings.extend(disk(context.home.path()));
-        findings.push(files());
+        findings.extend([files(), exits()]);
         findings.push(memory_limits());
         let all = Findings { findings };
         context.output.show(&all, |colour| table(&all.findings, colour))?;
@@ -87,6 +89,62 @@ async fn node(context: &Context) -> Result<Finding, Failure> {
         }
         Err(error) => finding("node", Health::Bad, Failure::from(error).message()),
     })
+}
+
+/// Whether the job database is there, of our schema and whole. Takes about as long as reading it.
+fn database(home: &Home) -> Finding {
+    let path = home.path().join(DATABASE_NAME);
+    let bytes = path.metadata().map_or(0, |found| found.len());
+    let (health, text) = match (bytes, home.is_settled()) {
+        (0, false) => (Health::Good, "there is none yet; the first start makes it".to_owned()),
+        (0, true) => {
+            let remedy = "restore a backup, or begin anew without jobs by `jobmesh up --new-database`";
+            (Health::Bad, format!("{} is missing or empty; {remedy}", path.display()))
+        }
+        _ => match examine(home.path()) {
+            Ok(Ok(())) => {
+                (Health::Good, format!("every page of {DATABASE_NAME} makes sense ({} MiB)", bytes.div_ceil(1 << 20)))
+            }
+            Ok(Err(text)) => (Health::Bad, text),
+            Err(error) => (Health::Bad, Failure::of(crate::cli::Kind::Database, &error).message().to_owned()),
+        },
+    };
+    finding("database", health, text)
+}
+
+/// Says what is wrong with a database that can be read.
+fn examine(home: &Path) -> Result<Result<(), String>, StoreError> {
+    let reader = Reader::open(home)?;
+    let (found, known) = reader.view().schema()?;
+    if found > known {
+        let text =
+            format!("{DATABASE_NAME} has schema {found}, but this build knows up to {known}; run a newer jobmesh");
+        return Ok(Err(text));
+    }
+    for table in reader.view().tables()? {
+        if let Some(fault) = reader.view().faults(&table)?.first() {
+            let text = format!(
+                "{DATABASE_NAME} is damaged in {table}: {fault}; stop the node with `jobmesh down`, copy {} to a safe \
+                 place, then restore a backup or save what still reads with `sqlite3 {DATABASE_NAME} .recover`",
+                home.display()
+            );
+            return Ok(Err(text));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Whether a job that outlives the daemon still ends with its own exit code.
+fn exits() -> Finding {
+    match jobmesh_executors::tells_exits() {
+        Some(true) => finding("exits", Health::Good, "of jobs that outlive the daemon are told by the kernel"),
+        Some(false) => {
+            let text = "of jobs that outlive the daemon are not told by the kernel (Linux 6.15 does, by PIDFD_GET_INFO): \
+                        such a job is lost unless it writes $JOBMESH_OUTCOME";
+            finding("exits", Health::Poor, text)
+        }
+        None => finding("exits", Health::Poor, "could not be tried: the program `true` does not start"),
+    }
 }
 
 /// The disk under the data directory, or under the nearest directory above it that is there.

@@ -22,7 +22,8 @@ Exit codes:
   `run` ends with the exit code of the job, or with 128 + N if signal N ended it.
 
 Environment:
-  JOBMESH_HOME  the data directory     JOBMESH_OUTPUT  the format of results     NO_COLOR  no colour";
+  JOBMESH_HOME  the data directory     JOBMESH_OUTPUT  the format of results     NO_COLOR  no colour
+  A job gets the JOBMESH_HOME of the node it was submitted on, unless it runs on another one.";
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

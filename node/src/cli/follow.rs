@@ -55,6 +55,9 @@ pub(crate) enum Line<'a> {
 pub(crate) struct OutputLine<'a> {
     stream: LogStream,
     attempt: Option<u32>,
+    /// Which task of a group wrote it, if that is not clear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,9 +98,22 @@ pub(crate) const fn word(stream: LogStream) -> &'static str {
 /// # Errors
 /// [`Failure`] if there is no such output, the daemon goes away, or nobody reads ours.
 pub(crate) async fn copy(client: &Client, output: Output, job: &JobRef, slice: Slice) -> Result<u64, Failure> {
+    copy_of_task(client, output, (job, None), slice).await
+}
+
+/// Does the same as [`copy`] line by line, each with the task before it that wrote it.
+///
+/// # Errors
+/// As [`copy`].
+pub(crate) async fn copy_of_task(
+    client: &Client,
+    output: Output,
+    (job, task): (&JobRef, Option<&str>),
+    slice: Slice,
+) -> Result<u64, Failure> {
     let mut answer = client.bytes(&slice.path(job)).await?;
     let attempt = answer.header(ATTEMPT_HEADER).and_then(|value| value.parse().ok());
-    let mut sink = Sink { output, stream: slice.stream, attempt, rest: Vec::new() };
+    let mut sink = Sink { output, stream: slice.stream, attempt, task, rest: Vec::new() };
     let mut copied = 0;
     while let Some(piece) = answer.next().await? {
         copied += piece.len() as u64;
@@ -108,20 +124,26 @@ pub(crate) async fn copy(client: &Client, output: Output, job: &JobRef, slice: S
 }
 
 /// Takes the bytes of one stream.
-struct Sink {
+struct Sink<'t> {
     output: Output,
     stream: LogStream,
     attempt: Option<u32>,
-    /// The line that has not ended yet, for JSON.
+    /// What is written before each line.
+    task: Option<&'t str>,
+    /// The line that has not ended yet, where lines are told apart.
     rest: Vec<u8>,
 }
 
-impl Sink {
+impl Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if self.output.is_json() {
+        if self.output.is_json() || self.task.is_some() {
             self.rest.extend_from_slice(bytes);
             return self.whole_lines();
         }
+        self.pass_on(bytes)
+    }
+
+    fn pass_on(&self, bytes: &[u8]) -> Result<(), Failure> {
         match self.stream {
             LogStream::Stdout => self.output.bytes(bytes),
             LogStream::Stderr => error_bytes(bytes),
@@ -143,9 +165,23 @@ impl Sink {
     }
 
     fn line(&self, line: &[u8]) -> Result<(), Failure> {
+        if let Some(task) = self.task.filter(|_| !self.output.is_json()) {
+            let mut labelled = format!("{task} | ").into_bytes();
+            labelled.extend_from_slice(line);
+            if line.last() != Some(&b'\n') {
+                labelled.push(b'\n');
+            }
+            return self.pass_on(&labelled);
+        }
         let text = std::str::from_utf8(line).ok();
         let base64 = text.is_none().then(|| BASE64.encode(line));
-        self.output.line(&Line::Output(OutputLine { stream: self.stream, attempt: self.attempt, text, base64 }))
+        self.output.line(&Line::Output(OutputLine {
+            stream: self.stream,
+            attempt: self.attempt,
+            task: self.task,
+            text,
+            base64,
+        }))
     }
 }
 
@@ -378,7 +414,7 @@ impl<'c> Follower<'c> {
     }
 
     fn write_told(&self, epoch: Epoch, stream: LogStream, bytes: &[u8]) -> Result<u64, Failure> {
-        let mut sink = Sink { output: self.output, stream, attempt: Some(epoch.0), rest: Vec::new() };
+        let mut sink = Sink { output: self.output, stream, attempt: Some(epoch.0), task: None, rest: Vec::new() };
         sink.write(bytes)?;
         sink.finish()?;
         Ok(bytes.len() as u64)

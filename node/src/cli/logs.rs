@@ -1,16 +1,22 @@
 //! `jobmesh logs`: what a job wrote, byte for byte, wherever it ran.
 
+mod group;
+
 use clap::Args;
 use futures::future::try_join;
-use jobmesh::api::LogStream;
+use jobmesh::api::{JobDetail, LogStream};
 use jobmesh_protocol::Epoch;
 
 use crate::cli::follow::{Slice, copy};
 use crate::cli::{Context, Exit, Failure, JobRef, Kind};
+use group::Tasks;
 
 /// What `logs` takes.
 #[derive(Args, Debug)]
-#[command(after_help = "Standard output of the job goes to ours, its standard error to ours.")]
+#[command(
+    after_help = "Standard output of the job goes to ours, its standard error to ours. Of a group, what its tasks \
+                        wrote is written line by line, with the task before each."
+)]
 pub(crate) struct Logs {
     /// The job: its number, id, or `last`
     job: JobRef,
@@ -34,10 +40,34 @@ impl Logs {
         Self { follow: true, ..self }
     }
 
+    fn streams(&self) -> Vec<LogStream> {
+        match (self.stdout, self.stderr) {
+            (true, _) => vec![LogStream::Stdout],
+            (false, true) => vec![LogStream::Stderr],
+            (false, false) => vec![LogStream::Stdout, LogStream::Stderr],
+        }
+    }
+
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let client = context.client()?;
+        // Before the look at the job, so that no task begins unheard.
+        let events = if self.follow { Some(client.events("/v1/events").await?) } else { None };
+        let job = client.get::<JobDetail>(&format!("/v1/jobs/{}", self.job)).await?.job;
+        if job.tasks.is_some() {
+            let streams = self.streams();
+            let attempt = self.attempt.map(Epoch);
+            let tasks = Tasks { client: &client, output: context.output, group: &job, streams: &streams, attempt };
+            match events {
+                Some(events) => tasks.follow(events).await?,
+                None => tasks.write().await?,
+            }
+            return Ok(Exit::OK);
+        }
+        drop(events);
+        // `last` must not become another job on the way.
+        let job = JobRef::of(job.id);
         let slice = |stream| Slice { stream, attempt: self.attempt.map(Epoch), offset: 0, follow: self.follow };
-        let stream = |stream| copy(&client, context.output, &self.job, slice(stream));
+        let stream = |stream| copy(&client, context.output, &job, slice(stream));
         if self.stderr {
             stream(LogStream::Stderr).await?;
         } else if self.stdout {

@@ -6,7 +6,7 @@
 use std::io::{self, IsTerminal as _};
 
 use clap::Args;
-use jobmesh::api::{FollowLine, Submitted};
+use jobmesh::api::{FollowLine, JobDetail, Submitted};
 use jobmesh::daemon::{self, Started};
 use jobmesh_protocol::Submission;
 use serde::Serialize;
@@ -96,15 +96,21 @@ fn finish(context: &Context, job: &Submitted, followed: &Followed, talk: Talk) -
     let exit = Exit::of_run(&detail.job);
     // The job's own words explain a code of its own. Where it had no chance to speak, we do.
     let is_silent_failure = exit != Exit::OK && detail.job.exit.code.is_none();
-    if let Some(message) = &detail.job.message
+    if let Some(said) = last_words(detail)
         && (is_silent_failure || talk == Talk::Lines)
     {
-        note(&format!("job {name}: {message}"));
+        note(&format!("job {name}: {said}"));
     }
     if is_silent_failure {
         note(&format!("job {name} is {}; see `jobmesh show {name}`", detail.job.state));
     }
     Ok(exit)
+}
+
+/// What is to be said about the end of a job: what its history has on that, which names what had to be killed.
+fn last_words(detail: &JobDetail) -> Option<&str> {
+    let noted = detail.events.last().filter(|event| event.state.is_final()).and_then(|event| event.note.as_deref());
+    noted.or(detail.job.message.as_deref())
 }
 
 /// Says what becomes of the job if it is the node that went away.

@@ -22,7 +22,15 @@ const ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What `task` takes.
 #[derive(Args, Debug)]
-#[command(after_help = "For use inside a job: it finds its node and itself by $JOBMESH_SOCKET and $JOBMESH_RUN.")]
+#[command(after_help = "For use inside a job, which finds in its environment:
+  JOBMESH_JOB, JOBMESH_ATTEMPT      its number, and which of its attempts this is
+  JOBMESH_SOCKET, JOBMESH_RUN, JOBMESH_TOKEN
+                                    where it reports, and what proves who it is
+  JOBMESH_OUTCOME, JOBMESH_RESULT   the files that say how it ends and what came out
+  JOBMESH_RESULTS                   with --reduce: the results of the jobs before it
+  JOBMESH_ARRAY_JOB, JOBMESH_ARRAY_INDEX, JOBMESH_ITEM
+                                    which task of an array it is
+  JOBMESH_HOME                      the data directory of its node, unless another node sent it")]
 pub(crate) struct Task {
     #[command(subcommand)]
     action: Action,

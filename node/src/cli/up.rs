@@ -33,6 +33,9 @@ pub(crate) struct Up {
     /// What to log, such as `info` or `jobmesh=debug`
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
+    /// Begin anew without jobs where the job database is lost; one that is there stays
+    #[arg(long)]
+    new_database: bool,
 }
 
 /// A node that runs in the background.
@@ -56,6 +59,9 @@ impl Up {
         // Judged here even if the node is to run in the background: its faults are for the user to see.
         let config = Config::resolve(context.home.clone(), flags.clone());
         let config = config.map_err(|error| Failure::of(Kind::Config, &error))?;
+        if self.new_database {
+            daemon::make_database(&context.home).map_err(|error| stopped(&error))?;
+        }
         if self.detach {
             return detach(context, &arguments(flags)).await;
         }

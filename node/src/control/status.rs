@@ -3,15 +3,22 @@
 use axum::Json;
 use axum::extract::State;
 use jobmesh_engine::{Command, Response};
+use jobmesh_store::View;
 
 use super::Control;
 use super::error::Answer;
 use super::extract::Ask;
+use super::queues::{claimed_queues, count_as_waiting};
 use crate::api::{Done, ShutdownRequest, Status};
 
 pub(super) async fn show(State(control): State<Control>) -> Answer<Json<Status>> {
     let handle = &control.handle;
-    let jobs = handle.read(|view| view.job_counts()).await?;
+    let claimed = handle.claimed();
+    let running = handle.runs().len().saturating_sub(claimed.len());
+    let read = move |view: View<'_>| Ok((view.job_counts()?, claimed_queues(view, claimed)?.len()));
+    let (jobs, claimed) = handle.read(read).await?;
+    let mut jobs = jobs.into_iter().collect();
+    count_as_waiting(&mut jobs, claimed);
     let standing = handle.roster().standing();
     Ok(Json(Status {
         node: handle.node(),
@@ -26,8 +33,8 @@ pub(super) async fn show(State(control): State<Control>) -> Answer<Json<Status>>
         addresses: handle.addresses(),
         connected: u32::try_from(handle.roster().sessions().len()).unwrap_or(u32::MAX),
         slots: handle.slots(),
-        running: u32::try_from(handle.runs().len()).unwrap_or(u32::MAX),
-        jobs: jobs.into_iter().collect(),
+        running: u32::try_from(running).unwrap_or(u32::MAX),
+        jobs,
         is_draining: handle.is_draining(),
         counters: counters(&control).await,
     }))

@@ -5,9 +5,11 @@
 //! ordered: runs wait until every orphan is gone, and a stop waits with them.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use futures::FutureExt as _;
 use jobmesh_engine::{Ended, Input, Output, Process, RunOrder, StopReason};
 use jobmesh_executors::{Executors, OrphanEnd, ProcessId, end_orphan};
 use jobmesh_protocol::id::Hash;
@@ -19,7 +21,7 @@ use tokio::task::JoinSet;
 use super::adoption;
 use super::array::{Arrays, Known, Look};
 use super::handle::Handle;
-use super::line::{Line, Work};
+use super::line::{Line, Next, Work};
 use super::order::order as for_executors;
 use super::{array, reduce};
 use crate::config::table::chain;
@@ -86,7 +88,7 @@ pub(super) async fn run(mut batches: mpsc::Receiver<Vec<Output>>, handle: Handle
                 Some(outputs) => dispatch.carry_out(outputs),
                 None => break,
             },
-            Some(prepared) = dispatch.preparations.join_next() => dispatch.on_prepared(prepared.ok()),
+            Some(prepared) = dispatch.preparations.join_next() => dispatch.on_preparation_ended(prepared.ok()),
             Some(_) = dispatch.reports.join_next() => {}
             Some(_) = dispatch.deletion.join_next() => dispatch.delete_forgotten(),
             Some(ended) = dispatch.orphans.join_next() => dispatch.on_orphan_ended(ended.is_err()),
@@ -141,17 +143,20 @@ impl Dispatch {
 
     fn work(&mut self, work: Work) {
         if self.orphans.is_empty() {
-            self.perform(work);
+            self.perform([work].into());
         } else {
             self.held.push_back(work);
         }
     }
 
-    fn perform(&mut self, work: Work) {
-        match self.line.hold(work) {
-            Some(Work::Run(order)) => self.start(order),
-            Some(Work::Stop(run, reason)) => self.executors.stop(run, stop_reason(reason)),
-            None => {}
+    /// Does what need not wait for a run in line, and what waited behind that in turn.
+    fn perform(&mut self, mut works: VecDeque<Work>) {
+        while let Some(next) = self.line.next(&mut works) {
+            match next {
+                Next::Run(order) => self.start(order),
+                Next::Stop(run, reason) => self.executors.stop(run, stop_reason(reason)),
+                Next::Over(run, reason) => self.report(run, stop_reason(reason).outcome()),
+            }
         }
     }
 
@@ -163,17 +168,24 @@ impl Dispatch {
             Look::Plain | Look::At(_) | Look::Unknown => {
                 let (run, is_stopped) = (order.run, self.line.enter(order.run));
                 let handle = self.handle.clone();
-                self.preparations.spawn(async move { (run, prepare(&handle, order, is_stopped).await) });
+                self.prepare(run, async move { prepare(&handle, order, is_stopped).await });
             }
         }
     }
 
-    fn on_prepared(&mut self, prepared: Option<(RunId, Prepared)>) {
-        let Some((run, prepared)) = prepared else {
-            // What can fail in it runs on threads of its own, whose panics are outcomes.
-            tracing::error!("a preparation ended by a panic; its run is found at the next start");
-            return;
-        };
+    /// Has a run in line prepared. It leaves the line in any case: after a panic it is lost, and not in the way.
+    fn prepare(&mut self, run: RunId, preparation: impl Future<Output = Prepared> + Send + 'static) {
+        self.preparations.spawn(async move {
+            let prepared = AssertUnwindSafe(preparation).catch_unwind().await;
+            let failed =
+                |_| Prepared::Over(Outcome::Lost { reason: "this node failed to prepare it; see the log".to_owned() });
+            (run, prepared.unwrap_or_else(failed))
+        });
+    }
+
+    /// None if the preparation was aborted, which only the end of this task does.
+    fn on_preparation_ended(&mut self, prepared: Option<(RunId, Prepared)>) {
+        let Some((run, prepared)) = prepared else { return };
         let (stop, behind) = self.line.leave(run);
         match (prepared, stop) {
             (Prepared::Ready(..) | Prepared::Over(_), Some(reason)) => self.report(run, stop_reason(reason).outcome()),
@@ -188,27 +200,7 @@ impl Dispatch {
             (Prepared::Underway, None) => {}
             (Prepared::Over(outcome), None) => self.report(run, outcome),
         }
-        self.go_on(behind);
-    }
-
-    /// Performs what waited, and what waited behind that in turn.
-    fn go_on(&mut self, works: Vec<Work>) {
-        let mut works = VecDeque::from(works);
-        while let Some(work) = works.pop_front() {
-            let Work::Run(order) = work else {
-                self.perform(work);
-                continue;
-            };
-            let run = order.run;
-            let (stop, behind) = self.line.leave(run);
-            match stop {
-                Some(reason) => self.report(run, stop_reason(reason).outcome()),
-                None => self.start(order),
-            }
-            for work in behind.into_iter().rev() {
-                works.push_front(work);
-            }
-        }
+        self.perform(behind.into());
     }
 
     /// Tells the engine of an end that nobody else tells of.
@@ -226,16 +218,15 @@ impl Dispatch {
         let run = order.run;
         self.line.enter(run);
         let (handle, executors, looks) = (self.handle.clone(), self.executors.clone(), Arc::clone(&self.looks));
-        self.preparations.spawn(async move {
+        self.prepare(run, async move {
             // Closed it never is; if it were, there would only be more looks at once.
             let _permit = looks.acquire().await.ok();
             let look = tokio::task::spawn_blocking(move || adoption::adopt(&handle, &executors, &order, process));
-            let prepared = match look.await {
+            match look.await {
                 Ok(None) => Prepared::Underway,
                 Ok(Some(outcome)) => Prepared::Over(outcome),
                 Err(_) => Prepared::Over(Outcome::Lost { reason: "the look for its process failed".to_owned() }),
-            };
-            (run, prepared)
+            }
         });
     }
 
@@ -279,7 +270,7 @@ impl Dispatch {
         }
         while self.orphans.is_empty() {
             let Some(work) = self.held.pop_front() else { break };
-            self.perform(work);
+            self.perform([work].into());
         }
     }
 

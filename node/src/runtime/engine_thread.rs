@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jobmesh_engine::{Command, Declared, Engine, Input, Output, RequestId, Response};
+use jobmesh_engine::{Command, Declared, Engine, Input, Output, RequestId, Response, ScheduleAction};
 use jobmesh_keys::{Membership, MeshId};
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::{MonoMillis, NodeId, RunId};
@@ -105,8 +105,8 @@ pub(super) struct EngineThread {
 struct Batch {
     inputs: Vec<Input>,
     facts: Vec<(&'static str, Vec<u8>)>,
-    /// What the configuration file says now, if it was read again.
-    declared: Option<Declared>,
+    /// What the configuration file says now, each time that it was read again.
+    declared: Vec<(RequestId, Declared)>,
     /// Who waits for an upkeep.
     upkeep: Vec<UpkeepAnswer>,
     /// The last wish of the batch to join another mesh.
@@ -167,6 +167,8 @@ impl EngineThread {
         if let Err(failure) = self.work(runtime, engine) {
             tracing::error!(%failure, "the engine gives up");
             let _ = failed.send(failure);
+        } else if let Some(Err(error)) = self.store.take().map(Store::close) {
+            tracing::warn!(%error, "the log of the job database could not be emptied; it must stay beside jobs.db");
         }
     }
 
@@ -224,7 +226,7 @@ impl EngineThread {
     fn add(&mut self, batch: &mut Batch, message: Message) {
         match message {
             Message::Driver(input) => batch.inputs.push(input),
-            Message::Ask(Command::Submit(_), answer) if self.ballast.is_still_gone() => {
+            Message::Ask(command, answer) if adds_jobs(&command) && self.ballast.is_still_gone() => {
                 // Whoever asked may have gone.
                 let _ = answer.send(Err(CommandError::from(&StoreError::Full)));
             }
@@ -237,7 +239,7 @@ impl EngineThread {
                     batch.enroll = Some((request, *mesh, membership.as_ref().clone()));
                 }
                 if let Command::Configure(declared) = &command {
-                    batch.declared = Some(declared.as_ref().clone());
+                    batch.declared.push((request, declared.as_ref().clone()));
                 }
                 self.is_draining |= matches!(command, Command::Drain);
                 batch.inputs.push(Input::Command(request, command));
@@ -268,12 +270,13 @@ impl EngineThread {
     fn finish(&mut self, engine: Engine, batch: Batch, outputs: Vec<Output>) -> Result<Engine, EngineFailure> {
         self.note(&batch.inputs);
         self.reopens = 0;
-        if let Some(declared) = batch.declared {
-            self.source.declared = declared;
-        }
         let is_good = |request: RequestId| {
             outputs.iter().any(|output| matches!(output, Output::Reply(answered, Ok(_)) if *answered == request))
         };
+        // What was refused must not hold for the next engine either.
+        if let Some((_, declared)) = batch.declared.into_iter().rfind(|(request, _)| is_good(*request)) {
+            self.source.declared = declared;
+        }
         let enrolled = batch.enroll.filter(|(request, ..)| is_good(*request));
         self.release(outputs);
         self.keep_in_order(batch.upkeep);
@@ -319,7 +322,7 @@ impl EngineThread {
             }
         }
         if !ended.is_empty() {
-            self.handle.shared().runs.send_modify(|runs| runs.retain(|run| !ended.contains(run)));
+            self.handle.shared().runs.send_modify(|runs| runs.retain(|run, _| !ended.contains(run)));
         }
     }
 
@@ -363,9 +366,9 @@ impl EngineThread {
         }
         self.handle.shared().runs.send_modify(|runs| {
             outputs.retain(|output| match output {
-                Output::Run(order) => runs.insert(order.run),
+                Output::Run(order) => runs.insert(order.run, order.follows).is_none(),
                 Output::Adopt { order, .. } => {
-                    runs.insert(order.run);
+                    runs.insert(order.run, None);
                     true
                 }
                 Output::Reply(..)
@@ -463,7 +466,7 @@ impl EngineThread {
     fn reopen(&mut self) -> Result<(), EngineFailure> {
         // The old one must let go of the lock first. Another daemon that takes it in between is told of at once.
         let incarnation = self.store.take().map_or(Incarnation::from_bytes([0; 16]), |store| store.incarnation());
-        self.store = Some(Store::open(&self.directory, incarnation).map_err(EngineFailure::Open)?);
+        self.store = Some(Store::open_kept(&self.directory, incarnation).map_err(EngineFailure::Open)?);
         Ok(())
     }
 
@@ -497,6 +500,14 @@ impl EngineThread {
         self.release(outputs);
         Ok(engine)
     }
+}
+
+/// Whether a command asks for new jobs, for which a full disk has no room.
+const fn adds_jobs(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Submit(_) | Command::Schedule(_, ScheduleAction::Trigger | ScheduleAction::Backfill { .. })
+    )
 }
 
 /// How long to sleep before the engine wants to be called.

@@ -1,6 +1,6 @@
 //! How the rest of the daemon asks for things: commands to the engine, reads past it, changes as they come.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -160,7 +160,7 @@ impl Handle {
             node,
             link: link::Link::default(),
             roster: Roster::new((node, config.name.clone()), standing, names),
-            runs: watch::Sender::new(BTreeSet::new()),
+            runs: watch::Sender::new(BTreeMap::new()),
             adopting: Adopting::default(),
         };
         Self(Arc::new(Inner {
@@ -366,13 +366,21 @@ impl Handle {
     /// Runs that were ordered and whose end is not committed yet.
     #[must_use]
     pub fn runs(&self) -> BTreeSet<RunId> {
-        self.0.shared.runs.borrow().clone()
+        self.0.shared.runs.borrow().keys().copied().collect()
+    }
+
+    /// Those of them that have not begun, since the run that they follow goes on: they are claimed and take no slot.
+    #[must_use]
+    pub fn claimed(&self) -> BTreeSet<RunId> {
+        let runs = self.0.shared.runs.borrow();
+        let waits = |follows: &Option<RunId>| follows.is_some_and(|before| runs.contains_key(&before));
+        runs.iter().filter(|(_, follows)| waits(follows)).map(|(run, _)| *run).collect()
     }
 
     /// Waits until nothing runs here any more. Cancel-safe.
     pub async fn runs_ended(&self) {
         // The sender is part of `self`, so the wait can't fail.
-        let _ = self.0.shared.runs.subscribe().wait_for(BTreeSet::is_empty).await;
+        let _ = self.0.shared.runs.subscribe().wait_for(BTreeMap::is_empty).await;
     }
 
     /// Where the node listens now; empty while the mesh is down.

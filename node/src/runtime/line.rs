@@ -6,7 +6,7 @@
 //! one of them. **The hard case** is a chain of such runs: each waits behind the one before it, with all that was said
 //! of it since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +18,17 @@ use jobmesh_protocol::RunId;
 pub(super) enum Work {
     Run(Box<RunOrder>),
     Stop(RunId, StopReason),
+}
+
+/// What can be done now.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Hand an order on.
+    Run(Box<RunOrder>),
+    /// Pass a stop on.
+    Stop(RunId, StopReason),
+    /// Tell that a run was stopped before it was handed on.
+    Over(RunId, StopReason),
 }
 
 /// What waits, by the run that it waits for. No longer than what the engine has running.
@@ -33,8 +44,27 @@ struct Waiting {
 }
 
 impl Line {
+    /// The first of these works that need not wait for a run in line; those that must are put there. What waited behind an
+    /// order comes right after it, in its turn: the order may have to wait for something again.
+    pub(super) fn next(&mut self, works: &mut VecDeque<Work>) -> Option<Next> {
+        while let Some(work) = works.pop_front() {
+            let order = match self.hold(work) {
+                Some(Work::Run(order)) => order,
+                Some(Work::Stop(run, reason)) => return Some(Next::Stop(run, reason)),
+                None => continue,
+            };
+            let (stop, behind) = self.leave(order.run);
+            behind.into_iter().rev().for_each(|work| works.push_front(work));
+            return Some(match stop {
+                Some(reason) => Next::Over(order.run, reason),
+                None => Next::Run(order),
+            });
+        }
+        None
+    }
+
     /// Takes work that has to wait for a run that is in line, or gives it back.
-    pub(super) fn hold(&mut self, work: Work) -> Option<Work> {
+    fn hold(&mut self, work: Work) -> Option<Work> {
         let before = match &work {
             Work::Run(order) => order.follows,
             Work::Stop(run, _) => Some(*run),
@@ -141,6 +171,26 @@ mod tests {
         let (stop, behind) = line.leave(run(2));
         assert_eq!((stop, runs(&behind)), (Some(StopReason::Withdrawn), vec![run(3)]));
         assert!(line.leave(run(3)).1.is_empty());
+    }
+
+    /// A follower that got ahead of the run before it would use what was given to that one.
+    #[test]
+    fn a_run_that_has_to_be_prepared_again_keeps_its_followers_behind_it() {
+        let mut line = Line::default();
+        line.enter(run(1));
+        for (number, follows) in [(2, 1), (3, 2), (4, 3)] {
+            assert!(line.hold(order(number, Some(follows))).is_none());
+        }
+        assert!(line.hold(Work::Stop(run(3), StopReason::Withdrawn)).is_none());
+        let mut works = VecDeque::from(line.leave(run(1)).1);
+        let next = line.next(&mut works).unwrap();
+        assert!(matches!(next, Next::Run(order) if order.run == run(2)));
+        line.enter(run(2));
+        assert!(line.next(&mut works).is_none(), "the rest waits for the second");
+        let mut works = VecDeque::from(line.leave(run(2)).1);
+        assert!(matches!(line.next(&mut works), Some(Next::Over(over, StopReason::Withdrawn)) if over == run(3)));
+        assert!(matches!(line.next(&mut works), Some(Next::Run(order)) if order.run == run(4)));
+        assert!(line.next(&mut works).is_none() && line.open.is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::array::Place;
 use super::handle::Handle;
 use super::reduce::RESULTS_NAME;
 use crate::config::Config;
+use crate::home::HOME_VARIABLE;
 
 /// What one run may use.
 pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
@@ -30,13 +31,19 @@ pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> 
     let directory = handle.home().run(run);
     let stdin = task.input().map(|blob| handle.blobs().path_of(blob.hash));
     let mut environment = BTreeMap::new();
-    if matches!(task, Task::Process(_)) {
+    if let Task::Process(process) = &task {
         environment.extend([
             ("JOBMESH_JOB".to_owned(), number.to_string()),
             ("JOBMESH_ATTEMPT".to_owned(), run.epoch.to_string()),
             ("JOBMESH_SOCKET".to_owned(), handle.task_socket().to_owned()),
             ("JOBMESH_TOKEN".to_owned(), handle.tokens().token(run)),
         ]);
+        // A job of this node that calls `jobmesh` means this node, unless it says otherwise. One of a peer has no
+        // business with either.
+        if origin.is_none() && !process.environment.contains_key(HOME_VARIABLE) {
+            let path = handle.home().path().to_string_lossy().into_owned();
+            environment.insert(HOME_VARIABLE.to_owned(), path);
+        }
         environment.extend(allocation.iter().flat_map(Allocation::variables));
         environment.extend(place.iter().flat_map(|place| place.variables()));
         if reduce {

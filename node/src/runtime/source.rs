@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use jobmesh_engine::{Config as EngineConfig, Declared, Detected, Timing, founding};
 use jobmesh_keys::{Identity, Membership, MeshId, MeshRoot, key_file};
-use jobmesh_protocol::id::BootId;
+use jobmesh_protocol::id::{BootId, Incarnation};
 use jobmesh_protocol::{DurationMillis, NodeId, UnixMillis};
-use jobmesh_store::{Store, StoreError};
+use jobmesh_store::{OpenError, Store, StoreError};
 
 use super::{StartError, clock};
 use crate::config::Config;
+use crate::home::{Home, NODE_KEY};
 
-/// The name of the node's key file.
-const NODE_KEY: &str = "node.key";
 /// The name of the key file of the mesh that the node founded.
 const MESH_KEY: &str = "mesh.key";
 /// Under which name the bound addresses are kept, so that peers find the node where it was.
@@ -111,6 +110,11 @@ impl Source {
             mutant: None,
         }
     }
+}
+
+/// Opens the database of a node; makes one only for a node that is new.
+pub(super) fn open_store(home: &Home, fresh: Incarnation) -> Result<Store, OpenError> {
+    if home.is_settled() { Store::open_kept(home.path(), fresh) } else { Store::open(home.path(), fresh) }
 }
 
 /// Whether a membership of this node has run out or will within [`RENEW_BEFORE`].

@@ -16,8 +16,9 @@
 //! [`token`].
 //!
 //! One task accepts, with one task for each connection below it; all end by the runtime's token. **The hard case** is
-//! the client that does nothing: there are at most [`CONNECTIONS_MAX`], a line that was begun must end within
-//! [`LINE_LIMIT`], and whoever says nothing for [`IDLE_LIMIT`] is let go and may come again.
+//! the client that does nothing: there are at most [`CONNECTIONS_MAX`], whoever has not shown within [`FIRST_LIMIT`]
+//! whose it is must go, a line that was begun must end within [`LINE_LIMIT`], and whoever says nothing for
+//! [`IDLE_LIMIT`] is let go and may come again.
 
 mod talk;
 pub(super) mod token;
@@ -31,7 +32,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrit
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::Handle;
@@ -42,8 +43,10 @@ use talk::{Reply, Talk, failure};
 
 /// Most connections at once: a job needs one for a moment, and each that stays takes a descriptor of the daemon.
 const CONNECTIONS_MAX: usize = 64;
-/// Longest line: the largest checkpoint is a little less.
-const LINE_BYTES_MAX: u64 = 16 * 1024;
+/// Longest line: the largest checkpoint, with every byte written as six in JSON.
+const LINE_BYTES_MAX: u64 = 128 * 1024;
+/// How long a client may take to say whose it is: it knows that when it connects.
+const FIRST_LIMIT: Duration = Duration::from_secs(5);
 /// How long a line may take from its first byte to its last, and an answer to be taken.
 const LINE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection may be silent.
@@ -54,6 +57,14 @@ const IDLE_LIMIT: Duration = Duration::from_secs(300);
 struct Patience {
     idle: Duration,
     line: Duration,
+}
+
+impl Patience {
+    /// The same, but no longer than until `deadline`.
+    fn until(self, deadline: Instant) -> Self {
+        let left = deadline.saturating_duration_since(Instant::now());
+        Self { idle: self.idle.min(left), line: self.line.min(left) }
+    }
 }
 
 const PATIENCE: Patience = Patience { idle: IDLE_LIMIT, line: LINE_LIMIT };
@@ -128,8 +139,10 @@ impl Connection {
     }
 
     async fn serve(mut self) {
+        let connected = Instant::now();
         loop {
-            let (reply, goes_on) = match hear(&mut self.reader, PATIENCE).await {
+            let patience = if self.talk.is_introduced() { PATIENCE } else { PATIENCE.until(connected + FIRST_LIMIT) };
+            let (reply, goes_on) = match hear(&mut self.reader, patience).await {
                 Heard::Line(line) => (self.talk.answer(&line).await, true),
                 Heard::TooLong => (Reply::Error(too_long()), false),
                 Heard::TooSlow => (Reply::Error(too_slow()), false),
@@ -172,8 +185,11 @@ fn too_long() -> ApiError {
 }
 
 fn too_slow() -> ApiError {
-    let (line, idle) = (LINE_LIMIT.as_secs(), IDLE_LIMIT.as_secs());
-    let message = format!("a line must end within {line} s, and the next one begin within {idle} s");
+    let (first, line, idle) = (FIRST_LIMIT.as_secs(), LINE_LIMIT.as_secs(), IDLE_LIMIT.as_secs());
+    let message = format!(
+        "`run` and `token` must be said within {first} s, a line must end within {line} s, and the next one begin within \
+         {idle} s"
+    );
     failure(ErrorCode::Timeout, message, Some("connect again when there is something to say"))
 }
 

@@ -96,7 +96,9 @@ async fn a_line_that_is_wrong_is_told_what_is_wrong_with_it() {
         assert!(answer["error"]["message"].as_str().unwrap().contains(part), "{answer}");
     }
     assert_eq!(client.say(&json!({ "heartbeat": true })).await, json!({ "ok": true }), "it goes on");
-    assert_eq!(code(&client.say_bytes(&vec![b'x'; 17 * 1024]).await), "too_large");
+    let largest = json!({ "checkpoint": { "name": "page", "value": "\u{1}".repeat(16 * 1024) } });
+    assert_eq!(client.say(&largest).await, json!({ "ok": true }), "the largest checkpoint at its longest");
+    assert_eq!(code(&client.say_bytes(&vec![b'x'; 129 * 1024]).await), "too_large");
     assert_eq!(client.0.read_to_end(&mut Vec::new()).await.unwrap_or(0), 0, "the connection is closed");
     go(&node, taken).await;
     node.ended(taken).await;
@@ -107,10 +109,16 @@ async fn a_line_that_is_wrong_is_told_what_is_wrong_with_it() {
 async fn one_client_too_many_is_told_so() {
     let node = Node::start("").await;
     let mut clients = Vec::new();
+    let run = jobmesh_protocol::RunId {
+        job: jobmesh_protocol::JobId::from_bytes([7; 16]),
+        epoch: jobmesh_protocol::Epoch(1),
+    };
+    // Good for a run that is over as well, so each may stay.
+    let first = json!({ "run": run.to_string(), "token": node.handle().tokens().token(run), "heartbeat": true });
     for _ in 0..64 {
         let mut client = Client::connect(&node).await;
         // Answered, so it is served and not only queued.
-        assert_eq!(code(&client.say(&json!({})).await), "bad_request");
+        assert_eq!(code(&client.say(&first).await), "not_found");
         clients.push(client);
     }
     assert_eq!(code(&Client::connect(&node).await.hear().await), "busy");

@@ -62,10 +62,9 @@ fn place_for(view: View<'_>, me: NodeId, peer: NodeId, hash: Hash) -> Result<Opt
             return Ok(Some(Place::Output(RunId { job: attempt.job, epoch: attempt.epoch }, output)));
         }
     }
-    // Only a job that has not ended still needs its input.
-    for job in view.live_jobs()? {
-        let is_input = job.spec.task.input().is_some_and(|blob| blob.hash == hash);
-        if is_input && view.attempts(job.id)?.iter().any(|attempt| attempt.node == peer) {
+    for job in view.jobs_awarded_to(peer)? {
+        let input = view.job(job)?.and_then(|job| job.spec.task.input());
+        if input.is_some_and(|blob| blob.hash == hash) {
             return Ok(Some(Place::Blob));
         }
     }

@@ -59,6 +59,9 @@ ALTER TABLE attempt ADD COLUMN result_size INTEGER;
 -- By what a run said its result is, as by what it wrote: bytes go once nothing has written them any more.
 CREATE INDEX attempt_result ON attempt (result_hash) WHERE result_hash IS NOT NULL;
 
+-- What a peer holds of this node: it may ask for the inputs of those jobs.
+CREATE INDEX attempt_awarded ON attempt (node, job) WHERE award IS NOT NULL AND finished_at IS NULL;
+
 -- Groups: arrays, whose tasks are made when they are claimed, and open groups, whose tasks are submitted one by one.
 -- `tasks` is CBOR, null for an open group. `made` is how many tasks there are by now, `of` how many there will be. The
 -- counts are of tasks that have ended.

@@ -164,6 +164,60 @@ fn an_empty_file_becomes_a_new_database() {
     assert_eq!(open(directory.path()).incarnation(), INCARNATION);
 }
 
+/// A daemon began anew, without a word, in a data directory whose database had been lost.
+#[test]
+fn a_database_that_was_lost_is_not_made_again() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join(DATABASE_NAME);
+    drop(Store::open_kept(directory.path(), INCARNATION).map(drop).unwrap_err());
+    assert!(!path.exists());
+    std::fs::write(&path, b"").unwrap();
+    let error = Store::open_kept(directory.path(), INCARNATION).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Lost { .. }), "{error:?}");
+    for said in [DATABASE_NAME, "restore a backup", "jobmesh up --new-database"] {
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    // What SQLite makes of it before anything was written: no table, but not an empty file either.
+    write_database(directory.path(), "CREATE TABLE t (x); DROP TABLE t;");
+    let error = Store::open_kept(directory.path(), INCARNATION).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Lost { .. }), "{error:?}");
+    std::fs::remove_file(&path).unwrap();
+    drop(open(directory.path()));
+    Store::open_kept(directory.path(), INCARNATION).unwrap();
+}
+
+/// SQLite deletes the log of an empty database; with it went what was committed last.
+#[test]
+fn a_log_without_its_database_is_kept() {
+    for is_empty in [true, false] {
+        let directory = tempdir().unwrap();
+        let log = directory.path().join(format!("{DATABASE_NAME}-wal"));
+        std::fs::write(&log, b"committed").unwrap();
+        if is_empty {
+            std::fs::write(directory.path().join(DATABASE_NAME), b"").unwrap();
+        }
+        let error = refusal(directory.path());
+        assert!(matches!(&error, OpenError::OnlyLog { log: named, .. } if named.ends_with("jobs.db-wal")), "{error:?}");
+        assert_eq!(std::fs::read(&log).unwrap(), b"committed");
+    }
+}
+
+#[test]
+fn a_closed_database_is_one_file() {
+    let directory = tempdir().unwrap();
+    let mut store = open(directory.path());
+    let txn = store.begin().unwrap();
+    insert_job(&txn, 1);
+    let _committed = txn.commit().unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    assert!(reader.view().job_by_number(number(1)).unwrap().is_some());
+    let log = directory.path().join(format!("{DATABASE_NAME}-wal"));
+    assert!(std::fs::metadata(&log).unwrap().len() > 0);
+    store.close().unwrap();
+    assert_eq!(std::fs::metadata(&log).map_or(0, |log| log.len()), 0, "also while somebody has it open");
+    assert!(reader.view().job_by_number(number(1)).unwrap().is_some());
+}
+
 #[test]
 fn a_missing_directory_is_named() {
     let directory = tempdir().unwrap();

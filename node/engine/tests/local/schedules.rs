@@ -1,6 +1,6 @@
 //! Schedules: which instants fire, and what becomes of one that meets the job of another.
 
-use jobmesh_engine::{Command, Input, Response, Schedule, ScheduleAction};
+use jobmesh_engine::{Command, Declared, Input, QueueLimits, Response, Schedule, ScheduleAction};
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, UnixMillis};
 
@@ -249,4 +249,31 @@ fn a_changed_job_keeps_the_place_of_its_schedule_and_changed_times_begin_anew() 
     assert_eq!(instants(&mut node), [1]);
     node.pass(HOUR);
     assert_eq!(fired(&mut node).len(), 2);
+}
+
+/// A reload that was refused had changed the queues, and the schedules up to the one that is wrong.
+#[test]
+fn a_configuration_with_one_wrong_part_changes_nothing() {
+    let schedule = |timing: &str| Schedule { timing: Timing::new(timing), ..hourly(Overlap::Allow, CatchUp::Latest) };
+    let limits = |concurrency| QueueLimits { concurrency: Some(Some(concurrency)), rate: None };
+    let declared = |schedules: &[(&str, &str)], concurrency| Declared {
+        schedules: schedules.iter().map(|(name, timing)| ((*name).to_owned(), schedule(timing))).collect(),
+        queues: [("default".to_owned(), limits(concurrency))].into(),
+        ..Declared::default()
+    };
+    let mut node = node(9);
+    let configure = |node: &mut Node, declared| node.command(Command::Configure(Box::new(declared)));
+    configure(&mut node, declared(&[("kept", "every 1h")], 1)).unwrap();
+    for wrong in [declared(&[("a", "every 1h"), ("b", "every 61 o'clock")], 2), declared(&[("a", "every 1h")], 0)] {
+        configure(&mut node, wrong).unwrap_err();
+        let names: Vec<String> = node.read().view().schedules().unwrap().into_iter().map(|row| row.name).collect();
+        assert_eq!(names, ["kept"]);
+        let jobs = [node.submit(plain()), node.submit(plain())];
+        assert_eq!(node.states(&jobs), [JobState::Running, JobState::Available], "the queue still runs one at a time");
+        node.finish_all();
+        node.finish_all();
+    }
+    configure(&mut node, declared(&[("a", "every 1h")], 2)).unwrap();
+    let names: Vec<String> = node.read().view().schedules().unwrap().into_iter().map(|row| row.name).collect();
+    assert_eq!(names, ["a"]);
 }

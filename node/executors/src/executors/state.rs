@@ -14,7 +14,7 @@ use crate::order::{Order, StopReason};
 /// Most orders that wait for a slot.
 ///
 /// The engine orders what it has slots for; a few more arrive only while an end is on its way to it.
-pub(super) const WAITING_MAX: usize = 256;
+const WAITING_MAX: usize = 256;
 
 /// Most orders that stand one behind another in a slot: enough to bridge a commit and its batch, few enough that work
 /// doesn't pile up behind one slow run.
@@ -60,11 +60,6 @@ pub(super) enum Work {
 impl State {
     pub(super) fn new(slots: usize) -> Self {
         Self { slots, ..Self::default() }
-    }
-
-    /// Whether so many refusals are waiting to be told that a caller must wait.
-    pub(super) fn is_backed_up(&self) -> bool {
-        self.refused.len() >= WAITING_MAX
     }
 
     pub(super) fn running(&self) -> usize {

@@ -5,11 +5,13 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus, Stdio};
 
 use jobmesh_protocol::outcome::Exit;
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
+
+use crate::process::handle;
 
 /// Asks for the exit status, and says in the answer that it is there.
 const WANTS_EXIT: u64 = 1 << 3;
@@ -53,6 +55,16 @@ pub(super) fn exit(handle: &OwnedFd) -> Told {
     }
 }
 
+/// Whether the kernel tells how a process ended that is not our child: by starting one and letting it end. None if that
+/// could not be tried.
+#[must_use]
+pub fn tells_exits() -> Option<bool> {
+    let mut child = Command::new("true").stdin(Stdio::null()).spawn().ok()?;
+    let handle = handle::open_child(child.id());
+    child.wait().ok()?;
+    Some(handle.is_some_and(|handle| matches!(exit(&handle), Told::Exit(_))))
+}
+
 fn ask(handle: &OwnedFd) -> Result<Info, Errno> {
     let mut info = Info { mask: WANTS_EXIT, ..Info::default() };
     #[expect(unsafe_code, reason = "neither std nor rustix has this request")]
@@ -64,10 +76,7 @@ fn ask(handle: &OwnedFd) -> Result<Info, Errno> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
-
     use super::*;
-    use crate::process::handle;
 
     #[test]
     fn the_exit_of_a_process_is_told_or_unknown_but_never_wrong() {

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jobmesh_engine::Schedule;
+use jobmesh_engine::{SCHEDULE_BYTES_MAX, Schedule};
 use jobmesh_protocol::cbor;
 use jobmesh_protocol::id::Hash;
 use jobmesh_store::View;
@@ -20,8 +20,6 @@ use crate::runtime::Handle;
 const KEPT: Duration = Duration::from_secs(86_400);
 /// Most files on the list at a time: some MiB. With more, the hashes are gone through in parts.
 const LISTED_MAX: usize = 1 << 16;
-/// Largest encoded schedule.
-const SCHEDULE_BYTES_MAX: usize = 16 << 20;
 
 /// What was deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

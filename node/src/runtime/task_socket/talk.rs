@@ -82,6 +82,11 @@ impl Talk {
         Self { handle, run: None }
     }
 
+    /// Whether it is known whose talk it is.
+    pub(super) const fn is_introduced(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// Does what a line says.
     pub(super) async fn answer(&mut self, line: &[u8]) -> Reply {
         match self.perform(line).await {

@@ -39,6 +39,13 @@ async fn the_longest_line_is_taken_and_one_more_byte_is_not() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_say_in_time_whose_it_is_is_let_go() {
+    let (_near, far) = tokio::io::duplex(64);
+    let deadline = Instant::now() + Duration::from_millis(1);
+    assert_eq!(hear(&mut BufReader::new(far), PATIENCE.until(deadline)).await, Heard::TooSlow);
+}
+
+#[tokio::test]
 async fn a_line_that_does_not_end_and_a_client_that_says_nothing_are_let_go() {
     let (mut near, far) = tokio::io::duplex(64);
     let mut reader = BufReader::new(far);
