@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use jobmesh_engine::Taken;
-use jobmesh_protocol::JobState;
+use jobmesh_engine::{RunOrder, Taken};
+use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::{DurationMillis, JobState, NodeId};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -102,6 +103,34 @@ async fn a_line_that_is_wrong_is_told_what_is_wrong_with_it() {
     assert_eq!(client.0.read_to_end(&mut Vec::new()).await.unwrap_or(0), 0, "the connection is closed");
     go(&node, taken).await;
     node.ended(taken).await;
+    node.stop().await;
+}
+
+/// `jobmesh` inside a job spoke to the node of the usual data directory, whichever node had started the job.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_this_node_knows_its_home_and_one_of_a_peer_does_not() {
+    let node = Node::start("").await;
+    let home = node.handle().home().path().display().to_string();
+    let own = node.submit("echo $JOBMESH_HOME", json!({})).await;
+    let task =
+        json!({ "process": { "argv": ["sh", "-c", "echo $JOBMESH_HOME"], "environment": { "JOBMESH_HOME": "/x" } } });
+    let told = node.submit_task(&task, json!({})).await;
+    node.ended(own).await;
+    node.ended(told).await;
+    assert_eq!((node.stdout(own), node.stdout(told)), (format!("{home}\n"), "/x\n".to_owned()));
+    let foreign = RunOrder {
+        run: first_run(own),
+        number: own.number,
+        task: Task::Process(ProcessTask::new(vec!["true".to_owned()])),
+        kill_grace: DurationMillis(0),
+        log_bytes_max: None,
+        origin: Some(NodeId::from_bytes([7; 32])),
+        follows: None,
+        allocation: None,
+        reduce: false,
+    };
+    let order = super::order::order(node.handle(), foreign, None);
+    assert!(order.environment.contains_key("JOBMESH_SOCKET") && !order.environment.contains_key("JOBMESH_HOME"));
     node.stop().await;
 }
 

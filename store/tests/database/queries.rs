@@ -32,6 +32,27 @@ fn an_epoch_is_used_once() {
     assert!(txn.insert_attempt(&attempt(job_id(2))).is_err(), "an attempt needs its job");
 }
 
+/// All jobs that had not ended were read for every blob that a peer asked for.
+#[test]
+fn what_a_peer_holds_is_found_until_it_has_ended() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    for at in 1..=3 {
+        insert_job(&txn, at);
+    }
+    txn.insert_attempt(&attempt(job_id(1))).unwrap();
+    txn.insert_attempt(&attempt(job_id(2))).unwrap();
+    txn.insert_attempt(&local_attempt(job_id(3))).unwrap();
+    assert_eq!(txn.view().jobs_awarded_to(PEER).unwrap(), [job_id(1), job_id(2)]);
+    assert_eq!(txn.view().jobs_awarded_to(OTHER).unwrap(), []);
+    let outcome = Outcome::Timeout;
+    let (exit, outputs, usage) = (Exit::default(), Outputs::default(), Usage::default());
+    let ended =
+        EndedAttempt { state: AttemptState::TimedOut, outcome: &outcome, exit, outputs, usage, started_at: None };
+    txn.finish_attempt(attempt(job_id(1)).run, &ended, LATER).unwrap();
+    assert_eq!(txn.view().jobs_awarded_to(PEER).unwrap(), [job_id(2)]);
+}
+
 #[test]
 fn an_attempt_reads_back_at_every_stage() {
     let mut store = memory();

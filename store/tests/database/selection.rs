@@ -7,7 +7,7 @@ use jobmesh_protocol::number::NUMBER_MAX;
 use jobmesh_protocol::{JobSpec, JobState};
 use jobmesh_store::{Job, Selection, Store, Txn};
 
-use crate::samples::{AT, LATER, insert, insert_job, job, memory, number, spec};
+use crate::samples::{AT, LATER, array, insert, insert_job, job, memory, number, spec};
 
 fn spec_with(job_type: &str, name: Option<&str>, labels: &[(&str, &str)]) -> Arc<JobSpec> {
     let labels: BTreeMap<_, _> = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -179,6 +179,21 @@ fn thousands_of_ranges_make_one_list() {
     let numbers: Vec<_> = (1..=5000).step_by(2).map(|at| (number(at), number(at))).collect();
     let found = txn.view().jobs(&Selection { numbers, limit: u32::MAX, ..Selection::default() }).unwrap();
     assert_eq!(found.len(), 2500);
+}
+
+/// A queue with one array of two tasks was told to run three jobs.
+#[test]
+fn a_group_that_runs_counts_as_its_tasks() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    let group = number(1);
+    insert(&txn, &Job { state: JobState::Running, ..job(group) });
+    txn.insert_group(&array(group), None).unwrap();
+    for task in 1..=2 {
+        insert(&txn, &Job { state: JobState::Running, ..job(group.task(task)) });
+    }
+    assert_eq!(txn.view().job_counts().unwrap(), [(JobState::Running, 2)]);
+    assert_eq!(txn.view().queue_counts().unwrap(), [("default".to_owned(), JobState::Running, 2)]);
 }
 
 #[test]
