@@ -119,6 +119,7 @@ fn what_ends_or_reports_on_a_full_disk_is_kept_and_new_work_is_refused() {
         return;
     }
     let stage = Stage::new(24);
+    assert_eq!(stage.node.run(&["cron", "add", "daily", "@daily", "--", "true"]).code, 0);
     let (job, mut told, mut go) = reporting(&stage);
     assert_eq!(told.line(), "ready");
     go.tell("first");
@@ -126,6 +127,13 @@ fn what_ends_or_reports_on_a_full_disk_is_kept_and_new_work_is_refused() {
     assert_eq!(told.line(), "0", "{}", errors());
     stage.fill(0);
     let mut acknowledged = stage.submit_until_refused();
+    // What is submitted by a schedule's name is new work like any other.
+    let since = ["--from", "2020-01-01 00:00", "--to", "2020-01-01 12:00"];
+    for cron in [["cron", "trigger", "daily"].as_slice(), &[["cron", "backfill", "daily"].as_slice(), &since].concat()]
+    {
+        let run = stage.node.run(cron);
+        assert!(run.code == 75 && run.stderr.contains("full"), "{cron:?}: {}", run.stderr);
+    }
     // By now the node has given up its own reserve, which is taken too: not even a report fits.
     stage.fill(0);
     go.tell("second");
