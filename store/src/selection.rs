@@ -11,8 +11,9 @@ use crate::view::View;
 /// Ranges of numbers that are told apart at one level of a condition.
 const RANGES_PER_GROUP: usize = 100;
 
-/// Leaves out groups that run.
-const IS_COUNTED: &str = "NOT (state = 'running' AND EXISTS (SELECT 1 FROM job_group WHERE job_group.job = job.key))";
+/// The state that a job counts as; none is the empty text.
+const COUNTED_AS: &str = "iif(state = 'running', coalesce((SELECT iif(made < of, 'available', '') FROM job_group \
+                          WHERE job_group.job = job.key), state), state)";
 
 /// Which jobs a list shows. Everything that is said must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,28 +122,30 @@ impl View<'_> {
         Ok(found)
     }
 
-    /// How many jobs are in each state, in the order of the states' words. A group that runs is its tasks, and not counted
-    /// beside them.
+    /// How many jobs are in each state, in the order of the states' words. A group that runs is its tasks: beside them it is
+    /// counted only while it has tasks to make, and as available.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn job_counts(&self) -> Result<Vec<(JobState, u64)>, StoreError> {
-        let sql = format!("SELECT state, count(*) AS jobs FROM job WHERE {IS_COUNTED} GROUP BY state ORDER BY state");
-        self.all(&sql, [], |row| Ok((row.word("state", "job state", JobState::from_word)?, row.column("jobs")?)))
+        let sql = format!(
+            "SELECT {COUNTED_AS} AS counted_as, count(*) AS jobs FROM job GROUP BY counted_as \
+             HAVING counted_as <> '' ORDER BY counted_as"
+        );
+        self.all(&sql, [], |row| Ok((row.word("counted_as", "job state", JobState::from_word)?, row.column("jobs")?)))
     }
 
-    /// How many jobs of each queue are in each state in which they have not ended. A group that runs is not counted, as in
-    /// [`Self::job_counts`].
+    /// How many jobs of each queue are in each state in which they have not ended. Groups count as in [`Self::job_counts`].
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn queue_counts(&self) -> Result<Vec<(String, JobState, u64)>, StoreError> {
         let sql = format!(
-            "SELECT queue, state, count(*) AS jobs FROM job WHERE live = 1 AND {IS_COUNTED} GROUP BY queue, state \
-             ORDER BY queue, state"
+            "SELECT queue, {COUNTED_AS} AS counted_as, count(*) AS jobs FROM job WHERE live = 1 \
+             GROUP BY queue, counted_as HAVING counted_as <> '' ORDER BY queue, counted_as"
         );
         self.all(&sql, [], |row| {
-            Ok((row.column("queue")?, row.word("state", "job state", JobState::from_word)?, row.column("jobs")?))
+            Ok((row.column("queue")?, row.word("counted_as", "job state", JobState::from_word)?, row.column("jobs")?))
         })
     }
 }

@@ -32,6 +32,22 @@ fn a_failure_is_tried_again_as_often_as_was_asked_for() {
     }
 }
 
+/// Its history names them as well, but who follows a run looks at its end.
+#[test]
+fn the_end_of_a_run_names_what_had_to_be_ended() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let stubborn =
+        ["--timeout", "200ms", "--kill-grace", "100ms", "--", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
+    let run = node.run(&[["run"].as_slice(), &stubborn].concat());
+    let said = ["timeout; killed, since it ignored TERM: ", "sh (pid "];
+    assert!(run.code == 124 && said.iter().all(|said| run.stderr.contains(said)), "{}", run.stderr);
+    let run = node.run(&["-v", "run", "--", "sh", "-c", "setsid sleep 600 & exit 0"]);
+    assert!(run.code == 0 && run.stderr.contains("ended what it left running: "), "{}", run.stderr);
+    let shown = String::from_utf8(node.run(&["show", "last"]).stdout).unwrap();
+    assert!(shown.contains("ended what it left running: "), "{shown}");
+}
+
 #[test]
 fn a_job_that_works_the_second_time_completes() {
     let bench = bench();

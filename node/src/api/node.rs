@@ -35,8 +35,8 @@ pub struct Status {
     pub slots: u32,
     /// How many have begun on it and go on, its own and others'.
     pub running: u32,
-    /// How many jobs it keeps, by state. Of those that run, what has begun: a group counts as its tasks, and a job that was
-    /// claimed behind another is available until then.
+    /// How many jobs it keeps, by state. Of those that run, what has begun: a group counts as its tasks, and as
+    /// available while it has more to make; a job that was claimed behind another is available until it begins.
     pub jobs: BTreeMap<JobState, u64>,
     /// Whether it is shutting down.
     pub is_draining: bool,

@@ -27,7 +27,8 @@ pub struct QueueView {
     /// Whether something was set by hand, over the configuration file.
     pub is_set_by_hand: bool,
     /// How many jobs it holds, by state; those without any are left out. Of those that run, what has begun: a group
-    /// counts as its tasks, and a job that was claimed behind another is available until then.
+    /// counts as its tasks, and as available while it has more to make; a job that was claimed behind another is
+    /// available until it begins.
     pub jobs: BTreeMap<JobState, u64>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jobmesh_protocol::number::NUMBER_MAX;
 use jobmesh_protocol::{JobSpec, JobState};
-use jobmesh_store::{Job, Selection, Store, Txn};
+use jobmesh_store::{Group, Job, Selection, Store, Txn};
 
 use crate::samples::{AT, LATER, array, insert, insert_job, job, memory, number, spec};
 
@@ -192,8 +192,14 @@ fn a_group_that_runs_counts_as_its_tasks() {
     for task in 1..=2 {
         insert(&txn, &Job { state: JobState::Running, ..job(group.task(task)) });
     }
-    assert_eq!(txn.view().job_counts().unwrap(), [(JobState::Running, 2)]);
-    assert_eq!(txn.view().queue_counts().unwrap(), [("default".to_owned(), JobState::Running, 2)]);
+    let counts = |states: &[(JobState, u64)]| {
+        assert_eq!(txn.view().job_counts().unwrap(), states);
+        let queue: Vec<_> = states.iter().map(|(state, jobs)| ("default".to_owned(), *state, *jobs)).collect();
+        assert_eq!(txn.view().queue_counts().unwrap(), queue);
+    };
+    counts(&[(JobState::Available, 1), (JobState::Running, 2)]);
+    txn.update_group(&Group { made: 2, ..array(group) }).unwrap();
+    counts(&[(JobState::Running, 2)]);
 }
 
 #[test]

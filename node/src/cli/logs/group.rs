@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jobmesh::api::{
-    CHANGE_EVENT, Change, Filter, JobList, JobView, LogStream, Pick, SELECTED_MAX, SelectRequest, Span,
+    CHANGE_EVENT, Change, Filter, JobDetail, JobList, JobView, LogStream, Pick, SELECTED_MAX, SelectRequest, Span,
 };
 use jobmesh_protocol::number::NUMBER_MAX;
 use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState};
@@ -49,13 +49,14 @@ impl Tasks<'_> {
         Ok(())
     }
 
-    /// Writes what they wrote and go on to write, until the group has ended as told by `events`, which began before the
-    /// group was looked at.
+    /// Writes what they wrote and go on to write, until the group has ended. `events` tells of those that begin.
     pub(super) async fn follow(&self, mut events: EventStream) -> Result<(), Failure> {
         let mut copies: FuturesUnordered<BoxFuture<'_, Result<(), Failure>>> = FuturesUnordered::new();
         let mut waiting: VecDeque<Part> = self.parts().await?.into();
         let mut begun: BTreeSet<(JobId, Epoch)> = waiting.iter().map(|part| (part.job, part.attempt)).collect();
-        let mut is_over = self.group.state.is_final();
+        let path = format!("/v1/jobs/{}/wait", self.group.id);
+        let mut end = std::pin::pin!(self.client.get::<JobDetail>(&path));
+        let mut is_over = false;
         loop {
             while copies.len() < AT_ONCE
                 && let Some(part) = waiting.pop_front()
@@ -65,19 +66,21 @@ impl Tasks<'_> {
             if is_over && copies.is_empty() {
                 return Ok(());
             }
-            let change = tokio::select! {
+            let new = tokio::select! {
                 Some(copied) = copies.next() => {
                     copied?;
                     continue;
                 }
-                change = events.next::<Change>(CHANGE_EVENT), if !is_over => change?,
+                change = events.next::<Change>(CHANGE_EVENT), if !is_over => {
+                    let gone = || Failure::new(Kind::Draining, "the node shuts down");
+                    self.part_of(&change?.ok_or_else(gone)?).into_iter().collect()
+                }
+                ended = &mut end, if !is_over => {
+                    ended?;
+                    is_over = true;
+                    self.parts().await?
+                }
             };
-            let Some(change) = change else { return Err(Failure::new(Kind::Draining, "the node shuts down")) };
-            if change.number != self.group.number {
-                continue;
-            }
-            is_over = change.task.is_none() && change.state.is_final();
-            let new = if is_over { self.parts().await? } else { self.part_of(&change).into_iter().collect() };
             waiting.extend(new.into_iter().filter(|part| begun.insert((part.job, part.attempt))));
         }
     }
@@ -86,7 +89,11 @@ impl Tasks<'_> {
     fn part_of(&self, change: &Change) -> Option<Part> {
         let is_wanted = self.attempt.is_none_or(|wanted| wanted == change.epoch);
         let has_begun = change.task.is_some() && change.state == JobState::Running;
-        (is_wanted && has_begun).then(|| Part { job: change.job, name: change.label(), attempt: change.epoch })
+        (change.number == self.group.number && is_wanted && has_begun).then(|| Part {
+            job: change.job,
+            name: change.label(),
+            attempt: change.epoch,
+        })
     }
 
     /// The attempts to write of all tasks that have begun, in the order of the tasks.
