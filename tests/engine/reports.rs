@@ -27,6 +27,22 @@ fn how_far_a_job_is_can_be_seen_while_it_runs() {
     node.wait_for(&[job]);
 }
 
+/// The next attempt was shown as far as the one before it had come.
+#[test]
+fn how_far_an_earlier_attempt_was_is_not_shown_of_the_next() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let tool = node.binary().display().to_string();
+    let gate = Gate::new(bench.folder(), "gate");
+    let script = format!("[ $JOBMESH_ATTEMPT = 1 ] && {tool} task progress 40 && exit 1; cat $0 $0");
+    let job = node.submit(&["--retries", "1", "--backoff", "fixed:1ms", "--", "sh", "-c", &script, gate.path()]);
+    gate.open();
+    let shown = node.job(&job);
+    assert!(shown["epoch"] == 2 && shown["progress"].is_null(), "{shown}");
+    gate.open();
+    node.wait_for(&[job]);
+}
+
 #[test]
 fn what_is_remembered_is_there_for_the_next_attempt_and_after_a_crash() {
     let bench = bench();

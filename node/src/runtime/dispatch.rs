@@ -66,22 +66,7 @@ struct Dispatch {
 
 /// Runs until the engine thread is gone.
 pub(super) async fn run(mut batches: mpsc::Receiver<Vec<Output>>, handle: Handle, executors: Executors) {
-    let mut dispatch = Dispatch {
-        handle,
-        executors,
-        held: VecDeque::new(),
-        orphans: JoinSet::new(),
-        line: Line::default(),
-        preparations: JoinSet::new(),
-        arrays: Arrays::default(),
-        looks: Arc::new(Semaphore::new(LOOKS_MAX)),
-        fetches: JoinSet::new(),
-        fetching: BTreeSet::new(),
-        transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
-        forgotten: BTreeSet::new(),
-        deletion: JoinSet::new(),
-        reports: JoinSet::new(),
-    };
+    let mut dispatch = Dispatch::new(handle, executors);
     loop {
         tokio::select! {
             batch = batches.recv() => match batch {
@@ -101,6 +86,25 @@ pub(super) async fn run(mut batches: mpsc::Receiver<Vec<Output>>, handle: Handle
 }
 
 impl Dispatch {
+    fn new(handle: Handle, executors: Executors) -> Self {
+        Self {
+            handle,
+            executors,
+            held: VecDeque::new(),
+            orphans: JoinSet::new(),
+            line: Line::default(),
+            preparations: JoinSet::new(),
+            arrays: Arrays::default(),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
+            fetches: JoinSet::new(),
+            fetching: BTreeSet::new(),
+            transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            forgotten: BTreeSet::new(),
+            deletion: JoinSet::new(),
+            reports: JoinSet::new(),
+        }
+    }
+
     fn carry_out(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             self.on_output(output);
@@ -343,5 +347,34 @@ const fn stop_reason(reason: StopReason) -> jobmesh_executors::StopReason {
         StopReason::Timeout => jobmesh_executors::StopReason::Timeout,
         StopReason::LeaseEnded => jobmesh_executors::StopReason::LeaseEnded,
         StopReason::Draining => jobmesh_executors::StopReason::Shutdown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use jobmesh_protocol::Epoch;
+
+    use super::super::fixture::Node;
+    use super::*;
+
+    /// Its run stayed in line, with everything that was said of it, until the daemon's end.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_whose_preparation_panics_leaves_the_line() {
+        let node = Node::start("").await;
+        let (handle, executors) = node.parts();
+        let mut dispatch = Dispatch::new(handle, executors);
+        let run = RunId { job: JobId::from_bytes([7; 16]), epoch: Epoch(1) };
+        let is_stopped = dispatch.line.enter(run);
+        dispatch.prepare(run, async { std::panic::panic_any("a broken preparation") });
+        let prepared = dispatch.preparations.join_next().await.unwrap().ok();
+        assert!(matches!(&prepared, Some((told, Prepared::Over(Outcome::Lost { .. }))) if *told == run));
+        dispatch.on_preparation_ended(prepared);
+        assert_eq!(dispatch.reports.len(), 1, "the engine is told");
+        dispatch.perform([Work::Stop(run, StopReason::Cancelled)].into());
+        assert!(!is_stopped.load(std::sync::atomic::Ordering::Relaxed), "nothing waits for it any more");
+        drop(dispatch);
+        node.stop().await;
     }
 }

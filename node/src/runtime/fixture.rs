@@ -55,6 +55,11 @@ impl Node {
         Self { runtime, folder }
     }
 
+    /// What a dispatch task works with.
+    pub(super) fn parts(&self) -> (Handle, jobmesh_executors::Executors) {
+        (self.runtime.handle.clone(), self.runtime.executors.clone())
+    }
+
     pub(super) fn handle(&self) -> &Handle {
         self.runtime.handle()
     }
