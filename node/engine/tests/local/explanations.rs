@@ -93,7 +93,7 @@ fn a_group_that_is_full() {
     let first = node.task(group, 1);
     node.end(first, failure());
     node.act(first, JobAction::Retry);
-    assert_reason(&mut node, first, "group_full", "1 of at most 1 tasks", "--at-a-time 2");
+    assert_reason(&mut node, first, "group_full", "1 of at most 1 tasks", "one of its tasks ends");
     assert!(node.explain(group).summary.contains("0 of 2 tasks have ended, 0 failed, 1 run"));
 }
 
