@@ -101,7 +101,9 @@ impl Blocked {
             Self::Incapable { scope: Scope::Local, .. } => {
                 "submit it anew and ask for less, or let another node run it with `--where any`".to_owned()
             }
-            Self::Incapable { .. } => "let a node join that has it, or submit it anew without the requirement".to_owned(),
+            Self::Incapable { .. } => {
+                "let a node join that has it, or submit it anew without the requirement".to_owned()
+            }
             Self::Paused { queue } => format!("`jobmesh queue resume {queue}`"),
             Self::QueueFull { queue, running, .. } => {
                 format!("`jobmesh queue set {queue} concurrency={}`, or one of them ends", running.saturating_add(1))

@@ -291,7 +291,9 @@ const fn for_one_instant(submission: &Submission) -> Option<&'static str> {
         );
     }
     if matches!(submission.start, Start::At(_)) {
-        return Some("a start at one date is not for every instant; say so by the times of the schedule, or as a delay");
+        return Some(
+            "a start at one date is not for every instant; say so by the times of the schedule, or as a delay",
+        );
     }
     if submission.into.is_some() {
         return Some("an open group will have been closed by some instant; submit jobs into a group one by one");

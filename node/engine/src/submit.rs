@@ -189,12 +189,7 @@ impl Engine {
         Ok(JobNumber::new(self.last_number))
     }
 
-    fn edges(
-        &self,
-        step: &Step<'_>,
-        job: &mut Job,
-        after: &[Dependency],
-    ) -> Result<Vec<(Edge, JobState)>, StoreError> {
+    fn edges(&self, step: &Step<'_>, job: &mut Job, after: &[Dependency]) -> Result<Vec<(Edge, JobState)>, StoreError> {
         let mut edges: Vec<(Edge, JobState)> = Vec::with_capacity(after.len());
         let mut seen = BTreeSet::new();
         for dependency in after.iter().filter(|dependency| seen.insert(dependency.job)) {

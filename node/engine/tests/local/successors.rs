@@ -235,17 +235,16 @@ fn a_limit_that_is_lowered_holds_for_successors_too() {
 /// They counted in the queue that it had left, beside whatever had taken its place there.
 #[test]
 fn what_follows_a_run_that_is_moved_stays_within_the_limit_of_its_queue() {
-    let mut node = learnt(2);
-    node.queue("default", QueueAction::Set(QueueLimits { concurrency: Some(Some(3)), rate: None }));
-    let elsewhere = with(|job| job.spec.queue = "other".to_owned());
-    let head = node.submit(elsewhere.clone());
-    let jobs = submit_all(&mut node, 9, &plain());
+    let mut node = learnt(3);
+    node.queue("default", QueueAction::Set(QueueLimits { concurrency: Some(Some(2)), rate: None }));
+    let others = submit_all(&mut node, 2, &with(|job| job.spec.queue = "other".to_owned()));
+    let jobs = submit_all(&mut node, 40, &plain());
+    assert!(in_state(&mut node, &jobs, JobState::Running) > 1, "some are claimed");
     node.act(jobs[0], JobAction::Move("other".to_owned()));
-    node.queue("default", QueueAction::Set(QueueLimits { concurrency: Some(Some(1)), rate: None }));
-    for job in [jobs[0], head] {
+    for job in [others[0], others[1], jobs[0]] {
         node.ok(job);
     }
-    assert_eq!(finish_within(&mut node, 1), 8);
+    assert_eq!(finish_within(&mut node, 2), 39);
 }
 
 #[test]

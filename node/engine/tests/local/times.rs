@@ -137,7 +137,11 @@ fn the_time_to_start_runs_on_over_restarts_and_from_the_date_on() {
     node.restart(HOUR.plus(half), |_| true);
     assert_eq!(node.state(dated), JobState::Available);
     node.pass(half);
-    assert_eq!(node.fate(dated), (JobState::Skipped, Some(FinishReason::Expired)), "its date is an hour and a minute ago");
+    assert_eq!(
+        node.fate(dated),
+        (JobState::Skipped, Some(FinishReason::Expired)),
+        "its date is an hour and a minute ago"
+    );
 }
 
 #[test]
