@@ -12,8 +12,8 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 use crate::cbor::{self, DecodeError};
 use crate::id::MessageId;
 
-/// The only envelope layout so far.
-const VERSION: u8 = 1;
+/// The version of the layout and of all bodies together: a node understands its own only.
+const VERSION: u8 = 2;
 
 /// Largest encoded envelope: an award with the largest spec, and room for its frame.
 pub const ENVELOPE_BYTES_MAX: usize = 80 * 1024;
@@ -111,8 +111,8 @@ pub enum EnvelopeError {
     /// The bytes are not an envelope.
     #[error("the envelope does not decode")]
     Decode(#[from] DecodeError),
-    /// A layout that this build does not know.
-    #[error("the envelope has version {found}, this build knows {VERSION}")]
+    /// A version that this build does not know.
+    #[error("the envelope has version {found}, this build knows {VERSION}; update both nodes to the same release")]
     Version {
         /// The version found.
         found: u8,

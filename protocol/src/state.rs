@@ -63,7 +63,7 @@ words!(
         Discarded = "discarded",
         /// Stopped by a person or by itself. Final until a person retries it.
         Cancelled = "cancelled",
-        /// Dropped by the system before it ran. Final until a person retries it.
+        /// Dropped by the system before its end. Final until a person retries it.
         Skipped = "skipped",
     }
 );

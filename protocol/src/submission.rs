@@ -273,11 +273,13 @@ pub enum Conflict {
     Return,
     /// It is refused.
     Reject,
-    /// It takes the place of a job that has not started; one that runs keeps running and the new one follows it.
+    /// It takes the place of a job that has not started. One that has keeps running, and the new one waits for its end.
     Replace,
-    /// Its arguments are added to those of a job that has not started.
+    /// Its arguments are added to those of a job that has not started. It waits for the end of one that has, or that
+    /// can't take them: another program, directory, environment or input, an array, too many arguments.
     Merge,
-    /// The job that has the key waits so long again; the first one waits so long, too.
+    /// The job that has the key waits so long again; the first one waits so long, too. One that has started keeps
+    /// running, and the new one waits for its end.
     Debounce(DurationMillis),
     /// It is answered with the job that has the key, until so long after that one was taken on, ended or not.
     Throttle(DurationMillis),

@@ -61,7 +61,7 @@ pub struct Job {
     pub fire: Option<(String, UnixMillis)>,
     /// Why it is to be cancelled, once someone asked for that.
     pub cancel_reason: Option<String>,
-    /// Why it ended.
+    /// Why it ended, or is to end once it has been stopped.
     pub finish_reason: Option<FinishReason>,
     /// Whose job it is, if not this node's own.
     pub origin: Option<NodeId>,
@@ -87,6 +87,9 @@ pub struct Plan {
     /// For how long it keeps others of its unique key out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique: Option<Span>,
+    /// The unique key by which it does so. It takes that again if it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<Hash>,
     /// Whether it is a group.
     #[serde(default)]
     pub is_group: bool,
@@ -410,12 +413,24 @@ impl Txn<'_> {
         Ok(changed == 1)
     }
 
-    /// Writes down that a job is to be cancelled, or, with `None`, that it no longer is.
+    /// Writes down that a job is to be stopped, in words and by what it will be said to have ended of; or, with `None`,
+    /// that it no longer is.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn set_cancel_reason(&self, job: JobNumber, reason: Option<&str>) -> Result<(), StoreError> {
-        self.run("UPDATE job SET cancel_reason = ?2 WHERE key = ?1", params![job.key(), reason])?;
+    pub fn set_cancel_reason(&self, job: JobNumber, why: Option<(&str, FinishReason)>) -> Result<(), StoreError> {
+        let (words, reason) = why.unzip();
+        let sql = "UPDATE job SET cancel_reason = ?2, finish_reason = ?3 WHERE key = ?1";
+        self.run(sql, params![job.key(), words, reason.map(FinishReason::word)])?;
+        Ok(())
+    }
+
+    /// Writes down that a job has started, so that it is never too late for that any more.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn clear_expiry(&self, job: JobNumber) -> Result<(), StoreError> {
+        self.run("UPDATE job SET expires_at = NULL WHERE key = ?1", [job.key()])?;
         Ok(())
     }
 
@@ -444,6 +459,15 @@ impl Txn<'_> {
     /// [`StoreError`] if the database fails.
     pub fn set_waits(&self, job: JobNumber, waits: u32) -> Result<(), StoreError> {
         self.run("UPDATE job SET waits = ?2 WHERE key = ?1", params![job.key(), waits])?;
+        Ok(())
+    }
+
+    /// Gives a unique key to a job.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails; also if another job holds it.
+    pub fn give_unique_key(&self, job: JobNumber, key: &Hash) -> Result<(), StoreError> {
+        self.run("UPDATE job SET unique_key = ?2 WHERE key = ?1", params![job.key(), key.as_bytes()])?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::resource::Requests;
 use jobmesh_protocol::{CapabilityRecord, JobSpec, UnixMillis};
 
-use crate::pool::{Pools, Shortage};
+use crate::pool::{Cause, Pools, Shortage};
 use crate::queue::Queues;
 use crate::ready::Profile;
 
@@ -34,11 +34,11 @@ pub(crate) enum Blocked {
     /// Its queue is paused.
     Paused { queue: String },
     /// Its queue runs as many as it may.
-    QueueFull { queue: String, limit: u32 },
+    QueueFull { queue: String, limit: u32, running: u32 },
     /// As many of its key run as may.
     KeyFull { key: String, limit: u32, running: u32 },
     /// As many of its group run as may.
-    GroupFull { limit: u32 },
+    GroupFull { limit: u32, running: u32 },
     /// It would start too early for a rate limit.
     Rate { name: String, until: UnixMillis },
     /// Every slot is taken.
@@ -71,11 +71,15 @@ impl Blocked {
             Self::NetworkOnly => "it was asked to run on a peer only".to_owned(),
             Self::Incapable { lacks, .. } => format!("this node lacks {}", lacks.join(", ")),
             Self::Paused { queue } => format!("queue {queue} is paused"),
-            Self::QueueFull { queue, limit } => format!("queue {queue} runs {limit} of at most {limit} jobs"),
+            Self::QueueFull { queue, limit, running } => {
+                format!("queue {queue} runs {running} of at most {limit} jobs")
+            }
             Self::KeyFull { key, limit, running } => {
                 format!("{running} jobs of concurrency key {key} run, and this one allows {limit}")
             }
-            Self::GroupFull { limit } => format!("its group runs {limit} of at most {limit} tasks at a time"),
+            Self::GroupFull { limit, running } => {
+                format!("its group runs {running} of at most {limit} tasks at a time")
+            }
             Self::Rate { name, until } => {
                 format!("the rate of {name} allows the next start at {}", until.to_rfc3339())
             }
@@ -88,34 +92,54 @@ impl Blocked {
         }
     }
 
-    /// What would take this reason away.
+    /// What would take this reason away. A job that waits keeps what it was submitted with, so options of a submission
+    /// help only another one.
     pub(crate) fn remedy(&self) -> String {
         match self {
             Self::Draining => "start the node again with `jobmesh up`".to_owned(),
-            Self::NetworkOnly => "submit it with `--where any`, or let a capable peer join".to_owned(),
+            Self::NetworkOnly => "let a capable peer join, or submit it anew with `--where any`".to_owned(),
             Self::Incapable { scope: Scope::Local, .. } => {
-                "ask for less, or let another node run it with `--where any`".to_owned()
+                "submit it anew and ask for less, or let another node run it with `--where any`".to_owned()
             }
-            Self::Incapable { .. } => "let a node join that has it, or leave the requirement out".to_owned(),
+            Self::Incapable { .. } => {
+                "let a node join that has it, or submit it anew without the requirement".to_owned()
+            }
             Self::Paused { queue } => format!("`jobmesh queue resume {queue}`"),
-            Self::QueueFull { queue, limit } => {
-                format!("`jobmesh queue set {queue} concurrency={}`", limit.saturating_add(1))
+            Self::QueueFull { queue, running, .. } => {
+                format!("`jobmesh queue set {queue} concurrency={}`, or one of them ends", running.saturating_add(1))
             }
-            Self::KeyFull { key, running, .. } => {
-                format!("`--concurrency-key {key}:{}`, or one of them ends", running.saturating_add(1))
+            Self::KeyFull { key, limit, running } => {
+                let anew = format!("or submit it anew with `--concurrency-key {key}:{}`", running.saturating_add(1));
+                format!("{}, {anew}", ends("of them", *running, *limit))
             }
-            Self::GroupFull { limit } => format!("`--at-a-time {}`, or one of them ends", limit.saturating_add(1)),
-            Self::Rate { until, .. } => format!("wait until {}, or raise the rate", until.to_rfc3339()),
+            Self::GroupFull { limit, running } => ends("of its tasks", *running, *limit),
+            Self::Rate { until, .. } => format!("wait until {}", until.to_rfc3339()),
             Self::NoSlot { slots } => format!("`slots = {}` in config.toml, or a job ends", slots.saturating_add(1)),
             Self::NoRoom(variants) => {
                 let least = variants.iter().min_by_key(|shortages| shortages.len());
-                let wants = least.into_iter().flatten().map(|short| {
-                    let name = &short.demand.name;
-                    format!("{} {name} more free", name.amount_text(short.missing()))
-                });
-                wants.collect::<Vec<_>>().join(" and ")
+                least.into_iter().flatten().map(room_remedy).collect::<Vec<_>>().join(" and ")
             }
         }
+    }
+}
+
+/// So many of those that run end that fewer than the limit do.
+fn ends(whose: &str, running: u32, limit: u32) -> String {
+    match running.saturating_sub(limit) {
+        0 => format!("one {whose} ends"),
+        over => format!("{} {whose} end", over.saturating_add(1)),
+    }
+}
+
+/// What would let a demand be met.
+fn room_remedy(short: &Shortage) -> String {
+    let name = &short.demand.name;
+    match short.cause {
+        Cause::NoPool => format!("a pool {name} in config.toml"),
+        Cause::TooMuch => format!("a larger pool {name} in config.toml"),
+        Cause::Taken | Cause::NotIdle => format!("{} {name} more free", name.amount_text(short.missing())),
+        Cause::InPieces => format!("a job that has a part of {name} ends, so that it is free in one piece"),
+        Cause::Apart => format!("a job ends that has {name} of the same group"),
     }
 }
 
@@ -157,7 +181,8 @@ pub(crate) fn queue_blocked(queue: &str, here: &Snapshot<'_>) -> Vec<Blocked> {
     }
     match here.queues.concurrency(queue) {
         Some(limit) if here.queues.running(queue) >= limit => {
-            reasons.push(Blocked::QueueFull { queue: queue.to_owned(), limit });
+            let running = here.queues.running(queue);
+            reasons.push(Blocked::QueueFull { queue: queue.to_owned(), limit, running });
         }
         Some(_) | None => {}
     }
@@ -174,7 +199,7 @@ pub(crate) fn limits_blocked(profile: &Profile, here: &Snapshot<'_>) -> Vec<Bloc
         }
     }
     match here.group {
-        Some((limit, running)) if running >= limit => reasons.push(Blocked::GroupFull { limit }),
+        Some((limit, running)) if running >= limit => reasons.push(Blocked::GroupFull { limit, running }),
         Some(_) | None => {}
     }
     if let Some((name, until)) = here.queues.next_start(profile, here.now) {

@@ -49,6 +49,7 @@ impl Engine {
         }
         job.held = Some(reason);
         self.keep_in_step(&job);
+        self.withdraw_misplaced();
         Ok(Ok(Response::Done))
     }
 
@@ -127,6 +128,12 @@ impl Engine {
         (job.queue, job.priority) = (queue, priority);
         self.occupy(&job, JobState::Pending, occupied);
         self.keep_in_step(&job);
+        let profile = std::sync::Arc::new(self.profile(&job));
+        if let Some(running) = self.running.get_mut(&run).filter(|running| running.profile.is_some()) {
+            // What follows it next must be like what it is now.
+            running.profile = Some(profile);
+        }
+        self.withdraw_misplaced();
         if job.state == JobState::Available || job.plan.is_group {
             self.follow(step, &job);
         }

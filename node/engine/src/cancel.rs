@@ -36,34 +36,45 @@ impl Engine {
         reason: &str,
         force: Force,
     ) -> Result<(), StoreError> {
-        step.txn.set_cancel_reason(job.number, Some(reason))?;
+        step.txn.set_cancel_reason(job.number, Some((reason, FinishReason::User)))?;
         if job.plan.is_group && self.groups.contains_key(&job.number) {
-            return self.cancel_group(step, &job, reason);
+            return self.stop_group(step, &job, FinishReason::User, reason, force);
         }
         let run = RunId { job: job.id, epoch: job.epoch };
         match self.running.get_mut(&run) {
             Some(running) => {
                 running.job.cancel_reason = Some(reason.to_owned());
+                running.job.finish_reason = Some(FinishReason::User);
                 self.stop_run(step, run, force)
             }
             None => self.end_now(step, job, Cause::Cancelled, FinishReason::User, reason),
         }
     }
 
-    fn cancel_group(&mut self, step: &mut Step<'_>, job: &Job, reason: &str) -> Result<(), StoreError> {
+    /// Stops every task of a group, and ends the group itself once they have ended.
+    fn stop_group(
+        &mut self,
+        step: &mut Step<'_>,
+        job: &Job,
+        finish: FinishReason,
+        reason: &str,
+        force: Force,
+    ) -> Result<(), StoreError> {
         if let Some(group) = self.groups.get_mut(&job.number) {
             group.job.cancel_reason = Some(reason.to_owned());
+            group.job.finish_reason = Some(finish);
         }
-        self.drop_tasks(step, job.number, FinishReason::User, reason)?;
+        self.drop_tasks(step, job.number, finish, reason, force)?;
         // One that waits for its time or for others has no task that could end it.
         if let Some(group) = self.groups.get(&job.number).filter(|group| group.row.is_over()) {
             let job = group.job.clone();
-            self.end_now(step, job, Cause::Cancelled, FinishReason::User, reason)?;
+            self.end_now(step, job, cause_of(finish), finish, reason)?;
         }
         Ok(())
     }
 
-    /// The system drops a job that has not ended.
+    /// The system drops a job that has not ended, and every task of it if it is a group. One that a person has cancelled
+    /// already ends as that.
     pub(crate) fn drop_job(
         &mut self,
         step: &mut Step<'_>,
@@ -72,17 +83,24 @@ impl Engine {
         reason: &str,
     ) -> Result<(), StoreError> {
         let run = RunId { job: job.id, epoch: job.epoch };
-        if self.running.contains_key(&run) {
-            step.txn.set_cancel_reason(job.number, Some(reason))?;
-            if let Some(running) = self.running.get_mut(&run) {
-                running.job.cancel_reason = Some(reason.to_owned());
-            }
+        let is_group = self.has_tasks(&job);
+        if (is_group || self.running.contains_key(&run)) && job.cancel_reason.is_some() {
+            return Ok(());
+        }
+        if is_group {
+            step.txn.set_cancel_reason(job.number, Some((reason, finish)))?;
+            return self.stop_group(step, &job, finish, reason, Force::Gentle);
+        }
+        if let Some(running) = self.running.get_mut(&run) {
+            running.job.cancel_reason = Some(reason.to_owned());
+            running.job.finish_reason = Some(finish);
+            step.txn.set_cancel_reason(job.number, Some((reason, finish)))?;
             return self.stop_run(step, run, Force::Gentle);
         }
         self.end_now(step, job, Cause::Skipped, finish, reason)
     }
 
-    /// Stops a run here; the job is cancelled when its end is reported.
+    /// Stops a run here; the job ends when that is reported.
     pub(crate) fn stop_run(&mut self, step: &mut Step<'_>, run: RunId, force: Force) -> Result<(), StoreError> {
         if self.running.get(&run).is_some_and(|running| running.is_ordered) {
             let reason = match force {
@@ -142,14 +160,17 @@ impl Engine {
         if !job.state.is_final() && job.state != JobState::Retryable {
             return refuse("only a job that has ended or waits for its retry can be retried");
         }
+        if let Some(holder) = self.key_in_the_way(step, &job)? {
+            return Ok(Err(Refusal::KeyTaken { number: job.number, holder }));
+        }
         self.retry_job(step, job)?;
         Ok(Ok(Response::Done))
     }
 
-    /// Gives a job another try with all of its attempts; its history stays.
+    /// Gives a job another try with all of its attempts; its history stays. Its unique key must be free.
     pub(crate) fn retry_job(&mut self, step: &Step<'_>, mut job: Job) -> Result<(), StoreError> {
         step.txn.set_cancel_reason(job.number, None)?;
-        job.cancel_reason = None;
+        (job.cancel_reason, job.finish_reason) = (None, None);
         let mut shift = Shift::new(&job, Cause::Retried);
         (shift.failures, shift.crashes, shift.snoozes) = (0, 0, 0);
         self.clear_due(job.id);
@@ -160,11 +181,30 @@ impl Engine {
     /// A job did not start in time.
     pub(crate) fn on_expired(&mut self, step: &mut Step<'_>, id: jobmesh_protocol::JobId) -> Result<(), StoreError> {
         let Some(job) = step.view().job(id)? else { return Ok(()) };
-        let is_waiting = job.state == JobState::Available && job.expires_at.is_some();
-        if !is_waiting || self.has_tasks(&job) {
+        if job.expires_at.is_none() || self.has_tasks(&job) {
             return Ok(());
         }
-        self.drop_job(step, job, FinishReason::Expired, "it could not start in time")
+        match job.state {
+            JobState::Running => {
+                // It was claimed, and comes back if it has not started.
+                let run = RunId { job: id, epoch: job.epoch };
+                self.outputs.push(Output::Stop { run, reason: StopReason::Withdrawn });
+                Ok(())
+            }
+            // A peer may have started it. If it has not, the job comes back.
+            JobState::Offered if self.awarded.contains_key(&id) => Ok(()),
+            JobState::Available | JobState::Offered => {
+                self.drop_job(step, job, FinishReason::Expired, "it could not start in time")
+            }
+            JobState::Pending
+            | JobState::Scheduled
+            | JobState::Suspended
+            | JobState::Retryable
+            | JobState::Completed
+            | JobState::Discarded
+            | JobState::Cancelled
+            | JobState::Skipped => Ok(()),
+        }
     }
 
     /// A job is not over when it has to be.
@@ -180,9 +220,27 @@ impl Engine {
             self.stop_late(run, "it was not over at its deadline");
             return Ok(());
         }
-        if self.has_tasks(&job) {
-            return self.drop_tasks(step, job.number, FinishReason::Deadline, "the deadline of its group has passed");
-        }
         self.drop_job(step, job, FinishReason::Deadline, "it was not over at its deadline")
+    }
+}
+
+/// What moves a job that ends for this reason without an attempt that tells.
+pub(crate) const fn cause_of(finish: FinishReason) -> Cause {
+    match finish {
+        FinishReason::User => Cause::Cancelled,
+        FinishReason::Ok
+        | FinishReason::Exhausted
+        | FinishReason::Permanent
+        | FinishReason::CrashLimit
+        | FinishReason::Lost
+        | FinishReason::Timeout
+        | FinishReason::Itself
+        | FinishReason::Snoozes
+        | FinishReason::Deadline
+        | FinishReason::Expired
+        | FinishReason::UpstreamFailed
+        | FinishReason::TasksFailed
+        | FinishReason::MaxFails
+        | FinishReason::Replaced => Cause::Skipped,
     }
 }

@@ -291,7 +291,7 @@ impl Engine {
         }
         for lease in step.view().leases_up_to(from, key)? {
             let Some(job) = step.view().job(lease.job)?.filter(|job| job.state == JobState::Running) else { continue };
-            step.txn.set_cancel_reason(job.number, Some("its origin cancelled it"))?;
+            step.txn.set_cancel_reason(job.number, Some(("its origin cancelled it", FinishReason::User)))?;
             let run = RunId { job: job.id, epoch: job.epoch };
             if let Some(running) = self.running.get_mut(&run) {
                 running.job.cancel_reason = Some("its origin cancelled it".to_owned());

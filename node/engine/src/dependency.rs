@@ -122,6 +122,10 @@ impl Engine {
                 if !is_dropped && job.state != JobState::Pending {
                     continue;
                 }
+                // Another job of its unique key took its place meanwhile.
+                if is_dropped && self.key_in_the_way(step, &job)?.is_some() {
+                    continue;
+                }
                 if edge.is_met {
                     step.txn.set_met(&edge, false)?;
                 }

@@ -179,7 +179,7 @@ impl Engine {
     pub(crate) fn give_up_groups(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
         while let Some(number) = self.failed_groups.pop() {
             let reason = "too many tasks of the group have failed";
-            self.drop_tasks(step, number, FinishReason::MaxFails, reason)?;
+            self.drop_tasks(step, number, FinishReason::MaxFails, reason, Force::Gentle)?;
         }
         Ok(())
     }
@@ -191,6 +191,7 @@ impl Engine {
         number: JobNumber,
         finish: FinishReason,
         reason: &str,
+        force: Force,
     ) -> Result<(), StoreError> {
         let Some(group) = self.groups.get_mut(&number) else { return Ok(()) };
         let unmade = group.row.of - group.row.made;
@@ -203,7 +204,7 @@ impl Engine {
         for task in step.view().live_tasks(number)? {
             let Some(job) = step.view().job_by_number(task)? else { continue };
             if finish == FinishReason::User {
-                self.cancel_job(step, job, reason, Force::Gentle)?;
+                self.cancel_job(step, job, reason, force)?;
             } else {
                 self.drop_job(step, job, finish, reason)?;
             }
@@ -219,17 +220,18 @@ impl Engine {
         self.changed_groups.remove(&number);
         let note = format!("{} of {} tasks completed, {} failed", row.completed, row.of, row.failed);
         let shift = if job.cancel_reason.is_some() {
-            Shift::new(&job, Cause::Cancelled).finish(FinishReason::User)
+            stopped(&job)
         } else if row.failed == 0 && row.dropped == 0 {
             Shift::new(&job, Cause::Succeeded).finish(FinishReason::Ok)
         } else {
             Shift::new(&job, Cause::Exhausted).finish(FinishReason::TasksFailed)
         };
         let shift = shift.because(Some(&note));
+        let is_dropped = matches!(shift.cause, Cause::Cancelled | Cause::Skipped);
         // Tasks of an open group may end while it still waits for others or for its time.
         let waits_for = match job.state {
-            JobState::Pending if shift.cause != Cause::Cancelled => Some(Cause::Ready),
-            JobState::Scheduled if shift.cause != Cause::Cancelled => Some(Cause::Due),
+            JobState::Pending if !is_dropped => Some(Cause::Ready),
+            JobState::Scheduled if !is_dropped => Some(Cause::Due),
             JobState::Pending
             | JobState::Scheduled
             | JobState::Available
@@ -275,10 +277,20 @@ impl Engine {
     pub(crate) fn retry_group(&mut self, step: &mut Step<'_>, group: Job) -> Answer {
         let refuse = |rule| Ok(Err(Refusal::WrongState { number: group.number, state: group.state, rule }));
         let number = group.number;
+        if let Some(holder) = self.key_in_the_way(step, &group)? {
+            return Ok(Err(Refusal::KeyTaken { number, holder }));
+        }
         let mut again = Vec::new();
+        let mut holder = None;
         for task in step.view().unfinished_tasks(number)? {
-            let job = step.view().job_by_number(task)?;
-            again.extend(job.filter(|job| job.spec.effects != Effects::Once || job.epoch == Epoch::default()));
+            let Some(job) = step.view().job_by_number(task)? else { continue };
+            if job.spec.effects == Effects::Once && job.epoch > Epoch::default() {
+                continue;
+            }
+            match self.key_in_the_way(step, &job)? {
+                None => again.push(job),
+                Some(other) => holder = holder.or(Some((task, other))),
+            }
         }
         let unmade = self.dropped_unmade(step, number)?;
         let is_dropped = match group.state {
@@ -294,6 +306,9 @@ impl Engine {
             | JobState::Discarded => false,
         };
         if again.is_empty() && unmade == 0 && !is_dropped {
+            if let Some((number, holder)) = holder {
+                return Ok(Err(Refusal::KeyTaken { number, holder }));
+            }
             return refuse("every task of it has completed, may still do so, or must not run twice");
         }
         if group.state.is_final() {
@@ -302,7 +317,7 @@ impl Engine {
             step.txn.set_cancel_reason(number, None)?;
         }
         if let Some(group) = self.groups.get_mut(&number) {
-            group.job.cancel_reason = None;
+            (group.job.cancel_reason, group.job.finish_reason) = (None, None);
             group.row.made = group.row.made.saturating_sub(unmade);
             group.row.dropped = group.row.dropped.saturating_sub(unmade);
             self.changed_groups.insert(number);
@@ -310,7 +325,10 @@ impl Engine {
             self.follow(step, &job);
         }
         for job in again {
-            self.retry_job(step, job)?;
+            // Two tasks may have had the same key, one after the other.
+            if self.key_in_the_way(step, &job)?.is_none() {
+                self.retry_job(step, job)?;
+            }
         }
         self.end_group_if_over(step, number)?;
         Ok(Ok(Response::Done))
@@ -319,7 +337,7 @@ impl Engine {
     /// Takes up a group that had ended, itself and none of its tasks.
     fn retry_own(&mut self, step: &Step<'_>, mut group: Job) -> Result<(), StoreError> {
         step.txn.set_cancel_reason(group.number, None)?;
-        group.cancel_reason = None;
+        (group.cancel_reason, group.finish_reason) = (None, None);
         let shift = Shift::new(&group, Cause::Retried);
         self.shift(step, &mut group, &shift)?;
         Ok(())
@@ -345,6 +363,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// The end of a group that was stopped: by a person, or by the system for a reason that was kept.
+const fn stopped(group: &Job) -> Shift<'static> {
+    match group.finish_reason {
+        None => Shift::new(group, Cause::Cancelled).finish(FinishReason::User),
+        Some(FinishReason::Deadline) => Shift::new(group, Cause::Exhausted).finish(FinishReason::Deadline),
+        Some(reason) => Shift::new(group, crate::cancel::cause_of(reason)).finish(reason),
     }
 }
 

@@ -199,6 +199,16 @@ pub enum Refusal {
     /// Another job has the unique key.
     #[error("job {0} has the same unique key")]
     Duplicate(JobNumber),
+    /// A job that has ended can't have its unique key again.
+    #[error(
+        "job {number} can't be tried again while job {holder} holds its unique key; wait for that one's end, or cancel it"
+    )]
+    KeyTaken {
+        /// The job that has ended.
+        number: JobNumber,
+        /// The job that has the key.
+        holder: JobNumber,
+    },
     /// The queue takes nothing new.
     #[error("queue {0} is draining and takes nothing new; `jobmesh queue resume {0}` opens it again")]
     QueueDraining(String),

@@ -6,7 +6,7 @@ use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::ReleaseCause;
-use jobmesh_protocol::{AttemptState, JobState, MonoMillis, Now, Outcome, RunId, cbor};
+use jobmesh_protocol::{AttemptState, DurationMillis, JobState, MonoMillis, Now, Outcome, RunId, cbor};
 use jobmesh_store::{Attempt, Job, LeasePhase, StoreError, Txn};
 use rand_core::Rng;
 
@@ -123,6 +123,7 @@ impl Engine {
             match job.state {
                 JobState::Offered | JobState::Running if !job.plan.is_group => {
                     self.occupy(&job, JobState::Available, job.state);
+                    self.watch_expiry(step, &job);
                     open.push(job);
                 }
                 JobState::Available
@@ -146,6 +147,7 @@ impl Engine {
         for (job, attempt) in unstarted {
             self.recover_run(step, &job, &attempt)?;
         }
+        self.withdraw_misplaced();
         Ok(())
     }
 
@@ -253,7 +255,7 @@ impl Engine {
             self.hold_lease(&lease, job.spec.effects, since);
         }
         match job.spec.task.input().zip(job.origin) {
-            Some(_) | None if is_ordered => self.watch_run(step, run),
+            Some(_) | None if is_ordered => self.watch_run(step, run, ran(step, attempt)),
             Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, job.id),
             Some(_) | None => self.order_run(step, run),
         }
@@ -312,7 +314,7 @@ impl Engine {
         let Some(running) = self.running.get(&run) else { return Ok(()) };
         let order = crate::run::job_order(&job, run, None, running.allocation.clone());
         self.outputs.push(Output::Adopt { order: Box::new(order), process });
-        self.watch_run(step, run);
+        self.watch_run(step, run, ran(step, attempt));
         self.stop_if_cancelled(step, &job, run)
     }
 
@@ -330,4 +332,9 @@ impl Engine {
             (Some(_), _) => self.release_lease(step, job, run, &end, ReleaseCause::Crashed),
         }
     }
+}
+
+/// How long an attempt has run, by the clock on the wall.
+fn ran(step: &Step<'_>, attempt: &Attempt) -> DurationMillis {
+    attempt.started_at.map_or(DurationMillis(0), |at| step.wall().since(at))
 }

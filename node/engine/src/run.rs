@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jobmesh_protocol::job::Task;
 use jobmesh_protocol::outcome::{Exit, Outputs as Written, Usage};
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::{AttemptState, JobState, NodeId, Outcome, RunId, UnixMillis, cbor};
+use jobmesh_protocol::{AttemptState, DurationMillis, JobState, NodeId, Outcome, RunId, UnixMillis, cbor};
 use jobmesh_store::{EndedAttempt, Job, NewAttempt, NewJob, StoreError};
 
 use crate::engine::Engine;
@@ -37,7 +37,7 @@ pub(crate) struct Running {
     pub(crate) is_ordered: bool,
     /// What it said of itself.
     pub(crate) reported: Reported,
-    /// What to call its end if it is stopped: a person's words for why.
+    /// Why it is stopped, if it has had its time: words for the history.
     pub(crate) stopped_for: Option<&'static str>,
 }
 
@@ -191,15 +191,17 @@ impl Engine {
             running.is_ordered = true;
         }
         if is_first {
-            self.watch_run(step, run);
+            self.watch_run(step, run, DurationMillis(0));
         }
     }
 
-    /// Gives a run its time, from now.
-    pub(crate) fn watch_run(&mut self, step: &Step<'_>, run: RunId) {
+    /// Gives a run what is left of its time if it has run for so long, and all of its time to report: nobody could hear
+    /// it while there was no daemon.
+    pub(crate) fn watch_run(&mut self, step: &Step<'_>, run: RunId, ran: DurationMillis) {
         let Some(running) = self.running.get(&run) else { return };
         if let Some(timeout) = running.job.spec.timeout_ms {
-            self.timers.set(Timer::RunTimeout(run), step.now.mono.plus(timeout));
+            let left = DurationMillis(timeout.0.saturating_sub(ran.0));
+            self.timers.set(Timer::RunTimeout(run), step.now.mono.plus(left));
         }
         if let Some(silence) = running.job.spec.heartbeat_ms {
             self.timers.set(Timer::Silent(run), step.now.mono.plus(silence));
@@ -212,8 +214,19 @@ impl Engine {
             return Ok(());
         }
         self.timers.clear(Timer::SuccessorWaits(run));
-        self.watch_run(step, run);
+        self.watch_run(step, run, DurationMillis(0));
+        self.stop_expiry(step, run)?;
         step.txn.start_attempt(run, Some((process.pid, process.started)), step.wall())
+    }
+
+    /// An attempt has started, so it is not too late for that any more.
+    fn stop_expiry(&mut self, step: &Step<'_>, run: RunId) -> Result<(), StoreError> {
+        let Some(running) = self.running.get_mut(&run).filter(|running| running.job.expires_at.is_some()) else {
+            return Ok(());
+        };
+        running.job.expires_at = None;
+        self.timers.clear(Timer::Expires(run.job));
+        step.txn.clear_expiry(running.job.number)
     }
 
     /// A process of an earlier daemon was found alive and is watched by this one.
@@ -255,6 +268,9 @@ impl Engine {
         };
         self.stirred = true;
         self.write_report(step, run, &running)?;
+        let stopped_for = running.stopped_for.filter(|_| ended.outcome == Outcome::Timeout);
+        let notices: Vec<&str> = stopped_for.into_iter().chain(ended.notice.as_deref()).collect();
+        let notice = (!notices.is_empty()).then(|| notices.join("; "));
         let job = running.job;
         if ended.outcome == Outcome::Ok && !matches!(job.spec.task, Task::Noop {}) {
             self.learn_duration(&job.spec, ended.ran_micros);
@@ -272,7 +288,7 @@ impl Engine {
             written: ended.outputs,
             usage: ended.usage,
             started_at: Some(UnixMillis(step.wall().0.saturating_sub(ended.ran_micros / 1000))),
-            notice: ended.notice.as_deref(),
+            notice: notice.as_deref(),
         };
         match job.origin {
             Some(_) => self.conclude_lease(step, job, run, &conclusion, &ended.inline),

@@ -11,14 +11,14 @@
 use std::collections::BTreeMap;
 
 use jobmesh_protocol::schedule::{CatchUp, Overlap};
+use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Condition, Dependency, Start};
-use jobmesh_protocol::{DurationMillis, UnixMillis, cbor};
+use jobmesh_protocol::{DurationMillis, Submission, UnixMillis, cbor};
 use jobmesh_store::{Job, ScheduleRow, StoreError};
 
 use crate::calendar::Timetable;
 use crate::command::{Schedule, ScheduleAction};
 use crate::engine::Engine;
-use crate::group::Force;
 use crate::output::{Refusal, Response, Taken};
 use crate::step::Step;
 use crate::submit::Answer;
@@ -109,6 +109,9 @@ impl Engine {
     ) -> Result<Result<Vec<u8>, Refusal>, StoreError> {
         if let Err(error) = jobmesh_protocol::job::check_name("schedule", name) {
             return Ok(Err(Refusal::BadSpec(error.to_string())));
+        }
+        if let Some(error) = for_one_instant(&schedule.submission) {
+            return Ok(Err(Refusal::BadSchedule(error.to_owned())));
         }
         if let Err(refusal) = self.check(step, &schedule.submission)? {
             return Ok(Err(refusal));
@@ -257,7 +260,7 @@ impl Engine {
             (Overlap::CancelOther, Some(last)) => {
                 let last = last.id;
                 for job in live {
-                    self.cancel_job(step, job, "the next instant of its schedule came", Force::Gentle)?;
+                    self.drop_job(step, job, FinishReason::Replaced, "the next instant of its schedule came")?;
                 }
                 Some(last)
             }
@@ -312,4 +315,35 @@ impl Engine {
         }
         Ok(Ok(Response::Submitted(taken)))
     }
+}
+
+/// What of a submission can be meant for one job only, and not for one of every instant.
+const fn for_one_instant(submission: &Submission) -> Option<&'static str> {
+    if submission.idempotency_key.is_some() {
+        return Some(
+            "an idempotency key would name the job of every instant, and only the first would be taken on; leave it out, \
+             since an instant fires once anyway, or use a unique key",
+        );
+    }
+    if submission.deadline.is_some() {
+        return Some(
+            "a deadline is one date, and would be past for all later instants; give the job a timeout, or say within \
+             which time it must start",
+        );
+    }
+    if matches!(submission.start, Start::At(_)) {
+        return Some(
+            "a start at one date is not for every instant; say so by the times of the schedule, or as a delay",
+        );
+    }
+    if submission.into.is_some() {
+        return Some("an open group will have been closed by some instant; submit jobs into a group one by one");
+    }
+    if !submission.after.is_empty() {
+        return Some(
+            "it would wait for the same jobs at every instant; leave `after` out, and let the schedule's overlap say \
+             what waits for what",
+        );
+    }
+    None
 }

@@ -16,7 +16,7 @@ use crate::admission::{Blocked, Snapshot, lacks, limits_blocked, queue_blocked, 
 use crate::engine::Engine;
 use crate::output::{Output, StopReason};
 use crate::ready::{LotId, Order, Profile};
-use crate::run::{Claim, Room};
+use crate::run::{Claim, Room, Running};
 use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::{Shift, is_dated};
@@ -225,7 +225,8 @@ impl Engine {
     }
 
     /// How many inputs are worth waiting for before a commit: half of the runs that are under way, if there are so many
-    /// that no slot stands idle meanwhile. 0 if a commit should not wait.
+    /// that no slot stands idle meanwhile. Successors count, since it is they who keep the slots busy. 0 if a commit
+    /// should not wait.
     #[must_use]
     pub fn company(&self) -> usize {
         let under_way = self.running.len();
@@ -260,6 +261,24 @@ impl Engine {
         let Some(running) = self.running.get(&run).filter(|running| running.follows.is_some()) else { return };
         self.durations.insert(running.job.spec.job_type.clone(), BRIEF_MICROS * 16);
         self.outputs.push(Output::Stop { run, reason: StopReason::Withdrawn });
+    }
+
+    /// Gives back successors that would start where they must not any more: in a queue that is paused or past its limit,
+    /// in place of a run that was moved to another queue, or though somebody holds them back.
+    pub(crate) fn withdraw_misplaced(&mut self) {
+        let is_misplaced = |running: &&Running| {
+            let Some(head) = running.follows.and_then(|head| self.running.get(&head)) else { return false };
+            let (job, queue) = (&running.job, &running.job.queue);
+            let is_over = self.queues.concurrency(queue).is_some_and(|limit| self.queues.running(queue) > limit);
+            job.held.is_some() || *queue != head.job.queue || self.queues.is_paused(queue) || is_over
+        };
+        let misplaced: Vec<RunId> =
+            self.running.iter().filter(|(_, running)| is_misplaced(running)).map(|(run, _)| *run).collect();
+        for run in misplaced {
+            // What it follows may well be brief.
+            self.timers.clear(Timer::SuccessorWaits(run));
+            self.outputs.push(Output::Stop { run, reason: StopReason::Withdrawn });
+        }
     }
 
     fn open_auctions(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jobmesh_protocol::job::{JobSpec, Scope, Task};
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::submission::{Conflict, Span, Start, Tasks, Unique};
+use jobmesh_protocol::submission::{Condition, Conflict, Dependency, Span, Start, Tasks, Unique};
 use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobState, Submission, UnixMillis, number};
 use jobmesh_store::{Edge, Group, Job, NewJob, Plan, StoreError};
 
@@ -82,14 +82,18 @@ impl Engine {
     pub(crate) fn take_in(
         &mut self,
         step: &mut Step<'_>,
-        submission: Submission,
+        mut submission: Submission,
         fire: Option<(String, UnixMillis)>,
     ) -> Result<Taken, StoreError> {
         if let Some(taken) = self.named(step, &submission)? {
             return Ok(taken);
         }
         let unique_key = match self.claim_unique(step, &submission)? {
-            Claimed::Free(key) => key,
+            Claimed::Free { key, follows } => {
+                let end = |job| Dependency { job, on: Some(Condition::Done) };
+                submission.after.extend(follows.into_iter().map(end));
+                key
+            }
             Claimed::By(taken) => return Ok(taken),
         };
         self.insert(step, submission, fire, unique_key)
@@ -185,12 +189,7 @@ impl Engine {
         Ok(JobNumber::new(self.last_number))
     }
 
-    fn edges(
-        &self,
-        step: &Step<'_>,
-        job: &mut Job,
-        after: &[jobmesh_protocol::submission::Dependency],
-    ) -> Result<Vec<(Edge, JobState)>, StoreError> {
+    fn edges(&self, step: &Step<'_>, job: &mut Job, after: &[Dependency]) -> Result<Vec<(Edge, JobState)>, StoreError> {
         let mut edges: Vec<(Edge, JobState)> = Vec::with_capacity(after.len());
         let mut seen = BTreeSet::new();
         for dependency in after.iter().filter(|dependency| seen.insert(dependency.job)) {
@@ -232,6 +231,7 @@ fn new_job(step: &mut Step<'_>, number: JobNumber, submission: Submission, fire:
         reduce: submission.reduce,
         start_within_ms: submission.start_within_ms,
         unique: submission.unique.as_ref().map(key_span),
+        unique_key: submission.unique.as_ref().map(|unique| unique.digest(&submission.spec)),
         is_group: false,
         is_dated: matches!(submission.start, Start::At(_)),
     };

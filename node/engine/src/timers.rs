@@ -123,6 +123,11 @@ impl Timers {
         }
     }
 
+    /// Whether a timer is set and its time has come.
+    pub(crate) fn is_due(&self, timer: Timer, now: MonoMillis) -> bool {
+        self.by_timer.get(&timer).is_some_and(|at| *at <= now)
+    }
+
     /// When the next one is due.
     pub(crate) fn next(&self) -> Option<MonoMillis> {
         self.by_time.first().map(|(at, _)| *at)

@@ -70,7 +70,7 @@ impl Engine {
             self.count("illegal_transition");
             return Ok(false);
         };
-        let expires_at = expiry(job, to, step.wall());
+        let expires_at = expiry(job, to, shift, step.wall());
         let moved = step.txn.move_job(&Move {
             job: job.number,
             from,
@@ -94,7 +94,10 @@ impl Engine {
         }
         (job.state, job.state_since, job.epoch) = (to, step.wall(), shift.epoch);
         (job.failures, job.crashes, job.snoozes) = (shift.failures, shift.crashes, shift.snoozes);
-        (job.run_at, job.expires_at, job.finish_reason) = (shift.run_at, expires_at, shift.finish);
+        (job.run_at, job.expires_at) = (shift.run_at, expires_at);
+        if from.is_final() || to.is_final() {
+            job.finish_reason = shift.finish;
+        }
         job.finished_at = to.is_final().then_some(step.wall());
         if from.is_final() && !to.is_final() {
             self.on_revived(step, job, from)?;
@@ -172,25 +175,30 @@ impl Engine {
             self.set_dated(step, Timer::Deadline(job.id), deadline);
         }
         match job.state {
-            JobState::Available | JobState::Running if job.plan.is_group => self.ready_group(job),
+            JobState::Running if job.plan.is_group => {
+                self.timers.clear(Timer::Expires(job.id));
+                self.ready_group(job);
+            }
             JobState::Available => {
-                if job.held.is_none() {
+                self.watch_expiry(step, job);
+                // What has waited too long is dropped by its timer, at once.
+                let is_late = self.timers.is_due(Timer::Expires(job.id), step.now.mono);
+                if job.plan.is_group {
+                    self.ready_group(job);
+                } else if job.held.is_none() && !is_late {
                     let profile = self.profile(job);
                     self.ready.insert(profile, job.number);
                     self.stirred = true;
                 }
-                if let Some(expires_at) = job.expires_at {
-                    self.timers
-                        .set(Timer::Expires(job.id), step.now.mono.plus(patience_of(job, expires_at, step.wall())));
-                }
             }
             JobState::Scheduled | JobState::Retryable => {
+                self.timers.clear(Timer::Expires(job.id));
                 self.clear_due(job.id);
                 let timer = if is_dated(job) { Timer::Date(job.id) } else { Timer::Due(job.id) };
                 self.timers.set(timer, step.now.mono.plus(wait_of(job, step.wall())));
             }
-            JobState::Running => self.timers.clear(Timer::Expires(job.id)),
-            JobState::Pending | JobState::Offered | JobState::Suspended => {}
+            JobState::Offered | JobState::Running => self.watch_expiry(step, job),
+            JobState::Pending | JobState::Suspended => {}
             JobState::Completed | JobState::Discarded | JobState::Cancelled | JobState::Skipped => {
                 self.clear_due(job.id);
                 self.timers.clear(Timer::Reoffer(job.id));
@@ -198,6 +206,16 @@ impl Engine {
                 self.timers.clear(Timer::Deadline(job.id));
                 self.patience.remove(&job.id);
             }
+        }
+    }
+
+    /// Sets the timer of a job that must start in time. One that runs already is kept: it knows nothing of what became
+    /// of the wall clock since.
+    pub(crate) fn watch_expiry(&mut self, step: &Step<'_>, job: &Job) {
+        let timer = Timer::Expires(job.id);
+        match job.expires_at {
+            Some(at) => self.timers.set_if_unset(timer, step.now.mono.plus(patience_of(job, at, step.wall()))),
+            None => self.timers.clear(timer),
         }
     }
 
@@ -232,6 +250,7 @@ impl Engine {
     /// A job that had ended is tried again. Its group must be back before it is put into the ready queue, since that
     /// tells jobs apart by the limits of their groups.
     fn on_revived(&mut self, step: &Step<'_>, job: &Job, from: JobState) -> Result<(), StoreError> {
+        self.take_key_again(step, job)?;
         if job.plan.is_group {
             self.on_group_revived(step, job)?;
         }
@@ -258,12 +277,35 @@ const fn occupies(state: JobState) -> bool {
     }
 }
 
-/// Until when a job in its new state must have started: the time runs from when it first may.
-fn expiry(job: &Job, to: JobState, now: UnixMillis) -> Option<UnixMillis> {
-    let is_first = job.epoch == Epoch::default();
-    match (to, job.plan.start_within_ms) {
-        (JobState::Available, Some(within)) if is_first => Some(job.expires_at.unwrap_or(now.plus(within))),
-        _ => None,
+/// Until when a job in its new state must have started. The time runs from when it first may, which is its date if it
+/// has one, and is over when an attempt has started: an auction or a claim in advance that comes to nothing leaves it as
+/// it was.
+fn expiry(job: &Job, to: JobState, shift: &Shift<'_>, now: UnixMillis) -> Option<UnixMillis> {
+    let within = job.plan.start_within_ms?;
+    let known = job.expires_at;
+    let has_started = job.epoch > Epoch::default() && known.is_none();
+    match to {
+        JobState::Available if has_started => None,
+        JobState::Available if job.state == JobState::Scheduled => {
+            let since = job.run_at.filter(|at| is_dated(job) && *at < now).unwrap_or(now);
+            Some(since.plus(within))
+        }
+        JobState::Available => Some(known.unwrap_or(now.plus(within))),
+        // Told from one that has started by having an end to its patience at all; it counts once its time has come.
+        JobState::Scheduled if shift.cause == Cause::Deferred && !has_started => {
+            Some(shift.run_at.unwrap_or(now).plus(within))
+        }
+        JobState::Offered => known,
+        JobState::Running if shift.cause == Cause::Admitted && !job.plan.is_group => known,
+        JobState::Running
+        | JobState::Scheduled
+        | JobState::Pending
+        | JobState::Suspended
+        | JobState::Retryable
+        | JobState::Completed
+        | JobState::Discarded
+        | JobState::Cancelled
+        | JobState::Skipped => None,
     }
 }
 

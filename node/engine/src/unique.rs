@@ -1,13 +1,17 @@
 //! Jobs of which there may be only one: who holds the key, and what becomes of the second.
 //!
 //! The key is a column with a unique index, given to the job in the transaction that inserts it and taken from it in
-//! the one that ends its right to it, so it can neither leak nor gap.
+//! the one that ends its right to it, so it can neither leak nor gap. A job that is tried again takes it again.
+//!
+//! **The hard case** is a key that goes on to a newer job while the older one runs: the newer one waits for its end, and
+//! whoever takes the newer one's place waits for that end as well.
 
 use std::sync::Arc;
 
+use jobmesh_protocol::job::{JobSpec, Task};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Conflict, Span, Unique};
-use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobState, Submission};
+use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobState, Submission};
 use jobmesh_store::{Job, StoreError};
 
 use crate::engine::Engine;
@@ -17,10 +21,21 @@ use crate::transition::Shift;
 
 /// What came of claiming a unique key.
 pub(crate) enum Claimed {
-    /// The submission becomes a job of its own, which holds this key.
-    Free(Option<Hash>),
+    /// The submission becomes a job of its own.
+    Free {
+        /// The key that it holds.
+        key: Option<Hash>,
+        /// The jobs that had the key and have not ended: it waits for them, so that no two of a key run at once.
+        follows: Vec<JobId>,
+    },
     /// Another job answers for it.
     By(Taken),
+}
+
+impl Claimed {
+    const fn free(key: Option<Hash>) -> Self {
+        Self::Free { key, follows: Vec::new() }
+    }
 }
 
 impl Engine {
@@ -30,11 +45,12 @@ impl Engine {
         step: &Step<'_>,
         submission: &Submission,
     ) -> Result<Result<(), Refusal>, StoreError> {
-        let Some(unique) = submission.unique.as_ref().filter(|unique| unique.on_conflict == Conflict::Reject) else {
-            return Ok(Ok(()));
-        };
-        let holder = self.holder(step, unique, submission)?;
-        Ok(holder.map_or(Ok(()), |job| Err(Refusal::Duplicate(job.number))))
+        let Some(unique) = &submission.unique else { return Ok(Ok(())) };
+        let Some(holder) = self.holder(step, unique, submission)? else { return Ok(Ok(())) };
+        // A group would wait for its own task.
+        let is_own_group = submission.into == Some(holder.id);
+        let is_refused = unique.on_conflict == Conflict::Reject || is_own_group;
+        Ok(if is_refused { Err(Refusal::Duplicate(holder.number)) } else { Ok(()) })
     }
 
     /// The job that keeps a submission out.
@@ -49,69 +65,101 @@ impl Engine {
 
     /// Claims the key of a submission, or does to the job that has it what the submission says.
     pub(crate) fn claim_unique(&mut self, step: &mut Step<'_>, submission: &Submission) -> Result<Claimed, StoreError> {
-        let Some(unique) = &submission.unique else { return Ok(Claimed::Free(None)) };
+        let Some(unique) = &submission.unique else { return Ok(Claimed::free(None)) };
         let key = unique.digest(&submission.spec);
         let Some(holder) = self.holder(step, unique, submission)? else {
             // Whoever still has it has outlived its period.
             if let Some(late) = step.view().unique_holder(&key)? {
                 step.txn.free_unique_key(late.number)?;
             }
-            return Ok(Claimed::Free(Some(key)));
+            return Ok(Claimed::free(Some(key)));
         };
-        // A group has no attempts of its own.
-        let has_started =
-            holder.epoch > Epoch::default() || holder.state.is_final() || holder.state == JobState::Running;
+        // A group has no attempts of its own, and its tasks may run while it waits itself.
+        let has_started = holder.epoch > Epoch::default()
+            || holder.state.is_final()
+            || holder.state == JobState::Running
+            || self.has_tasks(&holder);
         match unique.on_conflict {
             Conflict::Return | Conflict::Reject => Ok(Claimed::By(answer(&holder))),
-            Conflict::Replace | Conflict::Merge if has_started => {
-                // A job that runs is never changed: its key goes to the one that follows it.
-                step.txn.free_unique_key(holder.number)?;
-                Ok(Claimed::Free(Some(key)))
+            // A job that runs is never changed: its key goes to the one that follows it.
+            Conflict::Replace | Conflict::Merge | Conflict::Debounce(_) if has_started => {
+                self.follow_holder(step, key, &holder)
             }
             Conflict::Replace => {
-                step.txn.free_unique_key(holder.number)?;
+                let claimed = self.inherit(step, key, &holder)?;
                 self.replace(step, holder)?;
-                Ok(Claimed::Free(Some(key)))
+                Ok(claimed)
             }
-            Conflict::Merge => self.merge(step, holder, submission).map(Claimed::By),
-            Conflict::Debounce(wait) if !has_started => self.put_off(step, holder, wait).map(Claimed::By),
-            Conflict::Debounce(_) => {
-                step.txn.free_unique_key(holder.number)?;
-                Ok(Claimed::Free(Some(key)))
-            }
+            Conflict::Merge => match merged(&holder, submission) {
+                Some(spec) => self.merge(step, holder, spec).map(Claimed::By),
+                None => self.follow_holder(step, key, &holder),
+            },
+            Conflict::Debounce(wait) => self.put_off(step, holder, wait).map(Claimed::By),
             Conflict::Throttle(pause) if step.wall() >= holder.created_at.plus(pause) && has_started => {
                 step.txn.free_unique_key(holder.number)?;
-                Ok(Claimed::Free(Some(key)))
+                Ok(Claimed::free(Some(key)))
             }
             Conflict::Throttle(_) => Ok(Claimed::By(answer(&holder))),
         }
     }
 
-    /// A job that has not started makes room for a newer one.
-    fn replace(&mut self, step: &Step<'_>, mut holder: Job) -> Result<(), StoreError> {
-        let note = "a newer job of its unique key took its place";
-        let shift = Shift::new(&holder, Cause::Skipped).finish(FinishReason::Replaced).because(Some(note));
-        self.shift(step, &mut holder, &shift)?;
-        Ok(())
+    /// The key goes to a new job, which waits for the end of the one that has it.
+    fn follow_holder(&self, step: &Step<'_>, key: Hash, holder: &Job) -> Result<Claimed, StoreError> {
+        step.txn.free_unique_key(holder.number)?;
+        let follows = if holder.state.is_final() { Vec::new() } else { vec![holder.id] };
+        Ok(Claimed::Free { key: Some(key), follows })
     }
 
-    /// A job that has not started also does what the newer one would have done: its arguments are added.
-    fn merge(&mut self, step: &Step<'_>, mut holder: Job, submission: &Submission) -> Result<Taken, StoreError> {
-        use jobmesh_protocol::job::Task;
-        let mut spec = (*holder.spec).clone();
-        if let (Task::Process(ours), Task::Process(theirs)) = (&mut spec.task, &submission.spec.task) {
-            let same = ours.argv.iter().zip(&theirs.argv).take_while(|(a, b)| a == b).count();
-            ours.argv.extend(theirs.argv.iter().skip(same.max(1)).cloned());
+    /// The key goes to a new job, which waits for those that the one that has it waits for on account of the key.
+    fn inherit(&self, step: &Step<'_>, key: Hash, holder: &Job) -> Result<Claimed, StoreError> {
+        step.txn.free_unique_key(holder.number)?;
+        let mut follows = Vec::new();
+        for (edge, _) in step.view().dependencies(holder.number)? {
+            let before = step.view().job_by_number(edge.upstream)?;
+            let is_of_key = |job: &Job| job.plan.unique_key == Some(key) && !job.state.is_final();
+            follows.extend(before.filter(is_of_key).map(|job| job.id));
         }
-        if spec.check().is_ok() {
-            step.txn.set_spec(holder.number, &spec)?;
-            if holder.state == JobState::Available {
-                self.unready(&holder);
-            }
-            holder.spec = Arc::new(spec);
-            self.follow(step, &holder);
+        Ok(Claimed::Free { key: Some(key), follows })
+    }
+
+    /// A job that has not started makes room for a newer one.
+    fn replace(&mut self, step: &mut Step<'_>, holder: Job) -> Result<(), StoreError> {
+        self.drop_job(step, holder, FinishReason::Replaced, "a newer job of its unique key took its place")
+    }
+
+    /// A job that has not started also does what the newer one would have done.
+    fn merge(&mut self, step: &Step<'_>, mut holder: Job, spec: JobSpec) -> Result<Taken, StoreError> {
+        step.txn.set_spec(holder.number, &spec)?;
+        if holder.state == JobState::Available {
+            self.unready(&holder);
         }
+        holder.spec = Arc::new(spec);
+        self.follow(step, &holder);
         Ok(answer(&holder))
+    }
+
+    /// The job that holds the unique key which a job that has ended would need again, or its group that has ended and
+    /// would be taken up with it. Only a job that may still run is in the way.
+    pub(crate) fn key_in_the_way(&self, step: &Step<'_>, job: &Job) -> Result<Option<JobNumber>, StoreError> {
+        let own = live_rival(step, job)?;
+        if own.is_some() || job.number.index().is_none() {
+            return Ok(own);
+        }
+        match step.view().job_by_number(job.number.group())? {
+            Some(group) => live_rival(step, &group),
+            None => Ok(None),
+        }
+    }
+
+    /// A job that is tried again has its unique key again.
+    pub(crate) fn take_key_again(&self, step: &Step<'_>, job: &Job) -> Result<(), StoreError> {
+        let Some(key) = job.plan.unique_key else { return Ok(()) };
+        match step.view().unique_holder(&key)? {
+            Some(holder) if holder.number == job.number || !holder.state.is_final() => return Ok(()),
+            Some(holder) => step.txn.free_unique_key(holder.number)?,
+            None => {}
+        }
+        step.txn.give_unique_key(job.number, &key)
     }
 
     /// A job that has not started waits anew.
@@ -128,4 +176,31 @@ impl Engine {
 
 const fn answer(job: &Job) -> Taken {
     Taken { job: job.id, number: job.number, is_new: false }
+}
+
+/// What a job that waits is to do if it does the work of a newer one as well: its process with the arguments of both.
+/// `None` if they differ in more, or are too much for one job.
+fn merged(holder: &Job, submission: &Submission) -> Option<JobSpec> {
+    if holder.plan.is_group || submission.array.is_some() || submission.open {
+        return None;
+    }
+    let mut spec = (*holder.spec).clone();
+    let (Task::Process(ours), Task::Process(theirs)) = (&mut spec.task, &submission.spec.task) else { return None };
+    let is_alike = ours.argv.first() == theirs.argv.first()
+        && ours.directory == theirs.directory
+        && ours.environment == theirs.environment
+        && ours.stdin == theirs.stdin;
+    if !is_alike {
+        return None;
+    }
+    let same = ours.argv.iter().zip(&theirs.argv).take_while(|(a, b)| a == b).count();
+    ours.argv.extend(theirs.argv.iter().skip(same).cloned());
+    spec.check().is_ok().then_some(spec)
+}
+
+/// Another job that has not ended and holds the key which a job does not hold any more.
+fn live_rival(step: &Step<'_>, job: &Job) -> Result<Option<JobNumber>, StoreError> {
+    let Some(key) = job.plan.unique_key else { return Ok(None) };
+    let holder = step.view().unique_holder(&key)?;
+    Ok(holder.filter(|holder| holder.number != job.number && !holder.state.is_final()).map(|holder| holder.number))
 }

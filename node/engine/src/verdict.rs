@@ -5,6 +5,7 @@ use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::{AttemptState, DurationMillis, Outcome, RunId};
 use jobmesh_store::{Job, StoreError};
 
+use crate::cancel::cause_of;
 use crate::engine::Engine;
 use crate::run::Conclusion;
 use crate::step::Step;
@@ -33,7 +34,7 @@ impl Engine {
         let is_late = job.deadline.is_some_and(|deadline| deadline <= step.wall());
         match end.outcome {
             Outcome::Ok => shift(Cause::Succeeded).finish(FinishReason::Ok),
-            _ if job.cancel_reason.is_some() => shift(Cause::Cancelled).finish(FinishReason::User),
+            _ if job.cancel_reason.is_some() => stopped(job),
             Outcome::SelfCancelled { .. } => shift(Cause::Cancelled).finish(FinishReason::Itself),
             Outcome::Error { .. } | Outcome::Cancelled | Outcome::Timeout if is_late => {
                 spent(job, Cause::Exhausted, FinishReason::Deadline)
@@ -44,6 +45,15 @@ impl Engine {
             Outcome::Released { .. } => shift(Cause::Released),
             Outcome::Lost { .. } => lost(job),
         }
+    }
+}
+
+/// The end of a job that was stopped: by a person, or by the system for a reason that was kept.
+const fn stopped(job: &Job) -> Shift<'static> {
+    match job.finish_reason {
+        None => Shift::new(job, Cause::Cancelled).finish(FinishReason::User),
+        Some(FinishReason::Deadline) => spent(job, Cause::Exhausted, FinishReason::Deadline),
+        Some(reason) => Shift::new(job, cause_of(reason)).finish(reason),
     }
 }
 

@@ -8,8 +8,9 @@ mod wire;
 use jobmesh_engine::{Command, JobAction, Response};
 use jobmesh_protocol::job::{Effects, ProcessTask, Scope, Task};
 use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::ticket::Verdict;
-use jobmesh_protocol::{AttemptState, DurationMillis, Incarnation, JobSpec, JobState, Outcome};
+use jobmesh_protocol::{AttemptState, DurationMillis, Incarnation, JobSpec, JobState, Outcome, Submission};
 use wire::{A, B, Wire};
 
 fn spec(requirement: Option<&str>) -> JobSpec {
@@ -176,4 +177,20 @@ fn numbers_beyond_the_database_are_refused_at_the_edge() {
         wire.inject(A, Frame::Ack { incarnation: Incarnation::from_bytes([0; 16]), number }.encode());
     }
     assert_eq!(wire.counter(A, "refused_malformed_frame"), 6);
+}
+
+/// Every auction gave it all of its time again.
+#[test]
+fn auctions_that_come_to_nothing_leave_the_time_to_start_as_it_was() {
+    let mut wire = escalated();
+    for _ in 0..2 {
+        wire.submit(B, spec(None));
+    }
+    let within = Some(DurationMillis::from_secs(20));
+    let wanted = Submission { start_within_ms: within, ..Submission::new(spec(Some("tool:gzip"))) };
+    let Response::Submitted(taken) = wire.command(A, Command::Submit(vec![wanted])) else { panic!("not submitted") };
+    wire.pass(DurationMillis::from_secs(19));
+    assert_eq!(wire.job(A, taken[0].job).state, JobState::Available, "{:?}", wire.trace());
+    wire.pass(DurationMillis::from_secs(1));
+    assert_eq!(wire.job(A, taken[0].job).finish_reason, Some(FinishReason::Expired));
 }

@@ -7,7 +7,7 @@ use jobmesh::api::{AttemptView, JobDetail, JobView, Progress, TaskCounts};
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::outcome::Usage;
 use jobmesh_protocol::state::FinishReason;
-use jobmesh_protocol::{Requirement, UnixMillis};
+use jobmesh_protocol::{JobState, Requirement, UnixMillis};
 
 use crate::cli::time_words::{clock, length, now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean, words};
@@ -74,7 +74,9 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
     facts.extend(job.message.clone().map(|message| ("message", message)));
     let reason = job.finish_reason.filter(|reason| *reason != FinishReason::Ok);
     facts.extend(reason.map(|reason| ("ended", reason.word().replace('_', " "))));
-    facts.extend(job.cancel_reason.clone().map(|reason| ("cancelled", reason)));
+    let is_by_system = matches!(job.state, JobState::Skipped | JobState::Discarded);
+    let stopped = if is_by_system { "stopped" } else { "cancelled" };
+    facts.extend(job.cancel_reason.clone().map(|reason| (stopped, reason)));
     facts.push(("id", job.id.to_string()));
     facts
 }

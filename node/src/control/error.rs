@@ -121,7 +121,7 @@ impl From<Refusal> for Failure {
                 let Self(alone) = (*refusal).into();
                 Self(ApiError { message, ..alone })
             }
-            Refusal::Duplicate(number) => {
+            Refusal::Duplicate(number) | Refusal::KeyTaken { holder: number, .. } => {
                 Self::new(ErrorCode::Conflict, message).hint(format!("`jobmesh show {number}` shows that job"))
             }
             Refusal::NotOpen(_) => Self::new(ErrorCode::Conflict, message)

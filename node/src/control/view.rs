@@ -84,7 +84,8 @@ pub(super) fn job(handle: &Handle, row: JobRow) -> JobView {
         outcome: last.as_ref().and_then(|attempt| attempt.outcome.clone()),
         message: last.as_ref().and_then(|attempt| attempt.message.clone()),
         exit: last.as_ref().map_or_else(Exit::default, |attempt| attempt.exit),
-        finish_reason: job.finish_reason,
+        // While a job is being stopped this says what it will have ended of.
+        finish_reason: job.finish_reason.filter(|_| job.state.is_final()),
         cancel_reason: job.cancel_reason,
         run_at: job.run_at,
         created_at: job.created_at,

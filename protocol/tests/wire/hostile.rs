@@ -97,7 +97,7 @@ fn deep_nesting_is_refused_without_recursing() {
         assert_eq!(takers(&bomb), Vec::<&str>::new(), "head {head:#x}");
         let inside = [&[0xA1, 0x64][..], b"data", &bomb].concat();
         assert_eq!(takers(&inside), Vec::<&str>::new(), "head {head:#x} in a frame");
-        let inside = [&[0x85, 0x01, 0x01][..], &bomb].concat();
+        let inside = [&[0x85, 0x02, 0x01][..], &bomb].concat();
         assert_eq!(takers(&inside), Vec::<&str>::new(), "head {head:#x} in an envelope");
     }
 }
@@ -109,7 +109,7 @@ fn huge_length_prefixes_are_refused_without_reserving_room() {
         for claim in claims {
             let prefix = [&[head][..], &claim.to_be_bytes(), &[1]].concat();
             assert_eq!(takers(&prefix), Vec::<&str>::new(), "head {head:#x} of {claim}");
-            let inside = [&[0x85, 0x01, 0x01][..], &prefix].concat();
+            let inside = [&[0x85, 0x02, 0x01][..], &prefix].concat();
             assert_eq!(takers(&inside), Vec::<&str>::new(), "head {head:#x} of {claim} in an envelope");
             let inside = [&[0xA1, 0x64][..], b"note", &[0xA1, 0x68], b"envelope", &prefix].concat();
             assert_eq!(takers(&inside), Vec::<&str>::new(), "head {head:#x} of {claim} in a frame");
@@ -178,8 +178,10 @@ fn an_envelope_is_good_in_its_own_mesh_under_its_own_kind_and_signer_only() {
     assert_eq!(Envelope::open(&other_kind, &samples::mesh()), Err(refused));
     let unknown_kind = [&sealed[..2], &[19], &sealed[3..]].concat();
     assert_eq!(Envelope::open(&unknown_kind, &samples::mesh()), Err(EnvelopeError::Kind { found: 19 }));
-    let newer = [&sealed[..1], &[2], &sealed[2..]].concat();
-    assert_eq!(Envelope::open(&newer, &samples::mesh()), Err(EnvelopeError::Version { found: 2 }));
+    for found in [1, 3] {
+        let other = [&sealed[..1], &[found], &sealed[2..]].concat();
+        assert_eq!(Envelope::open(&other, &samples::mesh()), Err(EnvelopeError::Version { found }));
+    }
 
     let stranger = Identity::from_seed([9; 32]).node();
     let at = sealed.windows(32).position(|window| window == signer.as_bytes()).unwrap();

@@ -3,6 +3,7 @@
 -- restart has to read changes twice in a job's life and not with every state. `spec` is null for a task of an array:
 -- it is its group's. `queue` and `priority` are the current ones, whatever the spec said. `waits` counts the
 -- dependencies that are not met. `plan` is CBOR: what else was asked for beside the spec. `held` says why, once held.
+-- `finish_reason` is set beside `cancel_reason` while a run is being stopped: what the job will be said to have ended of.
 CREATE TABLE job_by_number (
     key           INTEGER PRIMARY KEY,
     id            BLOB NOT NULL UNIQUE CHECK (length(id) = 16),

@@ -207,6 +207,22 @@ fn a_unique_key_has_one_holder_until_it_is_freed() {
     txn.free_unique_key(number(1)).unwrap();
     insert(6, KEY).unwrap();
     assert_eq!(txn.view().unique_holder(&KEY).unwrap().map(|job| job.number), Some(number(6)));
+    assert!(is_taken(txn.give_unique_key(number(1), &KEY)));
+    txn.free_unique_key(number(6)).unwrap();
+    txn.give_unique_key(number(1), &KEY).unwrap();
+    assert_eq!(txn.view().unique_holder(&KEY).unwrap().map(|job| job.number), Some(number(1)));
+}
+
+#[test]
+fn a_job_that_has_started_can_no_longer_be_late() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    for at in [1, 2] {
+        insert(&txn, &Job { expires_at: Some(LATER), ..job(number(at)) });
+    }
+    txn.clear_expiry(number(1)).unwrap();
+    let expiry = |at| txn.view().job_by_number(number(at)).unwrap().unwrap().expires_at;
+    assert_eq!([expiry(1), expiry(2)], [None, Some(LATER)]);
 }
 
 fn fire(txn: &Txn<'_>, number: u32, schedule: &str, at: UnixMillis) -> Result<(), StoreError> {
@@ -243,13 +259,14 @@ fn what_is_said_about_a_job_is_written_down_and_taken_back() {
     let before = insert_job(&txn, 1);
     let at = before.number;
     insert_job(&txn, 2);
-    txn.set_cancel_reason(at, Some("typo")).unwrap();
+    txn.set_cancel_reason(at, Some(("typo", FinishReason::User))).unwrap();
     txn.set_held(at, Some("by hand")).unwrap();
     txn.set_place(at, "slow", -7).unwrap();
     txn.set_waits(at, 3).unwrap();
     txn.set_spec(at, &other_spec()).unwrap();
     let said = Job {
         cancel_reason: Some("typo".to_owned()),
+        finish_reason: Some(FinishReason::User),
         held: Some("by hand".to_owned()),
         queue: "slow".to_owned(),
         priority: -7,

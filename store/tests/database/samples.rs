@@ -278,7 +278,7 @@ fn fill_away(txn: &Txn<'_>, job: Job) {
     txn.insert_attempt(&new).unwrap();
     txn.upload_attempt(new.run, receipt(job.id).id).unwrap();
     txn.put_receipt(&receipt(job.id)).unwrap();
-    txn.set_cancel_reason(job.number, Some("typo")).unwrap();
+    txn.set_cancel_reason(job.number, Some(("typo", FinishReason::User))).unwrap();
 }
 
 /// The first task of the array was killed; the second is not made yet.
@@ -322,6 +322,7 @@ pub(crate) fn waiting() -> Job {
             reduce: true,
             start_within_ms: Some(DurationMillis(5000)),
             unique: Some(Span::Period(DurationMillis(9000))),
+            unique_key: Some(KEY),
             is_group: false,
             is_dated: true,
         },

@@ -71,6 +71,18 @@ fn slots_and_resources_that_are_taken() {
     assert_eq!(node.states(&[wide, third]), [JobState::Running; 2]);
 }
 
+/// The remedy was "0 cpus more free".
+#[test]
+fn resources_that_are_free_in_pieces() {
+    let mut node = Node::new(crate::node::Setup { slots: 9, cpus: 2, ..Default::default() });
+    let part = |amount: &str| with(|job| job.spec.resources = format!("cpus={amount}").parse().unwrap());
+    let parts = [0, 1].map(|_| node.submit(part("0.6")));
+    let waits = node.submit(part("0.7"));
+    assert_reason(&mut node, waits, "no_room", "parts of several indices", "in one piece");
+    node.ok(parts[0]);
+    assert_eq!(node.state(waits), JobState::Running, "the remedy helps");
+}
+
 #[test]
 fn what_this_node_lacks_or_is_not_asked_for() {
     let mut node = node(1);
@@ -93,7 +105,7 @@ fn a_group_that_is_full() {
     let first = node.task(group, 1);
     node.end(first, failure());
     node.act(first, JobAction::Retry);
-    assert_reason(&mut node, first, "group_full", "1 of at most 1 tasks", "--at-a-time 2");
+    assert_reason(&mut node, first, "group_full", "1 of at most 1 tasks", "one of its tasks ends");
     assert!(node.explain(group).summary.contains("0 of 2 tasks have ended, 0 failed, 1 run"));
 }
 

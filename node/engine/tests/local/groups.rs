@@ -1,7 +1,8 @@
 //! Open groups: they take tasks until they are closed, and end with the last one.
 
-use jobmesh_engine::JobAction;
+use jobmesh_engine::{JobAction, StopReason};
 use jobmesh_protocol::state::FinishReason;
+use jobmesh_protocol::submission::Array;
 use jobmesh_protocol::{JobId, JobState, Outcome, Submission};
 
 use crate::desk::{HOUR, SECOND, after, array, cancel, failure, node, plain, with};
@@ -100,4 +101,48 @@ fn a_group_can_be_neither_an_array_nor_a_task() {
     let group = open(&mut node);
     assert!(node.take(with(|job| (job.open, job.array) = (true, Some(array(2))))).is_err());
     assert!(node.take(with(|job| (job.open, job.into) = (true, Some(group)))).is_err());
+}
+
+#[test]
+fn a_group_that_is_killed_is_killed_task_by_task_even_if_it_is_being_cancelled() {
+    let mut node = node(2);
+    let group = node.submit(with(|job| job.array = Some(array(3))));
+    let kill = || JobAction::Cancel { reason: "now".to_owned(), is_forced: true };
+    node.act(group, cancel());
+    node.act(group, kill());
+    let stops: Vec<StopReason> = node.executor.stops.iter().map(|stop| stop.1).collect();
+    let (gentle, hard) = (StopReason::Cancelled, StopReason::Killed);
+    assert_eq!(stops, [gentle, gentle, hard, hard]);
+    for task in node.running() {
+        node.end(task, Outcome::Cancelled);
+    }
+    assert_eq!(node.fate(group), (JobState::Cancelled, Some(FinishReason::User)));
+}
+
+#[test]
+fn what_the_system_stops_says_why() {
+    let mut node = node(3);
+    let group = node.submit(with(|job| job.array = Some(Array { max_fails: Some(0), ..array(5) })));
+    let tasks = node.running();
+    node.end(tasks[0], failure());
+    node.act(tasks[1], cancel());
+    for task in [tasks[1], tasks[2]] {
+        node.end(task, Outcome::Cancelled);
+    }
+    assert_eq!(node.fate(tasks[2]), (JobState::Skipped, Some(FinishReason::MaxFails)));
+    assert_eq!(node.job(tasks[2]).cancel_reason.as_deref(), Some("too many tasks of the group have failed"));
+    assert_eq!(node.fate(group), (JobState::Discarded, Some(FinishReason::TasksFailed)));
+}
+
+#[test]
+fn a_group_that_is_not_over_in_time_says_so_and_so_do_its_tasks() {
+    let mut node = node(1);
+    let deadline = Some(node.now.wall.plus(HOUR));
+    let group = node.submit(with(|job| (job.open, job.deadline) = (true, deadline)));
+    let tasks = [0, 1].map(|_| node.submit(into(group)));
+    node.pass(HOUR);
+    node.end(tasks[0], Outcome::Cancelled);
+    assert_eq!(node.fate(tasks[0]), (JobState::Discarded, Some(FinishReason::Deadline)));
+    assert_eq!(node.fate(tasks[1]), (JobState::Skipped, Some(FinishReason::Deadline)));
+    assert_eq!(node.fate(group), (JobState::Discarded, Some(FinishReason::Deadline)));
 }

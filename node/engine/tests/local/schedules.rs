@@ -2,6 +2,8 @@
 
 use jobmesh_engine::{Command, Declared, Input, QueueLimits, Response, Schedule, ScheduleAction};
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
+use jobmesh_protocol::state::FinishReason;
+use jobmesh_protocol::submission::Start;
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, UnixMillis};
 
 use crate::desk::{HOUR, MINUTE, SECOND, YEAR, node, plain, with};
@@ -68,14 +70,54 @@ fn every_instant_is_kept_waiting_and_a_failure_holds_nobody_up() {
 }
 
 #[test]
-fn the_job_before_is_cancelled_and_the_new_one_waits_for_its_end() {
+fn the_job_before_is_replaced_and_the_new_one_waits_for_its_end() {
     let mut node = scheduled(Overlap::CancelOther, CatchUp::Latest);
     node.pass(HOUR.plus(HOUR));
     let jobs = fired(&mut node);
     assert_eq!(node.executor.stops.len(), 1);
     assert_eq!(node.states(&jobs), [JobState::Running, JobState::Pending]);
     node.end(jobs[0], Outcome::Cancelled);
-    assert_eq!(node.states(&jobs), [JobState::Cancelled, JobState::Running]);
+    assert_eq!(node.fate(jobs[0]), (JobState::Skipped, Some(FinishReason::Replaced)), "no person cancelled it");
+    assert_eq!(node.job(jobs[0]).cancel_reason.as_deref(), Some("the next instant of its schedule came"));
+    assert_eq!(node.running(), [jobs[1]]);
+}
+
+#[test]
+fn an_array_of_the_instant_before_is_stopped_task_by_task() {
+    let mut node = node(2);
+    let submission = with(|job| job.array = Some(crate::desk::array(4)));
+    set(&mut node, Schedule { submission, ..hourly(Overlap::CancelOther, CatchUp::Latest) });
+    node.pass(HOUR.plus(HOUR));
+    let jobs = fired(&mut node);
+    let tasks = node.running();
+    assert_eq!((node.executor.stops.len(), tasks.len()), (2, 2));
+    node.restart(SECOND, |_| true);
+    for task in &tasks {
+        node.end(*task, Outcome::Cancelled);
+        assert_eq!(node.fate(*task), (JobState::Skipped, Some(FinishReason::Replaced)));
+    }
+    assert_eq!(node.fate(jobs[0]), (JobState::Skipped, Some(FinishReason::Replaced)));
+    assert_eq!(node.state(jobs[1]), JobState::Running);
+}
+
+#[test]
+fn what_can_be_meant_for_one_instant_only_is_refused_by_name() {
+    let mut node = node(1);
+    let other = node.submit(plain());
+    let group = node.submit(with(|job| job.open = true));
+    for (submission, word) in [
+        (with(|job| job.idempotency_key = Some("order 7".to_owned())), "idempotency key"),
+        (with(|job| job.deadline = Some(START.plus(HOUR))), "deadline"),
+        (with(|job| job.start = Start::At(START.plus(HOUR))), "start at one date"),
+        (with(|job| job.into = Some(group)), "open group"),
+        (with(|job| job.after = crate::desk::after(&[other], None)), "`after`"),
+    ] {
+        let action = ScheduleAction::Set(Box::new(Schedule { submission, ..hourly(Overlap::Skip, CatchUp::None) }));
+        let refusal = node.command(Command::Schedule("tidy".to_owned(), action)).unwrap_err().to_string();
+        assert!(refusal.contains(word), "{refusal}");
+    }
+    let submission = with(|job| job.start = Start::After(MINUTE));
+    set(&mut node, Schedule { submission, ..hourly(Overlap::Skip, CatchUp::None) });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use jobmesh_engine::{JobAction, QueueAction, QueueLimits, StopReason};
 use jobmesh_protocol::job::{Concurrency, Effects};
+use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::Array;
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, Submission};
 
@@ -123,7 +124,10 @@ fn a_successor_can_be_cancelled_moved_and_held() {
     node.act(jobs[2], JobAction::Move("other".to_owned()));
     node.act(jobs[3], JobAction::Prioritize(4));
     node.act(jobs[3], JobAction::Hold { reason: String::new() });
-    assert_eq!(node.finish_all(), [jobs[0], jobs[2], jobs[3], jobs[4]]);
+    assert_eq!(node.state(jobs[3]), JobState::Available, "what is held does not start");
+    assert_eq!(node.finish_all(), [jobs[0], jobs[4], jobs[2]]);
+    node.act(jobs[3], JobAction::Release);
+    assert_eq!(node.finish_all(), [jobs[3]]);
     let other = || with(|job| job.spec.queue = "other".to_owned());
     let next = submit_all(&mut node, 2, &other());
     assert_eq!(node.running(), [next[0]], "the one that was moved is not counted any more");
@@ -201,4 +205,67 @@ fn a_higher_priority_is_not_kept_waiting_by_what_was_claimed_after_it() {
     assert!(place(urgent) < place(late[0]), "what came later did not overtake it");
     assert!(place(jobs[0]) < place(urgent));
     node.pass(HOUR);
+}
+
+#[test]
+fn a_queue_that_is_paused_gets_its_successors_back() {
+    let mut node = learnt(1);
+    let jobs = submit_all(&mut node, 5, &plain());
+    node.queue("default", QueueAction::Pause);
+    node.ok(jobs[0]);
+    assert_eq!((node.running().len(), in_state(&mut node, &jobs, JobState::Available)), (0, 4));
+    node.queue("default", QueueAction::Resume);
+    assert_eq!(node.finish_all(), jobs[1..]);
+}
+
+#[test]
+fn a_limit_that_is_lowered_holds_for_successors_too() {
+    let mut node = learnt(4);
+    let set = |limit| QueueAction::Set(QueueLimits { concurrency: Some(Some(limit)), rate: None });
+    node.queue("default", set(9));
+    let jobs = submit_all(&mut node, 30, &plain());
+    node.queue("default", set(1));
+    for job in node.running() {
+        node.ok(job);
+    }
+    assert_eq!(finish_within(&mut node, 1), 26);
+    assert_eq!(in_state(&mut node, &jobs, JobState::Completed), 30);
+}
+
+/// They counted in the queue that it had left, beside whatever had taken its place there.
+#[test]
+fn what_follows_a_run_that_is_moved_stays_within_the_limit_of_its_queue() {
+    let mut node = learnt(3);
+    node.queue("default", QueueAction::Set(QueueLimits { concurrency: Some(Some(2)), rate: None }));
+    let others = submit_all(&mut node, 2, &with(|job| job.spec.queue = "other".to_owned()));
+    let jobs = submit_all(&mut node, 40, &plain());
+    assert!(in_state(&mut node, &jobs, JobState::Running) > 1, "some are claimed");
+    node.act(jobs[0], JobAction::Move("other".to_owned()));
+    for job in [others[0], others[1], jobs[0]] {
+        node.ok(job);
+    }
+    assert_eq!(finish_within(&mut node, 2), 39);
+}
+
+#[test]
+fn a_successor_that_is_given_back_has_no_more_time_to_start_than_before() {
+    let mut node = learnt(1);
+    let first = node.submit(plain());
+    let job = node.submit(with(|job| job.start_within_ms = Some(SECOND.plus(SECOND))));
+    assert_eq!(node.state(job), JobState::Running, "claimed");
+    node.pass(SECOND);
+    assert_eq!((node.state(job), node.job(job).epoch.0), (JobState::Available, 1));
+    node.pass(SECOND);
+    assert_eq!(node.fate(job), (JobState::Skipped, Some(FinishReason::Expired)));
+    node.ok(first);
+}
+
+#[test]
+fn a_successor_whose_time_to_start_ends_while_it_is_claimed_is_skipped() {
+    let mut node = learnt(1);
+    let first = node.submit(plain());
+    let job = node.submit(with(|job| job.start_within_ms = Some(DurationMillis(100))));
+    node.pass(DurationMillis(100));
+    assert_eq!(node.fate(job), (JobState::Skipped, Some(FinishReason::Expired)));
+    assert_eq!(node.running(), [first]);
 }

@@ -121,3 +121,83 @@ fn a_paused_queue_does_not_stop_the_clock_of_a_start() {
     node.pass(MINUTE);
     assert_eq!(node.state(job), JobState::Skipped);
 }
+
+/// The time began anew with the daemon, or with whatever put the job back.
+#[test]
+fn the_time_to_start_runs_on_over_restarts_and_from_the_date_on() {
+    let mut node = node(1);
+    node.submit(plain());
+    let half = DurationMillis(MINUTE.0 / 2);
+    let waits = node.submit(with(|job| job.start_within_ms = Some(MINUTE)));
+    node.pass(half);
+    node.restart(half, |_| true);
+    assert_eq!(node.fate(waits), (JobState::Skipped, Some(FinishReason::Expired)));
+    let date = node.now.wall.plus(HOUR);
+    let dated = node.submit(with(|job| (job.start_within_ms, job.start) = (Some(MINUTE), Start::At(date))));
+    node.restart(HOUR.plus(half), |_| true);
+    assert_eq!(node.state(dated), JobState::Available);
+    node.pass(half);
+    assert_eq!(
+        node.fate(dated),
+        (JobState::Skipped, Some(FinishReason::Expired)),
+        "its date is an hour and a minute ago"
+    );
+}
+
+#[test]
+fn a_job_that_is_put_off_has_its_time_from_its_new_start() {
+    let mut node = node(1);
+    node.submit(plain());
+    let job = node.submit(with(|job| job.start_within_ms = Some(MINUTE)));
+    node.pass(SECOND);
+    let later = node.now.wall.plus(HOUR);
+    node.act(job, jobmesh_engine::JobAction::Reschedule(later));
+    node.pass(HOUR);
+    assert_eq!(node.state(job), JobState::Available);
+    node.pass(MINUTE);
+    assert_eq!(node.fate(job), (JobState::Skipped, Some(FinishReason::Expired)));
+}
+
+#[test]
+fn a_job_that_started_in_time_is_never_late_again() {
+    let mut node = node(1);
+    let job = node.submit(with(|job| job.start_within_ms = Some(MINUTE)));
+    node.end(job, Outcome::Released { reason: "back".to_owned() });
+    node.act(job, jobmesh_engine::JobAction::Hold { reason: String::new() });
+    node.end(job, Outcome::Released { reason: "back".to_owned() });
+    node.pass(HOUR);
+    assert_eq!(node.state(job), JobState::Available);
+}
+
+#[test]
+fn an_array_of_which_nothing_starts_in_time_is_skipped() {
+    let mut node = node(1);
+    let blocker = node.submit(plain());
+    let late = || with(|job| (job.array, job.start_within_ms) = (Some(crate::desk::array(3)), Some(MINUTE)));
+    let skipped = node.submit(late());
+    node.pass(MINUTE);
+    assert_eq!(node.fate(skipped), (JobState::Skipped, Some(FinishReason::Expired)));
+    let group = node.submit(late());
+    node.ok(blocker);
+    node.pass(HOUR);
+    assert_eq!(node.state(group), JobState::Running);
+}
+
+#[test]
+fn a_timeout_runs_on_while_the_daemon_is_down() {
+    let mut node = node(1);
+    let job = node.submit(with(|job| {
+        job.spec.timeout_ms = Some(HOUR);
+        job.spec.heartbeat_ms = Some(DurationMillis(HOUR.0 - 1));
+    }));
+    node.pass(DurationMillis(HOUR.0 / 2));
+    for _ in 0..2 {
+        node.restart(DurationMillis(HOUR.0 / 4 - 1), |_| true);
+        assert_eq!(node.executor.stops, []);
+    }
+    node.pass(DurationMillis(2));
+    assert_eq!(node.executor.stops.len(), 1, "an hour after its start, and a heartbeat is heard of only by a daemon");
+    node.end(job, Outcome::Timeout);
+    let events = node.read().view().events(job).unwrap();
+    assert!(events.last().unwrap().note.as_deref().unwrap().contains("longer than its timeout"));
+}

@@ -1,10 +1,10 @@
 //! Jobs of which there may be only one, and submissions that may be repeated.
 
 use jobmesh_engine::{Command, JobAction, Response};
-use jobmesh_protocol::job::Task;
+use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
-use jobmesh_protocol::{JobId, JobState, Submission};
+use jobmesh_protocol::{JobId, JobSpec, JobState, Submission};
 
 use crate::desk::{DAY, HOUR, MINUTE, after, array, node, plain, with};
 use crate::node::Node;
@@ -57,15 +57,44 @@ fn a_second_one_is_refused_by_the_name_of_the_first() {
 #[test]
 fn a_newer_job_takes_the_place_of_one_that_waits_and_follows_one_that_runs() {
     for scope in [Span::Incomplete, Span::Retained, Span::Period(HOUR)] {
-        let mut node = node(2);
+        let mut node = node(9);
         let waiting = |start| Submission { start, ..unique(scope, Conflict::Replace) };
         let first = node.submit(waiting(Start::After(HOUR)));
         let second = node.submit(waiting(Start::Now));
         assert_eq!(node.fate(first), (JobState::Skipped, Some(FinishReason::Replaced)));
         assert_eq!(node.state(second), JobState::Running);
         let third = node.submit(waiting(Start::Now));
-        assert_eq!(node.states(&[second, third]), [JobState::Running; 2], "what runs is never changed");
+        assert_eq!(node.states(&[second, third]), [JobState::Running, JobState::Pending], "what runs is never changed");
+        let fourth = node.submit(waiting(Start::Now));
+        assert_eq!(node.states(&[second, third, fourth]), [JobState::Running, JobState::Skipped, JobState::Pending]);
+        node.restart(MINUTE, |_| true);
+        node.end(second, crate::desk::failure());
+        assert_eq!(node.running(), [fourth], "it was waited for, however it ended");
     }
+}
+
+#[test]
+fn no_two_jobs_of_a_key_run_at_once_whatever_becomes_of_the_second() {
+    for on_conflict in [Conflict::Replace, Conflict::Merge, Conflict::Debounce(MINUTE)] {
+        let mut node = node(9);
+        let first = node.submit(Submission { start: Start::Now, ..unique(Span::Incomplete, Conflict::Return) });
+        let second = node.submit(unique(Span::Incomplete, on_conflict));
+        node.pass(HOUR);
+        assert_eq!(node.running(), [first], "{on_conflict:?}");
+        node.ok(first);
+        node.pass(HOUR);
+        assert_eq!(node.running(), [second], "{on_conflict:?}");
+    }
+}
+
+/// It would have waited for its own task.
+#[test]
+fn a_task_is_kept_out_by_the_key_of_its_own_group() {
+    let mut node = node(1);
+    let replace = || unique(Span::Incomplete, Conflict::Replace);
+    let group = node.submit(Submission { open: true, ..replace() });
+    let refusal = node.take(Submission { into: Some(group), ..replace() }).unwrap_err().to_string();
+    assert!(refusal.contains("job 1 has the same unique key"), "{refusal}");
 }
 
 /// A group has no attempts of its own, so it was taken for one that had not started, and its tasks lost their group.
@@ -98,6 +127,39 @@ fn arguments_are_added_to_a_job_that_waits() {
         node.ok(blocker);
         assert_eq!(node.state(first), JobState::Running);
         assert!(!repeat(&mut node, &with_file("c"), first), "what runs is never changed");
+    }
+}
+
+/// Its arguments were dropped, or ended up with another program.
+#[test]
+fn what_cannot_be_merged_becomes_a_job_that_waits_for_the_one_before() {
+    let merge = |change: &dyn Fn(&mut ProcessTask)| {
+        let mut submission = unique(Span::Incomplete, Conflict::Merge);
+        if let Task::Process(process) = &mut submission.spec.task {
+            change(process);
+        }
+        submission
+    };
+    let noop = Submission { spec: JobSpec { task: Task::Noop {}, ..plain().spec }, ..merge(&|_| {}) };
+    for other in [
+        merge(&|process| process.argv = vec!["other".to_owned(), "a".to_owned()]),
+        merge(&|process| process.argv.extend(vec!["b".to_owned(); 3000])),
+        merge(&|process| process.directory = Some("/tmp".to_owned())),
+        Submission { array: Some(array(2)), ..merge(&|_| {}) },
+        noop,
+    ] {
+        let mut node = node(1);
+        node.queue("default", jobmesh_engine::QueueAction::Pause);
+        let first = node.submit(merge(&|process| process.argv.extend(vec!["a".to_owned(); 3000])));
+        let before = node.job(first).spec;
+        assert!(!repeat(&mut node, &other, first));
+        assert_eq!(node.job(first).spec, before);
+        let second = node.jobs()[1].clone();
+        assert_eq!((second.state, &second.spec.task), (JobState::Pending, &other.spec.task));
+        node.queue("default", jobmesh_engine::QueueAction::Resume);
+        assert_eq!(node.running(), [first]);
+        node.ok(first);
+        assert_eq!(node.state(second.id), JobState::Running);
     }
 }
 
@@ -199,13 +261,51 @@ fn one_bad_submission_of_a_request_keeps_the_others_out() {
 }
 
 #[test]
-fn a_retried_job_does_not_take_its_key_from_a_newer_one() {
+fn a_retried_job_has_its_key_again_and_does_not_take_it_from_one_that_may_run() {
     let mut node = node(2);
     let submission = unique(Span::Incomplete, Conflict::Return);
     let first = node.submit(submission.clone());
     node.ok(first);
     let second = node.submit(submission.clone());
-    node.act(first, JobAction::Retry);
-    node.ok(first);
+    let refusal = node.refused(first, JobAction::Retry);
+    assert!(refusal.contains("job 1 can't be tried again while job 2 holds its unique key"), "{refusal}");
     assert!(repeat(&mut node, &submission, second));
+    node.ok(second);
+    node.act(first, JobAction::Retry);
+    assert!(repeat(&mut node, &submission, first), "it went in the way again");
+    assert!(node.refused(second, JobAction::Retry).contains("job 1 holds"));
+    node.ok(first);
+    assert!(!repeat(&mut node, &submission, first), "and lost it with its end");
+}
+
+#[test]
+fn a_retried_group_or_task_needs_the_key_of_the_group() {
+    let mut node = node(9);
+    let submission = unique(Span::Incomplete, Conflict::Return);
+    let group = node.submit(Submission { array: Some(array(1)), ..submission.clone() });
+    let task = node.task(group, 1);
+    node.end(task, crate::desk::failure());
+    let second = node.submit(submission.clone());
+    for job in [group, task] {
+        assert!(node.refused(job, JobAction::Retry).contains("job 2 holds its unique key"));
+    }
+    node.ok(second);
+    node.act(task, JobAction::Retry);
+    assert!(repeat(&mut node, &submission, group));
+}
+
+#[test]
+fn what_was_dropped_with_its_upstream_is_not_revived_beside_another_of_its_key() {
+    for is_taken in [false, true] {
+        let mut node = node(9);
+        let upstream = node.submit(plain());
+        let submission = unique(Span::Incomplete, Conflict::Return);
+        let first = node.submit(Submission { after: after(&[upstream], None), ..submission.clone() });
+        node.end(upstream, crate::desk::failure());
+        assert_eq!(node.state(first), JobState::Skipped);
+        let second = is_taken.then(|| node.submit(submission.clone()));
+        node.act(upstream, JobAction::Retry);
+        assert_eq!(node.state(first), if is_taken { JobState::Skipped } else { JobState::Pending });
+        assert!(repeat(&mut node, &submission, second.unwrap_or(first)));
+    }
 }

@@ -14,6 +14,10 @@ use crate::cli::time_words::parse_length;
 pub(super) struct UniqueOptions {
     /// Have only one job of this key; the second one is answered by the first, or :reject, :replace, :merge,
     /// :debounce=TIME, :throttle=TIME
+    ///
+    /// What has started is never changed: a job that would replace it, or be merged into it, waits for its end. So does
+    /// one whose arguments can't be added, since it runs another program, elsewhere, with another environment or input,
+    /// is an array, or has too many of them.
     #[arg(long, value_name = "KEY[:WHAT]", value_parser = parse_unique)]
     unique: Option<(String, Conflict)>,
     /// What else makes jobs the same: type, queue, task, label:KEY (several with commas)

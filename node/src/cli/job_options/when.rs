@@ -22,7 +22,8 @@ pub(super) struct WhenOptions {
     /// Start no sooner than then: 08:00, tomorrow 08:00, 2026-03-01 08:00, 2026-03-01T08:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
     at: Option<UnixMillis>,
-    /// Skip it if it has not started so long after it could have
+    /// Skip it if no attempt has started so long after it could have: after its submission, its time, or the end of
+    /// what it waits for
     #[arg(long, value_name = "TIME", value_parser = parse_length)]
     start_within: Option<DurationMillis>,
     /// Stop or skip it if it is not over by then
