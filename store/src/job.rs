@@ -11,7 +11,7 @@ use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, InOrder};
 use crate::txn::Txn;
 use crate::view::View;
 
@@ -138,26 +138,30 @@ pub struct Move {
     pub at: UnixMillis,
 }
 
-/// The columns of a job. A task of an array borrows its spec from its group.
-pub(crate) const COLUMNS: &str = "key, id, state, state_since, coalesce(spec, (SELECT g.spec FROM job AS g WHERE g.key \
-                                  = (job.key >> 32) << 32)) AS spec, queue, priority, epoch, failures, crashes, \
-                                  snoozes, waits, run_at, expires_at, deadline, held, plan, schedule, fire_at, \
+/// The columns of a job, in the order in which they are read. A task of an array borrows its spec from its group.
+pub(crate) const COLUMNS: &str = "coalesce(spec, (SELECT g.spec FROM job AS g WHERE g.key = (job.key >> 32) << 32)) AS \
+                                  spec, plan, key, id, state, state_since, queue, priority, epoch, failures, crashes, \
+                                  snoozes, waits, run_at, expires_at, deadline, held, schedule, fire_at, \
                                   cancel_reason, finish_reason, origin, created_at, finished_at";
 
+/// Reads the columns of [`COLUMNS`].
 pub(crate) fn read(row: &Row<'_>) -> Result<Job, StoreError> {
-    let spec = row.get_ref("spec")?.as_blob().map_err(|_| StoreError::Damaged { what: "job spec" })?;
-    let spec: JobSpec =
-        cbor::decode(spec, STORED_SPEC_BYTES_MAX).map_err(|_| StoreError::Damaged { what: "job spec" })?;
-    read_with(row, Arc::new(spec))
+    let spec = cbor::decode(spec_bytes(row)?, STORED_SPEC_BYTES_MAX);
+    read_with(row, Arc::new(spec.map_err(|_| StoreError::Damaged { what: "job spec" })?))
+}
+
+fn spec_bytes<'r>(row: &'r Row<'_>) -> Result<&'r [u8], StoreError> {
+    row.get_ref(0)?.as_blob().map_err(|_| StoreError::Damaged { what: "job spec" })
 }
 
 /// Reads a job whose spec is known.
 fn read_with(row: &Row<'_>, spec: Arc<JobSpec>) -> Result<Job, StoreError> {
-    let plan = match row.get_ref("plan")?.as_blob_or_null().ok().flatten() {
+    let row = InOrder::new(row);
+    row.value("spec")?;
+    let plan = match row.value("plan")?.as_blob_or_null().ok().flatten() {
         None => Plan::default(),
         Some(bytes) => cbor::decode(bytes, PLAN_BYTES_MAX).map_err(|_| StoreError::Damaged { what: "job plan" })?,
     };
-    let schedule: Option<String> = row.column("schedule")?;
     Ok(Job {
         number: row.number("key")?,
         id: row.job_id("id")?,
@@ -176,7 +180,7 @@ fn read_with(row: &Row<'_>, spec: Arc<JobSpec>) -> Result<Job, StoreError> {
         deadline: row.time_or_none("deadline")?,
         held: row.column("held")?,
         plan,
-        fire: schedule.zip(row.time_or_none("fire_at")?),
+        fire: row.column::<Option<String>>("schedule")?.zip(row.time_or_none("fire_at")?),
         cancel_reason: row.column("cancel_reason")?,
         finish_reason: row.word_or_none("finish_reason", "finish reason", FinishReason::from_word)?,
         origin: row.node_or_none("origin")?,
@@ -246,8 +250,7 @@ impl View<'_> {
         let mut last: Option<(Vec<u8>, Arc<JobSpec>)> = None;
         let sql = format!("SELECT {COLUMNS} FROM job WHERE live = 1 ORDER BY key");
         self.each(&sql, [], |row| {
-            let bytes = row.get_ref("spec").map_err(StoreError::from)?;
-            let bytes = bytes.as_blob().map_err(|_| StoreError::Damaged { what: "job spec" })?;
+            let bytes = spec_bytes(row)?;
             let spec = match &last {
                 Some((known, spec)) if known == bytes => Arc::clone(spec),
                 _ => {

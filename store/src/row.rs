@@ -1,8 +1,11 @@
 //! Reading columns as the types they stand for.
 
+use std::cell::Cell;
+
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::id::{BlobRef, Hash};
 use jobmesh_protocol::{JobId, JobNumber, MessageId, UnixMillis};
+use rusqlite::types::ValueRef;
 use rusqlite::{Error, Row};
 
 use crate::error::StoreError;
@@ -71,15 +74,49 @@ pub(crate) trait Columns {
 
 impl Columns for Row<'_> {
     fn column<T: rusqlite::types::FromSql>(&self, name: &'static str) -> Result<T, StoreError> {
-        self.get(name).map_err(|error| {
-            let is_of_another_type = matches!(
-                error,
-                Error::FromSqlConversionFailure(..)
-                    | Error::IntegralValueOutOfRange(..)
-                    | Error::InvalidColumnType(..)
-                    | Error::Utf8Error(..)
-            );
-            if is_of_another_type { StoreError::Damaged { what: name } } else { error.into() }
-        })
+        self.get(name).map_err(|error| unread(error, name))
     }
+}
+
+/// A row whose columns are read in the order of the query. SQLite finds a column by comparing the names of all before
+/// it, which is more work than reading a wide row.
+#[derive(Debug)]
+pub(crate) struct InOrder<'r> {
+    row: &'r Row<'r>,
+    next: Cell<usize>,
+}
+
+impl<'r> InOrder<'r> {
+    pub(crate) const fn new(row: &'r Row<'r>) -> Self {
+        Self { row, next: Cell::new(0) }
+    }
+
+    /// The place of the next column, which must be the one of this name.
+    fn place(&self, name: &'static str) -> usize {
+        let place = self.next.replace(self.next.get() + 1);
+        debug_assert_eq!(self.row.as_ref().column_name(place).ok(), Some(name), "columns are read in order");
+        place
+    }
+
+    /// The next column as it is stored.
+    pub(crate) fn value(&self, name: &'static str) -> Result<ValueRef<'r>, StoreError> {
+        Ok(self.row.get_ref(self.place(name))?)
+    }
+}
+
+impl Columns for InOrder<'_> {
+    fn column<T: rusqlite::types::FromSql>(&self, name: &'static str) -> Result<T, StoreError> {
+        self.row.get(self.place(name)).map_err(|error| unread(error, name))
+    }
+}
+
+fn unread(error: Error, name: &'static str) -> StoreError {
+    let is_of_another_type = matches!(
+        error,
+        Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::InvalidColumnType(..)
+            | Error::Utf8Error(..)
+    );
+    if is_of_another_type { StoreError::Damaged { what: name } } else { error.into() }
 }
