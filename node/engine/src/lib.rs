@@ -60,4 +60,4 @@ pub use input::{Ended, Input, Process, RequestId};
 pub use membership::founding;
 pub use mutant::Mutant;
 pub use output::{Change, Output, Outputs, Refusal, Response, RunOrder, StopReason, Taken};
-pub use schedule::SCHEDULE_BYTES_MAX;
+pub use schedule::{BACKFILL_MAX, SCHEDULE_BYTES_MAX};

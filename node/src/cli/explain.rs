@@ -9,7 +9,7 @@ use jobmesh_protocol::{DurationMillis, UnixMillis};
 use crate::cli::time_words::{length, now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean};
 
-/// What `explain` takes.
+// What `explain` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Explain {
     /// The job: its number, id, or `last`
@@ -19,7 +19,7 @@ pub(crate) struct Explain {
 impl Explain {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let explanation: Explanation = context.client()?.get(&format!("/v1/jobs/{}/explain", self.job)).await?;
-        context.output.show(&explanation, |colour| text(&explanation, now(), colour))?;
+        context.output.one(&explanation, &self.job.to_string(), |colour| text(&explanation, now(), colour))?;
         Ok(Exit::OK)
     }
 }

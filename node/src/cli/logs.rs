@@ -8,7 +8,7 @@ use jobmesh_protocol::Epoch;
 use crate::cli::follow::{Slice, copy};
 use crate::cli::{Context, Exit, Failure, JobRef, Kind};
 
-/// What `logs` takes.
+// What `logs` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Standard output of the job goes to ours, its standard error to ours.")]
 pub(crate) struct Logs {

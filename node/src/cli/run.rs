@@ -18,7 +18,7 @@ use crate::cli::submit;
 use crate::cli::{Context, Exit, Failure, Kind, note, up};
 use crate::client::{Client, ClientError, Lines};
 
-/// What `run` takes.
+// What `run` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Ctrl-C cancels the job; a second one leaves before it has ended.")]
 pub(crate) struct Run {

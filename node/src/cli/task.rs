@@ -20,7 +20,7 @@ const WHOLE: f64 = 10_000.0;
 /// How long the node may take for an answer: a commit on a slow disk, and to spare.
 const ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// What `task` takes.
+// What `task` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "For use inside a job: it finds its node and itself by $JOBMESH_SOCKET and $JOBMESH_RUN.")]
 pub(crate) struct Task {
@@ -55,7 +55,10 @@ enum Action {
         #[command(subcommand)]
         action: Checkpoint,
     },
-    /// Say how this attempt ends, whatever its exit code; the job has to end by itself then
+    /// Say what the end of this attempt means; the job has to end by itself then
+    #[command(after_help = "The worse of what is said and what happens is believed: `error` and `permanent` count \
+                            whatever the exit code, `ok` beside exit code 0 only, `snooze`, `cancel` and `release` \
+                            beside 0 or 75. After another exit code, or a signal, the attempt has failed.")]
     Outcome {
         #[command(subcommand)]
         outcome: Outcome,

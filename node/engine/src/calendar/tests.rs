@@ -295,7 +295,7 @@ fn what_is_no_schedule_is_refused() {
     ] {
         assert!(matches!(error(text), TimetableError::Field { .. }), "{text:?} gave {:?}", error(text));
     }
-    for text in ["*/ * * * *", "*/x * * * *", "*/300 * * * *", "1-5/0 * * * *", "*/2/3 * * * *"] {
+    for text in ["*/ * * * *", "*/x * * * *", "*/300 * * * *", "*/61 * * * *", "* */25 * * *", "1-5/0 * * * *", "*/2/3 * * * *"] {
         assert!(matches!(error(text), TimetableError::Step { .. }), "{text:?} gave {:?}", error(text));
     }
     assert!(matches!(error("*,5 * * * *"), TimetableError::Alone { .. }));

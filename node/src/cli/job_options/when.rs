@@ -5,7 +5,7 @@ use jobmesh_protocol::submission::Start;
 use jobmesh_protocol::{DurationMillis, UnixMillis};
 
 use super::Draft;
-use crate::cli::time_words::{parse_length, parse_time};
+use crate::cli::time_words::{now, parse_length, parse_time};
 
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "When")]
@@ -14,7 +14,7 @@ pub(super) struct WhenOptions {
     #[arg(long, short = 'Q', value_name = "QUEUE")]
     queue: Option<String>,
     /// Higher runs first [default: 0]
-    #[arg(long, short, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, short, alias = "prio", value_name = "N", allow_negative_numbers = true)]
     priority: Option<i32>,
     /// Start no sooner than after this time
     #[arg(long, value_name = "TIME", value_parser = parse_length, conflicts_with = "at")]
@@ -23,10 +23,10 @@ pub(super) struct WhenOptions {
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
     at: Option<UnixMillis>,
     /// Skip it if it has not started so long after it could have
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_some_length)]
     start_within: Option<DurationMillis>,
     /// Stop or skip it if it is not over by then
-    #[arg(long, value_name = "WHEN", value_parser = parse_time)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_future)]
     deadline: Option<UnixMillis>,
     /// Let it wait until `jobmesh release`
     #[arg(long)]
@@ -48,4 +48,16 @@ impl WhenOptions {
         submission.deadline = self.deadline.or(submission.deadline);
         submission.held |= self.hold;
     }
+}
+
+fn parse_some_length(text: &str) -> Result<DurationMillis, String> {
+    match parse_length(text)? {
+        DurationMillis(0) => Err("nothing starts within no time; write one such as 10m".to_owned()),
+        length => Ok(length),
+    }
+}
+
+fn parse_future(text: &str) -> Result<UnixMillis, String> {
+    let at = parse_time(text)?;
+    if at <= now() { Err(format!("{} is over already", at.to_rfc3339())) } else { Ok(at) }
 }
