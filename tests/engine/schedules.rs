@@ -16,6 +16,8 @@ fn a_schedule_is_made_shown_and_forgotten() {
     assert!(next.lines().all(|line| line.contains("T06:00") || line.contains("T07:00")), "{next}");
     assert!(node.run(&["cron", "ls", "-q"]).text().lines().any(|name| name == "early"));
     assert_eq!(node.run(&["cron", "rm", "early"]).code, 0);
+    let refusal = refused(&node, 2, &["cron", "rm", "retention"]);
+    assert!(refusal.contains("enabled = false"), "{refusal}");
     let refusal = refused(&node, 2, &["cron", "rm", "early"]);
     assert!(refusal.contains("no schedule \"early\""), "{refusal}");
 }

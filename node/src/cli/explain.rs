@@ -54,6 +54,13 @@ pub(crate) fn text(explanation: &Explanation, now: UnixMillis, colour: Colour) -
     text
 }
 
+/// Why a job waits and what would help, in one line; none if there is no reason.
+pub(crate) fn brief(explanation: &Explanation) -> Option<String> {
+    let remedy = explanation.reasons.first()?.remedy.as_str();
+    let help = if remedy.is_empty() { String::new() } else { format!("; what would help: {remedy}") };
+    Some(format!("{}{help}", explanation.summary))
+}
+
 /// `Job 12 waits: … (available, 12 s ago).`
 fn head(explanation: &Explanation, now: UnixMillis) -> String {
     let Explanation { number, task, state, summary, since, .. } = explanation;
@@ -122,6 +129,11 @@ mod tests {
             takes_micros: Some(2_100_000),
             nodes: vec![fit("server", false, &["tool:gzip"]), fit("laptop", true, &["tool:gzip", "cpus>=8"])],
         };
+        assert_eq!(
+            brief(&explanation).as_deref(),
+            Some("waits: no known node meets its requirements; what would help: a node with tool:gzip")
+        );
+        assert_eq!(brief(&Explanation { reasons: Vec::new(), ..explanation.clone() }), None);
         insta::assert_snapshot!(text(&explanation, UnixMillis(13_000), Colour::Off), @r"
         Job 12 waits: no known node meets its requirements (available, 12 s ago).
           - this node lacks tool:gzip (12 s ago)

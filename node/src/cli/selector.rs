@@ -13,7 +13,8 @@ use crate::client::Client;
 // Jobs, by name or by what they are like.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Selector {
-    /// The jobs: numbers, tasks such as 42.7 or 42.3-9, lists such as 3,7-9, whole ids, `last`, or `all`
+    /// The jobs: numbers, tasks such as 42.7 or 42.3-9, lists such as 3,7-9, whole ids, `last`, `last.3`, or
+    /// `all`
     #[arg(value_name = "JOB")]
     pub(crate) jobs: Vec<Pick>,
     /// What they are like.

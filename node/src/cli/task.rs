@@ -69,13 +69,13 @@ enum Action {
 enum Checkpoint {
     /// Write what was remembered; ends with 1 if that is nothing
     Get {
-        /// Under which key
-        key: String,
+        /// Under which name
+        name: String,
     },
     /// Remember this; an empty value forgets
     Set {
-        /// Under which key
-        key: String,
+        /// Under which name
+        name: String,
         /// What, or `-` for what we read
         value: String,
     },
@@ -127,11 +127,11 @@ impl Task {
             Action::Notify { message } => say(json!({ "message": message })),
             Action::Heartbeat {} => say(json!({ "heartbeat": true })),
             Action::Result { value } => write(RESULT_VARIABLE, &given(value)?),
-            Action::Checkpoint { action: Checkpoint::Get { key } } => recall(context, &key),
-            Action::Checkpoint { action: Checkpoint::Set { key, value } } => {
+            Action::Checkpoint { action: Checkpoint::Get { name } } => recall(context, &name),
+            Action::Checkpoint { action: Checkpoint::Set { name, value } } => {
                 let value = String::from_utf8(given(value)?);
                 let value = value.map_err(|_| Failure::new(Kind::Usage, "a checkpoint must be UTF-8"))?;
-                say(json!({ "checkpoint": { "name": key, "value": value } }))
+                say(json!({ "checkpoint": { "name": name, "value": value } }))
             }
             Action::Outcome { outcome } => write(OUTCOME_VARIABLE, document(outcome).to_string().as_bytes()),
         }
@@ -195,12 +195,12 @@ fn say(line: Value) -> Result<Exit, Failure> {
     Ok(Exit::OK)
 }
 
-fn recall(context: &Context, key: &str) -> Result<Exit, Failure> {
+fn recall(context: &Context, name: &str) -> Result<Exit, Failure> {
     let answer = talk(json!({ "checkpoints": true }))?;
     let all: Checkpoints = serde_json::from_str(&answer)
         .map_err(|error| Failure::new(Kind::Internal, format!("the node's answer does not parse: {error}")))?;
-    let Some(value) = all.checkpoints.get(key) else { return Ok(Exit::FAILED) };
-    context.output.show(&json!({ "key": key, "value": value }), |_| format!("{value}\n"))?;
+    let Some(value) = all.checkpoints.get(name) else { return Ok(Exit::FAILED) };
+    context.output.show(&json!({ "name": name, "value": value }), |_| format!("{value}\n"))?;
     Ok(Exit::OK)
 }
 

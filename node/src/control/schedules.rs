@@ -10,7 +10,9 @@ use super::Control;
 use super::actions::name;
 use super::error::{Answer, Failure};
 use super::extract::{Ask, Params};
-use crate::api::{BackfillRequest, Backfilled, Done, ErrorCode, INSTANTS_MAX, Instants, NextQuery, ScheduleView, Schedules};
+use crate::api::{
+    BackfillRequest, Backfilled, Done, ErrorCode, INSTANTS_MAX, Instants, NextQuery, ScheduleView, Schedules,
+};
 
 /// Instants that are told unless asked for otherwise.
 const INSTANTS_DEFAULT: u32 = 10;
@@ -114,6 +116,14 @@ pub(super) async fn set(
 }
 
 pub(super) async fn remove(State(control): State<Control>, Path(schedule): Path<String>) -> Answer<Json<Done>> {
+    let (row, _) = control.one_schedule(&schedule).await?;
+    if row.is_declared {
+        let message = format!("the schedule {schedule:?} is declared by the configuration and would come back");
+        let hint = format!(
+            "write `enabled = false` under [job_types.{schedule}] in config.toml, or `jobmesh cron pause {schedule}`"
+        );
+        return Err(Failure::new(ErrorCode::Conflict, message).hint(hint));
+    }
     control.schedule(schedule, ScheduleAction::Remove).await
 }
 

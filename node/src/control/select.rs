@@ -84,6 +84,11 @@ fn ranges(view: View<'_>, pick: &Pick) -> Result<Answer<Vec<Numbers>>, StoreErro
     let key = match pick {
         Pick::All => return Ok(Ok(Vec::new())),
         Pick::Last => JobKey::Last,
+        Pick::LastTasks(first, last) if first == last => JobKey::LastTask(*first),
+        Pick::LastTasks(first, last) => {
+            let group = view.last_job_number()?.ok_or_else(|| JobKey::Last.missing());
+            return Ok(group.map(|group| vec![(group.task(*first), group.task(*last))]));
+        }
         Pick::Id(id) => JobKey::Id(*id),
         Pick::Numbers(spans) => {
             for span in spans.iter().filter(|span| span.count() == 1) {

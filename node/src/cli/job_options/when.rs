@@ -5,7 +5,7 @@ use jobmesh_protocol::submission::Start;
 use jobmesh_protocol::{DurationMillis, UnixMillis};
 
 use super::Draft;
-use crate::cli::time_words::{now, parse_length, parse_time};
+use crate::cli::time_words::{parse_length, parse_time};
 
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "When")]
@@ -26,7 +26,7 @@ pub(super) struct WhenOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_some_length)]
     start_within: Option<DurationMillis>,
     /// Stop or skip it if it is not over by then
-    #[arg(long, value_name = "WHEN", value_parser = parse_future)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_time)]
     deadline: Option<UnixMillis>,
     /// Let it wait until `jobmesh release`
     #[arg(long)]
@@ -55,9 +55,4 @@ fn parse_some_length(text: &str) -> Result<DurationMillis, String> {
         DurationMillis(0) => Err("nothing starts within no time; write one such as 10m".to_owned()),
         length => Ok(length),
     }
-}
-
-fn parse_future(text: &str) -> Result<UnixMillis, String> {
-    let at = parse_time(text)?;
-    if at <= now() { Err(format!("{} is over already", at.to_rfc3339())) } else { Ok(at) }
 }
