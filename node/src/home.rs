@@ -176,6 +176,8 @@ impl Home {
     /// then there is no socket either.
     pub fn check_socket(&self) -> Result<(), HomeError> {
         match self.socket().parent() {
+            // The first daemon will close it; until then there is no socket to be trusted.
+            Some(directory) if is_open_and_empty(directory).unwrap_or(false) => Ok(()),
             Some(directory) if directory.exists() => check_private(directory),
             Some(_) | None => Ok(()),
         }
@@ -189,12 +191,17 @@ fn make_private(path: &Path) -> Result<(), HomeError> {
 }
 
 fn close_if_empty(path: &Path) -> io::Result<()> {
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
-    let is_ours = found.is_dir() && found.uid() == rustix::process::getuid().as_raw();
-    if is_ours && found.mode() & OTHERS != 0 && fs::read_dir(path)?.next().is_none() {
+    if is_open_and_empty(path)? {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     }
     Ok(())
+}
+
+/// Whether others can get into a directory of ours that nobody has used yet.
+fn is_open_and_empty(path: &Path) -> io::Result<bool> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(false) };
+    let is_ours = found.is_dir() && found.uid() == rustix::process::getuid().as_raw();
+    Ok(is_ours && found.mode() & OTHERS != 0 && fs::read_dir(path)?.next().is_none())
 }
 
 fn check_private(path: &Path) -> Result<(), HomeError> {
@@ -232,6 +239,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = || fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         open();
+        home(folder.path()).check_socket().unwrap();
         home(folder.path()).create().unwrap();
         assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700, "nothing was in it, so it was closed");
         open();

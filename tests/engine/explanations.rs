@@ -97,7 +97,9 @@ fn a_run_that_nobody_can_start_says_why_once_and_ends_with_a_signal() {
 fn what_has_ended_is_counted() {
     let bench = bench();
     let node = node(&bench, "");
-    node.wait_for(&[node.submit(&["--type", "sheep", "--", "true"]), node.submit(&["--type", "sheep", "--", "false"])]);
+    for program in ["true", "false"] {
+        let _: Value = node.ended(&node.submit(&["--type", "sheep", "--", program]));
+    }
     for by in ["whole", "day", "hour"] {
         let rows = node.json(&["metrics", "--by", by])["rows"].take();
         let of = |what: &str| -> u64 {

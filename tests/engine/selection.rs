@@ -71,6 +71,7 @@ fn tasks_of_the_last_job_are_named_by_it() {
     node.wait_for(&[array]);
     assert_eq!(node.wrote("last.3"), "3\n");
     assert_eq!(node.listed(&["last.2-3"]), ["1.3", "1.2"]);
+    assert_eq!(node.listed(&["last", "--tasks"]), ["1.4", "1.3", "1.2", "1.1", "1"]);
     assert_eq!(node.run(&["show", "last.2", "-q"]).text(), "1.2\n");
     let refusal = refused(&node, 2, &["show", "last.9"]);
     assert!(refusal.contains("no task 9"), "{refusal}");

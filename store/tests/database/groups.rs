@@ -3,7 +3,7 @@
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Array, Range, Tasks};
 use jobmesh_protocol::{JobNumber, JobState};
-use jobmesh_store::Group;
+use jobmesh_store::{Group, Txn};
 
 use crate::samples::{array, end, id_of, insert, insert_job, job, memory, number, start};
 
