@@ -441,7 +441,9 @@ pub enum SubmissionError {
         found: usize,
     },
     /// A range that goes down, overlaps the one before, or leaves the numbers.
-    #[error("the range {first}-{last} in steps of {step} must go up, past the range before it, to {NUMBER_MAX} at most")]
+    #[error(
+        "the range {first}-{last} in steps of {step} must go up, past the range before it, to {NUMBER_MAX} at most"
+    )]
     Range {
         /// Its first number.
         first: u32,

@@ -96,7 +96,8 @@ pub(crate) fn show(context: &Context, list: &JobList, empty: &str) -> Result<(),
         jobs => table(jobs, now(), colour),
     })?;
     if list.more && !context.output.is_json() && !context.output.is_quiet() {
-        let remedy = if list.jobs.len() < SELECTED_MAX as usize { "-n N and --all show more" } else { "name some of them" };
+        let remedy =
+            if list.jobs.len() < SELECTED_MAX as usize { "-n N and --all show more" } else { "name some of them" };
         note(&format!("there are more; these are the first {}: {remedy}", list.jobs.len()));
     }
     Ok(())

@@ -11,8 +11,10 @@ const HOUR_MS: u64 = 3_600_000;
 
 // What `metrics` takes.
 #[derive(Args, Debug)]
-#[command(after_help = "Jobs are counted when they have ended, and stay counted when they are deleted. The percentiles \
-                        are those of attempts that succeeded, on all days (UTC) that the time touches.")]
+#[command(
+    after_help = "Jobs are counted when they have ended, and stay counted when they are deleted. The percentiles \
+                        are those of attempts that succeeded, on all days (UTC) that the time touches."
+)]
 pub(crate) struct Metrics {
     /// How far to look back, up to 395d
     #[arg(long, value_name = "TIME", default_value = "1d", value_parser = parse_span)]

@@ -73,7 +73,9 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
     }
     facts.extend(job.message.clone().map(|message| ("message", message)));
     let result = detail.attempts.last().and_then(|last| last.outputs.result);
-    facts.extend(result.map(|result| ("result", format!("{} bytes; see `jobmesh result {}`", result.size, job.label()))));
+    facts.extend(
+        result.map(|result| ("result", format!("{} bytes; see `jobmesh result {}`", result.size, job.label()))),
+    );
     let reason = job.finish_reason.filter(|reason| *reason != FinishReason::Ok);
     facts.extend(reason.map(|reason| ("ended", reason.word().replace('_', " "))));
     facts.extend(job.cancel_reason.clone().map(|reason| ("cancelled", reason)));

@@ -75,7 +75,8 @@ impl Script {
             directive.options.lay_over(&mut draft)?;
         }
         if let Some(number) = self.unread() {
-            let words = format!("warning: {} line {number} is not read: #JM lines stand above the code", self.path.display());
+            let words =
+                format!("warning: {} line {number} is not read: #JM lines stand above the code", self.path.display());
             note(&words);
         }
         if draft.is_place_said && draft.submission.spec.scope != Scope::Local {
@@ -89,7 +90,9 @@ impl Script {
     /// The first line that looks like options but stands below the first line of code.
     fn unread(&self) -> Option<usize> {
         let mut lines = (1..).zip(self.text.lines()).skip_while(|(_, line)| is_preamble(line));
-        lines.find(|(_, line)| line.strip_prefix(MARK).is_some_and(|rest| rest.starts_with([' ', '\t']))).map(|(at, _)| at)
+        lines
+            .find(|(_, line)| line.strip_prefix(MARK).is_some_and(|rest| rest.starts_with([' ', '\t'])))
+            .map(|(at, _)| at)
     }
 
     fn elsewhere(&self) -> Failure {
