@@ -35,7 +35,7 @@
 //! | `GET /v1/schedules/{name}/next?limit=` | | [`Instants`] |
 //! | `PUT`, `DELETE /v1/schedules/{name}` | [`jobmesh_engine::Schedule`] | [`Done`] |
 //! | `POST /v1/schedules/{name}/{pause,resume,trigger}` | | [`Done`] |
-//! | `POST /v1/schedules/{name}/backfill` | [`BackfillRequest`] | [`Done`] |
+//! | `POST /v1/schedules/{name}/backfill` | [`BackfillRequest`] | [`Backfilled`] |
 //! | `GET /v1/types` | | [`Types`] |
 //! | `GET /v1/types/{name}` | | [`crate::job_types::TypeView`] |
 //! | `POST /v1/types/{name}/submission` | [`TypeRequest`] | [`SubmitRequest`], to be changed or submitted |
@@ -46,6 +46,7 @@
 //! | `POST /v1/invites` | [`InviteRequest`] | [`InviteView`] |
 //! | `POST /v1/join` | [`JoinRequest`] | [`Joined`] |
 //! | `GET /v1/learn` | | [`Learned`] |
+//! | `GET /v1/metrics?since_ms=&by=` | | [`Metrics`] |
 //! | `GET /v1/events` | | events `change` with a [`Change`] each, for ever; `missed` with a [`Missed`] |
 //! | `GET /v1/feed?from=&follow=` | | JSON lines of [`Change`] |
 //! | `POST /v1/shutdown` | [`ShutdownRequest`] | [`Done`] |
@@ -65,6 +66,7 @@ mod job_type;
 mod learn;
 mod logs;
 mod membership;
+mod metrics;
 mod node;
 mod peer;
 mod queue;
@@ -89,12 +91,13 @@ pub use job_type::{Reloaded, TypeRequest, Types};
 pub use learn::{CellView, HeardView, Learned};
 pub use logs::{ATTEMPT_HEADER, LogStream, LogsQuery, ResultQuery};
 pub use membership::{InviteRequest, InviteView, JoinRequest, Joined};
+pub use metrics::{Grain, METRICS_SPAN_MAX, MetricView, Metrics, MetricsQuery};
 pub use node::{ShutdownMode, ShutdownRequest, Status};
 pub use peer::{AttributeValue, PeerView, Peers, RecordView, RefusedBy, RefusedView};
 pub use queue::{QueueMode, QueueRequest, QueueView, Queues};
 pub use receipt::{Expected, ReceiptBody, ReceiptHead, ReceiptQuery, ReceiptView};
 pub use report::{Checkpoints, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE};
-pub use schedule::{BackfillRequest, INSTANTS_MAX, Instants, NextQuery, ScheduleView, Schedules};
+pub use schedule::{BackfillRequest, Backfilled, INSTANTS_MAX, Instants, NextQuery, ScheduleView, Schedules};
 pub use selection::{Filter, JobList, PICKS_MAX, Pick, PickError, SELECTED_MAX, SelectRequest, Span, WaitRequest};
 pub use submission::{BATCH_LINES_MAX, Batch, Ended, FollowLine, SubmitQuery, SubmitRequest, Submitted, number_parts};
 

@@ -38,6 +38,7 @@ mod kill;
 pub(crate) mod learn;
 mod logs;
 mod ls;
+mod metrics;
 mod move_queue;
 mod peers;
 mod prio;
@@ -85,7 +86,7 @@ struct Cli {
     command: Command,
 }
 
-/// What every command takes.
+// What every command takes.
 #[derive(Args, Debug)]
 struct Shared {
     /// How results are written
@@ -116,6 +117,7 @@ impl Shared {
 }
 
 // The options of a command are made when it is the one that was typed: all of them would take longer than most jobs.
+// Because of that, a doc comment on the options would take the place of the help that stands here: they have plain ones.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Command {
@@ -202,6 +204,9 @@ enum Command {
     Receipt(receipt::Receipt),
     /// Show which node did which work how well
     Learn(learn::Learn),
+    /// Show how many jobs ended how, how often, and how long they ran
+    #[command(alias = "stats")]
+    Metrics(metrics::Metrics),
     /// Show all of it at work: three nodes, some jobs, and everything cleaned up
     Demo(demo::Demo),
     /// Show or check the configuration
@@ -312,6 +317,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Capability(command) => command.run(context).await,
         Command::Receipt(command) => Box::pin(command.run(context)).await,
         Command::Learn(command) => command.run(context).await,
+        Command::Metrics(command) => command.run(context).await,
         Command::Demo(command) => Box::pin(command.run(context)).await,
         Command::Config(command) => command.run(context).await,
         Command::Doctor(command) => command.run(context).await,
@@ -365,6 +371,15 @@ mod tests {
     #[test]
     fn the_command_line_makes_sense() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_a_command_begins_with_what_the_list_says_of_it() {
+        for listed in Cli::command().get_subcommands().filter(|command| command.get_name() != "help") {
+            let Err(help) = Cli::try_parse_from(["jobmesh", listed.get_name(), "--help"]) else { continue };
+            let about = listed.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(help.to_string().starts_with(&about), "{help}");
+        }
     }
 
     #[test]

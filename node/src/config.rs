@@ -19,6 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jobmesh_engine::{Declared, QueueLimits, Retention, Timing};
+use jobmesh_mesh::{NAME_BYTES_MAX, is_name};
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::schedule::format_length;
 
@@ -35,8 +36,6 @@ const DEFAULT: &str = include_str!("default.toml");
 
 /// Most jobs that may be set to run at once: each has a thread and two open files.
 const SLOTS_MAX: u32 = 4096;
-/// Longest name: what a host's name may have, and what peers take in a greeting.
-const NAME_BYTES_MAX: usize = 64;
 /// Most addresses to listen on.
 const LISTEN_MAX: usize = 16;
 
@@ -356,11 +355,7 @@ impl Overrides {
 
 /// Says what a node's name must be, if this is none.
 fn judge_name(name: &str) -> Result<(), String> {
-    let printable = name.chars().all(|c| !c.is_control());
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !printable {
-        return Err(format!("1 to {NAME_BYTES_MAX} printable bytes"));
-    }
-    Ok(())
+    if is_name(name) { Ok(()) } else { Err(format!("1 to {NAME_BYTES_MAX} printable bytes")) }
 }
 
 /// Says what is wrong with addresses to listen on, and what they must be.

@@ -19,6 +19,7 @@ mod jobs;
 mod learn;
 mod logs;
 mod membership;
+mod metrics;
 mod peers;
 mod queues;
 mod receipt;
@@ -130,6 +131,7 @@ fn router(control: Control) -> Router {
         .route("/v1/invites", post(membership::invite))
         .route("/v1/join", post(membership::join))
         .route("/v1/learn", get(learn::show))
+        .route("/v1/metrics", get(metrics::show))
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -18,8 +18,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api::ShutdownMode;
+use crate::causes::causes;
 use crate::config::Config;
-use crate::config::table::chain;
 use crate::control::{BindError, Server};
 use crate::home::{Home, HomeError};
 use crate::runtime::{EngineFailure, Handle, Runtime, StartError};
@@ -178,7 +178,7 @@ async fn wait_for_end(
             failure = runtime.failed() => return Err(failure),
             Some(()) = hang_ups.recv() => {
                 if let Err(error) = handle.reload().await {
-                    tracing::error!(error = chain(&error), "the configuration was not taken over; the node goes on as it was");
+                    tracing::error!(error = causes(&error), "the configuration was not taken over; the node goes on as it was");
                 }
             }
         }

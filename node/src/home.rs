@@ -19,7 +19,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jobmesh_protocol::RunId;
@@ -89,11 +89,13 @@ impl Home {
         Ok(Self { path })
     }
 
-    /// Makes the directory and what belongs into it, as far as it is missing.
+    /// Makes the directory and what belongs into it, as far as it is missing. A directory of ours that is empty is
+    /// closed to others: that is what `mkdir` leaves to be closed, and nobody can have put anything there.
     ///
     /// # Errors
     /// [`HomeError::Create`], or [`HomeError::Open`] if others can get in.
     pub fn create(&self) -> Result<(), HomeError> {
+        close_if_empty(&self.path).map_err(|source| HomeError::Create { path: self.path.clone(), source })?;
         make_private(&self.path)?;
         make_private(&self.runs())?;
         make_private(&self.blobs())?;
@@ -183,6 +185,8 @@ impl Home {
     /// then there is no socket either.
     pub fn check_socket(&self) -> Result<(), HomeError> {
         match self.socket().parent() {
+            // The first daemon will close it; until then there is no socket to be trusted.
+            Some(directory) if is_open_and_empty(directory).unwrap_or(false) => Ok(()),
             Some(directory) if directory.exists() => check_private(directory),
             Some(_) | None => Ok(()),
         }
@@ -193,6 +197,20 @@ fn make_private(path: &Path) -> Result<(), HomeError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| HomeError::Create { path: path.to_owned(), source })?;
     check_private(path)
+}
+
+fn close_if_empty(path: &Path) -> io::Result<()> {
+    if is_open_and_empty(path)? {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Whether others can get into a directory of ours that nobody has used yet.
+fn is_open_and_empty(path: &Path) -> io::Result<bool> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(false) };
+    let is_ours = found.is_dir() && found.uid() == rustix::process::getuid().as_raw();
+    Ok(is_ours && found.mode() & OTHERS != 0 && fs::read_dir(path)?.next().is_none())
 }
 
 fn check_private(path: &Path) -> Result<(), HomeError> {
@@ -207,8 +225,6 @@ fn check_private(path: &Path) -> Result<(), HomeError> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -230,7 +246,12 @@ mod tests {
     #[test]
     fn a_home_that_others_can_enter_is_refused_with_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let open = || fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        open();
+        home(folder.path()).check_socket().unwrap();
+        home(folder.path()).create().unwrap();
+        assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700, "nothing was in it, so it was closed");
+        open();
         let error = home(folder.path()).create().unwrap_err().to_string();
         assert!(error.contains("755") && error.contains("chmod 700"), "{error}");
     }

@@ -29,8 +29,9 @@ use jobmesh_protocol::submission::{Submission, SubmissionError};
 use jobmesh_protocol::{JobSpec, job::Task};
 use serde_json::Value;
 
+use crate::causes::causes;
 use crate::config::nearest::nearest;
-use crate::config::table::{Document, Entry, Fault, Lined, Origin, Place, chain};
+use crate::config::table::{Document, Entry, Fault, Lined, Origin, Place};
 use crate::job_types::declaration::Declaration;
 use crate::job_types::template::{Template, Values};
 use crate::job_types::work::Executor;
@@ -248,7 +249,7 @@ impl JobType {
         demands.check(path)?;
         if let Some(Lined { value: Some(plan), place }) = plan {
             self.build(&plan.parameters)
-                .map_err(|error| Fault::new(*place, format!("{}.schedule can't be: {}", path.value, chain(&error))))?;
+                .map_err(|error| Fault::new(*place, format!("{}.schedule can't be: {}", path.value, causes(&error))))?;
         }
         Ok(())
     }

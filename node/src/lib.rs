@@ -4,6 +4,7 @@
 //! inputs and its outputs become their commands. [`control`] is the door for people and programs on this machine,
 //! [`api`] what passes through it. [`daemon`] starts and stops it all.
 
+pub mod causes;
 pub mod config;
 pub mod home;
 pub mod job_types;

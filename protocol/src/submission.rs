@@ -328,7 +328,9 @@ const fn one() -> u32 {
 
 impl Range {
     const fn count(self) -> u32 {
-        (self.last - self.first) / self.step + 1
+        // What goes down or stands still is refused by the check, which also counts.
+        let step = if self.step == 0 { 1 } else { self.step };
+        self.last.saturating_sub(self.first) / step + 1
     }
 }
 
@@ -441,7 +443,9 @@ pub enum SubmissionError {
         found: usize,
     },
     /// A range that goes down, overlaps the one before, or leaves the numbers.
-    #[error("the range {first}-{last}:{step} must go up, past the range before it, to {NUMBER_MAX} at most")]
+    #[error(
+        "the range {first}-{last} in steps of {step} must go up, past the range before it, to {NUMBER_MAX} at most"
+    )]
     Range {
         /// Its first number.
         first: u32,
@@ -484,7 +488,8 @@ mod tests {
     #[test]
     fn ranges_that_overlap_go_down_or_stand_still_are_refused() {
         for list in [&[(1, 5, 1), (5, 9, 1)][..], &[(5, 1, 1)], &[(1, 5, 0)], &[(1, u32::MAX, 1)]] {
-            assert!(ranges(list).check().is_err(), "{list:?}");
+            // It is counted before it is checked, where a part of the tasks may fail.
+            assert!(ranges(list).check().is_err() && ranges(list).count() > 0, "{list:?}");
         }
         assert_eq!(ranges(&[]).check(), Err(SubmissionError::Tasks { count: 0 }));
     }

@@ -196,15 +196,6 @@ impl View<'_> {
         self.one(&format!("SELECT {COLUMNS} FROM job_group WHERE job = ?1"), [job.key()], read)
     }
 
-    /// The item of a task, if its group has items.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the database fails.
-    pub fn item(&self, task: JobNumber) -> Result<Option<String>, StoreError> {
-        let items = self.items_around(task)?;
-        Ok(items.zip(task.index()).and_then(|(items, index)| items.of(index).map(str::to_owned)))
-    }
-
     /// The item of a task and those of its neighbours, if its group has items.
     ///
     /// # Errors

@@ -304,6 +304,15 @@ impl View<'_> {
         self.one(sql, params![schedule, at.0], |row| row.number("key"))
     }
 
+    /// The newest instant of a schedule whose job is still kept.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn last_fired(&self, schedule: &str) -> Result<Option<UnixMillis>, StoreError> {
+        let sql = "SELECT fire_at FROM job WHERE schedule = ?1 ORDER BY fire_at DESC LIMIT 1";
+        self.one(sql, [schedule], |row| row.time("fire_at"))
+    }
+
     /// The jobs of a schedule that have not ended, oldest instant first.
     ///
     /// # Errors

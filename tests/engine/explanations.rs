@@ -74,3 +74,39 @@ fn what_has_ended_is_explained_too() {
     let text = node.run(&["explain", &job]).text();
     assert!(text.contains("was discarded") && text.contains("exit code 7"), "{text}");
 }
+
+#[test]
+fn a_run_that_nobody_can_start_says_why_once_and_ends_with_a_signal() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let mut command = node.command(&["run", "--idempotency-key", "one", "--require", "tool:nowhere", "--", "true"]);
+    let mut run = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(run.stderr.take().unwrap()));
+    let said = lines.next().unwrap().unwrap();
+    assert!(said.starts_with("job 1 waits") && said.contains("tool:nowhere"), "{said}");
+    let again = node.spawn(&["run", "--idempotency-key", "one", "--require", "tool:nowhere", "--", "true"]);
+    jobmesh_tests::Pid::new(run.id().into()).terminate();
+    assert_eq!(run.wait().unwrap().code(), Some(3));
+    assert!(lines.next().unwrap().unwrap().starts_with("cancelling job 1"));
+    let again = again.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(again.status.code() == Some(3) && said.contains("nothing new was queued"), "{said}");
+}
+
+#[test]
+fn what_has_ended_is_counted() {
+    let bench = bench();
+    let node = node(&bench, "");
+    for program in ["true", "false"] {
+        let _: Value = node.ended(&node.submit(&["--type", "sheep", "--", program]));
+    }
+    for by in ["whole", "day", "hour"] {
+        let rows = node.json(&["metrics", "--by", by])["rows"].take();
+        let of = |what: &str| -> u64 {
+            let sheep = rows.as_array().unwrap().iter().filter(|row| row["job_type"] == "sheep");
+            sheep.map(|row| row[what].as_u64().unwrap()).sum()
+        };
+        assert_eq!((of("completed"), of("discarded")), (1, 1), "{rows}");
+    }
+    assert!(node.run(&["metrics"]).text().contains("sheep"));
+}

@@ -74,11 +74,14 @@ fn events_are_told_in_order_and_from_where_one_left_off() {
     let node = node(&bench, "");
     let [first, _] = two_jobs(&node);
     let events = |from: &str| -> Vec<Value> {
-        let run = node.run(&["events", "--from", from, "--json"]);
+        let run = node.run(&["events", "--from", from, "-o", "jsonl"]);
         assert_eq!(run.code, 0, "{}", run.stderr);
         run.text().lines().map(serde_json_of).collect()
     };
     let all = events("0");
+    assert_eq!(node.json(&["events", "--from", "0"])["events"].as_array().unwrap(), &all);
+    let yaml = node.run(&["events", "--from", "0", "-o", "yaml"]).text();
+    assert!(yaml.starts_with("events:\n"), "{yaml}");
     let of_first: Vec<&Value> = all.iter().filter(|event| event["number"].as_u64() == first.parse().ok()).collect();
     let states: Vec<&str> = of_first.iter().map(|event| event["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["available", "running", "completed"]);

@@ -23,7 +23,7 @@ fn an_open_group_takes_tasks_until_it_is_closed() {
 fn a_group_with_a_failed_task_fails_once_it_is_closed() {
     let bench = bench();
     let node = node(&bench, "");
-    let group = node.submit(&["--open", "--", "true"]);
+    let group = node.submit(&["--open"]);
     let bad = node.submit(&["--into", &group, "--", "false"]);
     assert_eq!(node.ended(&bad)["job"]["state"], "discarded");
     assert_eq!(node.run(&["close", &group]).code, 0);

@@ -16,6 +16,8 @@ fn a_schedule_is_made_shown_and_forgotten() {
     assert!(next.lines().all(|line| line.contains("T06:00") || line.contains("T07:00")), "{next}");
     assert!(node.run(&["cron", "ls", "-q"]).text().lines().any(|name| name == "early"));
     assert_eq!(node.run(&["cron", "rm", "early"]).code, 0);
+    let refusal = refused(&node, 2, &["cron", "rm", "retention"]);
+    assert!(refusal.contains("enabled = false"), "{refusal}");
     let refusal = refused(&node, 2, &["cron", "rm", "early"]);
     assert!(refusal.contains("no schedule \"early\""), "{refusal}");
 }
@@ -63,8 +65,11 @@ fn every_instant_is_made_up_for_once_however_often_it_is_asked_for() {
     let run = node.run(&["cron", "add", "daily", "0 8 * * *", "--overlap", "buffer-all", "--", "true"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     let backfill = ["cron", "backfill", "daily", "--from", "2024-01-01T00:00:00Z", "--to", "2024-01-05T00:00:00Z"];
-    for _ in 0..2 {
-        assert_eq!(node.run(&backfill).code, 0);
+    let refusal = refused(&node, 2, &backfill);
+    assert!(refusal.contains("would submit 4 jobs"), "{refusal}");
+    assert_eq!(node.json(&[&backfill[..], &["--dry-run"]].concat())["jobs"], 4);
+    for count in [4, 0] {
+        assert_eq!(node.json(&[&backfill[..], &["--yes"]].concat())["jobs"], count);
         node.kill();
         node.up();
     }

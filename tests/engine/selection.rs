@@ -54,11 +54,27 @@ fn a_wait_ends_as_the_worst_the_first_or_none_of_them() {
     assert_eq!(code(&[&good]), 0);
     assert_eq!(code(&[&good, &bad]), 1);
     assert_eq!(code(&[&good, &bad, "--exit-code", "zero"]), 0);
+    assert_eq!(node.run(&["wait", &bad, "--timeout", "0s"]).code, 1, "what has ended is told however short the time");
     let held = node.submit(&["--hold", "--", "true"]);
+    assert_eq!(node.run(&["wait", &held, "--timeout", "0s"]).code, 124);
     assert_eq!(node.run(&["wait", &held, "--timeout", "1ms"]).code, 124);
     assert_eq!(node.run(&["cancel", &held]).code, 0);
     assert_eq!(code(&[&held]), 3);
     refused(&node, 2, &["wait"]);
+}
+
+#[test]
+fn tasks_of_the_last_job_are_named_by_it() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let array = node.submit(&["--array", "1-4", "--", "sh", "-c", "echo $JOBMESH_ARRAY_INDEX"]);
+    node.wait_for(&[array]);
+    assert_eq!(node.wrote("last.3"), "3\n");
+    assert_eq!(node.listed(&["last.2-3"]), ["1.3", "1.2"]);
+    assert_eq!(node.listed(&["last", "--tasks"]), ["1.4", "1.3", "1.2", "1.1", "1"]);
+    assert_eq!(node.run(&["show", "last.2", "-q"]).text(), "1.2\n");
+    let refusal = refused(&node, 2, &["show", "last.9"]);
+    assert!(refusal.contains("no task 9"), "{refusal}");
 }
 
 #[test]

@@ -276,15 +276,15 @@ pub enum TimetableError {
         /// What it takes.
         takes: &'static str,
     },
-    /// A step that is no number or zero.
-    #[error("{part:?} has no step that the {field} can take; write a number from 1 to {highest} after the slash")]
+    /// A step that is no number, zero, or longer than the field.
+    #[error("{part:?} has no step that the {field} can take; write a number from 1 to {longest} after the slash")]
     Step {
         /// The field.
         field: &'static str,
         /// The part of it.
         part: String,
-        /// The highest number of the field.
-        highest: u8,
+        /// The longest step.
+        longest: u8,
     },
     /// Steps from a single number.
     #[error("{part:?} steps from a single {field}; write a range, such as {}-{highest}/{}", from(part), step(part))]

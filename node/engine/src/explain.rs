@@ -80,7 +80,15 @@ impl Engine {
             return Ok(Err(refusal));
         }
         let job = hypothetical(self, step, submission)?;
-        let explanation = self.explanation(step, &job, None)?;
+        let mut explanation = self.explanation(step, &job, None)?;
+        for reason in &mut explanation.reasons {
+            // It has no number yet that a command could name.
+            match reason.kind {
+                "held" => "submit it without --hold".clone_into(&mut reason.remedy),
+                "time" => "submit it without --at and --delay".clone_into(&mut reason.remedy),
+                _ => {}
+            }
+        }
         Ok(Ok(Response::Explained(Box::new(explanation))))
     }
 

@@ -46,6 +46,7 @@ mod step;
 mod submit;
 mod timers;
 mod transition;
+mod typing;
 mod unique;
 mod verdict;
 
@@ -60,4 +61,5 @@ pub use input::{Ended, Input, Process, RequestId};
 pub use membership::founding;
 pub use mutant::Mutant;
 pub use output::{Change, Output, Outputs, Refusal, Response, RunOrder, StopReason, Taken};
-pub use schedule::SCHEDULE_BYTES_MAX;
+pub use schedule::{BACKFILL_MAX, SCHEDULE_BYTES_MAX};
+pub use typing::slips;

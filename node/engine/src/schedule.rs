@@ -27,7 +27,7 @@ use crate::timers::{ScheduleId, Timer};
 /// Most instants that are made up for at once.
 const MISSED_MAX: usize = 1000;
 /// Most instants of one backfill.
-const BACKFILL_MAX: usize = 10_000;
+pub const BACKFILL_MAX: usize = 10_000;
 /// Most schedules.
 const SCHEDULES_MAX: usize = 10_000;
 /// Largest encoded schedule.

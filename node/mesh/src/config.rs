@@ -4,7 +4,7 @@ use jobmesh_keys::{Identity, Membership, MeshId, NodeId};
 use jobmesh_protocol::UnixMillis;
 
 /// Longest name of a node, in bytes; it is read by people and travels in every hello.
-pub(crate) const NAME_BYTES_MAX: usize = 64;
+pub const NAME_BYTES_MAX: usize = 64;
 
 /// What a mesh is started with.
 #[derive(Debug)]

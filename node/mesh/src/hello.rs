@@ -133,7 +133,7 @@ pub(crate) fn verify(
 }
 
 /// Says whether `name` is fit to be shown to people.
-pub(crate) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 

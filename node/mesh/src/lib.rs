@@ -39,9 +39,10 @@ mod transport;
 
 pub use behaviour::BehaviourError;
 pub use blob::FetchError;
-pub use config::Config;
+pub use config::{Config, NAME_BYTES_MAX};
 pub use event::{Event, Side};
 pub use handle::{Mesh, SendError};
+pub use hello::is_name;
 pub use join::{JoinError, join};
 pub use supervisor::StartError;
 pub use transport::TransportError;

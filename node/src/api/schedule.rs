@@ -27,7 +27,7 @@ pub struct ScheduleView {
     pub is_paused: bool,
     /// Whether the configuration file declares it.
     pub is_declared: bool,
-    /// The last instant that it fired at.
+    /// The last instant that it fired at, as far as that is still known.
     pub last: Option<UnixMillis>,
     /// The next one.
     pub next: Option<UnixMillis>,
@@ -41,6 +41,16 @@ pub struct BackfillRequest {
     pub from: UnixMillis,
     /// Up to this.
     pub to: UnixMillis,
+    /// Whether they are only to be counted.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a backfill did, or would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backfilled {
+    /// How many jobs it submitted, or would submit.
+    pub jobs: usize,
 }
 
 /// The query of a schedule's next instants.
@@ -57,4 +67,7 @@ pub struct NextQuery {
 pub struct Instants {
     /// The instants, earliest first.
     pub instants: Vec<UnixMillis>,
+    /// The same by the clock of the schedule's own zone.
+    #[serde(default)]
+    pub readings: Vec<String>,
 }

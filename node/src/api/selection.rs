@@ -1,6 +1,6 @@
 //! Which jobs are meant: by name, by what they are like, or both.
 //!
-//! A person writes `last`, `42`, `42.7` (task 7 of job 42), `42.3-9`, `3,7-9`, a whole id, or `all`; a program sends
+//! A person writes `last`, `last.3-9`, `42`, `42.7` (task 7 of job 42), `42.3-9`, `3,7-9`, a whole id, or `all`; a program sends
 //! the same words. They are read here, once, for both sides.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub const SELECTED_MAX: u32 = 10_000;
 pub enum Pick {
     /// The one that was submitted last.
     Last,
+    /// Tasks of that one, from one number to another, both included.
+    LastTasks(u32, u32),
     /// Every one. Has to be said: nothing at all never means everything where something is changed.
     All,
     /// One by its id everywhere.
@@ -61,6 +63,13 @@ impl FromStr for Pick {
         }
         if let Ok(id) = text.parse() {
             return Ok(Self::Id(id));
+        }
+        // Tasks are numbered alike in every job.
+        let tasks = text.strip_prefix("last.").filter(|tasks| !tasks.contains('.'));
+        if let Some(Span { first, last }) = tasks.and_then(|tasks| Span::read(&format!("1.{tasks}")))
+            && let (Some(first), Some(last)) = (first.index(), last.index())
+        {
+            return Ok(Self::LastTasks(first, last));
         }
         let spans: Option<Vec<Span>> = text.split(',').map(Span::read).collect();
         spans.map(Self::Numbers).ok_or_else(|| PickError { text: text.chars().take(80).collect() })
@@ -129,6 +138,8 @@ impl fmt::Display for Pick {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Last => f.write_str("last"),
+            Self::LastTasks(first, last) if first == last => write!(f, "last.{first}"),
+            Self::LastTasks(first, last) => write!(f, "last.{first}-{last}"),
             Self::All => f.write_str("all"),
             Self::Id(id) => write!(f, "{id}"),
             Self::Numbers(spans) => {
@@ -242,7 +253,17 @@ mod tests {
 
     #[test]
     fn what_names_jobs_prints_as_it_is_read() {
-        for text in ["last", "all", "42", "42.7", "42.3-9", "3,7-9", "01890a5d-ac96-774b-bcce-b302099a8057"] {
+        for text in [
+            "last",
+            "last.3",
+            "last.3-9",
+            "all",
+            "42",
+            "42.7",
+            "42.3-9",
+            "3,7-9",
+            "01890a5d-ac96-774b-bcce-b302099a8057",
+        ] {
             assert_eq!(text.parse::<Pick>().unwrap().to_string(), text);
         }
         assert_eq!("42.3-42.9".parse::<Pick>(), "42.3-9".parse());
@@ -250,7 +271,10 @@ mod tests {
 
     #[test]
     fn what_names_no_jobs_is_refused() {
-        for text in ["", "-1", "+1", "9-3", "42.9-3", "1-2.3", "1.2-2.3", "first", "3,,4", "7/logs", "0x89", "1-2-3"] {
+        for text in [
+            "", "-1", "+1", "9-3", "42.9-3", "1-2.3", "1.2-2.3", "first", "last.", "last.9-3", "last.1.2", "last.x",
+            "3,,4", "7/logs", "0x89", "1-2-3",
+        ] {
             assert!(text.parse::<Pick>().is_err(), "{text}");
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jobmesh::causes::causes;
 use serde::Serialize;
 
 use super::error::BenchError;
@@ -109,7 +110,7 @@ impl Row {
 
     /// A figure that could not be measured.
     pub(super) fn missing(part: Part, what: impl Into<String>, error: &BenchError) -> Self {
-        let (what, missing) = (what.into(), Some(chain(error)));
+        let (what, missing) = (what.into(), Some(causes(error)));
         Self { part, what, figure: None, floor: None, ratio: None, condition: String::new(), missing }
     }
 
@@ -137,17 +138,6 @@ impl Row {
             Cell::styled(Style::Dim, &self.condition),
         ]
     }
-}
-
-/// An error and its causes on one line.
-fn chain(error: &BenchError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        let _ = write!(text, ": {next}");
-        cause = next.source();
-    }
-    text
 }
 
 /// The rows of one part while they are measured.

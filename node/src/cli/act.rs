@@ -7,7 +7,7 @@ use jobmesh_protocol::JobState;
 use crate::cli::selector::{Selector, confirm};
 use crate::cli::{Context, Exit, Failure, note};
 
-/// The jobs that a command changes.
+// The jobs that a command changes.
 #[derive(Args, Debug)]
 pub(crate) struct Target {
     /// Which jobs.

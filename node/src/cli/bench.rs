@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use crate::bench::{self, BenchError, Part, Plan, Scale, Stop};
 use crate::cli::{Context, Exit, Failure, Kind, note};
 
-/// What `bench` takes.
+// What `bench` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     #[command(subcommand)]

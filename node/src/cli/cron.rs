@@ -2,19 +2,21 @@
 
 use std::fmt::Write as _;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use jobmesh::api::{BackfillRequest, Done, Instants, ScheduleView, Schedules};
+use jobmesh::api::{BackfillRequest, Backfilled, Done, INSTANTS_MAX, Instants, ScheduleView, Schedules};
 use jobmesh_engine::Schedule;
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing, format_length};
 use jobmesh_protocol::{DurationMillis, UnixMillis};
 use serde_json::json;
 
 use crate::cli::job_options::JobOptions;
+use crate::cli::selector::make_sure;
 use crate::cli::time_words::{now, parse_length, parse_time, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table, clean, words};
 use crate::client::segment;
 
-/// What `cron` takes.
+// What `cron` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Cron {
     #[command(subcommand)]
@@ -38,7 +40,7 @@ enum Action {
     Trigger(Name),
     /// Submit its job for each instant in a time that has not fired
     Backfill(Backfill),
-    /// Say when it fires next
+    /// Say when it fires next, by the clock of its zone
     Next(Next),
     /// Forget a schedule; its jobs stay
     Rm(Name),
@@ -47,13 +49,14 @@ enum Action {
 #[derive(Args, Debug)]
 struct Name {
     /// The schedule
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
 }
 
 #[derive(Args, Debug)]
 struct Add {
     /// What to call it
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     schedule: String,
     /// When: a cron expression of five fields, or six with the second in front, @daily and the like, or "every 5m"
     when: String,
@@ -76,6 +79,7 @@ struct Add {
 #[derive(Args, Debug)]
 struct Backfill {
     /// The schedule
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// After this: 2026-03-01 08:00, 2026-03-01T08:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
@@ -83,15 +87,22 @@ struct Backfill {
     /// Up to this [default: now]
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
     to: Option<UnixMillis>,
+    /// Say how many jobs that would be, and submit none
+    #[arg(long)]
+    dry_run: bool,
+    /// Do it without asking, however many jobs it is
+    #[arg(long, short)]
+    yes: bool,
 }
 
 #[derive(Args, Debug)]
 struct Next {
     /// The schedule
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
-    /// How many instants
-    #[arg(short, value_name = "N", default_value_t = 10)]
-    n: u32,
+    /// How many instants, at most 1000
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(INSTANTS_MAX)))]
+    limit: u32,
 }
 
 impl Cron {
@@ -123,20 +134,32 @@ impl Add {
 
 impl Backfill {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let request = BackfillRequest { from: self.from, to: self.to.unwrap_or_else(now) };
-        let answer: Done = context.client()?.post(&path(&self.name, "/backfill"), &request).await?;
-        told(context, &self.name, answer, "has submitted what was missing")
+        let (client, path) = (context.client()?, path(&self.name, "/backfill"));
+        let request = BackfillRequest { from: self.from, to: self.to.unwrap_or_else(now), dry_run: true };
+        let mut answer: Backfilled = client.post(&path, &request).await?;
+        if !self.dry_run && answer.jobs > 0 {
+            if answer.jobs > 1 && !self.yes {
+                make_sure(&format!("submit {} jobs", answer.jobs), "; --dry-run only counts them")?;
+            }
+            answer = client.post(&path, &BackfillRequest { dry_run: false, ..request }).await?;
+        }
+        let verb = if self.dry_run { "would submit" } else { "has submitted" };
+        let jobs = if answer.jobs == 1 { "job" } else { "jobs" };
+        let said = format!("the schedule {} {verb} {} {jobs}\n", clean(&self.name), answer.jobs);
+        context.output.show(&answer, |_| said)?;
+        Ok(Exit::OK)
     }
 }
 
 impl Next {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let path = path(&self.name, &format!("/next?limit={}", self.n));
+        let path = path(&self.name, &format!("/next?limit={}", self.limit));
         let instants: Instants = context.client()?.get(&path).await?;
         let now = now();
-        let line = |at: &UnixMillis| format!("{}  {}\n", at.to_rfc3339(), relative(now, *at));
+        let line = |(at, reading): (&UnixMillis, &String)| format!("{}  {}\n", clean(reading), relative(now, *at));
         let name = |at: &UnixMillis| at.to_rfc3339();
-        context.output.list((&instants, &instants.instants), name, |_| instants.instants.iter().map(line).collect())?;
+        let lines = |_| instants.instants.iter().zip(&instants.readings).map(line).collect();
+        context.output.list((&instants, &instants.instants), name, lines)?;
         Ok(Exit::OK)
     }
 }
@@ -176,7 +199,7 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
 
 async fn show(context: &Context, name: &str) -> Result<Exit, Failure> {
     let schedule: ScheduleView = context.client()?.get(&path(name, "")).await?;
-    context.output.show(&schedule, |colour| text(&schedule, now(), colour))?;
+    context.output.one(&schedule, &schedule.name, |colour| text(&schedule, now(), colour))?;
     Ok(Exit::OK)
 }
 
@@ -221,7 +244,7 @@ fn text(view: &ScheduleView, now: UnixMillis, colour: Colour) -> String {
         ("catch up", catch_up.to_string()),
         ("command", words::task(&submission.spec.task)),
         ("queue", submission.spec.queue.clone()),
-        ("next", at(view.next)),
+        ("next", if view.is_paused { "when it is resumed".to_owned() } else { at(view.next) }),
         ("last", at(view.last)),
         ("made", if view.is_declared { "by config.toml" } else { "by hand" }.to_owned()),
     ];

@@ -8,7 +8,7 @@ use crate::cli::act::Target;
 use crate::cli::selector::Selector;
 use crate::cli::{Context, Exit, Failure, ls, retry};
 
-/// What `dead` takes.
+// What `dead` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Dead {
     #[command(subcommand)]

@@ -18,7 +18,7 @@ const ROOM_LOW: u64 = 256 << 20;
 /// Open files that a node with many jobs and peers needs.
 const FILES_LOW: u64 = 1024;
 
-/// What `doctor` takes.
+// What `doctor` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Ends with 1 if something is bad.")]
 pub(crate) struct Doctor {}

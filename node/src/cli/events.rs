@@ -2,13 +2,15 @@
 
 use clap::Args;
 use jobmesh::api::Change;
+use serde_json::json;
 
 use crate::cli::time_words::clock;
 use crate::cli::{Context, Exit, Failure, clean, words};
 
-/// What `events` takes.
+// What `events` takes.
 #[derive(Args, Debug)]
-#[command(after_help = "With -o json one JSON line each; `event` is the number to go on from.")]
+#[command(after_help = "With -f, -o json and -o yaml write one JSON line each, else one document; `event` is the \
+                        number to go on from.")]
 pub(crate) struct Events {
     /// Go on as long as the node runs
     #[arg(long, short)]
@@ -22,7 +24,16 @@ impl Events {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let from = self.from.map_or_else(String::new, |from| format!("&from={from}"));
         let mut lines = context.client()?.lines(&format!("/v1/feed?follow={}{from}", self.follow)).await?;
+        let mut all = Vec::new();
         while let Some(change) = lines.next::<Change>().await? {
+            if context.output.is_document() && !self.follow {
+                all.push(change);
+                continue;
+            }
+            if context.output.is_quiet() {
+                context.output.bytes(format!("{}\n", change.event).as_bytes())?;
+                continue;
+            }
             if context.output.is_json() {
                 context.output.line(&change)?;
                 continue;
@@ -30,6 +41,10 @@ impl Events {
             let what = clean(&words::happened(change.cause, change.state, change.node.as_ref()));
             let line = format!("{}  {:>8}  job {}  {what}\n", clock(change.at), change.event, change.label());
             context.output.bytes(line.as_bytes())?;
+        }
+        if context.output.is_document() && !self.follow {
+            let whole = json!({ "events": all });
+            context.output.show(&whole, |_| String::new())?;
         }
         Ok(Exit::OK)
     }

@@ -9,7 +9,7 @@ use jobmesh_protocol::{DurationMillis, UnixMillis};
 use crate::cli::time_words::{length, now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean};
 
-/// What `explain` takes.
+// What `explain` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Explain {
     /// The job: its number, id, or `last`
@@ -19,7 +19,7 @@ pub(crate) struct Explain {
 impl Explain {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let explanation: Explanation = context.client()?.get(&format!("/v1/jobs/{}/explain", self.job)).await?;
-        context.output.show(&explanation, |colour| text(&explanation, now(), colour))?;
+        context.output.one(&explanation, &self.job.to_string(), |colour| text(&explanation, now(), colour))?;
         Ok(Exit::OK)
     }
 }
@@ -52,6 +52,13 @@ pub(crate) fn text(explanation: &Explanation, now: UnixMillis, colour: Colour) -
     text.push('\n');
     text.push_str(&nodes(&explanation.nodes, colour));
     text
+}
+
+/// Why a job waits and what would help, in one line; none if there is no reason.
+pub(crate) fn brief(explanation: &Explanation) -> Option<String> {
+    let remedy = explanation.reasons.first()?.remedy.as_str();
+    let help = if remedy.is_empty() { String::new() } else { format!("; what would help: {remedy}") };
+    Some(format!("{}{help}", explanation.summary))
 }
 
 /// `Job 12 waits: … (available, 12 s ago).`
@@ -122,6 +129,11 @@ mod tests {
             takes_micros: Some(2_100_000),
             nodes: vec![fit("server", false, &["tool:gzip"]), fit("laptop", true, &["tool:gzip", "cpus>=8"])],
         };
+        assert_eq!(
+            brief(&explanation).as_deref(),
+            Some("waits: no known node meets its requirements; what would help: a node with tool:gzip")
+        );
+        assert_eq!(brief(&Explanation { reasons: Vec::new(), ..explanation.clone() }), None);
         insta::assert_snapshot!(text(&explanation, UnixMillis(13_000), Colour::Off), @r"
         Job 12 waits: no known node meets its requirements (available, 12 s ago).
           - this node lacks tool:gzip (12 s ago)

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use jobmesh::api::{ApiError, ErrorCode};
+use jobmesh::causes::causes;
 use serde_json::json;
 
 use crate::cli::exit::Exit;
@@ -122,7 +123,7 @@ impl Failure {
 
     /// A failure that says what `error` and all its causes say, each once.
     pub(crate) fn of(kind: Kind, error: &dyn Error) -> Self {
-        Self::new(kind, chain(error))
+        Self::new(kind, causes(error))
     }
 
     /// Adds what to type next.
@@ -185,20 +186,6 @@ impl From<crate::client::ClientError> for Failure {
     }
 }
 
-/// The messages of an error and its causes, each once: some libraries repeat the cause in their own message.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let words = next.to_string();
-        if !text.contains(&words) {
-            let _ = write!(text, ": {words}");
-        }
-        cause = next.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,14 +205,5 @@ mod tests {
     fn a_message_from_elsewhere_can_not_move_the_cursor() {
         let failure = Failure::new(Kind::PeerRefused, "no\u{1b}[2Jthing");
         assert!(!failure.text().contains('\u{1b}'));
-    }
-
-    #[test]
-    fn a_cause_that_is_repeated_is_said_once() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("failed to open a: {0}")]
-        struct Outer(#[source] std::io::Error);
-        let error = Outer(std::io::Error::other("no such file"));
-        assert_eq!(chain(&error), "failed to open a: no such file");
     }
 }

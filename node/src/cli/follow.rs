@@ -14,7 +14,8 @@ use data_encoding::BASE64;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jobmesh::api::{
-    ATTEMPT_HEADER, CancelRequest, Change, Done, Ended, FollowLine, JobDetail, JobView, LogStream, Submitted,
+    ATTEMPT_HEADER, CancelRequest, Change, Done, Ended, Explanation, FollowLine, JobDetail, JobView, LogStream,
+    Submitted,
 };
 use jobmesh_protocol::{Epoch, JobState};
 use serde::Serialize;
@@ -22,8 +23,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::cli::output::{error_bytes, note};
-use crate::cli::words;
 use crate::cli::{Failure, JobRef, Kind, Output};
+use crate::cli::{explain, words};
 use crate::client::{Client, ClientError, Lines};
 
 /// Longest line of output in one JSON line; longer ones are cut.
@@ -32,6 +33,10 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// How long an attempt runs before its output is followed as it grows: longer than short jobs take, and shorter than
 /// people notice.
 const HEAD_START: Duration = Duration::from_millis(20);
+
+/// How long a job may wait to start before it is told why it does: a busy node is free again by then, more often than
+/// not.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One JSON line of `run` and `logs`.
 #[derive(Debug, Serialize)]
@@ -236,6 +241,8 @@ pub(crate) struct Follower<'c> {
     epoch: Epoch,
     /// Since when the last attempt runs, while its output is not followed yet.
     head_start: Option<Instant>,
+    /// When it is told why the job does not start, unless it has.
+    wonder: Option<Instant>,
     copies: FuturesUnordered<BoxFuture<'c, Copied>>,
     copied: Vec<(Epoch, LogStream, u64)>,
     interrupts: u32,
@@ -247,6 +254,7 @@ enum Event {
     Copied(Copied),
     Interrupt,
     HeadStartOver,
+    PatienceOver,
 }
 
 impl<'c> Follower<'c> {
@@ -261,21 +269,23 @@ impl<'c> Follower<'c> {
             talk,
             epoch: Epoch(0),
             head_start: None,
+            wonder: (!output.is_quiet()).then(|| Instant::now() + PATIENCE),
             copies: FuturesUnordered::new(),
             copied: Vec::new(),
             interrupts: 0,
         }
     }
 
-    /// Follows to the end, as told by `lines`. A Ctrl-C cancels the job, a second one leaves.
+    /// Follows to the end, as told by `lines`. A Ctrl-C or SIGTERM cancels the job, a second one leaves.
     ///
     /// # Errors
     /// [`Failure`] if the daemon goes away, nobody reads our output, or a part of the output can't be had.
     pub(crate) async fn run(mut self, mut lines: Lines) -> Result<Followed, Failure> {
         let fault = |error: std::io::Error| Failure::of(Kind::Internal, &error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
         let ended = loop {
-            match self.event(&mut lines, &mut interrupt).await? {
+            match self.event(&mut lines, [&mut interrupt, &mut terminate]).await? {
                 Event::Line(Some(FollowLine::Change(change))) => self.on_change(&change)?,
                 Event::Line(Some(FollowLine::Ended(ended))) => break Some(*ended),
                 Event::Line(Some(FollowLine::Submitted(_))) => {}
@@ -284,6 +294,7 @@ impl<'c> Follower<'c> {
                 Event::Interrupt if self.interrupts > 0 => return Ok(Followed::Left),
                 Event::Interrupt => self.on_interrupt().await?,
                 Event::HeadStartOver => self.follow_output(),
+                Event::PatienceOver => self.say_why().await,
             }
         };
         while let Some(copied) = self.copies.next().await {
@@ -301,20 +312,25 @@ impl<'c> Follower<'c> {
         Ok(Followed::Ended(Box::new(ended.detail)))
     }
 
-    async fn event(&mut self, lines: &mut Lines, interrupt: &mut Signal) -> Result<Event, ClientError> {
-        let due = self.head_start.map(|since| since + HEAD_START);
-        let head_start = async move {
-            match due {
-                Some(due) => tokio::time::sleep_until(due).await,
-                None => std::future::pending().await,
-            }
+    async fn event(
+        &mut self,
+        lines: &mut Lines,
+        [interrupt, terminate]: [&mut Signal; 2],
+    ) -> Result<Event, ClientError> {
+        let until = async |due: Option<Instant>| match due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
         };
+        let head_start = until(self.head_start.map(|since| since + HEAD_START));
+        let patience = until(self.wonder);
         tokio::select! {
             biased;
             Some(()) = interrupt.recv() => Ok(Event::Interrupt),
+            Some(()) = terminate.recv() => Ok(Event::Interrupt),
             line = lines.next() => Ok(Event::Line(line?)),
             Some(copied) = self.copies.next() => Ok(Event::Copied(copied)),
             () = head_start => Ok(Event::HeadStartOver),
+            () = patience => Ok(Event::PatienceOver),
         }
     }
 
@@ -325,6 +341,9 @@ impl<'c> Follower<'c> {
             let what = words::happened(change.cause, change.state, change.node.as_ref());
             note(&format!("job {}: {what}", self.name));
         }
+        if change.state == JobState::Running {
+            self.wonder = None;
+        }
         if change.state == JobState::Running && change.epoch > self.epoch {
             // What the attempt before it wrote in its short life is not told with the end.
             self.follow_output();
@@ -332,6 +351,16 @@ impl<'c> Follower<'c> {
             self.head_start = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// Says once why the job waits, if the node knows a reason.
+    async fn say_why(&mut self) {
+        self.wonder = None;
+        // Whoever can't be asked has nothing to add; the job is followed all the same.
+        let explanation = self.client.get::<Explanation>(&format!("/v1/jobs/{}/explain", self.job)).await;
+        if let Some(why) = explanation.ok().as_ref().and_then(explain::brief) {
+            note(&format!("job {} {why}", self.name));
+        }
     }
 
     /// Copies the output of the last attempt from now on, if that has not begun.

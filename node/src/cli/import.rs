@@ -13,6 +13,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use jobmesh::config::{Config, Overrides};
 use jobmesh::home::Home;
 use jobmesh::import::pueue::Environment;
+use jobmesh::import::report::Totals;
 use jobmesh::import::source::{self, SourceError};
 use jobmesh::import::{Finished, ImportError, Plan, Release, Report, crontab, oban, pueue};
 use jobmesh::job_types::JobTypes;
@@ -24,7 +25,7 @@ use crate::cli::time_words::{now, parse_length};
 use crate::cli::{Context, Exit, Failure, note};
 use crate::client::ClientError;
 
-/// What `import` takes.
+// What `import` takes.
 #[derive(Args, Debug)]
 #[command(
     after_help = "What is imported does not run until you let it: jobs are held and schedules are paused, unless \
@@ -45,7 +46,7 @@ enum Source {
     Oban(Oban),
 }
 
-/// What every source takes.
+// What every source takes.
 #[derive(Args, Clone, Copy, Debug)]
 #[command(group = ArgGroup::new("release").args(["hold", "enqueue"]))]
 struct Shared {
@@ -66,7 +67,7 @@ impl Shared {
     }
 }
 
-/// What `import crontab` takes.
+// What `import crontab` takes.
 #[derive(Args, Debug)]
 struct Crontab {
     /// The crontab; `-` reads it from standard input [default: what `crontab -l` shows]
@@ -84,7 +85,7 @@ struct Crontab {
     shared: Shared,
 }
 
-/// What `import pueue` takes.
+// What `import pueue` takes.
 #[derive(Args, Debug)]
 struct Pueue {
     /// `state.json` or `state.json.gz`, or the directory that has it [default: that of pueue]
@@ -102,7 +103,7 @@ struct Pueue {
     shared: Shared,
 }
 
-/// What `import oban` takes.
+// What `import oban` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "A table of Postgres is dumped with\n  \
                         psql -c \"COPY (SELECT * FROM oban_jobs) TO STDOUT WITH (FORMAT csv, HEADER)\" > oban.csv\n\
@@ -154,7 +155,7 @@ impl Import {
             note(&format!("install the changed crontab with `crontab {}`", path.display()));
         }
         note(&text::next_step(&report, shared.dry_run, shared.release()));
-        Ok(Exit::OK)
+        unmapped(&report.totals, shared.dry_run).map_or(Ok(Exit::OK), Err)
     }
 }
 
@@ -255,6 +256,17 @@ impl Oban {
     }
 }
 
+/// That nothing could be imported for want of a map. A dry run is how one finds out what the map must have.
+fn unmapped(totals: &Totals, is_dry_run: bool) -> Option<Failure> {
+    let Totals { jobs, schedules, already_there, needs_mapping, .. } = *totals;
+    if is_dry_run || needs_mapping == 0 || jobs + schedules + already_there > 0 {
+        return None;
+    }
+    let message = format!("nothing was imported: all {needs_mapping} items need a mapping");
+    let hint = "say with --map FILE what each worker is here; `jobmesh import oban --help` shows such a file";
+    Some(Failure::new(Kind::Usage, message).hint(hint))
+}
+
 /// The job types that the configuration file declares, and those that are built in.
 fn job_types(home: &Home) -> Result<JobTypes, Failure> {
     let config = Config::resolve(home.clone(), Overrides::default());
@@ -338,6 +350,16 @@ mod tests {
         assert!(is_of_system(Path::new("/etc/crontab")));
         assert!(is_of_system(Path::new("/etc/cron.d/tool")));
         assert!(!is_of_system(Path::new("/home/me/crontab")));
+    }
+
+    #[test]
+    fn an_import_that_brings_nothing_for_want_of_a_map_is_no_success() {
+        let all = Totals { needs_mapping: 3, finished: 2, ..Totals::default() };
+        let failure = unmapped(&all, false);
+        assert!(failure.is_some_and(|failure| failure.text().contains("all 3 items") && failure.exit() == Exit::USAGE));
+        assert_eq!(unmapped(&all, true), None);
+        assert_eq!(unmapped(&Totals { jobs: 1, ..all }, false), None);
+        assert_eq!(unmapped(&Totals { left_out: 1, ..Totals::default() }, false), None);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::client::{Client, segment};
 pub(crate) use script::Script;
 pub(crate) use unique::parse_rate_limit;
 
-/// What to run and how.
+// What to run and how.
 #[derive(Args, Debug, Default)]
 pub(crate) struct JobOptions {
     #[command(flatten)]
@@ -158,12 +158,15 @@ impl JobOptions {
         if self.work.stdin.is_none() {
             work::mention_pipe(self.reads_stdin());
         }
+        self.source.check()?;
         let base = match (script, self.source.declared()) {
             (Some(script), _) => script.draft()?,
             (None, Some((name, question))) => {
                 let path = format!("/v1/types/{}/submission", segment(&name));
                 Draft::whole(client.post(&path, &question).await?)
             }
+            // A group of others needs no work of its own.
+            (None, None) if self.after.opens() && !self.says_what() => Draft::of("group".to_owned(), Task::Noop {}),
             (None, None) => self.source.draft()?,
         };
         let mut draft = self.over(base)?;

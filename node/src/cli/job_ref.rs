@@ -29,13 +29,16 @@ impl FromStr for JobRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "last" {
-            return Ok(Self(text.to_owned()));
+        match text.parse() {
+            Ok(Pick::Last) => return Ok(Self(text.to_owned())),
+            Ok(Pick::LastTasks(first, last)) if first == last => return Ok(Self(text.to_owned())),
+            Ok(Pick::LastTasks(..) | Pick::All | Pick::Id(_) | Pick::Numbers(_)) | Err(_) => {}
         }
         if let Ok(number) = text.parse::<JobNumber>() {
             return Ok(Self(number.to_string()));
         }
-        let wrong = |_| "a job is its number, such as 42 or 42.7 for a task, its whole id, or `last`".to_owned();
+        let wrong =
+            |_| "a job is its number, such as 42 or 42.7 for a task, its whole id, `last` or `last.7`".to_owned();
         text.parse::<JobId>().map(Self::of).map_err(wrong)
     }
 }
@@ -54,10 +57,10 @@ mod tests {
 
     #[test]
     fn only_a_number_an_id_or_last_names_a_job() {
-        for good in ["7", "42.7", "last", "01890a5d-ac96-774b-bcce-b302099a8057"] {
+        for good in ["7", "42.7", "last", "last.3", "01890a5d-ac96-774b-bcce-b302099a8057"] {
             assert!(good.parse::<JobRef>().is_ok(), "{good}");
         }
-        for bad in ["", "7-9", "all", "-1", "+1", "../status", "7/logs", "first", "0x89"] {
+        for bad in ["", "7-9", "last.3-4", "all", "-1", "+1", "../status", "7/logs", "first", "0x89"] {
             assert!(bad.parse::<JobRef>().is_err(), "{bad}");
         }
     }

@@ -1,5 +1,6 @@
 //! `jobmesh types`: the kinds of jobs that the configuration declares or the node brings along.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use jobmesh::api::Types as Answer;
 use jobmesh::job_types::TypeView;
@@ -7,7 +8,7 @@ use jobmesh::job_types::TypeView;
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table, clean};
 use crate::client::segment;
 
-/// What `types` takes.
+// What `types` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Declare one under [job_types.NAME] in config.toml; change or disable a built-in one there.")]
 pub(crate) struct Types {
@@ -22,6 +23,7 @@ enum Action {
     /// Show a job type with its parameters
     Show {
         /// The type
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
 }
@@ -37,7 +39,7 @@ impl Types {
             }
             Action::Show { name } => {
                 let view: TypeView = client.get(&format!("/v1/types/{}", segment(&name))).await?;
-                context.output.show(&view, |_| clean(&view.to_string()))?;
+                context.output.one(&view, &view.name, |_| clean(&view.to_string()))?;
             }
         }
         Ok(Exit::OK)

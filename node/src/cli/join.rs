@@ -6,7 +6,7 @@ use jobmesh_keys::Invite;
 
 use crate::cli::{Context, Exit, Failure, Kind};
 
-/// What `join` takes.
+// What `join` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Join {
     /// The string that `jobmesh invite` wrote on the other machine

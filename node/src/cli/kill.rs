@@ -6,7 +6,7 @@ use jobmesh::api::{Action, CancelRequest};
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-/// What `kill` takes.
+// What `kill` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Kill {
     #[command(flatten)]

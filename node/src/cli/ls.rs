@@ -16,7 +16,7 @@ const LIMIT_DEFAULT: u32 = 50;
 /// Least time between two lists that are watched: more would only flicker.
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// What `ls` takes.
+// What `ls` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     #[command(flatten)]
@@ -27,10 +27,11 @@ pub(crate) struct Ls {
     /// Only jobs that failed for good, the dead letters
     #[arg(long, conflicts_with_all = ["live", "states"])]
     dead: bool,
-    /// At most so many
-    #[arg(long, short = 'n', value_name = "N", default_value_t = LIMIT_DEFAULT)]
+    /// At most so many, up to 10 000
+    #[arg(long, short = 'n', value_name = "N", default_value_t = LIMIT_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(SELECTED_MAX)))]
     limit: u32,
-    /// All of them
+    /// As many as there can be
     #[arg(long, short, conflicts_with = "limit")]
     all: bool,
     /// Go on and list them again whenever something changes
@@ -41,7 +42,7 @@ pub(crate) struct Ls {
 impl Ls {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let is_narrowed = !self.selector.jobs.is_empty() || self.live || self.dead;
-        let limit = if self.all { SELECTED_MAX } else { self.limit.clamp(1, SELECTED_MAX) };
+        let limit = if self.all { SELECTED_MAX } else { self.limit };
         let mut request = self.selector.request(Some(limit));
         request.filter.live = self.live;
         if self.dead {
@@ -95,7 +96,9 @@ pub(crate) fn show(context: &Context, list: &JobList, empty: &str) -> Result<(),
         jobs => table(jobs, now(), colour),
     })?;
     if list.more && !context.output.is_json() && !context.output.is_quiet() {
-        note(&format!("there are more; these are the first {}. See `-n N` and `--all`", list.jobs.len()));
+        let remedy =
+            if list.jobs.len() < SELECTED_MAX as usize { "-n N and --all show more" } else { "name some of them" };
+        note(&format!("there are more; these are the first {}: {remedy}", list.jobs.len()));
     }
     Ok(())
 }
@@ -151,6 +154,7 @@ fn number(job: &JobView) -> Cell {
 fn state(job: &JobView) -> Cell {
     let word = job.state.word();
     let text = match (&job.tasks, &job.held, &job.progress) {
+        (Some(tasks), Some(_), _) if !job.state.is_final() => format!("{} (held)", tasks_of(tasks, job.state)),
         (Some(tasks), _, _) => tasks_of(tasks, job.state),
         (None, Some(_), _) if !job.state.is_final() => format!("{word} (held)"),
         (None, _, Some(progress)) if job.state == JobState::Running => match progress.done {
@@ -265,11 +269,13 @@ pub(crate) mod tests {
         let group = JobView { state: JobState::Running, tasks: Some(tasks), queue: "slow".to_owned(), ..waiting() };
         let task = JobView { task: Some(7), priority: -3, ..example() };
         let held = JobView { held: Some("later".to_owned()), ..waiting() };
-        insta::assert_snapshot!(table(&[group, task, held], UnixMillis(62_000), Colour::Off), @r"
+        let both = JobView { tasks: Some(TaskCounts { total: 3, ..TaskCounts::default() }), ..held.clone() };
+        insta::assert_snapshot!(table(&[group, task, held, both], UnixMillis(62_000), Colour::Off), @r"
         JOB   STATE                     QUEUE       COMMAND   ON      EXIT  AGE       TOOK
         13    running 7/100+, 1 failed  slow        gzip -9c                12 s ago
         12.7  completed                 default -3  gzip -9c  gpubox  0     12 s ago  2.1 s
         13    available (held)          default     gzip -9c                12 s ago
+        13    available 0/3 (held)      default     gzip -9c                12 s ago
         ");
     }
 }

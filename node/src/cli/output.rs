@@ -117,6 +117,24 @@ impl Output {
         }
     }
 
+    /// Writes one thing: `value` for a program, its `name`, or the lines that `text` makes of it.
+    pub(crate) fn one<T: Serialize>(
+        &self,
+        value: &T,
+        name: &str,
+        text: impl FnOnce(Colour) -> String,
+    ) -> Result<(), Failure> {
+        if self.is_quiet() {
+            return self.bytes(format!("{}\n", clean(name).replace('\n', " ")).as_bytes());
+        }
+        self.show(value, text)
+    }
+
+    /// Whether one document is wanted, and no lines.
+    pub(crate) const fn is_document(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Yaml)
+    }
+
     /// Writes a list: `whole` as one document or its `items` one by one for a program, their names, or the lines that
     /// `text` makes of it.
     pub(crate) fn list<T: Serialize, I: Serialize>(
@@ -188,14 +206,31 @@ fn written(to: &str, result: io::Result<()>) -> Result<(), Failure> {
 }
 
 /// Takes the control characters out of a text: names and messages come from other nodes, and an escape sequence
-/// in one must not reach the terminal.
+/// in one must not reach the terminal, nor may a mark that turns the direction make a text read as another.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    let harmless = |c: char| match c {
+        '\n' => '\n',
+        '\t' => ' ',
+        c if c.is_control() || turns_direction(c) => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(harmless).collect()
+}
+
+/// Whether a character says in which direction those beside it are shown (the controls of Unicode UAX #9), or shows
+/// nothing at all.
+const fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_pass_for_something_else_is_taken_out() {
+        assert_eq!(clean("a\u{1b}[2Jb\u{202e}c\u{200b}d\u{7f}\te\nf"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd} e\nf");
+    }
 
     #[test]
     fn styles_show_only_where_they_may() {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use jobmesh::api::{Done, QueueMode, QueueRequest, QueueView, Queues};
 use jobmesh_protocol::JobState;
@@ -13,7 +14,7 @@ use crate::cli::job_options::parse_rate_limit;
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Kind, Style, Table, clean};
 use crate::client::segment;
 
-/// What `queue` takes.
+// What `queue` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Queue {
     #[command(subcommand)]
@@ -30,6 +31,7 @@ enum Action {
     /// Change limits: concurrency=4, rate=60/1m; =none takes one away
     Set {
         /// The queue
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
         /// What to change
         #[arg(required = true, value_name = "LIMIT=VALUE")]
@@ -48,6 +50,7 @@ enum Action {
 #[derive(Args, Debug)]
 struct Name {
     /// The queue
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
 }
 
@@ -74,7 +77,7 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
 
 async fn show(context: &Context, name: &str) -> Result<Exit, Failure> {
     let queue: QueueView = context.client()?.get(&format!("/v1/queues/{}", segment(name))).await?;
-    context.output.show(&queue, |colour| text(&queue, colour))?;
+    context.output.one(&queue, &queue.name, |colour| text(&queue, colour))?;
     Ok(Exit::OK)
 }
 

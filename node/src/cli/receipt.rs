@@ -17,7 +17,7 @@ use crate::cli::{Colour, Context, Exit, Failure, JobRef, Kind, Style, clean, wor
 use crate::client::Client;
 use document::Document;
 
-/// What `receipt` takes.
+// What `receipt` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Receipt {
     #[command(subcommand)]
@@ -32,7 +32,7 @@ enum Action {
     Verify(verify::Verify),
 }
 
-/// What `receipt show` takes.
+// What `receipt show` takes.
 #[derive(Args, Debug)]
 struct Show {
     /// The job: its number, id, or `last`

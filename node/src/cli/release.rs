@@ -6,7 +6,7 @@ use jobmesh::api::Action;
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-/// What `release` takes.
+// What `release` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Release {
     #[command(flatten)]

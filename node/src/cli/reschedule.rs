@@ -9,7 +9,7 @@ use crate::cli::selector::Selector;
 use crate::cli::time_words::{now, parse_length, parse_time, relative};
 use crate::cli::{Context, Exit, Failure, JobRef};
 
-/// What `reschedule` takes.
+// What `reschedule` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Reschedule {
     #[command(flatten)]
@@ -25,7 +25,7 @@ impl Reschedule {
     }
 }
 
-/// What `snooze` takes.
+// What `snooze` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Snooze {
     /// The job: its number, id, or `last`

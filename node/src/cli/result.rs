@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::{Context, Exit, Failure, JobRef};
 
-/// What `result` takes.
+// What `result` takes.
 #[derive(Args, Debug)]
 pub(crate) struct JobResult {
     /// The job: its number, id, or `last`

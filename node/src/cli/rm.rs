@@ -6,7 +6,7 @@ use jobmesh::api::Action;
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-/// What `rm` takes.
+// What `rm` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Rm {
     #[command(flatten)]

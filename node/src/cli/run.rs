@@ -18,9 +18,12 @@ use crate::cli::submit;
 use crate::cli::{Context, Exit, Failure, Kind, note, up};
 use crate::client::{Client, ClientError, Lines};
 
-/// What `run` takes.
+// What `run` takes.
 #[derive(Args, Debug)]
-#[command(after_help = "Ctrl-C cancels the job; a second one leaves before it has ended.")]
+#[command(
+    after_help = "Ctrl-C or SIGTERM cancels the job; a second one leaves before it has ended. If the terminal is \
+                        closed, the job goes on. Starts a node if none runs."
+)]
 pub(crate) struct Run {
     /// Queue the job and return at once
     #[arg(long, short)]
@@ -56,6 +59,12 @@ pub(crate) async fn follow(
     };
     if context.output.is_json() {
         context.output.line(&Line::Submitted(job))?;
+    }
+    if !job.is_new && !context.output.is_quiet() {
+        note(&format!(
+            "job {} of the same key is there already; nothing new was queued, and this is its output",
+            job.name()
+        ));
     }
     let is_talkative = !context.output.is_quiet() && (context.verbose > 0 || io::stderr().is_terminal());
     let talk = if is_talkative { Talk::Lines } else { Talk::Silent };

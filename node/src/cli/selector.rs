@@ -10,10 +10,11 @@ use crate::cli::time_words::{now, parse_length};
 use crate::cli::{Failure, Kind};
 use crate::client::Client;
 
-/// Jobs, by name or by what they are like.
+// Jobs, by name or by what they are like.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Selector {
-    /// The jobs: numbers, tasks such as 42.7 or 42.3-9, lists such as 3,7-9, whole ids, `last`, or `all`
+    /// The jobs: numbers, tasks such as 42.7 or 42.3-9, lists such as 3,7-9, whole ids, `last`, `last.3`, or
+    /// `all`
     #[arg(value_name = "JOB")]
     pub(crate) jobs: Vec<Pick>,
     /// What they are like.
@@ -21,7 +22,7 @@ pub(crate) struct Selector {
     pub(crate) filter: FilterOptions,
 }
 
-/// What jobs are like.
+// What jobs are like.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Which jobs")]
 pub(crate) struct FilterOptions {
@@ -99,8 +100,9 @@ pub(crate) async fn confirm(
     }
     let found: JobList = client.post("/v1/select", &request).await?;
     let count = found.jobs.len();
-    if count > 1 && !is_confirmed(verb, count, found.more)? {
-        return Err(Failure::new(Kind::Usage, "nothing was changed"));
+    if count > 1 {
+        let many = if found.more { format!("the newest {count}") } else { count.to_string() };
+        make_sure(&format!("{verb} {many} jobs"), "; `jobmesh ls` with the same options lists them")?;
     }
     // Those that were counted and no others, whatever came in the meantime.
     let jobs: Vec<Pick> = found.jobs.iter().map(|job| Pick::Id(job.id)).collect();
@@ -108,18 +110,24 @@ pub(crate) async fn confirm(
     Ok((count > 0).then_some(request))
 }
 
-fn is_confirmed(verb: &str, count: usize, more: bool) -> Result<bool, Failure> {
-    let count = if more { format!("the newest {count}") } else { count.to_string() };
+/// Asks whether someone means to do so much, and says what else to do about it where nobody can be asked.
+///
+/// # Errors
+/// [`Failure`] if nobody can be asked, or the answer is no.
+pub(crate) fn make_sure(deed: &str, advice: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        let failure = Failure::new(Kind::Usage, format!("this would {verb} {count} jobs"));
-        return Err(failure.hint("add --yes if that is meant; `jobmesh ls` with the same options lists them"));
+        let failure = Failure::new(Kind::Usage, format!("this would {deed}"));
+        return Err(failure.hint(format!("add --yes if that is meant{advice}")));
     }
     let fault = |error: io::Error| Failure::of(Kind::File, &error);
     let mut stderr = io::stderr().lock();
-    write!(stderr, "This would {verb} {count} jobs. Go on? [y/N] ").and_then(|()| stderr.flush()).map_err(fault)?;
+    write!(stderr, "This would {deed}. Go on? [y/N] ").and_then(|()| stderr.flush()).map_err(fault)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(fault)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Kind::Usage, "nothing was changed")),
+    }
 }
 
 /// Reads the word for a state.

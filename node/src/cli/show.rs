@@ -12,7 +12,7 @@ use jobmesh_protocol::{JobState, Requirement, UnixMillis};
 use crate::cli::time_words::{clock, length, now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean, words};
 
-/// What `show` takes.
+// What `show` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Show {
     /// The job: its number, id, or `last`
@@ -22,7 +22,7 @@ pub(crate) struct Show {
 impl Show {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let detail: JobDetail = context.client()?.get(&format!("/v1/jobs/{}", self.job)).await?;
-        context.output.show(&detail, |colour| text(&detail, now(), colour))?;
+        context.output.one(&detail, &detail.job.label(), |colour| text(&detail, now(), colour))?;
         Ok(Exit::OK)
     }
 }
@@ -72,6 +72,10 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
         facts.push(("exit", exit));
     }
     facts.extend(job.message.clone().map(|message| ("message", message)));
+    let result = detail.attempts.last().and_then(|last| last.outputs.result);
+    facts.extend(
+        result.map(|result| ("result", format!("{} bytes; see `jobmesh result {}`", result.size, job.label()))),
+    );
     let reason = job.finish_reason.filter(|reason| *reason != FinishReason::Ok);
     facts.extend(reason.map(|reason| ("ended", reason.word().replace('_', " "))));
     let is_by_system = matches!(job.state, JobState::Skipped | JobState::Discarded);

@@ -9,14 +9,14 @@ use jobmesh_protocol::UnixMillis;
 use crate::cli::time_words::{now, relative};
 use crate::cli::{Colour, Context, Exit, Failure, Style, clean};
 
-/// What `status` takes.
+// What `status` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Status {}
 
 impl Status {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let answer: Answer = context.client()?.get("/v1/status").await?;
-        context.output.show(&answer, |colour| text(&answer, now(), context.verbose, colour))?;
+        context.output.one(&answer, &answer.name, |colour| text(&answer, now(), context.verbose, colour))?;
         Ok(Exit::OK)
     }
 }

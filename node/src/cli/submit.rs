@@ -19,9 +19,17 @@ use crate::client::Client;
 /// Most bytes of lines that are sent at once.
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
-/// What `submit` takes.
+// What `submit` takes.
 #[derive(Args, Debug)]
-#[command(after_help = "Writes the number of the job. When it has done so, the job survives a power cut.")]
+#[command(
+    after_help = "Writes the number of the job. When it has done so, the job survives a power cut. The node must \
+                        be up; `jobmesh run -d` starts it.\n\n\
+                        Examples:\n  \
+                        jobmesh submit --retries 3 -- make all\n  \
+                        jobmesh submit build.sh release      # a script, with its arguments; see #JM above\n  \
+                        jobmesh submit --array 1-100%4 -- sh -c 'echo $JOBMESH_ARRAY_INDEX'\n  \
+                        jobmesh submit --dry-run -o json -- true | jq .submission | jobmesh submit -f -"
+)]
 pub(crate) struct Submit {
     /// Wait until the job has ended, and end as `jobmesh wait` does
     #[arg(long, conflicts_with = "dry_run")]

@@ -20,7 +20,7 @@ const WHOLE: f64 = 10_000.0;
 /// How long the node may take for an answer: a commit on a slow disk, and to spare.
 const ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// What `task` takes.
+// What `task` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "For use inside a job, which finds in its environment:
   JOBMESH_JOB, JOBMESH_ATTEMPT      its number, and which of its attempts this is
@@ -63,7 +63,10 @@ enum Action {
         #[command(subcommand)]
         action: Checkpoint,
     },
-    /// Say how this attempt ends, whatever its exit code; the job has to end by itself then
+    /// Say what the end of this attempt means; the job has to end by itself then
+    #[command(after_help = "The worse of what is said and what happens is believed: `error` and `permanent` count \
+                            whatever the exit code, `ok` beside exit code 0 only, `snooze`, `cancel` and `release` \
+                            beside 0 or 75. After another exit code, or a signal, the attempt has failed.")]
     Outcome {
         #[command(subcommand)]
         outcome: Outcome,
@@ -74,13 +77,13 @@ enum Action {
 enum Checkpoint {
     /// Write what was remembered; ends with 1 if that is nothing
     Get {
-        /// Under which key
-        key: String,
+        /// Under which name
+        name: String,
     },
     /// Remember this; an empty value forgets
     Set {
-        /// Under which key
-        key: String,
+        /// Under which name
+        name: String,
         /// What, or `-` for what we read
         value: String,
     },
@@ -132,11 +135,11 @@ impl Task {
             Action::Notify { message } => say(json!({ "message": message })),
             Action::Heartbeat {} => say(json!({ "heartbeat": true })),
             Action::Result { value } => write(RESULT_VARIABLE, &given(value)?),
-            Action::Checkpoint { action: Checkpoint::Get { key } } => recall(context, &key),
-            Action::Checkpoint { action: Checkpoint::Set { key, value } } => {
+            Action::Checkpoint { action: Checkpoint::Get { name } } => recall(context, &name),
+            Action::Checkpoint { action: Checkpoint::Set { name, value } } => {
                 let value = String::from_utf8(given(value)?);
                 let value = value.map_err(|_| Failure::new(Kind::Usage, "a checkpoint must be UTF-8"))?;
-                say(json!({ "checkpoint": { "name": key, "value": value } }))
+                say(json!({ "checkpoint": { "name": name, "value": value } }))
             }
             Action::Outcome { outcome } => write(OUTCOME_VARIABLE, document(outcome).to_string().as_bytes()),
         }
@@ -200,12 +203,12 @@ fn say(line: Value) -> Result<Exit, Failure> {
     Ok(Exit::OK)
 }
 
-fn recall(context: &Context, key: &str) -> Result<Exit, Failure> {
+fn recall(context: &Context, name: &str) -> Result<Exit, Failure> {
     let answer = talk(json!({ "checkpoints": true }))?;
     let all: Checkpoints = serde_json::from_str(&answer)
         .map_err(|error| Failure::new(Kind::Internal, format!("the node's answer does not parse: {error}")))?;
-    let Some(value) = all.checkpoints.get(key) else { return Ok(Exit::FAILED) };
-    context.output.show(&json!({ "key": key, "value": value }), |_| format!("{value}\n"))?;
+    let Some(value) = all.checkpoints.get(name) else { return Ok(Exit::FAILED) };
+    context.output.show(&json!({ "name": name, "value": value }), |_| format!("{value}\n"))?;
     Ok(Exit::OK)
 }
 

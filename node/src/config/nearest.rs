@@ -1,5 +1,7 @@
 //! Which known word was meant by one that is not known.
 
+use jobmesh_engine::slips;
+
 /// Words of other programs, and ours for the same thing.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("any", "hybrid"),
@@ -39,8 +41,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// Most letters that may differ. Two typing errors are one too many for a word of four letters.
 const STEPS_MAX: usize = 2;
-/// Most letters of a word that are looked at: no known word is longer.
-const LETTERS_MAX: usize = 64;
 
 /// The known word that was probably meant, if one is near enough.
 pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
@@ -51,7 +51,7 @@ pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         known.iter().copied().find(|known| Some(*known) == ours)
     };
     let close = || {
-        let ranked = known.iter().copied().map(|known| (distance(&plain, known), known));
+        let ranked = known.iter().copied().map(|known| (slips(&plain, known), known));
         let steps_max = STEPS_MAX.min(plain.chars().count() / 2);
         ranked.min().filter(|(steps, _)| *steps <= steps_max).map(|(_, known)| known)
     };
@@ -61,28 +61,6 @@ pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
 /// Names all of them in a sentence.
 pub(crate) fn list(words: &[&str]) -> String {
     words.join(", ")
-}
-
-/// How many letters must be added, dropped, changed or swapped with their neighbour to get from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let from: Vec<char> = from.chars().take(LETTERS_MAX).collect();
-    let to: Vec<char> = to.chars().collect();
-    let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX / 2);
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, letter) in from.iter().enumerate() {
-        let mut next = vec![line + 1];
-        for (column, other) in to.iter().enumerate() {
-            let changed = cell(&row, column) + usize::from(letter != other);
-            let mut steps = changed.min(cell(&row, column + 1) + 1).min(cell(&next, column) + 1);
-            if line > 0 && column > 0 && from.get(line - 1) == Some(other) && to.get(column - 1) == Some(letter) {
-                steps = steps.min(cell(&before, column - 1) + 1);
-            }
-            next.push(steps);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use jobmesh_protocol::schedule::{format_length, parse_length};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::causes::causes;
 use crate::config::nearest::{list, nearest};
 
 /// Most characters of a value that a message shows.
@@ -241,7 +242,7 @@ impl<'d> Entry<'d> {
 
     /// The fault that its value was refused by the type that it is for.
     pub(crate) fn refused(&self, error: &dyn std::error::Error) -> Fault {
-        self.fault(&format!("is wrong: {}", chain(error)))
+        self.fault(&format!("is wrong: {}", causes(error)))
     }
 
     /// The fault that its value is not what it must be.
@@ -435,12 +436,6 @@ impl<'d> Entry<'d> {
         let number = float().and_then(serde_json::Number::from_f64);
         number.map(serde_json::Value::Number).ok_or_else(|| self.wrong(wanted))
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl<T> Lined<T> {

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use futures::stream::{self, StreamExt as _};
 use jobmesh_engine::{Command, JobAction, Response};
-use jobmesh_protocol::job::NAME_BYTES_MAX;
+use jobmesh_protocol::job::check_name;
 use jobmesh_store::Job;
 
 use super::Control;
@@ -83,11 +83,8 @@ fn short(what: &str, text: String, limit: usize) -> Answer<String> {
 }
 
 /// The name of a queue or schedule, if it can be one.
-pub(super) fn name(what: &str, text: String) -> Answer<String> {
-    if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
-        let message = format!("the name of a {what} must be 1 to {NAME_BYTES_MAX} printable bytes");
-        return Err(Failure::new(ErrorCode::BadRequest, message));
-    }
+pub(super) fn name(what: &'static str, text: String) -> Answer<String> {
+    check_name(what, &text).map_err(|error| Failure::new(ErrorCode::BadRequest, error.to_string()))?;
     Ok(text)
 }
 

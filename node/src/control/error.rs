@@ -7,6 +7,7 @@ use jobmesh_engine::Refusal;
 
 use crate::api::{ApiError, ErrorBody, ErrorCode};
 use crate::blobs::WriteError;
+use crate::causes::causes;
 use crate::runtime::{CommandError, JoinError, ReadError};
 
 /// A refused request.
@@ -39,7 +40,7 @@ impl Failure {
 
     /// A fault of ours, with everything that is known of it.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
-        let message = chain(error);
+        let message = causes(error);
         tracing::error!(message, "a request failed");
         Self::new(ErrorCode::Internal, message).hint("see daemon.log in the data directory")
     }
@@ -63,22 +64,6 @@ impl Failure {
     fn full(message: String) -> Self {
         Self::new(ErrorCode::DiskFull, message).hint("free some space on that disk, then try again")
     }
-}
-
-/// An error and its sources on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        // Transparent errors repeat their source.
-        if !text.ends_with(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        source = inner.source();
-    }
-    text
 }
 
 const fn status(code: ErrorCode) -> StatusCode {
@@ -176,7 +161,7 @@ impl From<WriteError> for Failure {
 
 impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
-        let message = chain(&error);
+        let message = causes(&error);
         match error {
             JoinError::Own => Self::new(ErrorCode::BadRequest, message),
             JoinError::Expired => Self::new(ErrorCode::BadRequest, message).hint("ask for a new one: `jobmesh invite`"),
@@ -222,6 +207,6 @@ mod tests {
     #[test]
     fn a_chain_does_not_repeat_what_it_said() {
         let error = ReadError::Store(jobmesh_store::StoreError::Full);
-        assert_eq!(chain(&error), "the disk that holds the job database is full");
+        assert_eq!(causes(&error), "the disk that holds the job database is full");
     }
 }

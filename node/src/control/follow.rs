@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -12,11 +13,12 @@ use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use futures::Stream;
 use jobmesh_engine::Change as EngineChange;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::{JobId, JobNumber};
+use jobmesh_protocol::{DurationMillis, JobId, JobNumber};
 use jobmesh_store::View;
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 use super::Control;
 use super::error::{Answer, Failure};
@@ -34,17 +36,35 @@ pub(super) async fn wait(
     Path(id): Path<String>,
     Params(query): Params<WaitQuery>,
 ) -> Answer<Json<JobDetail>> {
-    let key = JobKey::parse(&id)?;
-    let finished = until_final(&control, &key);
-    let Some(limit) = query.timeout_ms else { return finished.await };
-    match tokio::time::timeout(std::time::Duration::from_millis(limit.0), finished).await {
-        Ok(answer) => answer,
-        Err(_elapsed) => Err(Failure::new(ErrorCode::Timeout, format!("job {id} has not ended within {} ms", limit.0))
-            .hint(format!("`jobmesh explain {id}` says what it waits for"))),
+    let detail = until_final(&control, &JobKey::parse(&id)?, Limit::new(query.timeout_ms)).await?;
+    detail.ok_or_else(|| {
+        Failure::new(ErrorCode::Timeout, format!("job {id} has not ended in time"))
+            .hint(format!("`jobmesh explain {id}` says what it waits for"))
+    })
+}
+
+/// How long a client waits. What holds already is told however short that is: a limit of 0 asks whether it does.
+#[derive(Clone, Copy)]
+struct Limit(Option<Instant>);
+
+impl Limit {
+    /// This long from now; none is for ever.
+    fn new(length: Option<DurationMillis>) -> Self {
+        // A length beyond what the clock can tell is for ever, too.
+        Self(length.and_then(|length| Instant::now().checked_add(Duration::from_millis(length.0))))
+    }
+
+    /// Comes back when the time is over.
+    async fn over(self) {
+        match self.0 {
+            Some(end) => tokio::time::sleep_until(end).await,
+            None => std::future::pending().await,
+        }
     }
 }
 
-async fn until_final(control: &Control, key: &JobKey) -> Answer<Json<JobDetail>> {
+/// The job once it has ended; none if the time is over before.
+async fn until_final(control: &Control, key: &JobKey, limit: Limit) -> Answer<Option<Json<JobDetail>>> {
     let mut changes = control.handle.subscribe();
     let job = control.job(key).await?;
     // `last` must not become another job on the way.
@@ -52,26 +72,31 @@ async fn until_final(control: &Control, key: &JobKey) -> Answer<Json<JobDetail>>
     loop {
         let row = control.detail(&key).await?;
         if row.row.job.state.is_final() {
-            return Ok(Json(view::detail(&control.handle, row)));
+            return Ok(Some(Json(view::detail(&control.handle, row))));
         }
-        control.changed(&mut changes, job.id).await?;
+        tokio::select! {
+            changed = control.changed(&mut changes, job.id) => changed?,
+            () = limit.over() => return Ok(None),
+        }
     }
 }
 
 pub(super) async fn wait_for_all(State(control): State<Control>, Ask(body): Ask<WaitRequest>) -> Answer<Json<JobList>> {
     let WaitRequest { select, any, timeout_ms } = body;
-    let ended = until_ended(&control, select, any);
-    let Some(limit) = timeout_ms else { return ended.await };
-    match tokio::time::timeout(std::time::Duration::from_millis(limit.0), ended).await {
-        Ok(answer) => answer,
-        Err(_elapsed) => {
-            Err(Failure::new(ErrorCode::Timeout, format!("the jobs have not ended within {} ms", limit.0))
-                .hint("`jobmesh ls --live` shows those that have not, `jobmesh explain ID` says why"))
-        }
-    }
+    let list = until_ended(&control, select, any, Limit::new(timeout_ms)).await?;
+    list.ok_or_else(|| {
+        Failure::new(ErrorCode::Timeout, "the jobs have not ended in time")
+            .hint("`jobmesh ls --live` shows those that have not, `jobmesh explain ID` says why")
+    })
 }
 
-async fn until_ended(control: &Control, select: SelectRequest, any: bool) -> Answer<Json<JobList>> {
+/// The jobs once they have ended; none if the time is over before.
+async fn until_ended(
+    control: &Control,
+    select: SelectRequest,
+    any: bool,
+    limit: Limit,
+) -> Answer<Option<Json<JobList>>> {
     let mut changes = control.handle.subscribe();
     let Found { jobs, more } = control.find(select).await?;
     let all: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
@@ -81,6 +106,7 @@ async fn until_ended(control: &Control, select: SelectRequest, any: bool) -> Ans
             biased;
             () = control.closing.cancelled() => return Err(stopped()),
             change = changes.recv() => change,
+            () = limit.over() => return Ok(None),
         };
         match change {
             Ok(change) if change.state.is_final() => drop(open.remove(&change.job)),
@@ -92,7 +118,7 @@ async fn until_ended(control: &Control, select: SelectRequest, any: bool) -> Ans
     }
     let read = move |view: View<'_>| all.into_iter().filter_map(|id| view.job(id).transpose()).collect();
     let jobs = control.handle.read(read).await?;
-    control.listed(jobs, more).await.map(Json)
+    control.listed(jobs, more).await.map(|list| Some(Json(list)))
 }
 
 fn stopped() -> Failure {

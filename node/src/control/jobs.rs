@@ -11,7 +11,7 @@ use super::error::{Answer, Failure};
 use super::extract::{Ask, Params};
 use super::view::{self, DetailRow};
 use crate::api::{
-    ErrorCode, Explanation, Filter, JobDetail, JobList, ListQuery, SELECTED_MAX, SelectRequest, SubmitRequest,
+    ErrorCode, Explanation, Filter, JobDetail, JobList, ListQuery, Pick, SELECTED_MAX, SelectRequest, SubmitRequest,
 };
 
 /// Jobs in a list unless asked for otherwise.
@@ -22,6 +22,8 @@ const LIST_DEFAULT: u32 = 50;
 pub(super) enum JobKey {
     /// The one that was submitted last.
     Last,
+    /// A task of that one.
+    LastTask(u32),
     /// By its number on this node.
     Number(JobNumber),
     /// By its id everywhere.
@@ -30,15 +32,17 @@ pub(super) enum JobKey {
 
 impl JobKey {
     pub(super) fn parse(text: &str) -> Answer<Self> {
-        if text == "last" {
-            return Ok(Self::Last);
+        match text.parse() {
+            Ok(Pick::Last) => return Ok(Self::Last),
+            Ok(Pick::LastTasks(first, last)) if first == last => return Ok(Self::LastTask(first)),
+            Ok(Pick::LastTasks(..) | Pick::All | Pick::Id(_) | Pick::Numbers(_)) | Err(_) => {}
         }
         if let Ok(number) = text.parse() {
             return Ok(Self::Number(number));
         }
         text.parse().map(Self::Id).map_err(|_| {
             Failure::new(ErrorCode::BadRequest, format!("{text:?} names no job"))
-                .hint("a job is named by its number, such as 42 or 42.7 for a task, its whole id, or `last`")
+                .hint("a job is named by its number, such as 42 or 42.7 for a task, its whole id, `last` or `last.7`")
         })
     }
 
@@ -47,6 +51,10 @@ impl JobKey {
         match self {
             Self::Last => match view.last_job_number()? {
                 Some(number) => view.job_by_number(number),
+                None => Ok(None),
+            },
+            Self::LastTask(task) => match view.last_job_number()? {
+                Some(number) => view.job_by_number(number.task(*task)),
                 None => Ok(None),
             },
             Self::Number(number) => view.job_by_number(*number),
@@ -58,6 +66,7 @@ impl JobKey {
     pub(super) fn missing(&self) -> Failure {
         let message = match self {
             Self::Last => "this node has no job yet".to_owned(),
+            Self::LastTask(task) => format!("the last job of this node has no task {task} that has started or ended"),
             Self::Number(number) => format!("there is no job {number} on this node"),
             Self::Id(id) => format!("there is no job {id} on this node"),
         };

@@ -2,15 +2,17 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use jobmesh_engine::{Command, SCHEDULE_BYTES_MAX, Schedule, ScheduleAction, Timetable};
+use jobmesh_engine::{BACKFILL_MAX, Command, Response, SCHEDULE_BYTES_MAX, Schedule, ScheduleAction, Timetable};
 use jobmesh_protocol::{UnixMillis, cbor};
-use jobmesh_store::{ScheduleRow, StoreError};
+use jobmesh_store::{ScheduleRow, StoreError, View};
 
 use super::Control;
 use super::actions::name;
 use super::error::{Answer, Failure};
 use super::extract::{Ask, Params};
-use crate::api::{BackfillRequest, Done, ErrorCode, INSTANTS_MAX, Instants, NextQuery, ScheduleView, Schedules};
+use crate::api::{
+    BackfillRequest, Backfilled, Done, ErrorCode, INSTANTS_MAX, Instants, NextQuery, ScheduleView, Schedules,
+};
 
 /// Instants that are told unless asked for otherwise.
 const INSTANTS_DEFAULT: u32 = 10;
@@ -22,24 +24,50 @@ impl Control {
 }
 
 impl Control {
-    async fn one_schedule(&self, name: &str) -> Answer<ScheduleRow> {
-        let rows = self.handle.read(|view| view.schedules()).await?;
+    async fn all_schedules(&self) -> Answer<Vec<Row>> {
+        let read = |view: View<'_>| {
+            let with_last = |row: ScheduleRow| Ok((view.last_fired(&row.name)?, row)).map(|(fired, row)| (row, fired));
+            view.schedules()?.into_iter().map(with_last).collect::<Result<Vec<Row>, StoreError>>()
+        };
+        Ok(self.handle.read(read).await?)
+    }
+
+    async fn one_schedule(&self, name: &str) -> Answer<Row> {
+        let rows = self.all_schedules().await?;
         let missing = || {
             Failure::new(ErrorCode::NotFound, format!("there is no schedule {name:?}"))
                 .hint("`jobmesh cron ls` lists the schedules")
         };
-        rows.into_iter().find(|row| row.name == name).ok_or_else(missing)
+        rows.into_iter().find(|(row, _)| row.name == name).ok_or_else(missing)
     }
 }
 
-fn view(row: ScheduleRow, now: UnixMillis) -> Answer<ScheduleView> {
+/// A schedule with the newest instant whose job is kept.
+type Row = (ScheduleRow, Option<UnixMillis>);
+
+/// What a row says of its schedule.
+fn schedule_of(row: &ScheduleRow) -> Answer<Schedule> {
     let damaged = |_| Failure::internal(&StoreError::Damaged { what: "schedule" });
-    let schedule: Schedule = cbor::decode(&row.body, SCHEDULE_BYTES_MAX).map_err(damaged)?;
+    cbor::decode(&row.body, SCHEDULE_BYTES_MAX).map_err(damaged)
+}
+
+fn timetable_of(schedule: &Schedule, row: &ScheduleRow) -> Answer<Timetable> {
+    Timetable::parse(&schedule.timing, row.created_at)
+        .map_err(|error| Failure::new(ErrorCode::Conflict, error.to_string()))
+}
+
+fn view((row, fired): Row, now: UnixMillis) -> Answer<ScheduleView> {
+    let schedule = schedule_of(&row)?;
     let timetable = Timetable::parse(&schedule.timing, row.created_at);
-    let (words, next) = match timetable {
-        Ok(timetable) => (timetable.words(), timetable.next_after(now.max(row.last_at))),
+    let (words, next, dealt_with) = match timetable {
+        Ok(timetable) => {
+            // A pause and a change move `last_at`, too, but hardly ever to an instant.
+            let is_instant = timetable.latest_at_or_before(row.last_at) == Some(row.last_at);
+            let dealt_with = (is_instant && row.last_at > row.created_at).then_some(row.last_at);
+            (timetable.words(), timetable.next_after(now.max(row.last_at)), dealt_with)
+        }
         // Its zone may have left the zone database since.
-        Err(error) => (error.to_string(), None),
+        Err(error) => (error.to_string(), None, None),
     };
     Ok(ScheduleView {
         name: row.name,
@@ -47,14 +75,13 @@ fn view(row: ScheduleRow, now: UnixMillis) -> Answer<ScheduleView> {
         words,
         is_paused: row.is_paused,
         is_declared: row.is_declared,
-        // Until it fires, that is the time when it was made.
-        last: (row.last_at > row.created_at).then_some(row.last_at),
+        last: fired.max(dealt_with),
         next: next.filter(|_| !row.is_paused),
     })
 }
 
 pub(super) async fn list(State(control): State<Control>) -> Answer<Json<Schedules>> {
-    let rows = control.handle.read(|view| view.schedules()).await?;
+    let rows = control.all_schedules().await?;
     let now = control.handle.wall();
     let schedules: Answer<Vec<ScheduleView>> = rows.into_iter().map(|row| view(row, now)).collect();
     Ok(Json(Schedules { schedules: schedules? }))
@@ -69,17 +96,15 @@ pub(super) async fn next(
     Path(schedule): Path<String>,
     Params(query): Params<NextQuery>,
 ) -> Answer<Json<Instants>> {
-    let row = control.one_schedule(&schedule).await?;
-    let anchor = row.created_at;
+    let (row, _) = control.one_schedule(&schedule).await?;
     let now = control.handle.wall().max(row.last_at);
-    let timing = view(row, now)?.schedule.timing;
-    let wrong = |error: jobmesh_engine::TimetableError| Failure::new(ErrorCode::Conflict, error.to_string());
-    let timetable = Timetable::parse(&timing, anchor).map_err(wrong)?;
+    let timetable = timetable_of(&schedule_of(&row)?, &row)?;
     let count = query.limit.unwrap_or(INSTANTS_DEFAULT).min(INSTANTS_MAX);
     let each = std::iter::successors(timetable.next_after(now), |at| timetable.next_after(*at));
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    let instants = each.take(count).map(|at| timetable.jittered(at, &schedule)).collect();
-    Ok(Json(Instants { instants }))
+    let instants: Vec<UnixMillis> = each.take(count).map(|at| timetable.jittered(at, &schedule)).collect();
+    let readings = instants.iter().map(|at| timetable.wall_clock(*at)).collect();
+    Ok(Json(Instants { instants, readings }))
 }
 
 pub(super) async fn set(
@@ -91,6 +116,14 @@ pub(super) async fn set(
 }
 
 pub(super) async fn remove(State(control): State<Control>, Path(schedule): Path<String>) -> Answer<Json<Done>> {
+    let (row, _) = control.one_schedule(&schedule).await?;
+    if row.is_declared {
+        let message = format!("the schedule {schedule:?} is declared by the configuration and would come back");
+        let hint = format!(
+            "write `enabled = false` under [job_types.{schedule}] in config.toml, or `jobmesh cron pause {schedule}`"
+        );
+        return Err(Failure::new(ErrorCode::Conflict, message).hint(hint));
+    }
     control.schedule(schedule, ScheduleAction::Remove).await
 }
 
@@ -110,11 +143,34 @@ pub(super) async fn backfill(
     State(control): State<Control>,
     Path(schedule): Path<String>,
     Ask(body): Ask<BackfillRequest>,
-) -> Answer<Json<Done>> {
-    let BackfillRequest { from, to } = body;
+) -> Answer<Json<Backfilled>> {
+    let BackfillRequest { from, to, dry_run } = body;
     if from >= to {
         let failure = Failure::new(ErrorCode::BadRequest, "the time to fill ends before it begins");
         return Err(failure.hint("give the earlier time as `from`"));
     }
-    control.schedule(schedule, ScheduleAction::Backfill { from, to }).await
+    if dry_run {
+        return control.missing(schedule, (from, to)).await.map(|jobs| Json(Backfilled { jobs }));
+    }
+    let command = Command::Schedule(name("schedule", schedule)?, ScheduleAction::Backfill { from, to });
+    if let Response::Submitted(taken) = control.handle.command(command).await? {
+        return Ok(Json(Backfilled { jobs: taken.len() }));
+    }
+    Err(Failure::unexpected())
+}
+
+impl Control {
+    /// How many instants after one time and up to another have not fired; more than a backfill takes are not counted.
+    async fn missing(&self, schedule: String, (from, to): (UnixMillis, UnixMillis)) -> Answer<usize> {
+        let (row, _) = self.one_schedule(&schedule).await?;
+        let instants = timetable_of(&schedule_of(&row)?, &row)?.between(from, to, BACKFILL_MAX + 1);
+        let read = move |view: View<'_>| {
+            let mut missing = 0;
+            for instant in instants {
+                missing += usize::from(view.fired(&schedule, instant)?.is_none());
+            }
+            Ok(missing)
+        };
+        Ok(self.handle.read(read).await?)
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use jobmesh_protocol::JobNumber;
+use jobmesh_protocol::number::NUMBER_MAX;
 use jobmesh_store::{Job, Selection, StoreError, View};
 
 use super::Control;
@@ -68,6 +69,9 @@ fn find(view: View<'_>, request: &SelectRequest) -> Result<Answer<Found>, StoreE
             Err(missing) => return Ok(Err(missing)),
         };
         for (first, last) in ranges {
+            // With the tasks of groups, a group that is named is named with its own.
+            let with_own = request.filter.tasks && last.index().is_none();
+            let last = if with_own { last.task(NUMBER_MAX) } else { last };
             let list = if first.index().is_some() { &mut tasks } else { &mut jobs };
             list.push((first, last));
         }
@@ -84,6 +88,11 @@ fn ranges(view: View<'_>, pick: &Pick) -> Result<Answer<Vec<Numbers>>, StoreErro
     let key = match pick {
         Pick::All => return Ok(Ok(Vec::new())),
         Pick::Last => JobKey::Last,
+        Pick::LastTasks(first, last) if first == last => JobKey::LastTask(*first),
+        Pick::LastTasks(first, last) => {
+            let group = view.last_job_number()?.ok_or_else(|| JobKey::Last.missing());
+            return Ok(group.map(|group| vec![(group.task(*first), group.task(*last))]));
+        }
         Pick::Id(id) => JobKey::Id(*id),
         Pick::Numbers(spans) => {
             for span in spans.iter().filter(|span| span.count() == 1) {

@@ -2,8 +2,8 @@
 //!
 //! A line is read the way cron reads it (crontab(5) of Vixie cron and cronie): a variable holds for the lines below
 //! it, `%` ends the command and begins its input, the command runs in the home directory of the user, and nothing
-//! keeps two runs of it apart. What cron would refuse ends the import with the number of the line; what a schedule
-//! can't be, such as `@reboot`, is left out with the reason.
+//! keeps two runs of it apart. What cron would refuse, and what a schedule can't be, such as `@reboot`, is left out with
+//! the reason. Only where every line is of that kind is it no crontab at all, and refused.
 //!
 //! **The hard case** is that the crontab stays in force: until its lines are switched off, cron and the node would both
 //! run them. So the schedules are paused unless asked for otherwise, and the plan holds the crontab as it should be.
@@ -62,7 +62,7 @@ pub struct Options<'o> {
 /// Reads a crontab that is called `source`.
 ///
 /// # Errors
-/// [`ImportError`] names the line that cron itself would not take.
+/// [`ImportError`] names the line that no text has, or the first line of what is no crontab.
 pub fn read(source: &str, text: &str, options: &Options<'_>) -> Result<Plan, ImportError> {
     check_lines(text)?;
     let mut reader = Reader::new(source, options);
@@ -74,7 +74,7 @@ pub fn read(source: &str, text: &str, options: &Options<'_>) -> Result<Plan, Imp
         reader.replacement.push_str(content);
         reader.replacement.push('\n');
     }
-    Ok(reader.finish())
+    reader.finish()
 }
 
 /// What is known at a line of a crontab: all that the lines above it said.
@@ -87,6 +87,10 @@ struct Reader<'o> {
     delay_ms: DurationMillis,
     /// The comments right above.
     comments: Vec<String>,
+    /// Whether a line was one that cron takes.
+    is_crontab: bool,
+    /// What is wrong with the first line that cron would not take.
+    malformed: Option<ImportError>,
     replacement: String,
 }
 
@@ -100,20 +104,30 @@ impl<'o> Reader<'o> {
             zone: options.zone.to_owned(),
             delay_ms: DurationMillis(0),
             comments: Vec::new(),
+            is_crontab: false,
+            malformed: None,
             replacement: String::new(),
         }
     }
 
     /// Takes the next line and says whether a schedule replaces it.
     fn take(&mut self, number: usize, content: &str) -> Result<bool, ImportError> {
-        match Line::parse(number, content, self.options.layout)? {
-            Line::Blank => self.comments.clear(),
-            Line::Comment(words) => self.comments.push(words.to_owned()),
-            Line::Variable { name, value } => {
+        match Line::parse(number, content, self.options.layout) {
+            Ok(Line::Blank) => self.comments.clear(),
+            Ok(Line::Comment(words)) => self.comments.push(words.to_owned()),
+            Ok(Line::Variable { name, value }) => {
                 self.comments.clear();
                 self.set(number, name, value);
             }
-            Line::Entry(entry) => {
+            Err(error) => {
+                self.comments.clear();
+                let (origin, title) = (format!("line {number}"), content.trim().to_owned());
+                let item = Item { origin, title, fate: Fate::left_out(error.to_string()), notes: Vec::new() };
+                self.plan.push(item, &mut self.taken)?;
+                self.malformed.get_or_insert(error);
+            }
+            Ok(Line::Entry(entry)) => {
+                self.is_crontab = true;
                 let description = std::mem::take(&mut self.comments).join(" ");
                 let item = self.item(number, &entry, &description);
                 self.plan.push(item, &mut self.taken)?;
@@ -234,11 +248,14 @@ impl<'o> Reader<'o> {
         spec
     }
 
-    fn finish(mut self) -> Plan {
+    fn finish(mut self) -> Result<Plan, ImportError> {
+        if let Some(error) = self.malformed.filter(|_| !self.is_crontab) {
+            return Err(error);
+        }
         if self.plan.schedules().next().is_some() {
             self.plan.replacement = Some(self.replacement);
         }
-        self.plan
+        Ok(self.plan)
     }
 }
 

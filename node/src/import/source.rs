@@ -10,6 +10,9 @@ use super::ImportError;
 /// Most bytes of a source, unpacked: it is read into memory whole.
 pub const SOURCE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// What some editors put in front of UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// How a file packed by gzip begins (RFC 1952 §2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -87,10 +90,15 @@ pub fn read_own_crontab() -> Result<Vec<u8>, SourceError> {
 /// # Errors
 /// [`ImportError::NotUtf8`] names the line that is none.
 pub fn text(bytes: Vec<u8>) -> Result<String, ImportError> {
-    String::from_utf8(bytes).map_err(|error| {
+    let mut text = String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         ImportError::NotUtf8 { line: before.iter().filter(|byte| **byte == b'\n').count() + 1 }
-    })
+    })?;
+    // Some editors put a byte order mark in front. It is no part of the first word.
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
+    Ok(text)
 }
 
 fn bounded(input: &mut dyn Read, path: &Path) -> Result<Vec<u8>, SourceError> {

@@ -115,7 +115,7 @@ fn a_value_stays_one_argument_and_is_never_read_by_a_shell() {
     let types = types(
         r#"
         [job_types.command]
-        command = ["prog", "{{x}}", "a{{x}}b"]
+        command = ["prog", "-a{{x}}b", "{{x}}"]
         parameters.x = { type = "string" }
         [job_types.shell]
         shell = "printf '%s|' {{x}} \"<{{x}}>\" end"
@@ -125,7 +125,7 @@ fn a_value_stays_one_argument_and_is_never_read_by_a_shell() {
     for value in ["$(touch pwned)", "`id`", "a b; rm -rf /", "'", "\"", "\\", "{{x}}", "*", "-n", "a\nb", "${x}", "é"]
     {
         let task = process(&submission(&types, "command", &[("x", value)])).clone();
-        assert_eq!(task.argv, ["prog", value, &format!("a{value}b")]);
+        assert_eq!(task.argv, ["prog", &format!("-a{value}b"), value]);
         let task = process(&submission(&types, "shell", &[("x", value)])).clone();
         let run = std::process::Command::new(&task.argv[0]).args(&task.argv[1..]).envs(&task.environment).output();
         assert_eq!(String::from_utf8(run.unwrap().stdout).unwrap(), format!("{value}|<{value}>|end|"));

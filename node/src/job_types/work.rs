@@ -139,6 +139,7 @@ impl Work {
                 }
             }
         }
+        self.check_places(path, names)?;
         if let Some(Lined { value: shell, place }) = &self.shell {
             for name in shell.names() {
                 names.check_name(&format!("{path}.shell"), name, *place)?;
@@ -153,6 +154,24 @@ impl Work {
                 let found = format!("{path}.directory is {:?}", template.written());
                 return Err(Fault::new(*place, format!("{found}; it must be an absolute path")));
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses an argument that may be left out where the next one would be taken for it.
+    fn check_places(&self, path: &str, names: &Names<'_>) -> Result<(), Fault> {
+        let Some(Lined { value: arguments, place }) = &self.command else { return Ok(()) };
+        // What begins with a hyphen is told by its name, not by its place.
+        let by_place = |argument: &Argument| match argument {
+            Argument::One(template) if !template.written().starts_with('-') => Some(template.clone()),
+            Argument::One(_) | Argument::Group(_) => None,
+        };
+        let in_place: Vec<Template> = arguments.iter().skip(1).filter_map(by_place).collect();
+        let Some((_, all_but_last)) = in_place.split_last() else { return Ok(()) };
+        for template in all_but_last {
+            names.check_certain(&format!("{path}.command"), template, *place).map_err(|fault| {
+                fault.hint("or put it behind its option in a list of their own: the next argument would take its place")
+            })?;
         }
         Ok(())
     }

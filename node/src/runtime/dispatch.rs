@@ -24,7 +24,7 @@ use super::handle::Handle;
 use super::line::{Line, Next, Work};
 use super::order::order as for_executors;
 use super::{array, reduce};
-use crate::config::table::chain;
+use crate::causes::causes;
 
 /// Most transfers at once: enough to fill a line, few enough to leave each a share of it.
 const TRANSFERS_MAX: usize = 8;
@@ -324,7 +324,7 @@ async fn prepare(handle: &Handle, order: Box<RunOrder>, is_stopped: Arc<AtomicBo
     let (handle, run) = (handle.clone(), order.run);
     match tokio::task::spawn_blocking(move || reduce::write(&handle, run, number, &is_stopped)).await {
         Ok(Ok(())) => Prepared::Ready(order, known),
-        Ok(Err(error)) => Prepared::Over(Outcome::error(chain(&error))),
+        Ok(Err(error)) => Prepared::Over(Outcome::error(causes(&error))),
         Err(_) => Prepared::Over(Outcome::error("the results of the jobs before it could not be written; see the log")),
     }
 }

@@ -15,7 +15,7 @@ use jobmesh_protocol::job::Builtin;
 use jobmesh_store::{Reader, StoreError};
 
 use super::handle::{CommandError, Handle};
-use crate::config::table::chain;
+use crate::causes::causes;
 
 /// Why a chore was not done, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub(super) fn perform(handle: &Handle, builtin: Builtin) -> Outcome {
         Err(error @ (ChoreError::Stopping | ChoreError::Command(CommandError::Stopped))) => {
             Outcome::Released { reason: error.to_string() }
         }
-        Err(error) => Outcome::error(chain(&error)),
+        Err(error) => Outcome::error(causes(&error)),
     }
 }
 

@@ -108,7 +108,7 @@ fn all_of(view: &View<'_>, job: &Job) -> Result<String, StoreError> {
     let mut text = String::new();
     let mut add = |found: &dyn std::fmt::Debug| writeln!(text, "{found:#?}").unwrap();
     add(&(view.job(job.id)?, view.attempts(job.id)?, view.events(job.id)?, view.lease(job.id)?));
-    add(&(view.receipts(job.id)?, view.receipt_count(run)?, view.group(job.number)?, view.item(job.number)?));
+    add(&(view.receipts(job.id)?, view.receipt_count(run)?, view.group(job.number)?, view.items_around(job.number)?));
     add(&(view.dependencies(job.number)?, view.dependants(job.number)?));
     add(&(view.progress(job.number)?, view.checkpoints(job.number)?));
     Ok(text)

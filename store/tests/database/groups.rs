@@ -3,7 +3,7 @@
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Array, Range, Tasks};
 use jobmesh_protocol::{JobNumber, JobState};
-use jobmesh_store::Group;
+use jobmesh_store::{Group, Txn};
 
 use crate::samples::{array, end, id_of, insert, insert_job, job, memory, number, start};
 
@@ -45,6 +45,11 @@ fn a_group_reads_back_as_it_was_inserted() {
     assert_eq!(txn.view().group(number(3)).unwrap(), Some(closed));
 }
 
+fn item(txn: &Txn<'_>, task: JobNumber) -> Option<String> {
+    let items = txn.view().items_around(task).unwrap();
+    items.zip(task.index()).and_then(|(items, index)| items.of(index).map(str::to_owned))
+}
+
 /// Items are kept 256 in a row: the ends of the rows are where a task could get its neighbour's.
 #[test]
 fn every_task_gets_its_own_item() {
@@ -54,14 +59,14 @@ fn every_task_gets_its_own_item() {
         let group = number(1);
         txn.insert_group(&group_of(group, &items(count)), Some(&items(count))).unwrap();
         txn.insert_group(&group_of(number(2), &items(1)), Some(&items(1))).unwrap();
-        let item = |task| txn.view().item(group.task(task)).unwrap();
+        let item = |task| item(&txn, group.task(task));
         assert_eq!(item(0), None, "items are numbered from 1");
         for task in [1, 2, 255, 256, 257, 258, 511, 512, 513, count].into_iter().filter(|task| *task <= count) {
             assert_eq!(item(task), Some(format!("item {task}")), "of {count}");
         }
         assert_eq!((item(count + 1), item(10_000)), (None, None));
-        assert_eq!(txn.view().item(group).unwrap(), None, "the group itself has none");
-        assert_eq!(txn.view().item(number(3).task(1)).unwrap(), None);
+        assert_eq!(txn.view().items_around(group).unwrap(), None, "the group itself has none");
+        assert_eq!(txn.view().items_around(number(3).task(1)).unwrap(), None);
     }
 }
 
@@ -71,7 +76,7 @@ fn a_task_of_ranges_has_no_item() {
     let txn = store.begin().unwrap();
     let tasks = Tasks::Ranges(vec![range(1, 9, 1)]);
     txn.insert_group(&group_of(number(1), &tasks), Some(&tasks)).unwrap();
-    assert_eq!(txn.view().item(number(1).task(1)).unwrap(), None);
+    assert_eq!(txn.view().items_around(number(1).task(1)).unwrap(), None);
 }
 
 /// The number of a task follows from its place; a submission and the database must agree on it.

@@ -243,6 +243,8 @@ fn a_schedule_fires_once_for_an_instant() {
         [fired("hourly", LATER), fired("daily", LATER), fired("daily", AT)],
         [Some(number(1)), Some(number(3)), None]
     );
+    let last = |schedule| txn.view().last_fired(schedule).unwrap();
+    assert_eq!([last("hourly"), last("yearly")], [Some(AT.max(LATER)), None]);
     let live = || -> Vec<_> { txn.view().live_fired("hourly").unwrap().iter().map(|job| job.number).collect() };
     assert_eq!(live(), [number(2), number(1)], "by instant");
 

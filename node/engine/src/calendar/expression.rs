@@ -125,11 +125,13 @@ impl Part {
     }
 
     fn stepped(field: Field, text: &str, range: &str, step: &str) -> Result<Self, TimetableError> {
-        let (_, highest) = field.bounds();
-        let by: u8 = step.parse().ok().filter(|by| *by > 0).ok_or_else(|| TimetableError::Step {
+        let (lowest, highest) = field.bounds();
+        // A step over the whole field is as good as its first number; one beyond that is a slip.
+        let longest = highest - lowest + 1;
+        let by: u8 = step.parse().ok().filter(|by| (1..=longest).contains(by)).ok_or_else(|| TimetableError::Step {
             field: field.name(),
             part: text.to_owned(),
-            highest,
+            longest,
         })?;
         if range == "*" {
             return Ok(Self::Every { by });

@@ -242,7 +242,7 @@ fn an_error_names_the_field_and_what_it_takes() {
             "* * * 13 *",
             r#""13" can't be the month, which takes 1-12 or JAN-DEC; and *, lists, ranges and steps of these"#,
         ),
-        ("*/0 * * * *", r#""*/0" has no step that the minute can take; write a number from 1 to 59 after the slash"#),
+        ("*/0 * * * *", r#""*/0" has no step that the minute can take; write a number from 1 to 60 after the slash"#),
         ("5/10 * * * *", r#""5/10" steps from a single minute; write a range, such as 5-59/10"#),
         ("0 22-2 * * *", r#""22-2" runs backwards; write two ranges for the hour, such as 22-23,0-2 for 22-2"#),
         (
@@ -295,7 +295,9 @@ fn what_is_no_schedule_is_refused() {
     ] {
         assert!(matches!(error(text), TimetableError::Field { .. }), "{text:?} gave {:?}", error(text));
     }
-    for text in ["*/ * * * *", "*/x * * * *", "*/300 * * * *", "1-5/0 * * * *", "*/2/3 * * * *"] {
+    for text in
+        ["*/ * * * *", "*/x * * * *", "*/300 * * * *", "*/61 * * * *", "* */25 * * *", "1-5/0 * * * *", "*/2/3 * * * *"]
+    {
         assert!(matches!(error(text), TimetableError::Step { .. }), "{text:?} gave {:?}", error(text));
     }
     assert!(matches!(error("*,5 * * * *"), TimetableError::Alone { .. }));

@@ -9,6 +9,7 @@ use chrono_tz::{GapInfo, TZ_VARIANTS, Tz};
 use jobmesh_protocol::schedule::ZONE_BYTES_MAX;
 
 use super::TimetableError;
+use crate::typing::slips;
 
 /// Names that an unknown zone is answered with, at most.
 const NEAR_MAX: usize = 3;
@@ -128,7 +129,7 @@ fn near(name: &str) -> Vec<&'static str> {
     let score = |zone: &'static str| {
         let lower = zone.to_lowercase();
         let place = lower.rsplit('/').next().unwrap_or(&lower);
-        distance(&wanted, &lower).min(distance(&wanted, place))
+        slips(&wanted, &lower).min(slips(&wanted, place))
     };
     let mut scored: Vec<(usize, &str)> = TZ_VARIANTS
         .iter()
@@ -137,22 +138,4 @@ fn near(name: &str) -> Vec<&'static str> {
         .collect();
     scored.sort_unstable();
     scored.into_iter().take(NEAR_MAX).map(|(_, zone)| zone).collect()
-}
-
-/// How many letters must be changed, added or left out to turn one word into the other (Levenshtein 1966).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (index, letter) in one.chars().enumerate() {
-        let (mut above_left, mut left) = (index, index + 1);
-        for (cell, against) in row.iter_mut().skip(1).zip(other.chars()) {
-            let changed = above_left + usize::from(letter != against);
-            above_left = *cell;
-            left = changed.min(*cell + 1).min(left + 1);
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = index + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -47,7 +47,10 @@ fn every_task_of_a_list_gets_its_item() {
     let items: Vec<String> = (0..600).map(|number| format!("file {number}")).collect();
     let group = node.submit(of(Array { tasks: Tasks::Items(items), ..array(1) }));
     let number = node.job(group).number;
-    let item = |node: &mut Node, index| node.read().view().item(number.task(index)).unwrap();
+    let item = |node: &mut Node, index| {
+        let items = node.read().view().items_around(number.task(index)).unwrap();
+        items.and_then(|items| items.of(index).map(str::to_owned))
+    };
     assert_eq!(item(&mut node, 1).as_deref(), Some("file 0"));
     assert_eq!(item(&mut node, 257).as_deref(), Some("file 256"));
     assert_eq!(item(&mut node, 600).as_deref(), Some("file 599"));

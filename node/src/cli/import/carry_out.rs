@@ -15,7 +15,7 @@ use jobmesh_protocol::JobId;
 use jobmesh_protocol::submission::Dependency;
 use serde_json::{Map, Value};
 
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, segment};
 
 /// Most bytes of one batch, unless a single job has more: well below what the daemon takes.
 const BATCH_BYTES_MAX: usize = 512 * 1024;
@@ -128,12 +128,4 @@ async fn set_schedule(client: &Client, planned: &PlannedSchedule) -> Result<(), 
 async fn pause(client: &Client, path: &str) -> Result<(), ClientError> {
     let _: Done = client.post(&format!("{path}/pause"), &Map::<String, Value>::new()).await?;
     Ok(())
-}
-
-/// A name as a segment of a path (RFC 3986 §2.3).
-fn segment(name: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    name.bytes()
-        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }

@@ -120,7 +120,9 @@ pub(super) fn next_step(report: &Report, is_dry_run: bool, release: Release) -> 
         return "dry run: nothing was changed".to_owned();
     }
     if totals.jobs + totals.schedules == 0 {
-        return "everything is there already: nothing was changed".to_owned();
+        let is_all = totals.needs_mapping + totals.left_out == 0 && totals.already_there > 0;
+        let why = if is_all { "everything is there already" } else { "there is nothing new that can be" };
+        return format!("{why}: nothing was changed");
     }
     match (report.kind, release) {
         (_, Release::Enqueue) => "imported".to_owned(),

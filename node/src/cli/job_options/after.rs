@@ -19,7 +19,7 @@ pub(super) struct AfterOptions {
     /// Give it the results of the jobs that it waits for, as a file of JSON lines in $JOBMESH_RESULTS
     #[arg(long)]
     reduce: bool,
-    /// Open a group that takes further jobs until `jobmesh close`
+    /// Open a group that takes further jobs until `jobmesh close`; it needs no command
     #[arg(long)]
     open: bool,
     /// Become a task of this open group
@@ -30,6 +30,11 @@ pub(super) struct AfterOptions {
 impl AfterOptions {
     pub(super) const fn names_jobs(&self) -> bool {
         !self.after.is_empty() || self.into.is_some()
+    }
+
+    /// Whether it opens a group.
+    pub(super) const fn opens(&self) -> bool {
+        self.open
     }
 
     pub(super) fn lay_over(self, draft: &mut Draft) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use jobmesh_protocol::number::NUMBER_MAX;
 use jobmesh_protocol::submission::{Array, ITEMS_BYTES_MAX, Range, Tasks};
 use serde_json::Value;
 
@@ -26,9 +27,10 @@ pub(super) struct ArrayOptions {
     #[arg(long, value_name = "FILE|-")]
     from_json: Option<PathBuf>,
     /// Most tasks that run at once [default: as many as there is room for]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     at_a_time: Option<u32>,
-    /// Skip the rest when more tasks than this have failed for good: a number, or a part such as 5% [default: never]
+    /// Skip the rest when more tasks than this have failed for good: a number, or a part such as 5%; 0 skips it at the
+    /// first failure [default: never]
     #[arg(long, value_name = "N|P%", value_parser = parse_fails)]
     max_fails: Option<Fails>,
 }
@@ -111,13 +113,19 @@ fn parse_range(text: &str) -> Result<Range, String> {
         Some((span, step)) => (span, number(step)?),
     };
     let (first, last) = span.split_once('-').unwrap_or((span, span));
-    Ok(Range { first: number(first)?, last: number(last)?, step })
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last {
+        return Err(format!("{span} goes down; write {last}-{first}"));
+    }
+    Ok(Range { first, last, step })
 }
 
 fn number(text: &str) -> Result<u32, String> {
     let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let found = text.parse().ok().filter(|_| is_plain);
-    found.ok_or_else(|| format!("{text:?} is no number; write 1-1000, 1-1000:2 for every second, or 1-5,9%2"))
+    if !is_plain {
+        return Err(format!("{text:?} is no number; write 1-1000, 1-1000:2 for every second, or 1-5,9%2"));
+    }
+    text.parse().map_err(|_| format!("{text} is too large; the largest number is {NUMBER_MAX}"))
 }
 
 fn parse_fails(text: &str) -> Result<Fails, String> {
@@ -137,7 +145,7 @@ mod tests {
     fn numbers_are_read_with_steps_and_how_many_at_a_time() {
         let array = parse_array("1-9:2,20%8").unwrap();
         assert_eq!((array.count(), array.at_a_time), (6, Some(8)));
-        for text in ["", "1-", "a", "1-5%", "1-5:x", "-3", "1,,2"] {
+        for text in ["", "1-", "a", "5-1", "1-99999999999", "1-5%", "1-5:x", "-3", "1,,2"] {
             assert!(parse_array(text).is_err(), "{text}");
         }
     }

@@ -19,6 +19,7 @@ use super::source::{program_name, text};
 use super::work::utf8;
 use super::{Draft, JobOptions};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::note;
 
 /// Largest script: what is longer is no script.
 const SCRIPT_BYTES_MAX: u64 = 16 << 20;
@@ -51,8 +52,8 @@ impl Script {
             Failure::new(Kind::File, format!("failed to read the script {}: {error}", path.display()))
                 .hint("a command goes after `--`, as in `jobmesh submit -- echo hello`")
         };
-        let text = text(path, SCRIPT_BYTES_MAX)?;
-        Ok(Self { path: path.canonicalize().map_err(missing)?, text, arguments })
+        let whole = path.canonicalize().map_err(missing)?;
+        Ok(Self { path: whole, text: text(path, SCRIPT_BYTES_MAX)?, arguments })
     }
 
     pub(super) fn draft(&self) -> Result<Draft, Failure> {
@@ -73,12 +74,25 @@ impl Script {
             }
             directive.options.lay_over(&mut draft)?;
         }
+        if let Some(number) = self.unread() {
+            let words =
+                format!("warning: {} line {number} is not read: #JM lines stand above the code", self.path.display());
+            note(&words);
+        }
         if draft.is_place_said && draft.submission.spec.scope != Scope::Local {
             return Err(self.elsewhere());
         }
         draft.submission.spec.scope = Scope::Local;
         draft.is_place_said = true;
         Ok(draft)
+    }
+
+    /// The first line that looks like options but stands below the first line of code.
+    fn unread(&self) -> Option<usize> {
+        let mut lines = (1..).zip(self.text.lines()).skip_while(|(_, line)| is_preamble(line));
+        lines
+            .find(|(_, line)| line.strip_prefix(MARK).is_some_and(|rest| rest.starts_with([' ', '\t'])))
+            .map(|(at, _)| at)
     }
 
     fn elsewhere(&self) -> Failure {
@@ -142,6 +156,7 @@ mod tests {
         let text =
             "#!/usr/bin/env bash\n#JM -p 3 --name \"nightly build\"\n\n# more\n#JM --retries 2\nmake\n#JM -p 9\n";
         let draft = script(text).draft().unwrap();
+        assert_eq!(script(text).unread(), Some(7), "one below the code is told");
         let spec = &draft.submission.spec;
         assert_eq!((spec.priority, spec.name.as_deref(), spec.retry.max_attempts), (3, Some("nightly build"), 3));
         let Task::Process(process) = &spec.task else { unreachable!("a script is a process") };

@@ -49,6 +49,17 @@ impl SourceOptions {
         Some((name, TypeRequest { parameters: parameters.collect() }))
     }
 
+    /// Refuses a parameter that is given twice: nobody could say which one was meant.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let mut names: Vec<&str> = self.parameters.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        let mut pairs = names.iter().zip(names.iter().skip(1));
+        match pairs.find(|(one, other)| one == other) {
+            Some((twice, _)) => Err(Failure::new(Kind::Usage, format!("the parameter {twice} is given twice"))),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn reads_stdin(&self) -> bool {
         self.file.as_deref() == Some(Path::new("-"))
     }
@@ -81,6 +92,10 @@ fn read(path: &Path) -> Result<Submission, Failure> {
         Failure::new(Kind::File, format!("{} holds no submission: {problem}", path.display()))
             .hint("`jobmesh submit --dry-run -o json` with options shows one")
     };
+    if text.starts_with("#!") {
+        let message = format!("{} is a script and no submission", path.display());
+        return Err(Failure::new(Kind::File, message).hint("run it with `jobmesh submit SCRIPT`"));
+    }
     let is_json = text.trim_start().starts_with('{');
     if is_json {
         return serde_json::from_str(&text).map_err(|error| wrong(error.to_string()));

@@ -20,6 +20,7 @@ fn draft(line: &str) -> Result<Draft, Failure> {
 }
 
 fn made(options: JobOptions) -> Result<Draft, Failure> {
+    options.source.check()?;
     let base = options.source.draft()?;
     options.over(base)
 }
@@ -101,12 +102,15 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("--max-fails 3 -- x", "--array"),
         ("--unique-for 1h -- x", "--unique KEY"),
         ("--reduce -- x", "--after"),
-        ("--array 5-1 -- x", "must go up"),
+        ("--array 5-1 -- x", "write 1-5"),
         ("--array 1-5 --open -- x", "not several"),
         ("--delay 1m --at 08:00 -- x", "cannot be used with"),
         ("--delay soon -- x", "--delay"),
         ("--retry-on oops -- x", "exit=75"),
         ("--after 7:maybe -- x", ":ok, :done or :failed"),
+        ("--start-within 0s -- x", "within no time"),
+        ("--retries 1000 -- x", "0..1000"),
+        ("-P a=1 -P a=2 --type t", "a is given twice"),
         ("--timeout 0s -- x", "timeout is 0"),
         ("--env NO_SUCH_VARIABLE_HERE -- x", "is not set here"),
     ] {

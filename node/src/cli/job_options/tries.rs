@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::job::Effects;
-use jobmesh_protocol::retry::{self, Backoff, Growth, Jitter};
+use jobmesh_protocol::retry::{self, ATTEMPTS_MAX, Backoff, CRASHES_MAX, Growth, Jitter};
 
 use super::Draft;
 use crate::cli::time_words::parse_length;
@@ -15,7 +15,7 @@ const WAIT_MAX_DEFAULT: DurationMillis = DurationMillis::from_secs(600);
 #[command(next_help_heading = "Tries")]
 pub(super) struct TriesOptions {
     /// How often to try again after it failed [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..i64::from(ATTEMPTS_MAX)))]
     retries: Option<u32>,
     /// How long to wait before a retry: exp:2s..10m doubles, fixed:30s, or one after the other 1s,5s,1m;
     /// with ,jitter=none|half|full behind it
@@ -28,7 +28,7 @@ pub(super) struct TriesOptions {
     #[arg(long, value_name = "FAILURE", value_delimiter = ',', value_parser = parse_failure)]
     fail_on: Vec<retry::Failure>,
     /// How many attempts may vanish with their process or node before the job is given up [default: 5]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(CRASHES_MAX)))]
     crash_limit: Option<u32>,
     /// How often it may ask to go on later [default: without limit]
     #[arg(long, value_name = "N")]

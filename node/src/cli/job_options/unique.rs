@@ -12,8 +12,11 @@ use crate::cli::time_words::parse_length;
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Only one, or only so many")]
 pub(super) struct UniqueOptions {
-    /// Have only one job of this key; the second one is answered by the first, or :reject, :replace, :merge,
-    /// :debounce=TIME, :throttle=TIME
+    /// Have only one job of this key; the second is answered with the first, unless something else stands behind it
+    ///
+    /// KEY:reject refuses the second. KEY:replace lets it take the place of one that has not started. KEY:merge adds its
+    /// arguments to those of one that has not started. KEY:debounce=5s lets the first one start when no further one has
+    /// come for so long. KEY:throttle=1m answers with the first for so long, even if it has ended.
     ///
     /// What has started is never changed: a job that would replace it, or be merged into it, waits for its end. So does
     /// one whose arguments can't be added, since it runs another program, elsewhere, with another environment or input,

@@ -14,7 +14,7 @@ pub(super) struct WhenOptions {
     #[arg(long, short = 'Q', value_name = "QUEUE")]
     queue: Option<String>,
     /// Higher runs first [default: 0]
-    #[arg(long, short, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, short, alias = "prio", value_name = "N", allow_negative_numbers = true)]
     priority: Option<i32>,
     /// Start no sooner than after this time
     #[arg(long, value_name = "TIME", value_parser = parse_length, conflicts_with = "at")]
@@ -24,7 +24,7 @@ pub(super) struct WhenOptions {
     at: Option<UnixMillis>,
     /// Skip it if no attempt has started so long after it could have: after its submission, its time, or the end of
     /// what it waits for
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_some_length)]
     start_within: Option<DurationMillis>,
     /// Stop or skip it if it is not over by then
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
@@ -48,5 +48,12 @@ impl WhenOptions {
         submission.start_within_ms = self.start_within.or(submission.start_within_ms);
         submission.deadline = self.deadline.or(submission.deadline);
         submission.held |= self.hold;
+    }
+}
+
+fn parse_some_length(text: &str) -> Result<DurationMillis, String> {
+    match parse_length(text)? {
+        DurationMillis(0) => Err("nothing starts within no time; write one such as 10m".to_owned()),
+        length => Ok(length),
     }
 }

@@ -122,6 +122,14 @@ fn doing_it_twice_changes_nothing() {
 }
 
 #[test]
+fn a_line_that_cron_would_not_take_is_left_out_and_the_others_are_not() {
+    let plan = plan("*/5\t*\t*\t*\t*\ttool\targument\n61 oops\n0 0 * * * other\n", Layout::User, Release::Hold);
+    assert_eq!(argv(schedule(&plan, "line 1")), ["/bin/sh", "-c", "tool\targument"]);
+    assert!(reason(&plan, "line 2").starts_with("line 2 of the crontab has 1 fields"), "{}", reason(&plan, "line 2"));
+    assert_eq!(argv(schedule(&plan, "line 3")), ["/bin/sh", "-c", "other"]);
+}
+
+#[test]
 fn hostile_text_is_refused_with_its_line() {
     let options = options(Layout::User, Release::Hold);
     let refused = |text: &str| read("x", text, &options).unwrap_err().to_string();

@@ -31,6 +31,10 @@ const DECLARATIONS: &[(&str, &str)] = &[
         "command = [\"a\", \"{{url}\"]",
         "2: job_types.t.command[1] is \"{{url}\"; it must be closed: write {{url}}, or {{{{ for two braces that are no hole",
     ),
+    (
+        "command = [\"a\", \"{{x}}\", \"{{y}}\"]\nparameters.x = { type = \"string\" }\nparameters.y = { type = \"string\" }",
+        "2: job_types.t.command needs a value for {{x}} always; make the parameter required, or give it a default; or put it behind its option in a list of their own: the next argument would take its place",
+    ),
     ("shell = \"echo {{x}}\"", "2: job_types.t.shell has {{x}}, but there is no parameter \"x\""),
     (
         "shell = \"echo '{{x}}'\"\nparameters.x = { type = \"string\" }",

@@ -163,9 +163,3 @@ async fn a_schedule_can_not_fire_before_it_is_paused() {
     carry_out(&client, &released, &there).await.unwrap();
     assert!(!asked(&node).iter().any(|it| it.ends_with("/pause") || it.ends_with("held: true")));
 }
-
-#[test]
-fn a_name_is_one_segment_of_a_path() {
-    assert_eq!(segment("crontab-1a-make"), "crontab-1a-make");
-    assert_eq!(segment("a/b ü"), "a%2Fb%20%C3%BC");
-}
