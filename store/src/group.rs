@@ -275,9 +275,11 @@ impl View<'_> {
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn ended_tasks(&self, group: JobNumber) -> Result<Vec<(JobNumber, JobId)>, StoreError> {
-        let sql = "SELECT key, id FROM job WHERE key > ?1 AND key < ?2 AND live IS NULL ORDER BY key";
-        self.all(sql, [group.key(), group.key() + (1 << 32)], |row| Ok((row.number("key")?, row.job_id("id")?)))
+    pub fn ended_tasks(&self, group: JobNumber, limit: u32) -> Result<Vec<(JobNumber, JobId)>, StoreError> {
+        let sql = "SELECT key, id FROM job WHERE key > ?1 AND key < ?2 AND live IS NULL ORDER BY key LIMIT ?3";
+        self.all(sql, params![group.key(), group.key() + (1 << 32), limit], |row| {
+            Ok((row.number("key")?, row.job_id("id")?))
+        })
     }
 }
 

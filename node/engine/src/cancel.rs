@@ -133,6 +133,9 @@ impl Engine {
         if job.origin.is_some() {
             return refuse("it came from another node, and only that node can retry it");
         }
+        if self.removing.contains(&job.number.group()) {
+            return refuse("it is being deleted");
+        }
         if job.plan.is_group {
             return self.retry_group(step, job);
         }

@@ -58,6 +58,8 @@ pub struct Engine {
     pub(crate) awaited: BTreeSet<JobNumber>,
     /// Those of them that ended and whose dependants were not told yet.
     pub(crate) ended_upstream: Vec<(JobNumber, JobState)>,
+    /// Groups whose deletion has begun.
+    pub(crate) removing: BTreeSet<JobNumber>,
     /// The number that was given last.
     pub(crate) last_number: u32,
     /// How long jobs of a type take, in microseconds.
@@ -204,6 +206,7 @@ impl Engine {
             Timer::Expires(job) => self.on_expired(step, job),
             Timer::Deadline(job) => self.on_deadline(step, job),
             Timer::Fire(schedule) => self.on_fire(step, schedule),
+            Timer::Remove => self.on_remove(step),
             Timer::RateFrees => {
                 self.stirred = true;
                 Ok(())

@@ -65,6 +65,7 @@ impl Engine {
             next_schedule: 0,
             awaited: BTreeSet::new(),
             ended_upstream: Vec::new(),
+            removing: BTreeSet::new(),
             last_number: 0,
             durations: BTreeMap::new(),
             clock_offset: i128::from(now.wall.0) - i128::from(now.mono.0),
@@ -102,6 +103,7 @@ impl Engine {
         self.awaited = step.view().awaited()?.into_iter().collect();
         self.last_number = step.view().last_job_number()?.map_or(0, jobmesh_protocol::JobNumber::number);
         self.recover_jobs(step)?;
+        self.recover_removals(step)?;
         let declared = self.config.declared.schedules.clone();
         if !self.declare_schedules(step, declared)?.is_empty() {
             // The daemon checks its configuration before it starts, so this is a zone that went away meanwhile.

@@ -255,10 +255,13 @@ impl Engine {
         self.durations.insert(spec.job_type.clone(), mean);
     }
 
-    /// A successor has waited too long: what it follows is not brief after all.
+    /// A successor has waited too long: what it follows is not brief after all. What waits may be of another type, so
+    /// that it is not the one to blame: it would be claimed behind the same run again and again.
     pub(crate) fn on_successor_waits(&mut self, run: RunId) {
-        let Some(running) = self.running.get(&run).filter(|running| running.follows.is_some()) else { return };
-        self.durations.insert(running.job.spec.job_type.clone(), BRIEF_MICROS * 16);
+        let Some(head) = self.running.get(&run).and_then(|running| running.follows) else { return };
+        if let Some(head) = self.running.get(&head) {
+            self.durations.insert(head.job.spec.job_type.clone(), BRIEF_MICROS * 16);
+        }
         self.outputs.push(Output::Stop { run, reason: StopReason::Withdrawn });
     }
 

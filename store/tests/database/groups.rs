@@ -159,6 +159,6 @@ fn live_and_unfinished_tasks_are_found_by_their_group() {
     assert_eq!(txn.view().live_tasks(group).unwrap(), numbers(&[0, 3]));
     assert_eq!(txn.view().unfinished_tasks(group).unwrap(), numbers(&[2, 4, 5]));
     let ended: Vec<_> = numbers(&[1, 2, 4, 5]).into_iter().map(|task| (task, id_of(task))).collect();
-    assert_eq!(txn.view().ended_tasks(group).unwrap(), ended);
+    assert_eq!(txn.view().ended_tasks(group, 9).unwrap(), ended);
     assert_eq!(txn.view().live_tasks(number(4)).unwrap(), []);
 }

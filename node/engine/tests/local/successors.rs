@@ -202,3 +202,14 @@ fn a_higher_priority_is_not_kept_waiting_by_what_was_claimed_after_it() {
     assert!(place(jobs[0]) < place(urgent));
     node.pass(HOUR);
 }
+
+/// The type of the job that waited was taken for the one that was not brief, and the next was claimed, for ever.
+#[test]
+fn a_run_that_is_not_brief_after_all_gets_no_successor_of_another_type_either() {
+    let mut node = learnt(1);
+    let head = node.submit(plain());
+    let other = node.submit(with(|job| job.spec.job_type = "other".to_owned()));
+    node.pass(HOUR);
+    assert_eq!(node.states(&[head, other]), [JobState::Running, JobState::Available]);
+    assert_eq!(node.attempts(other).len(), 1, "it was claimed once and given back");
+}
