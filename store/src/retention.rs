@@ -245,9 +245,8 @@ mod tests {
             (KEPT_UNTIL, params![before.0, 9], "job_kept (keep_until>? AND keep_until<?)"),
             (OF_OWN_KEEP, params![before.0, 9], "INDEX job_kept (keep_until>?)"),
         ] {
-            let plan = txn.view().all(&format!("EXPLAIN QUERY PLAN {sql}"), values, |row| {
-                row.column::<String>("detail")
-            });
+            let plan =
+                txn.view().all(&format!("EXPLAIN QUERY PLAN {sql}"), values, |row| row.column::<String>("detail"));
             let plan = plan.unwrap().join("\n");
             assert!(plan.contains(index), "{sql}:\n{plan}");
             assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN job\n"), "{sql}:\n{plan}");

@@ -22,9 +22,10 @@ use crate::output::{Output, Outputs, Refusal, Response};
 use crate::peers::Peers;
 use crate::pool::Pools;
 use crate::queue::Queues;
-use crate::ready::Ready;
+use crate::ready::{Place, Ready};
 use crate::run::Running;
 use crate::schedule::Scheduled;
+use crate::start::Sweep;
 use crate::step::Step;
 use crate::timers::{Timer, Timers};
 
@@ -38,6 +39,12 @@ pub struct Engine {
     pub(crate) timers: Timers,
     /// Something changed that may let a job start.
     pub(crate) stirred: bool,
+    /// Some lots have not been looked at since.
+    pub(crate) looks_on: bool,
+    /// Where the scheduler stopped in queues of very many lots.
+    pub(crate) sweeps: BTreeMap<String, Sweep>,
+    /// The same of what was offered to peers.
+    pub(crate) offered_up_to: BTreeMap<String, Place>,
     pub(crate) is_draining: bool,
     pub(crate) record: CapabilityRecord,
     pub(crate) record_envelope: Vec<u8>,
@@ -206,6 +213,10 @@ impl Engine {
             Timer::Expires(job) => self.on_expired(step, job),
             Timer::Deadline(job) => self.on_deadline(step, job),
             Timer::Fire(schedule) => self.on_fire(step, schedule),
+            Timer::LookOn => {
+                self.looks_on = true;
+                Ok(())
+            }
             Timer::Remove => self.on_remove(step),
             Timer::RateFrees => {
                 self.stirred = true;

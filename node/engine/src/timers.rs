@@ -22,6 +22,8 @@ pub(crate) enum Timer {
     RateFrees,
     /// Some more of a large group is deleted.
     Remove,
+    /// Lots that the scheduler has not looked at yet are next.
+    LookOn,
     /// A run has had its time.
     RunTimeout(RunId),
     /// A run that promised to report has not.
@@ -64,6 +66,7 @@ impl Timer {
             Self::Due(_)
             | Self::Expires(_)
             | Self::Remove
+            | Self::LookOn
             | Self::RunTimeout(_)
             | Self::Silent(_)
             | Self::Told(_)

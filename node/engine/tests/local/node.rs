@@ -200,6 +200,11 @@ impl Node {
         }
     }
 
+    /// When the engine wants to be woken.
+    pub(crate) fn wakeup(&self) -> Option<MonoMillis> {
+        self.engine.as_ref().and_then(Engine::next_wakeup)
+    }
+
     /// Somebody sets the wall clock.
     pub(crate) fn set_clock(&mut self, wall: UnixMillis) {
         self.now.wall = wall;
