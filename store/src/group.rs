@@ -5,6 +5,7 @@ use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState, cbor};
 use rusqlite::{Row, params};
 
 use crate::error::StoreError;
+use crate::job::{self, Job};
 use crate::row::Columns as _;
 use crate::txn::Txn;
 use crate::view::View;
@@ -269,6 +270,24 @@ impl View<'_> {
         let sql = "SELECT key FROM job WHERE key > ?1 AND key < ?2 AND live IS NULL AND state <> 'completed' \
                    ORDER BY key";
         self.all(sql, [group.key(), group.key() + (1 << 32)], |row| row.number("key"))
+    }
+
+    /// The first task of a group in the first of these states in which there is any.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn first_task_in(&self, group: JobNumber, states: &[JobState]) -> Result<Option<Job>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM job WHERE key > ?1 AND key < ?2 AND live = 1 AND state = ?3 ORDER BY key LIMIT 1",
+            job::COLUMNS
+        );
+        for state in states {
+            let found = self.one(&sql, params![group.key(), group.key() + (1 << 32), state.word()], job::read)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// The tasks of a group that have ended, with their ids, in order.

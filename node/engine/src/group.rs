@@ -31,7 +31,7 @@ pub(crate) struct Tasked {
 
 impl Tasked {
     /// Whether there are tasks that were not made yet.
-    const fn has_more(&self) -> bool {
+    pub(crate) const fn has_more(&self) -> bool {
         self.row.is_array && self.row.made < self.row.of
     }
 }
