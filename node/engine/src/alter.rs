@@ -63,6 +63,7 @@ impl Engine {
         job.held = None;
         self.keep_in_step(&job);
         self.follow(step, &job);
+        self.release_tasks(step, job.number)?;
         Ok(Ok(Response::Done))
     }
 

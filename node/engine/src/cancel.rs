@@ -164,10 +164,14 @@ impl Engine {
     pub(crate) fn on_expired(&mut self, step: &mut Step<'_>, id: jobmesh_protocol::JobId) -> Result<(), StoreError> {
         let Some(job) = step.view().job(id)? else { return Ok(()) };
         let is_waiting = job.state == JobState::Available && job.expires_at.is_some();
+        let why = "it could not start in time";
+        if is_waiting && self.groups.get(&job.number).is_some_and(|group| group.row.early > 0) {
+            return self.drop_tasks(step, job.number, FinishReason::Expired, why);
+        }
         if !is_waiting || self.has_tasks(&job) {
             return Ok(());
         }
-        self.drop_job(step, job, FinishReason::Expired, "it could not start in time")
+        self.drop_job(step, job, FinishReason::Expired, why)
     }
 
     /// A job is not over when it has to be.

@@ -184,6 +184,7 @@ impl Engine {
         let answer = match command {
             Command::Submit(submissions) => self.submit(step, submissions)?,
             Command::Job(job, action) => self.act_on_job(step, job, action)?,
+            Command::NameTask(number) => self.name_task(step, number)?,
             Command::Plan(submission) => self.plan(step, *submission)?,
             Command::Queue(name, action) => self.act_on_queue(step, name, action)?,
             Command::Schedule(name, action) => self.act_on_schedule(step, name, action)?,

@@ -278,9 +278,8 @@ fn upstream_reasons(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreErro
 /// The jobs because of which one was dropped that waited for them.
 fn culprits(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreError> {
     let edges = step.view().dependencies(job.number)?;
-    let is_lost = |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| {
-        !edge.is_met && state.is_none_or(JobState::is_final)
-    };
+    let is_lost =
+        |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| !edge.is_met && state.is_none_or(JobState::is_final);
     let reason = |(edge, state): &(jobmesh_store::Edge, Option<JobState>)| {
         let wanted = edge.condition.map_or(job.plan.rule.word(), jobmesh_protocol::submission::Condition::word);
         let ended = state.map_or("deleted", JobState::word);

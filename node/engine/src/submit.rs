@@ -150,6 +150,7 @@ impl Engine {
                 max_fails: array.as_ref().and_then(|array| array.max_fails),
                 of,
                 made: 0,
+                early: 0,
                 completed: 0,
                 failed: 0,
                 dropped: 0,

@@ -66,15 +66,42 @@ impl JobKey {
 }
 
 impl Control {
+    /// Has those tasks made that a client names and that wait in their array, unmade.
+    pub(super) async fn name_tasks(&self, mut numbers: Vec<JobNumber>) -> Answer<()> {
+        numbers.retain(|number| number.index().is_some());
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let missing = move |view: View<'_>| {
+            let mut missing = Vec::new();
+            for number in numbers {
+                if view.state_of(number)?.is_none() {
+                    missing.push(number);
+                }
+            }
+            Ok::<_, StoreError>(missing)
+        };
+        for number in self.handle.read(missing).await? {
+            self.handle.command(Command::NameTask(number)).await?;
+        }
+        Ok(())
+    }
+
     /// The job that a client names.
     pub(super) async fn job(&self, key: &JobKey) -> Answer<Job> {
         let wanted = *key;
+        if let JobKey::Number(number) = wanted {
+            self.name_tasks(vec![number]).await?;
+        }
         self.handle.read(move |view| wanted.find(view)).await?.ok_or_else(|| key.missing())
     }
 
     /// Everything that is kept of the job that a client names.
     pub(super) async fn detail(&self, key: &JobKey) -> Answer<DetailRow> {
         let wanted = *key;
+        if let JobKey::Number(number) = wanted {
+            self.name_tasks(vec![number]).await?;
+        }
         let read = move |view: View<'_>| wanted.find(view)?.map(|job| view::detail_row(view, job)).transpose();
         self.handle.read(read).await?.ok_or_else(|| key.missing())
     }

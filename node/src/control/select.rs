@@ -30,6 +30,12 @@ impl Control {
             let message = format!("{} words name jobs; at most {PICKS_MAX} can", request.jobs.len());
             return Err(Failure::new(ErrorCode::BadRequest, message).hint("name them as ranges, such as 7-900"));
         }
+        let spans = request.jobs.iter().flat_map(|pick| match pick {
+            Pick::Numbers(spans) => spans.as_slice(),
+            Pick::All | Pick::Last | Pick::Id(_) => &[],
+        });
+        let named = spans.filter(|span| span.count() == 1).map(|span| span.first).collect();
+        self.name_tasks(named).await?;
         self.handle.read(move |view| find(view, &request)).await?
     }
 

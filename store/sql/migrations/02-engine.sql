@@ -70,8 +70,8 @@ ALTER TABLE attempt ADD COLUMN result_size INTEGER;
 CREATE INDEX attempt_result ON attempt (result_hash) WHERE result_hash IS NOT NULL;
 
 -- Groups: arrays, whose tasks are made when they are claimed, and open groups, whose tasks are submitted one by one.
--- `tasks` is CBOR, null for an open group. `made` is how many tasks there are by now, `of` how many there will be. The
--- counts are of tasks that have ended.
+-- `tasks` is CBOR, null for an open group. `made` is how many tasks there are by now, `of` how many there will be, `early`
+-- how many beyond those made in turn there are because somebody named them. The counts are of tasks that have ended.
 CREATE TABLE job_group (
     job       INTEGER PRIMARY KEY,
     tasks     BLOB,
@@ -80,6 +80,7 @@ CREATE TABLE job_group (
     max_fails INTEGER,
     of        INTEGER NOT NULL,
     made      INTEGER NOT NULL,
+    early     INTEGER NOT NULL DEFAULT 0,
     completed INTEGER NOT NULL,
     failed    INTEGER NOT NULL,
     dropped   INTEGER NOT NULL

@@ -205,6 +205,7 @@ pub(crate) fn array(job: JobNumber) -> Group {
         max_fails: Some(0),
         of: 2,
         made: 1,
+        early: 0,
         completed: 0,
         failed: 0,
         dropped: 0,
