@@ -130,7 +130,7 @@ impl Engine {
 
     /// Tasks that were named while their array was held are released with it.
     pub(crate) fn release_tasks(&mut self, step: &Step<'_>, group: JobNumber) -> Result<(), StoreError> {
-        if !self.groups.get(&group).is_some_and(|group| group.row.early > 0) {
+        if self.groups.get(&group).is_none_or(|group| group.row.early == 0) {
             return Ok(());
         }
         for task in step.view().live_tasks(group)? {
