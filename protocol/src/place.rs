@@ -98,4 +98,11 @@ mod tests {
         assert_eq!(filled.environment.get("NAME").unwrap(), "n7");
         assert_eq!(filled.directory.unwrap(), "/data/a b");
     }
+
+    #[test]
+    fn the_variables_name_the_array_and_the_item() {
+        let variables: Vec<_> = place(Some("x")).variables().collect();
+        let expected = [("JOBMESH_ARRAY_INDEX", "7"), ("JOBMESH_ARRAY_JOB", "42"), ("JOBMESH_ITEM", "x")];
+        assert_eq!(variables, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
 }

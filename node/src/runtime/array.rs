@@ -109,11 +109,4 @@ mod tests {
         assert_eq!(arrays.look(JobNumber::new(40).task(1)), Look::Plain);
         assert!(matches!(arrays.look(JobNumber::new(39).task(5)), Look::At(Place { index: 5, item: None, .. })));
     }
-
-    #[test]
-    fn the_variables_name_the_array_and_the_item() {
-        let variables: Vec<_> = place(Some("x")).variables().collect();
-        let expected = [("JOBMESH_ARRAY_INDEX", "7"), ("JOBMESH_ARRAY_JOB", "42"), ("JOBMESH_ITEM", "x")];
-        assert_eq!(variables, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    }
 }
