@@ -16,6 +16,7 @@ pub mod time;
 pub mod job;
 pub mod number;
 pub mod outcome;
+pub mod place;
 pub mod requirement;
 pub mod resource;
 pub mod retry;

@@ -5,6 +5,7 @@ use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState, cbor};
 use rusqlite::{Row, params};
 
 use crate::error::StoreError;
+use crate::job::{self, Job};
 use crate::row::Columns as _;
 use crate::txn::Txn;
 use crate::view::View;
@@ -64,6 +65,8 @@ pub struct Group {
     pub of: u32,
     /// How many there are by now.
     pub made: u32,
+    /// How many further ones there are already, made out of turn because somebody named them.
+    pub early: u32,
     /// How many of them completed.
     pub completed: u32,
     /// How many of them were discarded.
@@ -164,7 +167,7 @@ fn index_at(ranges: &[Range], place: u32) -> Option<u32> {
     None
 }
 
-const COLUMNS: &str = "job, tasks, is_open, at_a_time, max_fails, of, made, completed, failed, dropped";
+const COLUMNS: &str = "job, tasks, is_open, at_a_time, max_fails, of, made, early, completed, failed, dropped";
 
 fn read(row: &Row<'_>) -> Result<Group, StoreError> {
     let tasks: Option<Vec<u8>> = row.column("tasks")?;
@@ -181,6 +184,7 @@ fn read(row: &Row<'_>) -> Result<Group, StoreError> {
         max_fails: row.column("max_fails")?,
         of: row.column("of")?,
         made: row.column("made")?,
+        early: row.column("early")?,
         completed: row.column("completed")?,
         failed: row.column("failed")?,
         dropped: row.column("dropped")?,
@@ -194,6 +198,15 @@ impl View<'_> {
     /// [`StoreError`] if the database fails.
     pub fn group(&self, job: JobNumber) -> Result<Option<Group>, StoreError> {
         self.one(&format!("SELECT {COLUMNS} FROM job_group WHERE job = ?1"), [job.key()], read)
+    }
+
+    /// The item of a task, if its group has items.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn item(&self, task: JobNumber) -> Result<Option<String>, StoreError> {
+        let items = self.items_around(task)?;
+        Ok(items.zip(task.index()).and_then(|(items, index)| items.of(index).map(str::to_owned)))
     }
 
     /// The item of a task and those of its neighbours, if its group has items.
@@ -262,13 +275,43 @@ impl View<'_> {
         self.all(sql, [group.key(), group.key() + (1 << 32)], |row| row.number("key"))
     }
 
+    /// How many tasks of a group there are.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn task_count(&self, group: JobNumber) -> Result<u32, StoreError> {
+        let sql = "SELECT count(*) AS tasks FROM job WHERE key > ?1 AND key < ?2";
+        let count = self.one(sql, [group.key(), group.key() + (1 << 32)], |row| row.column("tasks"))?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// The first task of a group in the first of these states in which there is any.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn first_task_in(&self, group: JobNumber, states: &[JobState]) -> Result<Option<Job>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM job WHERE key > ?1 AND key < ?2 AND live = 1 AND state = ?3 ORDER BY key LIMIT 1",
+            job::COLUMNS
+        );
+        for state in states {
+            let found = self.one(&sql, params![group.key(), group.key() + (1 << 32), state.word()], job::read)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
     /// The tasks of a group that have ended, with their ids, in order.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn ended_tasks(&self, group: JobNumber) -> Result<Vec<(JobNumber, JobId)>, StoreError> {
-        let sql = "SELECT key, id FROM job WHERE key > ?1 AND key < ?2 AND live IS NULL ORDER BY key";
-        self.all(sql, [group.key(), group.key() + (1 << 32)], |row| Ok((row.number("key")?, row.job_id("id")?)))
+    pub fn ended_tasks(&self, group: JobNumber, limit: u32) -> Result<Vec<(JobNumber, JobId)>, StoreError> {
+        let sql = "SELECT key, id FROM job WHERE key > ?1 AND key < ?2 AND live IS NULL ORDER BY key LIMIT ?3";
+        self.all(sql, params![group.key(), group.key() + (1 << 32), limit], |row| {
+            Ok((row.number("key")?, row.job_id("id")?))
+        })
     }
 }
 
@@ -301,10 +344,10 @@ impl Txn<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn update_group(&self, group: &Group) -> Result<(), StoreError> {
-        let sql = "UPDATE job_group SET is_open = ?2, of = ?3, made = ?4, completed = ?5, failed = ?6, dropped = ?7 \
-                   WHERE job = ?1";
-        let values =
-            params![group.job.key(), group.is_open, group.of, group.made, group.completed, group.failed, group.dropped];
+        let sql = "UPDATE job_group SET is_open = ?2, of = ?3, made = ?4, completed = ?5, failed = ?6, dropped = ?7, \
+                   early = ?8 WHERE job = ?1";
+        let Group { is_open, of, made, early, completed, failed, dropped, .. } = group;
+        let values = params![group.job.key(), is_open, of, made, completed, failed, dropped, early];
         self.run(sql, values)?;
         Ok(())
     }

@@ -25,22 +25,50 @@ pub struct Metric {
     pub run_ms: DurationMillis,
 }
 
+/// Which ended jobs are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Those that did not say how long they are kept.
+    As {
+        /// They ended in this state.
+        state: JobState,
+        /// Whether the receipt of a peer says so.
+        is_proven: bool,
+        /// They ended before this.
+        before: UnixMillis,
+    },
+    /// Those that said how long they are kept, and have been kept until then.
+    KeptUntil(UnixMillis),
+    /// Those that said how long they are kept, whether it is over or not.
+    OfOwnKeep {
+        /// They ended before this.
+        before: UnixMillis,
+    },
+}
+
+const ENDED_AS: &str = "SELECT key FROM job WHERE live IS NULL AND keep_until IS NULL AND key & 4294967295 = 0 \
+                        AND proven = ?1 AND state = ?2 AND finished_at < ?3 \
+                        AND key < (SELECT max(key) >> 32 << 32 FROM job) ORDER BY finished_at LIMIT ?4";
+const KEPT_UNTIL: &str = "SELECT key FROM job WHERE live IS NULL AND keep_until IS NOT NULL AND keep_until <= ?1 \
+                          AND key < (SELECT max(key) >> 32 << 32 FROM job) ORDER BY keep_until LIMIT ?2";
+const OF_OWN_KEEP: &str = "SELECT key FROM job WHERE live IS NULL AND keep_until IS NOT NULL AND finished_at < ?1 \
+                           AND key < (SELECT max(key) >> 32 << 32 FROM job) ORDER BY keep_until LIMIT ?2";
+
 impl View<'_> {
-    /// Ended jobs in this state that ended before `before`, oldest first: at most `limit`, beginning after `after`.
+    /// Jobs that have ended and are no tasks, oldest first, at most `limit`. The newest job of all is not among them,
+    /// since it stays.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn ended_before(
-        &self,
-        state: JobState,
-        before: UnixMillis,
-        after: Option<JobNumber>,
-        limit: u32,
-    ) -> Result<Vec<JobNumber>, StoreError> {
-        let sql = "SELECT key FROM job WHERE live IS NULL AND state = ?1 AND finished_at < ?2 AND key > ?3 \
-                   ORDER BY key LIMIT ?4";
-        let after = after.map_or(-1, JobNumber::key);
-        self.all(sql, params![state.word(), before.0, after, limit], |row| row.number("key"))
+    pub fn ended(&self, which: Ended, limit: u32) -> Result<Vec<JobNumber>, StoreError> {
+        let read = |row: &Row<'_>| row.number("key");
+        match which {
+            Ended::As { state, is_proven, before } => {
+                self.all(ENDED_AS, params![is_proven, state.word(), before.0, limit], read)
+            }
+            Ended::KeptUntil(until) => self.all(KEPT_UNTIL, params![until.0, limit], read),
+            Ended::OfOwnKeep { before } => self.all(OF_OWN_KEEP, params![before.0, limit], read),
+        }
     }
 
     /// What the hours since `since` were like, by hour, type and state.
@@ -94,6 +122,24 @@ impl View<'_> {
 }
 
 impl Txn<'_> {
+    /// Says until when an ended job is kept, whatever is usual for jobs that ended like it; none is as usual.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_keep_until(&self, job: JobNumber, until: Option<UnixMillis>) -> Result<(), StoreError> {
+        self.run("UPDATE job SET keep_until = ?2 WHERE key = ?1", params![job.key(), until.map(|until| until.0)])?;
+        Ok(())
+    }
+
+    /// Says of a job, and of its group, that a receipt of a peer tells how it ended.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_proven(&self, job: JobNumber) -> Result<(), StoreError> {
+        self.run("UPDATE job SET proven = 1 WHERE key IN (?1, ?2)", [job.key(), job.group().key()])?;
+        Ok(())
+    }
+
     /// Deletes a job that has ended, and all that is kept of it. Returns whether it did.
     ///
     /// The newest job stays with its tasks, since the next number is counted from it, and a group stays until its last
@@ -177,4 +223,33 @@ fn read_metric(row: &Row<'_>) -> Result<Metric, StoreError> {
         jobs: row.column("jobs")?,
         run_ms: DurationMillis(row.column("run_ms")?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use jobmesh_protocol::Incarnation;
+
+    use super::*;
+    use crate::Store;
+
+    /// A look for what may be deleted went through all jobs that had ended.
+    #[test]
+    fn what_may_be_deleted_is_found_by_an_index() {
+        let mut store = Store::open_in_memory(Incarnation::from_bytes([0; 16])).unwrap();
+        let txn = store.begin().unwrap();
+        let before = UnixMillis(9);
+        for (sql, values, index) in [
+            (ENDED_AS, params![false, "completed", before.0, 9], "job_ended (proven=? AND state=? AND finished_at<?)"),
+            (KEPT_UNTIL, params![before.0, 9], "job_kept (keep_until>? AND keep_until<?)"),
+            (OF_OWN_KEEP, params![before.0, 9], "INDEX job_kept (keep_until>?)"),
+        ] {
+            let plan =
+                txn.view().all(&format!("EXPLAIN QUERY PLAN {sql}"), values, |row| row.column::<String>("detail"));
+            let plan = plan.unwrap().join("\n");
+            assert!(plan.contains(index), "{sql}:\n{plan}");
+            assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN job\n"), "{sql}:\n{plan}");
+        }
+    }
 }

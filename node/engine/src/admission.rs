@@ -159,6 +159,14 @@ pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec) -> Vec<String> {
     lacks
 }
 
+/// Whether a node with this record lacks nothing for such jobs.
+pub(crate) fn meets(record: &CapabilityRecord, profile: &Profile) -> bool {
+    record.unmet(&profile.requirements).is_empty()
+        && record.tags.iter().any(|tag| tag.as_str().strip_prefix("executor:") == Some(profile.executor))
+        && record.resources.first_fit(&profile.resources).is_some()
+        && record.slots > 0
+}
+
 /// What is missing for the variant that misses least.
 fn lacking_resources(record: &CapabilityRecord, requests: &Requests) -> String {
     let missing = requests.variants().iter().map(|request| {

@@ -1,14 +1,14 @@
-//! Changing a job that waits: holding it back, its time, its place, its queue; and deleting one that has ended.
+//! Changing a job that waits: holding it back, its time, its place, its queue.
 
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{JobId, JobState, UnixMillis};
-use jobmesh_store::{Job, StoreError};
+use jobmesh_store::Job;
 
 use crate::cancel::REASON_CHARS_MAX;
 use crate::command::JobAction;
 use crate::engine::Engine;
 use crate::group::Force;
-use crate::output::{Output, Refusal, Response};
+use crate::output::{Refusal, Response};
 use crate::step::Step;
 use crate::submit::Answer;
 use crate::transition::Shift;
@@ -64,6 +64,7 @@ impl Engine {
         job.held = None;
         self.keep_in_step(&job);
         self.follow(step, &job);
+        self.release_tasks(step, job.number)?;
         Ok(Ok(Response::Done))
     }
 
@@ -138,40 +139,6 @@ impl Engine {
             self.follow(step, &job);
         }
         Ok(Ok(Response::Done))
-    }
-
-    fn remove(&mut self, step: &Step<'_>, job: &Job) -> Answer {
-        if !job.state.is_final() {
-            let rule = "only a job that has ended can be deleted; cancel it first";
-            return Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
-        }
-        if job.number.index().is_some() {
-            let rule = "a task is deleted with its group";
-            return Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
-        }
-        if self.delete(step, job)? == 0 {
-            let rule = "the newest job stays, since the next number is counted from it";
-            return Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
-        }
-        Ok(Ok(Response::Done))
-    }
-
-    /// Deletes an ended job, its tasks included. Returns how many rows went.
-    pub(crate) fn delete(&mut self, step: &Step<'_>, job: &Job) -> Result<u32, StoreError> {
-        let mut deleted = 0;
-        if job.plan.is_group {
-            for (task, id) in step.view().ended_tasks(job.number)? {
-                if step.txn.delete_job(task)? {
-                    self.outputs.push(Output::Forget(id));
-                    deleted += 1;
-                }
-            }
-        }
-        if step.txn.delete_job(job.number)? {
-            self.outputs.push(Output::Forget(job.id));
-            deleted += 1;
-        }
-        Ok(deleted)
     }
 }
 

@@ -4,10 +4,13 @@
 //! and each answers with a firm, self-expiring bid or with a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jobmesh_protocol::capability::provider_key;
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::job::{JobSpec, Task};
+use jobmesh_protocol::place::Place;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::{Award, Bid, Offer, Refusal, RefusalReason, commitment};
 use jobmesh_protocol::{
@@ -67,7 +70,14 @@ pub(crate) struct Patience {
 impl Engine {
     /// Offers an available job to the members that could run it.
     pub(crate) fn open_auction(&mut self, step: &mut Step<'_>, mut job: Job) -> Result<(), StoreError> {
+        let spec = self.outgoing_spec(step, &job)?;
         let candidates = self.candidates(step, &job);
+        if spec.check().is_err() {
+            // A long item in many places makes a spec that no peer takes.
+            self.count("too_large_to_offer");
+            self.be_patient(step, job.id);
+            return Ok(());
+        }
         if candidates.is_empty() {
             self.look_for(&job);
             self.be_patient(step, job.id);
@@ -81,7 +91,7 @@ impl Engine {
         let salt = Hash::from_bytes(step.random());
         let mut auction = Auction { salt, asked: BTreeMap::new(), waiting: BTreeSet::new(), bids: Vec::new() };
         for to in candidates {
-            let (envelope, offer) = self.offer(step, &job, to, &salt);
+            let (envelope, offer) = self.offer(step, &job, &spec, to, &salt);
             self.send_note(to, envelope);
             auction.asked.insert(to, offer);
             auction.waiting.insert(to);
@@ -91,7 +101,21 @@ impl Engine {
         Ok(())
     }
 
-    fn offer(&self, step: &mut Step<'_>, job: &Job, to: NodeId, salt: &Hash) -> (Vec<u8>, OfferId) {
+    /// The spec of a job as a peer gets it: that of a task of an array has its index and item in place, since nobody
+    /// else has those.
+    fn outgoing_spec(&self, step: &Step<'_>, job: &Job) -> Result<Arc<JobSpec>, StoreError> {
+        let group = job.number.group();
+        let is_of_array = self.groups.get(&group).is_some_and(|group| group.row.is_array);
+        let (Task::Process(process), Some(index), true) = (&job.spec.task, job.number.index(), is_of_array) else {
+            return Ok(Arc::clone(&job.spec));
+        };
+        let place = Place { group, index, item: step.view().item(job.number)? };
+        let mut process = place.fill_task(process.clone());
+        process.environment.extend(place.variables());
+        Ok(Arc::new(JobSpec { task: Task::Process(process), ..JobSpec::clone(&job.spec) }))
+    }
+
+    fn offer(&self, step: &mut Step<'_>, job: &Job, spec: &JobSpec, to: NodeId, salt: &Hash) -> (Vec<u8>, OfferId) {
         let input = job.spec.task.input().map_or(0, |blob| blob.size);
         self.seal_with_id(
             Kind::Offer,
@@ -103,7 +127,7 @@ impl Engine {
                 resources: job.spec.resources.clone(),
                 effects: job.spec.effects,
                 input_bytes: input.checked_next_power_of_two().unwrap_or(u64::MAX),
-                commitment: commitment(salt, &cbor::encode(job.spec.as_ref())),
+                commitment: commitment(salt, &cbor::encode(spec)),
                 bid_window_ms: self.config.timing.bid_window,
                 nonce: step.rng.next_u64(),
             },
@@ -265,7 +289,7 @@ impl Engine {
         best: &ReceivedBid,
     ) -> Result<(), StoreError> {
         let run = RunId { job: job.id, epoch: job.epoch.next() };
-        let spec = cbor::encode(job.spec.as_ref());
+        let spec = cbor::encode(self.outgoing_spec(step, &job)?.as_ref());
         let spec_hash = Hash::of(&spec);
         let lease = self.config.timing.lease;
         let (envelope, award) = self.seal_with_id(

@@ -151,6 +151,9 @@ impl Engine {
         if job.origin.is_some() {
             return refuse("it came from another node, and only that node can retry it");
         }
+        if self.removing.contains(&job.number.group()) {
+            return refuse("it is being deleted");
+        }
         if job.plan.is_group {
             return self.retry_group(step, job);
         }
@@ -181,7 +184,15 @@ impl Engine {
     /// A job did not start in time.
     pub(crate) fn on_expired(&mut self, step: &mut Step<'_>, id: jobmesh_protocol::JobId) -> Result<(), StoreError> {
         let Some(job) = step.view().job(id)? else { return Ok(()) };
-        if job.expires_at.is_none() || self.has_tasks(&job) {
+        let why = "it could not start in time";
+        if job.expires_at.is_none() {
+            return Ok(());
+        }
+        let is_early = self.groups.get(&job.number).is_some_and(|group| group.row.early > 0);
+        if job.state == JobState::Available && is_early {
+            return self.drop_tasks(step, job.number, FinishReason::Expired, why, Force::Gentle);
+        }
+        if self.has_tasks(&job) {
             return Ok(());
         }
         match job.state {
@@ -193,9 +204,7 @@ impl Engine {
             }
             // A peer may have started it. If it has not, the job comes back.
             JobState::Offered if self.awarded.contains_key(&id) => Ok(()),
-            JobState::Available | JobState::Offered => {
-                self.drop_job(step, job, FinishReason::Expired, "it could not start in time")
-            }
+            JobState::Available | JobState::Offered => self.drop_job(step, job, FinishReason::Expired, why),
             JobState::Pending
             | JobState::Scheduled
             | JobState::Suspended

@@ -84,11 +84,9 @@ impl Engine {
             self.send_note(node, self.record_envelope.clone());
         }
         self.publish_digest(step)?;
-        for number in self.ready.drain() {
-            if let Some(job) = step.view().job_by_number(number)? {
-                self.follow(step, &job);
-            }
-        }
+        let (mut ready, engine) = (std::mem::take(&mut self.ready), &*self);
+        ready.ask_anew(|profile| engine.is_capable(profile));
+        self.ready = ready;
         self.forget_patience();
         Ok(())
     }

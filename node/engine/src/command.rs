@@ -3,7 +3,7 @@
 use jobmesh_keys::{Membership, MeshId, Role};
 use jobmesh_protocol::job::RateLimit;
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
-use jobmesh_protocol::{DurationMillis, JobId, NodeId, RunId, Submission, Tag, UnixMillis};
+use jobmesh_protocol::{DurationMillis, JobId, JobNumber, NodeId, RunId, Submission, Tag, UnixMillis};
 use jobmesh_store::Metric;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,8 @@ pub enum Command {
     Submit(Vec<Submission>),
     /// Do something to a job.
     Job(JobId, JobAction),
+    /// Make the task of an array that has this number, if it is still to be made: somebody wants to do something to it.
+    NameTask(JobNumber),
     /// Say why a job is where it is.
     Explain(JobId),
     /// Say what would become of a submission, without queueing it.

@@ -1,13 +1,18 @@
 //! Jobs that wait for others: when they are released, and what becomes of them when they never can be.
 
+use std::collections::BTreeSet;
+
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Condition, Rule};
-use jobmesh_protocol::{JobNumber, JobState};
+use jobmesh_protocol::{JobNumber, JobState, Submission};
 use jobmesh_store::{Edge, Job, StoreError};
 
 use crate::engine::Engine;
 use crate::step::Step;
 use crate::transition::Shift;
+
+/// Most jobs that are looked at to find a circle: some ten milliseconds.
+const SEARCH_MAX: usize = 1000;
 
 /// Whether an upstream job in this state is what the edge asks for.
 pub(crate) fn is_met(edge: &Edge, rule: Rule, state: JobState) -> bool {
@@ -54,6 +59,35 @@ impl Engine {
     /// Whether a new job waits for what can't come any more.
     pub(crate) fn is_doomed(&self, job: &Job, edges: &[(Edge, JobState)]) -> bool {
         can_never(job.plan.rule, edges)
+    }
+
+    /// Whether a task of an open group would wait for that group, if only through others: neither could ever end. After
+    /// so many jobs the search gives up and takes it for a circle.
+    pub(crate) fn waits_for_group(
+        &self,
+        step: &Step<'_>,
+        task: &Submission,
+        group: JobNumber,
+    ) -> Result<bool, StoreError> {
+        let mut seen = BTreeSet::new();
+        let mut open = Vec::new();
+        for dependency in &task.after {
+            open.extend(step.view().job_number(dependency.job)?);
+        }
+        while let Some(number) = open.pop() {
+            if number == group || seen.len() >= SEARCH_MAX {
+                return Ok(true);
+            }
+            let is_live = step.view().state_of(number)?.is_some_and(|state| !state.is_final());
+            if !is_live || !seen.insert(number) {
+                continue;
+            }
+            open.extend(step.view().dependencies(number)?.iter().map(|(edge, _)| edge.upstream));
+            if self.groups.contains_key(&number) {
+                open.extend(step.view().live_tasks(number)?);
+            }
+        }
+        Ok(false)
     }
 
     /// Releases or drops what waited for jobs that ended in this transaction. Dropped ones have dependants of their

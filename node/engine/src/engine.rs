@@ -22,9 +22,10 @@ use crate::output::{Output, Outputs, Refusal, Response};
 use crate::peers::Peers;
 use crate::pool::Pools;
 use crate::queue::{Queues, check_queues};
-use crate::ready::Ready;
+use crate::ready::{Place, Ready};
 use crate::run::Running;
 use crate::schedule::Scheduled;
+use crate::start::Sweep;
 use crate::step::Step;
 use crate::timers::{Timer, Timers};
 
@@ -38,6 +39,12 @@ pub struct Engine {
     pub(crate) timers: Timers,
     /// Something changed that may let a job start.
     pub(crate) stirred: bool,
+    /// Some lots have not been looked at since.
+    pub(crate) looks_on: bool,
+    /// Where the scheduler stopped in queues of very many lots.
+    pub(crate) sweeps: BTreeMap<String, Sweep>,
+    /// The same of what was offered to peers.
+    pub(crate) offered_up_to: BTreeMap<String, Place>,
     pub(crate) is_draining: bool,
     pub(crate) record: CapabilityRecord,
     pub(crate) record_envelope: Vec<u8>,
@@ -58,6 +65,8 @@ pub struct Engine {
     pub(crate) awaited: BTreeSet<JobNumber>,
     /// Those of them that ended and whose dependants were not told yet.
     pub(crate) ended_upstream: Vec<(JobNumber, JobState)>,
+    /// Groups whose deletion has begun.
+    pub(crate) removing: BTreeSet<JobNumber>,
     /// The number that was given last.
     pub(crate) last_number: u32,
     /// How long jobs of a type take, in microseconds.
@@ -175,6 +184,7 @@ impl Engine {
         let answer = match command {
             Command::Submit(submissions) => self.submit(step, submissions)?,
             Command::Job(job, action) => self.act_on_job(step, job, action)?,
+            Command::NameTask(number) => self.name_task(step, number)?,
             Command::Plan(submission) => self.plan(step, *submission)?,
             Command::Queue(name, action) => self.act_on_queue(step, name, action)?,
             Command::Schedule(name, action) => self.act_on_schedule(step, name, action)?,
@@ -204,6 +214,11 @@ impl Engine {
             Timer::Expires(job) => self.on_expired(step, job),
             Timer::Deadline(job) => self.on_deadline(step, job),
             Timer::Fire(schedule) => self.on_fire(step, schedule),
+            Timer::LookOn => {
+                self.looks_on = true;
+                Ok(())
+            }
+            Timer::Remove => self.on_remove(step),
             Timer::RateFrees => {
                 self.stirred = true;
                 Ok(())

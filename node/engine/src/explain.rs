@@ -1,12 +1,14 @@
 //! Why a job is where it is: the same admission that schedules it, asked for its reasons.
 
 use jobmesh_protocol::job::Scope;
+use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::{JobId, JobNumber, JobState, NodeId, RunId, Submission, UnixMillis};
 use jobmesh_store::{Attempt, Job, StoreError};
 use serde::Serialize;
 
 use crate::admission::{Blocked, blocked, lacks};
 use crate::engine::Engine;
+use crate::group::Tasked;
 use crate::output::{Refusal, Response};
 use crate::step::Step;
 use crate::submit::{Answer, hypothetical};
@@ -142,14 +144,31 @@ impl Engine {
             JobState::Pending => reasons.extend(upstream_reasons(step, job)?),
             JobState::Scheduled | JobState::Retryable => reasons.push(time_reason(job)),
             JobState::Available | JobState::Offered => reasons.extend(self.room_reasons(step, job, nodes)),
+            JobState::Running if job.plan.is_group => reasons.extend(self.task_reasons(step, job, nodes)?),
             JobState::Running
             | JobState::Suspended
             | JobState::Completed
             | JobState::Discarded
-            | JobState::Cancelled
-            | JobState::Skipped => {}
+            | JobState::Cancelled => {}
+            JobState::Skipped if job.finish_reason == Some(FinishReason::UpstreamFailed) => {
+                reasons.extend(culprits(step, job)?);
+            }
+            JobState::Skipped => {}
         }
         Ok(reasons)
+    }
+
+    /// What holds back the next task of a group that runs: the next one to be made, or else the first that waits.
+    fn task_reasons(&self, step: &Step<'_>, group: &Job, nodes: &[NodeFit]) -> Result<Vec<Reason>, StoreError> {
+        if self.groups.get(&group.number).is_some_and(Tasked::has_more) {
+            return Ok(if group.held.is_none() { self.room_reasons(step, group, nodes) } else { Vec::new() });
+        }
+        let waits = [JobState::Available, JobState::Retryable, JobState::Scheduled, JobState::Pending];
+        match step.view().first_task_in(group.number, &waits)? {
+            // A task is no group, so this goes no deeper.
+            Some(task) => self.reasons(step, &task, &self.fits(&task)),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn room_reasons(&self, step: &Step<'_>, job: &Job, nodes: &[NodeFit]) -> Vec<Reason> {
@@ -187,10 +206,10 @@ impl Engine {
                 None => "waits for other jobs".to_owned(),
             },
             JobState::Scheduled => format!("waits for {}", date(job)),
-            JobState::Available => waits(job, nodes, reasons),
+            JobState::Available => waits(nodes, reasons),
             JobState::Offered if self.auctions.contains_key(&job.id) => "is out for bids".to_owned(),
             JobState::Offered => format!("was awarded to {runner}, which has not confirmed yet"),
-            JobState::Running if job.plan.is_group => self.group_summary(job),
+            JobState::Running if job.plan.is_group => self.group_summary(job, reasons),
             JobState::Running => format!("runs on {runner}, attempt {}", job.epoch),
             JobState::Suspended => "waits in the middle of its work".to_owned(),
             JobState::Retryable => {
@@ -206,17 +225,22 @@ impl Engine {
                 Some(why) if !why.is_empty() => format!("was cancelled: {why}"),
                 Some(_) | None => "was cancelled".to_owned(),
             },
-            JobState::Skipped => format!("was skipped ({})", reason(job)),
+            JobState::Skipped => match reasons.first() {
+                Some(culprit) => format!("was skipped ({}): {}", reason(job), culprit.words),
+                None => format!("was skipped ({})", reason(job)),
+            },
         }
     }
 }
 
 impl Engine {
-    fn group_summary(&self, job: &Job) -> String {
+    fn group_summary(&self, job: &Job, reasons: &[Reason]) -> String {
         let Some(group) = self.groups.get(&job.number) else { return "runs".to_owned() };
         let row = &group.row;
         let open = if row.is_open { ", and takes further ones" } else { "" };
-        format!("{} of {} tasks have ended, {} failed, {} run{open}", row.ended(), row.of, row.failed, group.running)
+        let next = reasons.first().map(|reason| format!("; the next one waits: {}", reason.words)).unwrap_or_default();
+        let (ended, of, failed, running) = (row.ended(), row.of, row.failed, group.running);
+        format!("{ended} of {of} tasks have ended, {failed} failed, {running} run{open}{next}")
     }
 }
 
@@ -225,18 +249,15 @@ fn date(job: &Job) -> String {
 }
 
 fn reason(job: &Job) -> &'static str {
-    job.finish_reason.map_or("no reason recorded", jobmesh_protocol::state::FinishReason::word)
+    job.finish_reason.map_or("no reason recorded", FinishReason::word)
 }
 
-fn waits(job: &Job, nodes: &[NodeFit], reasons: &[Reason]) -> String {
+fn waits(nodes: &[NodeFit], reasons: &[Reason]) -> String {
     let nobody = nodes.iter().all(|fit| !fit.lacks.is_empty());
     match (nodes.first(), reasons.first()) {
         (Some(nearest), _) if nobody => {
             let lacks = nearest.lacks.join(", ");
             format!("waits: no known node meets its requirements; {} comes nearest and lacks {lacks}", nearest.name)
-        }
-        (_, Some(reason)) if job.spec.scope == Scope::Local || reason.kind != "network" => {
-            format!("waits: {}", reason.words)
         }
         (_, Some(reason)) => format!("waits: {}", reason.words),
         (_, None) => "is about to start".to_owned(),
@@ -260,6 +281,24 @@ fn upstream_reasons(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreErro
         reasons.push(Reason { kind: "dependency", words, since: job.created_at, remedy });
     }
     Ok(reasons)
+}
+
+/// The jobs because of which one was dropped that waited for them.
+fn culprits(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreError> {
+    let edges = step.view().dependencies(job.number)?;
+    let is_lost =
+        |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| !edge.is_met && state.is_none_or(JobState::is_final);
+    let reason = |(edge, state): &(jobmesh_store::Edge, Option<JobState>)| {
+        let wanted = edge.condition.map_or(job.plan.rule.word(), jobmesh_protocol::submission::Condition::word);
+        let ended = state.map_or("deleted", JobState::word);
+        let words = format!("job {} was {ended}, and it waited for that one ({wanted})", edge.upstream);
+        let remedy = match state {
+            Some(_) => format!("`jobmesh retry {}`", edge.upstream),
+            None => format!("`jobmesh retry {}`", job.number),
+        };
+        Reason { kind: "dependency", words, since: job.state_since, remedy }
+    };
+    Ok(edges.iter().filter(is_lost).take(UPSTREAM_MAX).map(reason).collect())
 }
 
 fn time_reason(job: &Job) -> Reason {

@@ -11,7 +11,7 @@ use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState};
 use jobmesh_store::{Group, Job, NewJob, Plan, StoreError};
 
 use crate::engine::Engine;
-use crate::output::{Refusal, Response};
+use crate::output::{Refusal, Response, Taken};
 use crate::ready::Profile;
 use crate::run::Claim;
 use crate::step::Step;
@@ -31,7 +31,7 @@ pub(crate) struct Tasked {
 
 impl Tasked {
     /// Whether there are tasks that were not made yet.
-    const fn has_more(&self) -> bool {
+    pub(crate) const fn has_more(&self) -> bool {
         self.row.is_array && self.row.made < self.row.of
     }
 }
@@ -56,7 +56,7 @@ impl Engine {
         number: JobNumber,
         profile: &Profile,
     ) -> Result<Option<Claim>, StoreError> {
-        let job = self.new_task(step, number);
+        let job = self.new_task(step, number)?;
         self.after_task(step, number, profile)?;
         Ok(job.map(|job| Claim { job, is_written: false }))
     }
@@ -65,46 +65,83 @@ impl Engine {
     pub(crate) fn make_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Result<Option<Job>, StoreError> {
         let Some(group) = self.groups.get(&number) else { return Ok(None) };
         let profile = self.profile(&group.job.clone());
-        let Some(job) = self.new_task(step, number) else { return Ok(None) };
+        let job = self.new_task(step, number)?;
         self.after_task(step, number, &profile)?;
-        step.txn.insert_job(&NewJob { job: &job, has_spec: false, unique_key: None })?;
-        self.announce(step, &job, &Shift::new(&job, Cause::Ready))?;
-        self.follow(step, &job);
-        Ok(Some(job))
+        if let Some(job) = &job {
+            self.write_task(step, job)?;
+        }
+        Ok(job)
     }
 
-    fn new_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Option<Job> {
-        let id = JobId::new(step.wall(), &step.random());
-        let group = self.groups.get_mut(&number)?;
-        let task = group.row.task_at(group.row.made).filter(|_| group.has_more())?;
-        group.row.made += 1;
-        self.changed_groups.insert(number);
-        let parent = &group.job;
-        Some(Job {
-            id,
-            number: task,
-            state: JobState::Available,
-            state_since: step.wall(),
-            spec: Arc::clone(&parent.spec),
-            queue: parent.queue.clone(),
-            priority: parent.priority,
-            epoch: Epoch::default(),
-            failures: 0,
-            crashes: 0,
-            snoozes: 0,
-            waits: 0,
-            run_at: None,
-            expires_at: None,
-            deadline: parent.deadline,
-            held: None,
-            plan: Plan::default(),
-            fire: None,
-            cancel_reason: None,
-            finish_reason: None,
-            origin: None,
-            created_at: step.wall(),
-            finished_at: None,
-        })
+    fn write_task(&mut self, step: &Step<'_>, job: &Job) -> Result<(), StoreError> {
+        step.txn.insert_job(&NewJob { job, has_spec: false, unique_key: None })?;
+        self.announce(step, job, &Shift::new(job, Cause::Ready))?;
+        self.follow(step, job);
+        Ok(())
+    }
+
+    /// The next task of an array, past those that were made out of turn.
+    fn new_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Result<Option<Job>, StoreError> {
+        loop {
+            let Some(group) = self.groups.get_mut(&number).filter(|group| group.has_more()) else { return Ok(None) };
+            let Some(task) = group.row.task_at(group.row.made) else { return Ok(None) };
+            group.row.made += 1;
+            self.changed_groups.insert(number);
+            if group.row.early > 0 && step.view().state_of(task)?.is_some() {
+                group.row.early -= 1;
+                continue;
+            }
+            let parent = group.job.clone();
+            return Ok(Some(task_of(step, &parent, task)));
+        }
+    }
+
+    /// Makes a task of an array out of turn, so that it can be told apart from the others: somebody has named it.
+    pub(crate) fn name_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Answer {
+        if let Some(job) = step.view().job_id(number)? {
+            return Ok(Ok(Response::Submitted(vec![Taken { job, number, is_new: false }])));
+        }
+        let refuse = |why: String| Ok(Err(Refusal::NoSuchTask { number, why }));
+        let group = number.group();
+        let Some(row) = step.view().group(group)? else { return refuse(format!("job {group} has no tasks")) };
+        let row = self.groups.get(&group).map_or(row, |known| known.row.clone());
+        let Some(place) = row.place_of(number).filter(|place| row.is_array && *place < row.of) else {
+            return refuse(match (row.task_at(0), row.of.checked_sub(1).and_then(|last| row.task_at(last))) {
+                (Some(first), Some(last)) if row.is_array => format!("the tasks of job {group} are {first} to {last}"),
+                _ => format!("job {group} has {} tasks so far", row.of),
+            });
+        };
+        let Some(known) = self.groups.get_mut(&group).filter(|_| place >= row.made) else {
+            return refuse(format!(
+                "it was dropped with its array before it began; `jobmesh retry {group}` brings it back"
+            ));
+        };
+        if !matches!(known.job.state, JobState::Available | JobState::Running) {
+            return refuse(format!("array {group} is {} and has no tasks until it begins", known.job.state));
+        }
+        known.row.early += 1;
+        let parent = known.job.clone();
+        self.changed_groups.insert(group);
+        let mut job = task_of(step, &parent, number);
+        job.held = parent.held.map(|_| HELD_WITH_ARRAY.to_owned());
+        self.write_task(step, &job)?;
+        Ok(Ok(Response::Submitted(vec![Taken { job: job.id, number, is_new: true }])))
+    }
+
+    /// Tasks that were named while their array was held are released with it.
+    pub(crate) fn release_tasks(&mut self, step: &Step<'_>, group: JobNumber) -> Result<(), StoreError> {
+        if self.groups.get(&group).is_none_or(|group| group.row.early == 0) {
+            return Ok(());
+        }
+        for task in step.view().live_tasks(group)? {
+            let Some(mut job) = step.view().job_by_number(task)? else { continue };
+            if job.held.as_deref() == Some(HELD_WITH_ARRAY) {
+                step.txn.set_held(task, None)?;
+                job.held = None;
+                self.follow(step, &job);
+            }
+        }
+        Ok(())
     }
 
     /// The group has one task less to make: it runs now, and leaves the ready queue after the last one.
@@ -171,7 +208,7 @@ impl Engine {
 
     /// Whether a job is a group that has made tasks.
     pub(crate) fn has_tasks(&self, job: &Job) -> bool {
-        self.groups.get(&job.number).is_some_and(|group| group.row.made > 0)
+        self.groups.get(&job.number).is_some_and(|group| group.row.made > 0 || group.row.early > 0)
     }
 
     /// Too many tasks of a group have failed: what is left of it is dropped. Not done where the failure is counted,
@@ -194,7 +231,7 @@ impl Engine {
         force: Force,
     ) -> Result<(), StoreError> {
         let Some(group) = self.groups.get_mut(&number) else { return Ok(()) };
-        let unmade = group.row.of - group.row.made;
+        let unmade = group.row.of.saturating_sub(group.row.made).saturating_sub(group.row.early);
         group.row.dropped = group.row.dropped.saturating_add(unmade);
         group.row.made = group.row.of;
         group.row.is_open = false;
@@ -292,7 +329,7 @@ impl Engine {
                 Some(other) => holder = holder.or(Some((task, other))),
             }
         }
-        let unmade = self.dropped_unmade(step, number)?;
+        let undone = self.dropped_unmade(step, number)?;
         let is_dropped = match group.state {
             JobState::Cancelled | JobState::Skipped => true,
             JobState::Pending
@@ -305,7 +342,7 @@ impl Engine {
             | JobState::Completed
             | JobState::Discarded => false,
         };
-        if again.is_empty() && unmade == 0 && !is_dropped {
+        if again.is_empty() && undone.unmade == 0 && !is_dropped {
             if let Some((number, holder)) = holder {
                 return Ok(Err(Refusal::KeyTaken { number, holder }));
             }
@@ -318,8 +355,10 @@ impl Engine {
         }
         if let Some(group) = self.groups.get_mut(&number) {
             (group.job.cancel_reason, group.job.finish_reason) = (None, None);
-            group.row.made = group.row.made.saturating_sub(unmade);
-            group.row.dropped = group.row.dropped.saturating_sub(unmade);
+            if undone.unmade > 0 {
+                (group.row.made, group.row.early) = (undone.made, undone.early);
+                group.row.dropped = group.row.dropped.saturating_sub(undone.unmade);
+            }
             self.changed_groups.insert(number);
             let job = group.job.clone();
             self.follow(step, &job);
@@ -343,16 +382,26 @@ impl Engine {
         Ok(())
     }
 
-    /// How many tasks of an array were dropped before they were made.
-    fn dropped_unmade(&self, step: &Step<'_>, number: JobNumber) -> Result<u32, StoreError> {
+    /// The tasks of an array that were dropped before they were made, if any were.
+    fn dropped_unmade(&self, step: &Step<'_>, number: JobNumber) -> Result<Undone, StoreError> {
         let row = match self.groups.get(&number) {
             Some(group) => Some(group.row.clone()),
             None => step.view().group(number)?,
         };
-        let Some(row) = row.filter(|row| row.is_array) else { return Ok(0) };
-        let last = step.view().last_task(number)?;
-        let made = last.and_then(|last| row.place_of(last)).map_or(0, |place| place + 1);
-        Ok(row.made.saturating_sub(made))
+        let Some(row) = row.filter(|row| row.is_array) else { return Ok(Undone::default()) };
+        if row.early == 0 {
+            let last = step.view().last_task(number)?;
+            let made = last.and_then(|last| row.place_of(last)).map_or(0, |place| place + 1);
+            return Ok(Undone { unmade: row.made.saturating_sub(made), made, early: 0 });
+        }
+        let rows = step.view().task_count(number)?;
+        let mut made = 0;
+        while let Some(task) = row.task_at(made).filter(|_| made < row.of)
+            && step.view().state_of(task)?.is_some()
+        {
+            made += 1;
+        }
+        Ok(Undone { unmade: row.made.saturating_sub(rows), made, early: rows.saturating_sub(made) })
     }
 
     /// Writes the counts of groups: once per transaction, however many tasks moved in it.
@@ -372,6 +421,46 @@ const fn stopped(group: &Job) -> Shift<'static> {
         None => Shift::new(group, Cause::Cancelled).finish(FinishReason::User),
         Some(FinishReason::Deadline) => Shift::new(group, Cause::Exhausted).finish(FinishReason::Deadline),
         Some(reason) => Shift::new(group, crate::cancel::cause_of(reason)).finish(reason),
+    }
+}
+
+/// Tasks of an array that were dropped before they were made, and where its making goes on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Undone {
+    unmade: u32,
+    made: u32,
+    early: u32,
+}
+
+/// Why a task is held that was named while its array was.
+const HELD_WITH_ARRAY: &str = "its array is held";
+
+/// A task of an array as it comes into being.
+fn task_of(step: &mut Step<'_>, parent: &Job, number: JobNumber) -> Job {
+    Job {
+        id: JobId::new(step.wall(), &step.random()),
+        number,
+        state: JobState::Available,
+        state_since: step.wall(),
+        spec: Arc::clone(&parent.spec),
+        queue: parent.queue.clone(),
+        priority: parent.priority,
+        epoch: Epoch::default(),
+        failures: 0,
+        crashes: 0,
+        snoozes: 0,
+        waits: 0,
+        run_at: None,
+        expires_at: None,
+        deadline: parent.deadline,
+        held: None,
+        plan: Plan::default(),
+        fire: None,
+        cancel_reason: None,
+        finish_reason: None,
+        origin: None,
+        created_at: step.wall(),
+        finished_at: None,
     }
 }
 

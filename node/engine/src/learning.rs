@@ -25,6 +25,8 @@ const BORROWED_PER_AUTHOR: u64 = 4;
 const BORROWED_IN_ALL: u64 = 8;
 /// Authors kept.
 const AUTHORS_MAX: usize = 256;
+/// Cells of one day that are counted: types that are made up one by one teach nothing.
+const KEYS_MAX: usize = 4096;
 
 /// A job type on an executor of a node.
 type Key = (String, String, NodeId);
@@ -78,6 +80,10 @@ impl Engine {
         let day = step.wall().day();
         self.open_day(step, day)?;
         let key = (job.spec.job_type.clone(), job.spec.task.executor().to_owned(), end.node);
+        if self.learned.today.len() >= KEYS_MAX && !self.learned.today.contains_key(&key) {
+            self.count("unlearned_type");
+            return Ok(());
+        }
         let cell = self.learned.today.entry(key.clone()).or_insert_with(|| Cell {
             job_type: key.0.clone(),
             executor: key.1.clone(),
@@ -118,7 +124,21 @@ impl Engine {
         self.write_cells(step)?;
         self.learned.day = day;
         self.learned.today = step.view().cells(day)?.into_iter().map(|cell| (key_of(&cell), cell)).collect();
-        Ok(())
+        self.forget_old_days(step, day)
+    }
+
+    /// Sums up anew what was learnt in the days that count, and drops what was heard of others.
+    fn forget_old_days(&mut self, step: &Step<'_>, today: u32) -> Result<(), StoreError> {
+        let since = today.saturating_sub(DAYS_KEPT);
+        self.learned.heard.retain(|(_, day), _| *day >= since);
+        self.learned.own.clear();
+        for day in since..=today {
+            for cell in step.view().cells(day)?.into_iter().take(KEYS_MAX) {
+                let tally = self.learned.own.entry(key_of(&cell)).or_default();
+                *tally = tally.plus(Tally::of(&cell));
+            }
+        }
+        step.txn.drop_summaries_before(since)
     }
 
     /// Writes the cells that changed: once per transaction, however many attempts ended in it.
@@ -220,6 +240,8 @@ impl Engine {
             self.count("refused_summary_of_stranger");
             return Ok(());
         }
+        // Old days of others go when a new one comes, so that a node that runs for years knows as few as a new one.
+        self.learned.heard.retain(|(_, day), _| *day >= today.saturating_sub(DAYS_KEPT));
         let is_new_author = !self.learned.heard.keys().any(|(known, _)| *known == author);
         let is_full = self.learned.heard.keys().map(|(known, _)| known).collect::<BTreeSet<_>>().len() >= AUTHORS_MAX;
         if author == self.me || !summary.is_bounded() || !is_recent || (is_new_author && is_full) {
@@ -240,13 +262,9 @@ impl Engine {
 
     /// Reads back what was learnt and heard.
     pub(crate) fn recover_learning(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
-        let since = step.wall().day().saturating_sub(DAYS_KEPT);
-        for day in since..=step.wall().day() {
-            for cell in step.view().cells(day)? {
-                let tally = self.learned.own.entry(key_of(&cell)).or_default();
-                *tally = tally.plus(Tally::of(&cell));
-            }
-        }
+        let today = step.wall().day();
+        let since = today.saturating_sub(DAYS_KEPT);
+        self.forget_old_days(step, today)?;
         for row in step.view().summaries(since)? {
             let opened = Envelope::open(&row.envelope, &self.mesh).ok();
             let summary = opened.and_then(|envelope| envelope.parse::<Summary>().ok());
@@ -273,5 +291,75 @@ impl Engine {
         let borrowed = capped.fold(Tally::default(), Tally::plus).capped(BORROWED_IN_ALL);
         let tally = own.plus(borrowed);
         (1 + tally.good).saturating_mul(1000) / (2 + tally.good + tally.bad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use jobmesh_keys::{Identity, MeshRoot};
+    use jobmesh_protocol::id::BootId;
+    use jobmesh_protocol::job::{ProcessTask, Task};
+    use jobmesh_protocol::{DurationMillis, Incarnation, JobSpec, MonoMillis, Now, UnixMillis};
+    use jobmesh_store::Store;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng as _;
+
+    use super::*;
+    use crate::config::{Config, Detected, Timing};
+
+    const DAY_MS: u64 = 86_400_000;
+
+    fn config(now: UnixMillis) -> Config {
+        let (root, identity) = (MeshRoot::new(Identity::from_seed([9; 32])), Identity::from_seed([1; 32]));
+        Config {
+            mesh: root.mesh(),
+            membership: crate::founding(&root, &identity, now, [0; 16]),
+            identity,
+            root: None,
+            boot: BootId::from_bytes([1; 16]),
+            booted_at: now,
+            name: "here".to_owned(),
+            detected: Detected::default(),
+            timing: Timing::default(),
+            declared: Default::default(),
+            has_rebooted: false,
+            mutant: None,
+        }
+    }
+
+    /// A node that ran for months knew every type that it ever ran, and what everybody ever said.
+    #[test]
+    fn what_is_old_is_forgotten_and_no_day_teaches_too_much() {
+        let mut now = Now { mono: MonoMillis(5), wall: UnixMillis(1_800_000_000_000) };
+        let (mut rng, mut store) =
+            (ChaCha8Rng::seed_from_u64(1), Store::open_in_memory(Incarnation::from_bytes([1; 16])).unwrap());
+        let txn = store.begin().unwrap();
+        let mut engine = Engine::recover(config(now.wall), now, &mut rng, &txn).unwrap();
+        let other = Identity::from_seed([2; 32]).node();
+        let mut learn = |engine: &mut Engine, now: Now, job_type: &str| {
+            let mut step = Step { now, rng: &mut rng, txn: &txn };
+            let spec = JobSpec::new(job_type, Task::Process(ProcessTask::new(vec!["work".to_owned()])));
+            let job = crate::submit::hypothetical(engine, &mut step, jobmesh_protocol::Submission::new(spec)).unwrap();
+            engine.observe(&step, &job, &Conclusion::bare(other, &Outcome::Ok)).unwrap();
+            engine.write_cells(&step).unwrap();
+            engine.score(&job, other)
+        };
+        assert_eq!(learn(&mut engine, now, "old"), 666);
+        let head = Head { author: other, day: now.wall.day(), version: 1 };
+        engine.hear(head, &Summary { day: head.day, version: 1, cells: Vec::new() });
+        for _ in 0..=DAYS_KEPT {
+            now.wall = now.wall.plus(DurationMillis(DAY_MS));
+            learn(&mut engine, now, "new");
+        }
+        assert_eq!(engine.learned.own.len(), 1, "only the new type is known");
+        assert!(engine.learned.heard.is_empty());
+        for number in 0..KEYS_MAX + 9 {
+            learn(&mut engine, now, &number.to_string());
+        }
+        assert_eq!(engine.learned.today.len(), KEYS_MAX);
+        assert_eq!(engine.learned.own.len(), KEYS_MAX);
+        assert_eq!(engine.counters.get("unlearned_type"), Some(&10));
     }
 }

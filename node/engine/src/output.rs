@@ -175,6 +175,14 @@ pub enum Refusal {
     /// No such job.
     #[error("there is no job {0} on this node")]
     NoSuchJob(JobId),
+    /// No such task.
+    #[error("there is no task {number}: {why}")]
+    NoSuchTask {
+        /// The number that was named.
+        number: JobNumber,
+        /// Why there is none, and what to do.
+        why: String,
+    },
     /// The job's state does not allow it.
     #[error("job {number} is {state}; {rule}")]
     WrongState {

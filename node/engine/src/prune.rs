@@ -1,13 +1,15 @@
-//! Deleting what has been kept long enough, a few jobs at a time.
+//! Deleting what has been kept long enough, or what a person wants gone: some rows at a time, however many tasks a
+//! group has.
 
 use jobmesh_protocol::{DurationMillis, JobState, UnixMillis};
-use jobmesh_store::{Metric, StoreError};
+use jobmesh_store::{Ended as Which, Job, Metric, StoreError};
 
 use crate::command::Retention;
 use crate::engine::Engine;
-use crate::output::Response;
+use crate::output::{Output, Refusal, Response};
 use crate::step::Step;
 use crate::submit::{Answer, NAME_KEPT};
+use crate::timers::Timer;
 
 /// How long it is known how many jobs ended how in an hour: a year and a month, to compare with the year before.
 const HOURS_KEPT: u64 = 395 * 24;
@@ -15,18 +17,101 @@ const HOUR_MS: u64 = 3_600_000;
 /// Most jobs that one command deletes, whatever it asks for: a transaction of some ten milliseconds.
 const PRUNE_MAX: u32 = 1000;
 
+/// Rows of a large group that one step deletes, so that others get in between: some milliseconds.
+const REMOVE_BATCH: u32 = 500;
+/// The time between two such steps.
+const REMOVE_PAUSE: DurationMillis = DurationMillis(5);
+
 impl Engine {
     pub(crate) fn prune(&mut self, step: &Step<'_>, limit: u32, ended_before: Option<UnixMillis>) -> Answer {
-        let mut left = limit.min(PRUNE_MAX);
-        let mut pruned = 0;
-        for state in [JobState::Completed, JobState::Cancelled, JobState::Skipped, JobState::Discarded] {
-            let kept = kept(&self.config.declared.retention, state);
-            let Some(before) = ended_before.or_else(|| kept.map(|kept| earlier(step.wall(), kept))) else { continue };
-            pruned += self.prune_state(step, state, before, ended_before.is_some(), &mut left)?;
+        let limit = limit.min(PRUNE_MAX);
+        let mut left = limit;
+        for which in due(&self.config.declared.retention, step.wall(), ended_before) {
+            self.prune_some(step, which, &mut left)?;
         }
         step.txn.drop_submission_names_before(earlier(step.wall(), NAME_KEPT))?;
         self.forget_rates(step)?;
-        Ok(Ok(Response::Pruned(pruned)))
+        Ok(Ok(Response::Pruned(limit - left)))
+    }
+
+    fn prune_some(&mut self, step: &Step<'_>, which: Which, left: &mut u32) -> Result<(), StoreError> {
+        while *left > 0 {
+            let before = *left;
+            for number in step.view().ended(which, *left)? {
+                let Some(job) = step.view().job_by_number(number)?.filter(|_| *left > 0) else { break };
+                *left = left.saturating_sub(self.delete(step, &job, *left)?);
+            }
+            if *left == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, step: &Step<'_>, job: &Job) -> Answer {
+        if !job.state.is_final() {
+            let rule = "only a job that has ended can be deleted; cancel it first";
+            return Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
+        }
+        if job.number.index().is_some() {
+            let rule = "a task is deleted with its group";
+            return Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
+        }
+        if self.delete(step, job, REMOVE_BATCH)? == 0 {
+            let rule = "the newest job stays, since the next number is counted from it";
+            return Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
+        }
+        Ok(Ok(Response::Done))
+    }
+
+    /// Deletes at most `limit` rows of an ended job and its tasks, its own last. Returns how many went. Of a group that is
+    /// larger it is written down that the rest is to follow, which it then does by itself, after a restart as well.
+    fn delete(&mut self, step: &Step<'_>, job: &Job, limit: u32) -> Result<u32, StoreError> {
+        let mut deleted = 0;
+        if job.plan.is_group {
+            for (task, id) in step.view().ended_tasks(job.number, limit)? {
+                if step.txn.delete_job(task)? {
+                    self.outputs.push(Output::Forget(id));
+                    deleted += 1;
+                }
+            }
+        }
+        if deleted < limit && step.txn.delete_job(job.number)? {
+            self.outputs.push(Output::Forget(job.id));
+            self.removing.remove(&job.number);
+            deleted += 1;
+        } else if deleted > 0 {
+            step.txn.set_keep_until(job.number, Some(REMOVED))?;
+            self.removing.insert(job.number);
+            self.timers.set_if_unset(Timer::Remove, step.now.mono.plus(REMOVE_PAUSE));
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes some more of a group whose deletion has begun.
+    pub(crate) fn on_remove(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
+        let Some(number) = self.removing.first().copied() else { return Ok(()) };
+        let job = step.view().job_by_number(number)?.filter(|job| job.state.is_final());
+        let deleted = match job {
+            Some(job) => self.delete(step, &job, REMOVE_BATCH)?,
+            None => 0,
+        };
+        if deleted == 0 {
+            self.removing.remove(&number);
+        }
+        if !self.removing.is_empty() {
+            self.timers.set(Timer::Remove, step.now.mono.plus(REMOVE_PAUSE));
+        }
+        Ok(())
+    }
+
+    /// Finds the groups again whose deletion has begun.
+    pub(crate) fn recover_removals(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
+        self.removing = step.view().ended(Which::KeptUntil(REMOVED), u32::MAX)?.into_iter().collect();
+        if !self.removing.is_empty() {
+            self.timers.set(Timer::Remove, step.now.mono);
+        }
+        Ok(())
     }
 
     /// Writes down what was counted of the last hours, and forgets what is very old.
@@ -38,37 +123,27 @@ impl Engine {
         step.txn.drop_metrics_before((step.wall().0 / HOUR_MS).saturating_sub(HOURS_KEPT))?;
         Ok(Ok(Response::Done))
     }
+}
 
-    /// Deletes jobs in a state that ended before a time. A task stays as long as its group does, and a job as long as
-    /// it said.
-    fn prune_state(
-        &mut self,
-        step: &Step<'_>,
-        state: JobState,
-        before: UnixMillis,
-        is_by_hand: bool,
-        left: &mut u32,
-    ) -> Result<u32, StoreError> {
-        let (mut pruned, mut after) = (0, None);
-        while *left > 0 {
-            let found = step.view().ended_before(state, before, after, *left)?;
-            let Some(last) = found.last().copied() else { break };
-            after = Some(last);
-            for number in found {
-                let Some(job) = step.view().job_by_number(number)? else { continue };
-                let own = job.spec.keep_ms.zip(job.finished_at).map(|(keep, ended)| ended.plus(keep));
-                let is_kept = !is_by_hand && own.is_some_and(|until| until > step.wall());
-                let has_group = number.index().is_some() && step.view().state_of(number.group())?.is_some();
-                if is_kept || has_group {
-                    continue;
-                }
-                let deleted = self.delete(step, &job)?;
-                pruned += deleted;
-                *left = left.saturating_sub(deleted);
-            }
+/// Marks a group whose deletion has begun.
+const REMOVED: UnixMillis = UnixMillis(0);
+
+/// What may be deleted now. How long a job said it is kept goes before everything but a person's word; what a peer's
+/// receipt proves is kept as long as receipts are.
+fn due(retention: &Retention, now: UnixMillis, ended_before: Option<UnixMillis>) -> Vec<Which> {
+    let own = ended_before.map_or(Which::KeptUntil(now), |before| Which::OfOwnKeep { before });
+    let mut due = vec![own];
+    for state in [JobState::Completed, JobState::Cancelled, JobState::Skipped, JobState::Discarded] {
+        for is_proven in [false, true] {
+            let kept = match (kept(retention, state), is_proven) {
+                (Some(kept), true) => retention.receipts.map(|receipts| receipts.max(kept)),
+                (kept, _) => kept,
+            };
+            let before = ended_before.or_else(|| kept.map(|kept| earlier(now, kept)));
+            due.extend(before.map(|before| Which::As { state, is_proven, before }));
         }
-        Ok(pruned)
     }
+    due
 }
 
 const fn kept(retention: &Retention, state: JobState) -> Option<DurationMillis> {

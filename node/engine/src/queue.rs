@@ -339,6 +339,8 @@ mod tests {
             key: None,
             rates: vec![Rate { key: "api".to_owned(), limit }],
             resources: Requests::default(),
+            requirements: Vec::new(),
+            executor: "process",
             scope: Scope::Local,
             is_here: true,
             is_once: false,

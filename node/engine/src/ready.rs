@@ -9,12 +9,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
-use jobmesh_protocol::JobNumber;
-use jobmesh_protocol::UnixMillis;
 use jobmesh_protocol::job::{Concurrency, Rate, Scope};
 use jobmesh_protocol::resource::Requests;
+use jobmesh_protocol::{JobNumber, Requirement, UnixMillis};
 
 /// Everything by which admission tells waiting jobs apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,8 @@ pub(crate) struct Profile {
     pub(crate) key: Option<Concurrency>,
     pub(crate) rates: Vec<Rate>,
     pub(crate) resources: Requests,
+    pub(crate) requirements: Vec<Requirement>,
+    pub(crate) executor: &'static str,
     pub(crate) scope: Scope,
     /// Whether this node could run it when idle.
     pub(crate) is_here: bool,
@@ -47,11 +49,8 @@ struct Lot {
     reasons: Vec<(&'static str, UnixMillis)>,
 }
 
-/// A lot's place in its queue.
-type Place = (Reverse<i32>, u64, JobNumber, LotId);
-
-/// A lot's place among those of all queues: priority, turn, first job.
-pub(crate) type Order = (Reverse<i32>, u64, JobNumber);
+/// A lot's place in its queue and among those of all queues: priority, turn, first job.
+pub(crate) type Place = (Reverse<i32>, u64, JobNumber, LotId);
 
 /// Those of a queue that share a concurrency key, or have none.
 type Party = (String, Option<String>);
@@ -63,6 +62,8 @@ pub(crate) struct Ready {
     by_profile: BTreeMap<Arc<Profile>, LotId>,
     queues: BTreeMap<String, BTreeSet<Place>>,
     parties: BTreeMap<Party, (u64, BTreeSet<LotId>)>,
+    /// What holds whole queues back, and since when.
+    held_queues: BTreeMap<String, Vec<(&'static str, UnixMillis)>>,
     turn: u64,
     next: u64,
     count: usize,
@@ -110,6 +111,7 @@ impl Ready {
             places.remove(&lot.place);
             if places.is_empty() {
                 self.queues.remove(&lot.profile.queue);
+                self.held_queues.remove(&lot.profile.queue);
             }
         }
         let party = party(&lot.profile);
@@ -139,6 +141,10 @@ impl Ready {
     /// One of the lot was served: its party goes to the end of the turn.
     pub(crate) fn serve(&mut self, id: LotId) {
         let Some(party) = self.lots.get(&id).map(|lot| party(&lot.profile)) else { return };
+        if self.is_alone(&party) {
+            // With nobody to take turns with, none of its lots changes its place, however many they are.
+            return;
+        }
         self.turn += 1;
         let Some((turn, lots)) = self.parties.get_mut(&party) else { return };
         *turn = self.turn;
@@ -153,15 +159,22 @@ impl Ready {
         }
     }
 
+    /// Whether nobody else waits in the queue of a party.
+    fn is_alone(&self, party: &Party) -> bool {
+        let first = (party.0.clone(), None);
+        let others = self.parties.range(first..).take_while(|((queue, _), _)| *queue == party.0);
+        others.take(2).count() < 2
+    }
+
     /// The queues with something in them.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &String> {
         self.queues.keys()
     }
 
-    /// The lots of a queue in order, each with its place among those of other queues.
-    pub(crate) fn lots(&self, queue: &str) -> impl Iterator<Item = (Order, LotId)> + '_ {
-        let places = self.queues.get(queue).into_iter().flatten();
-        places.map(|(priority, turn, first, id)| ((*priority, *turn, *first), *id))
+    /// The lots of a queue in order, from the first after a place.
+    pub(crate) fn lots_after(&self, queue: &str, after: Option<Place>) -> impl Iterator<Item = Place> + '_ {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.queues.get(queue).into_iter().flat_map(move |places| places.range((from, Bound::Unbounded)).copied())
     }
 
     /// What the jobs of a lot have in common.
@@ -186,28 +199,57 @@ impl Ready {
 
     /// Writes down what holds a lot back, keeping since when each reason has held.
     pub(crate) fn note(&mut self, lot: LotId, kinds: impl Iterator<Item = &'static str>, now: UnixMillis) {
-        let Some(lot) = self.lots.get_mut(&lot) else { return };
-        let before = std::mem::take(&mut lot.reasons);
-        let since = |kind| before.iter().find(|(known, _)| *known == kind).map_or(now, |(_, at)| *at);
-        lot.reasons = kinds.map(|kind| (kind, since(kind))).collect();
+        if let Some(lot) = self.lots.get_mut(&lot) {
+            keep_since(&mut lot.reasons, kinds, now);
+        }
+    }
+
+    /// Writes down what holds a whole queue back, if anything does.
+    pub(crate) fn note_queue(&mut self, queue: &str, kinds: impl Iterator<Item = &'static str>, now: UnixMillis) {
+        let mut reasons = self.held_queues.remove(queue).unwrap_or_default();
+        keep_since(&mut reasons, kinds, now);
+        if !reasons.is_empty() {
+            self.held_queues.insert(queue.to_owned(), reasons);
+        }
     }
 
     /// Since when a reason holds a lot back, if it was seen to.
     pub(crate) fn since(&self, lot: LotId, kind: &str) -> Option<UnixMillis> {
-        self.lots.get(&lot)?.reasons.iter().find(|(known, _)| *known == kind).map(|(_, at)| *at)
+        let lot = self.lots.get(&lot)?;
+        let queue = self.held_queues.get(&lot.profile.queue);
+        let mut reasons = lot.reasons.iter().chain(queue.into_iter().flatten());
+        reasons.find(|(known, _)| *known == kind).map(|(_, at)| *at)
     }
 
-    /// Empties it and says what was in it.
-    pub(crate) fn drain(&mut self) -> Vec<JobNumber> {
-        let lots = std::mem::take(&mut self.lots);
-        *self = Self { turn: self.turn, next: self.next, ..Self::default() };
-        lots.into_values().flat_map(|lot| lot.members).collect()
+    /// Asks anew of each lot whether this node could run such jobs when idle. None is merged with another, since what
+    /// the answer hangs on tells them apart as it is.
+    pub(crate) fn ask_anew(&mut self, is_here: impl Fn(&Profile) -> bool) {
+        for (id, lot) in &mut self.lots {
+            let answer = is_here(&lot.profile);
+            if answer != lot.profile.is_here {
+                self.by_profile.remove(&lot.profile);
+                let profile = Arc::new(Profile { is_here: answer, ..Profile::clone(&lot.profile) });
+                self.by_profile.insert(Arc::clone(&profile), *id);
+                lot.profile = profile;
+            }
+        }
     }
 
     /// How many jobs and groups wait.
     pub(crate) const fn len(&self) -> usize {
         self.count
     }
+}
+
+/// Replaces reasons, keeping since when those have held that were known.
+fn keep_since(
+    reasons: &mut Vec<(&'static str, UnixMillis)>,
+    kinds: impl Iterator<Item = &'static str>,
+    now: UnixMillis,
+) {
+    let before = std::mem::take(reasons);
+    let since = |kind| before.iter().find(|(known, _)| *known == kind).map_or(now, |(_, at)| *at);
+    *reasons = kinds.map(|kind| (kind, since(kind))).collect();
 }
 
 fn party(profile: &Profile) -> Party {
@@ -225,6 +267,8 @@ mod tests {
             key: key.map(|key| Concurrency { key: key.to_owned(), limit: 9 }),
             rates: Vec::new(),
             resources: Requests::default(),
+            requirements: Vec::new(),
+            executor: "process",
             scope: Scope::Local,
             is_here: true,
             is_once: false,
@@ -236,7 +280,7 @@ mod tests {
     fn serve_all(ready: &mut Ready, queue: &str) -> Vec<u32> {
         let mut served = Vec::new();
         loop {
-            let Some(lot) = ready.lots(queue).next().map(|(_, lot)| lot) else { break };
+            let Some(lot) = ready.lots_after(queue, None).next().map(|place| place.3) else { break };
             let (Some(profile), Some(job)) = (ready.profile(lot), ready.members(lot).next()) else { break };
             ready.serve(lot);
             ready.remove(&profile, job);

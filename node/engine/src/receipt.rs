@@ -197,6 +197,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let Some(row) = step.view().receipt(id)? else { return Ok(()) };
         step.txn.put_receipt(&ReceiptRow { verdict: Some(Verdict::Accepted), ..row })?;
+        step.txn.set_proven(job.number)?;
         self.take_awarded(job.id);
         if matches!(receipt.outcome, Outcome::Released { .. } | Outcome::Lost { .. }) {
             self.exclude(step, job.id, attempt.node, "gave it back");

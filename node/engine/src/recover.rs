@@ -51,6 +51,9 @@ impl Engine {
             outputs: Outputs::default(),
             timers: Timers::default(),
             stirred: true,
+            looks_on: false,
+            sweeps: BTreeMap::new(),
+            offered_up_to: BTreeMap::new(),
             is_draining: false,
             record,
             record_envelope: Vec::new(),
@@ -65,6 +68,7 @@ impl Engine {
             next_schedule: 0,
             awaited: BTreeSet::new(),
             ended_upstream: Vec::new(),
+            removing: BTreeSet::new(),
             last_number: 0,
             durations: BTreeMap::new(),
             clock_offset: i128::from(now.wall.0) - i128::from(now.mono.0),
@@ -102,6 +106,7 @@ impl Engine {
         self.awaited = step.view().awaited()?.into_iter().collect();
         self.last_number = step.view().last_job_number()?.map_or(0, jobmesh_protocol::JobNumber::number);
         self.recover_jobs(step)?;
+        self.recover_removals(step)?;
         let declared = self.config.declared.schedules.clone();
         if !self.declare_schedules(step, declared)?.is_empty() {
             // The daemon checks its configuration before it starts, so this is a zone that went away meanwhile.
@@ -219,9 +224,7 @@ impl Engine {
     /// Takes a run up again that was given room before. What it was given is recorded; if that is not there any more
     /// it goes on without, since it runs all the same.
     fn resume_run(&mut self, job: &Job, run: RunId, attempt: &Attempt, is_ordered: bool) {
-        let recorded: Option<Allocation> =
-            attempt.allocation.as_deref().and_then(|bytes| cbor::decode(bytes, ALLOCATION_BYTES_MAX).ok());
-        let claimed = recorded.filter(|allocation| self.pools.claim(allocation).is_ok());
+        let claimed = recorded(attempt).filter(|allocation| self.pools.claim(allocation).is_ok());
         let nothing = Allocation { variant: 0, shares: Vec::new() };
         let running = Running {
             job: job.clone(),
@@ -241,7 +244,7 @@ impl Engine {
     fn recover_run(&mut self, step: &mut Step<'_>, job: &Job, attempt: &Attempt) -> Result<(), StoreError> {
         let run = RunId { job: job.id, epoch: job.epoch };
         let is_ordered = attempt.state == AttemptState::Running;
-        if let Some(head) = self.head_for(job).filter(|_| !is_ordered) {
+        if let Some(head) = self.head_for(job, attempt).filter(|_| !is_ordered) {
             self.resume_behind(step, job, run, head);
             return self.stop_if_cancelled(step, job, run);
         }
@@ -272,12 +275,23 @@ impl Engine {
 
     /// The run behind which one that has not started waits, if every slot is taken: it had been claimed as a
     /// successor, and if its order was lost with a failed commit it must not start beside the others.
-    fn head_for(&self, job: &Job) -> Option<RunId> {
-        if self.free_slots() > 0 || job.origin.is_some() {
+    ///
+    /// The executor may have the order all the same, and starts the run behind the one it was claimed behind, in its
+    /// place and with its resources. So what was given to it must be what the head has: behind another one, the pools
+    /// would get resources back that it still uses.
+    fn head_for(&self, job: &Job, attempt: &Attempt) -> Option<RunId> {
+        let is_like = |running: &Running| running.follows.is_none() && running.job.origin.is_none();
+        if job.origin.is_some() {
+            return None;
+        }
+        if let Some(given) = recorded(attempt).filter(|given| !given.shares.is_empty()) {
+            let has_it = |running: &Running| running.allocation.as_ref() == Some(&given);
+            return self.running.iter().find(|(_, other)| is_like(other) && has_it(other)).map(|(run, _)| *run);
+        }
+        if self.free_slots() > 0 {
             return None;
         }
         let profile = self.profile(job);
-        let is_like = |running: &Running| running.follows.is_none() && running.job.origin.is_none();
         let alike =
             self.running.iter().filter(|(_, running)| is_like(running) && self.profile(&running.job) == profile);
         alike.min_by_key(|(_, running)| running.successors.len()).map(|(run, _)| *run)
@@ -337,4 +351,9 @@ impl Engine {
 /// How long an attempt has run, by the clock on the wall.
 fn ran(step: &Step<'_>, attempt: &Attempt) -> DurationMillis {
     attempt.started_at.map_or(DurationMillis(0), |at| step.wall().since(at))
+}
+
+/// What a run was given, as it was written down.
+fn recorded(attempt: &Attempt) -> Option<Allocation> {
+    attempt.allocation.as_deref().and_then(|bytes| cbor::decode(bytes, ALLOCATION_BYTES_MAX).ok())
 }

@@ -4,7 +4,7 @@
 //! brief, a run gets successors: jobs of the same lot, claimed in advance, which take over its slot and resources the
 //! moment it ends. They count for nothing until then, and are given back if they wait too long after all.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jobmesh_protocol::job::{Effects, Scope, Task};
@@ -12,17 +12,20 @@ use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{DurationMillis, JobId, JobNumber, JobSpec, JobState, RunId};
 use jobmesh_store::{Job, StoreError};
 
-use crate::admission::{Blocked, Snapshot, lacks, limits_blocked, queue_blocked, room_blocked};
+use crate::admission::{Blocked, Snapshot, limits_blocked, meets, queue_blocked, room_blocked};
 use crate::engine::Engine;
 use crate::output::{Output, StopReason};
-use crate::ready::{LotId, Order, Profile};
+use crate::ready::{LotId, Place, Profile};
 use crate::run::{Claim, Room, Running};
 use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::{Shift, is_dated};
 
-/// How many lots of one queue the scheduler looks at: a bound on the work of one step.
+/// How many blocked lots of one queue the scheduler looks at in one step: a bound on its work. One half are those
+/// whose turn is next, the other half takes up where the last step stopped, so that every lot is looked at in the end.
 const LOTS_MAX: usize = 1024;
+/// The wait before the next step goes on looking.
+const LOOK_PAUSE: DurationMillis = DurationMillis(1);
 /// Auctions open at once: each costs a few messages, and a burst must not flood the peers.
 const AUCTIONS_MAX: usize = 16;
 /// Most successors of one run. As many ends come with one commit when the jobs take no time.
@@ -36,95 +39,150 @@ const BRIEF_MICROS: u64 = 20_000;
 /// A successor that has not started after this is given back.
 pub(crate) const SUCCESSOR_PATIENCE: DurationMillis = DurationMillis(200);
 
-/// What one round of scheduling found to be blocked.
+/// How far one round of scheduling has looked at each queue.
 #[derive(Debug, Default)]
 struct Round {
-    queues: BTreeSet<String>,
-    lots: BTreeSet<LotId>,
+    scans: BTreeMap<String, Scan>,
+}
+
+/// How far one round has looked at a queue. Every lot up to here is blocked, and stays so: a start only takes room.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scan {
+    at: Option<Place>,
+    looks: usize,
+    has_jumped: bool,
+    is_over: bool,
+}
+
+/// Where the steps stopped that look at a queue of very many lots in turns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sweep {
+    at: Option<Place>,
+    /// Whether something has changed since it began, so that it has to begin again.
+    is_stale: bool,
+}
+
+impl Round {
+    fn is_over(&self, queue: &str) -> bool {
+        self.scans.get(queue).is_some_and(|scan| scan.is_over)
+    }
+
+    /// Looks no further than past this lot from now on.
+    fn pass_over(&mut self, queue: &str, at: Place) {
+        let scan = self.scans.entry(queue.to_owned()).or_default();
+        (scan.at, scan.looks) = (Some(at), scan.looks + 1);
+    }
 }
 
 impl Engine {
     /// Starts whatever can start, if anything changed since the last time.
     pub(crate) fn schedule(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        if !std::mem::take(&mut self.stirred) || self.is_draining {
+        let is_changed = std::mem::take(&mut self.stirred);
+        let looks_on = std::mem::take(&mut self.looks_on);
+        if !(is_changed || looks_on) || self.is_draining {
             return Ok(());
+        }
+        if is_changed {
+            self.sweeps.values_mut().for_each(|sweep| sweep.is_stale = true);
         }
         let mut round = Round::default();
         while self.free_slots() > 0 {
-            let Some(lot) = self.next_lot(step, &mut round, Place::Free) else { break };
-            if !self.start_first(step, lot)? {
-                round.lots.insert(lot);
+            let Some((queue, at)) = self.next_lot(step, &mut round, Where::Free) else { break };
+            if !self.start_first(step, at.3)? {
+                round.pass_over(&queue, at);
             }
         }
         self.line_up(step, &mut round)?;
         self.open_auctions(step)
     }
 
-    /// The lot whose first job should start next, of those that may.
-    fn next_lot(&mut self, step: &Step<'_>, round: &mut Round, place: Place) -> Option<LotId> {
-        let queues: Vec<String> = self.ready.queues().filter(|queue| !round.queues.contains(*queue)).cloned().collect();
-        let mut best = None;
+    /// The lot whose first job should start next, of those that may, with its queue.
+    fn next_lot(&mut self, step: &Step<'_>, round: &mut Round, wanted: Where) -> Option<(String, Place)> {
+        let queues: Vec<String> = self.ready.queues().filter(|queue| !round.is_over(queue)).cloned().collect();
+        let mut best: Option<(String, Place)> = None;
         for queue in queues {
             let reasons = queue_blocked(&queue, &self.snapshot(step, None));
-            let found = if reasons.is_empty() { self.first_lot(step, &queue, round, place) } else { None };
-            if !reasons.is_empty() {
-                self.note_queue(step, &queue, &reasons);
-            }
-            match found {
-                None => {
-                    round.queues.insert(queue);
-                }
-                Some(found) if best.is_none_or(|(order, _)| found.0 < order) => best = Some(found),
-                Some(_) => {}
+            self.ready.note_queue(&queue, reasons.iter().map(Blocked::kind), step.wall());
+            let mut scan = round.scans.get(&queue).copied().unwrap_or_default();
+            let found = if reasons.is_empty() { self.scan(step, &queue, &mut scan, wanted) } else { None };
+            scan.is_over = found.is_none();
+            round.scans.insert(queue.clone(), scan);
+            if let Some(found) = found.filter(|found| best.as_ref().is_none_or(|(_, best)| found < best)) {
+                best = Some((queue, found));
             }
         }
-        best.map(|(_, lot)| lot)
+        best
     }
 
-    fn first_lot(&mut self, step: &Step<'_>, queue: &str, round: &mut Round, place: Place) -> Option<(Order, LotId)> {
-        let lots: Vec<_> = if round.lots.is_empty() {
-            self.ready.lots(queue).take(1).collect()
-        } else {
-            self.ready.lots(queue).filter(|(_, lot)| !round.lots.contains(lot)).take(1).collect()
-        };
-        let mut next = lots.into_iter().next();
-        for _ in 0..LOTS_MAX {
-            let (order, lot) = next?;
-            let profile = self.ready.profile(lot)?;
-            let reasons = self.lot_blocked(step, &profile, place);
+    /// Goes on to the first lot of a queue that is not blocked.
+    fn scan(&mut self, step: &Step<'_>, queue: &str, scan: &mut Scan, wanted: Where) -> Option<Place> {
+        loop {
+            if scan.looks >= LOTS_MAX / 2 && !scan.has_jumped {
+                scan.has_jumped = true;
+                let sweep = self.sweeps.get(queue).and_then(|sweep| sweep.at);
+                scan.at = scan.at.max(sweep);
+            }
+            if scan.looks >= LOTS_MAX {
+                self.pause_sweep(step, queue, scan.at, wanted);
+                return None;
+            }
+            let Some(at) = self.ready.lots_after(queue, scan.at).next() else {
+                self.end_sweep(step, queue, wanted);
+                return None;
+            };
+            let profile = self.ready.profile(at.3)?;
+            let reasons = self.lot_blocked(step, &profile, wanted);
             if profile.is_here && reasons.is_empty() {
-                return Some((order, lot));
+                return Some(at);
             }
-            self.ready.note(lot, reasons.iter().map(Blocked::kind), step.wall());
+            self.ready.note(at.3, reasons.iter().map(Blocked::kind), step.wall());
             self.wake_for(step, &reasons);
-            round.lots.insert(lot);
-            next = self.ready.lots(queue).find(|(_, lot)| !round.lots.contains(lot));
+            (scan.at, scan.looks) = (Some(at), scan.looks + 1);
         }
-        None
     }
 
-    fn lot_blocked(&self, step: &Step<'_>, profile: &Profile, place: Place) -> Vec<Blocked> {
+    /// There are more lots than one step looks at: a later one goes on here.
+    fn pause_sweep(&mut self, step: &Step<'_>, queue: &str, at: Option<Place>, wanted: Where) {
+        if wanted == Where::Free {
+            let sweep = self.sweeps.entry(queue.to_owned()).or_insert(Sweep { at, is_stale: false });
+            sweep.at = at;
+            self.look_on(step);
+        }
+    }
+
+    /// Every lot has been looked at. What changed meanwhile may let one start that was passed.
+    fn end_sweep(&mut self, step: &Step<'_>, queue: &str, wanted: Where) {
+        match self.sweeps.get_mut(queue) {
+            Some(sweep) if wanted == Where::Free && sweep.is_stale => {
+                *sweep = Sweep { at: None, is_stale: false };
+                self.look_on(step);
+            }
+            Some(_) if wanted == Where::Free => {
+                self.sweeps.remove(queue);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn look_on(&mut self, step: &Step<'_>) {
+        self.timers.set_if_unset(Timer::LookOn, step.now.mono.plus(LOOK_PAUSE));
+    }
+
+    fn lot_blocked(&self, step: &Step<'_>, profile: &Profile, wanted: Where) -> Vec<Blocked> {
         let here = self.snapshot(step, profile.group);
-        let mut reasons = match place {
-            Place::Free => limits_blocked(profile, &here),
+        let mut reasons = match wanted {
+            Where::Free => limits_blocked(profile, &here),
             // A successor takes the place of one that counts already; only its start has to be on time.
-            Place::Behind => here
+            Where::Behind => here
                 .queues
                 .next_start(profile, step.wall())
                 .map(|(name, until)| vec![Blocked::Rate { name, until }])
                 .unwrap_or_default(),
         };
-        if place == Place::Free && profile.is_here {
+        if wanted == Where::Free && profile.is_here {
             reasons.extend(room_blocked(profile, &here));
         }
         reasons
-    }
-
-    fn note_queue(&mut self, step: &Step<'_>, queue: &str, reasons: &[Blocked]) {
-        let lots: Vec<LotId> = self.ready.lots(queue).take(LOTS_MAX).map(|(_, lot)| lot).collect();
-        for lot in lots {
-            self.ready.note(lot, reasons.iter().map(Blocked::kind), step.wall());
-        }
     }
 
     /// A rate limit is the only reason that goes away by itself.
@@ -206,7 +264,7 @@ impl Engine {
         }
         let Some(lot) = self.ready.lot_of(&profile) else { return Ok(false) };
         // Only if it is this lot's turn: nobody is overtaken by being unlike what runs.
-        if self.next_lot(step, round, Place::Behind) != Some(lot) {
+        if self.next_lot(step, round, Where::Behind).map(|(_, at)| at.3) != Some(lot) {
             return Ok(false);
         }
         let Some(claim) = self.claim_first(step, lot, &profile)? else { return Ok(true) };
@@ -256,10 +314,13 @@ impl Engine {
         self.durations.insert(spec.job_type.clone(), mean);
     }
 
-    /// A successor has waited too long: what it follows is not brief after all.
+    /// A successor has waited too long: what it follows is not brief after all. What waits may be of another type, so
+    /// that it is not the one to blame: it would be claimed behind the same run again and again.
     pub(crate) fn on_successor_waits(&mut self, run: RunId) {
-        let Some(running) = self.running.get(&run).filter(|running| running.follows.is_some()) else { return };
-        self.durations.insert(running.job.spec.job_type.clone(), BRIEF_MICROS * 16);
+        let Some(head) = self.running.get(&run).and_then(|running| running.follows) else { return };
+        if let Some(head) = self.running.get(&head) {
+            self.durations.insert(head.job.spec.job_type.clone(), BRIEF_MICROS * 16);
+        }
         self.outputs.push(Output::Stop { run, reason: StopReason::Withdrawn });
     }
 
@@ -290,15 +351,28 @@ impl Engine {
             if !queue_blocked(&queue, &self.snapshot(step, None)).is_empty() {
                 continue;
             }
-            let lots: Vec<LotId> = self.ready.lots(&queue).take(LOTS_MAX).map(|(_, lot)| lot).collect();
-            for lot in lots {
-                self.auction_lot(step, lot)?;
+            for at in self.lots_to_offer(step, &queue) {
+                self.auction_lot(step, at.3)?;
                 if self.auctions.len() >= AUCTIONS_MAX {
                     return Ok(());
                 }
             }
         }
         Ok(())
+    }
+
+    /// The lots of a queue to offer in this step: those that are next, and some more in turns.
+    fn lots_to_offer(&mut self, step: &Step<'_>, queue: &str) -> Vec<Place> {
+        let mut lots: Vec<Place> = self.ready.lots_after(queue, None).take(LOTS_MAX / 2).collect();
+        let from = lots.last().copied().max(self.offered_up_to.remove(queue));
+        if lots.len() == LOTS_MAX / 2 {
+            lots.extend(self.ready.lots_after(queue, from).take(LOTS_MAX / 2));
+        }
+        if let Some(last) = lots.last().filter(|_| lots.len() == LOTS_MAX) {
+            self.offered_up_to.insert(queue.to_owned(), *last);
+            self.look_on(step);
+        }
+        lots
     }
 
     /// Offers what of a lot may leave this node.
@@ -359,26 +433,30 @@ impl Engine {
         }
     }
 
-    /// Whether this node could run such a job when idle.
-    pub(crate) fn is_capable(&self, spec: &JobSpec) -> bool {
-        let fits = || spec.resources.variants().iter().any(|request| self.pools.could_ever(request).is_ok());
-        spec.scope != Scope::Network && lacks(&self.record, spec).is_empty() && fits()
+    /// Whether this node could run such jobs when idle.
+    pub(crate) fn is_capable(&self, profile: &Profile) -> bool {
+        let fits = || profile.resources.variants().iter().any(|request| self.pools.could_ever(request).is_ok());
+        profile.scope != Scope::Network && meets(&self.record, profile) && fits()
     }
 
     /// Everything by which admission tells a job from others.
     pub(crate) fn profile(&self, job: &Job) -> Profile {
         let group = self.groups.get(&job.number.group()).filter(|group| group.row.at_a_time.is_some());
-        Profile {
+        let mut profile = Profile {
             queue: job.queue.clone(),
             priority: job.priority,
             key: job.spec.concurrency.clone(),
             rates: job.spec.rates.clone(),
             resources: job.spec.resources.clone(),
+            requirements: job.spec.requirements.clone(),
+            executor: job.spec.task.executor(),
             scope: job.spec.scope,
-            is_here: self.is_capable(&job.spec),
+            is_here: false,
             is_once: job.spec.effects == Effects::Once,
             group: group.map(|_| job.number.group()),
-        }
+        };
+        profile.is_here = self.is_capable(&profile);
+        profile
     }
 
     /// A scheduled or retryable job's time has come.
@@ -411,7 +489,7 @@ const TYPES_MAX: usize = 1024;
 
 /// Which room a job would start in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Where {
     /// A slot and resources that nobody has.
     Free,
     /// Those of a run that it follows.

@@ -74,6 +74,10 @@ impl Engine {
             if !self.groups.get(&number).is_some_and(|group| group.row.is_open) {
                 return Ok(Err(Refusal::NotOpen(number)));
             }
+            if self.waits_for_group(step, submission, number)? {
+                let circle = format!("it would be a task of group {number} and wait for its end");
+                return Ok(Err(Refusal::BadSpec(circle)));
+            }
         }
         self.check_unique(step, submission)
     }
@@ -150,6 +154,7 @@ impl Engine {
                 max_fails: array.as_ref().and_then(|array| array.max_fails),
                 of,
                 made: 0,
+                early: 0,
                 completed: 0,
                 failed: 0,
                 dropped: 0,

@@ -20,6 +20,10 @@ pub(crate) enum Timer {
     Fire(ScheduleId),
     /// A rate limit lets the next job start.
     RateFrees,
+    /// Some more of a large group is deleted.
+    Remove,
+    /// Lots that the scheduler has not looked at yet are next.
+    LookOn,
     /// A run has had its time.
     RunTimeout(RunId),
     /// A run that promised to report has not.
@@ -61,6 +65,8 @@ impl Timer {
             Self::Date(_) | Self::Deadline(_) | Self::Fire(_) | Self::RateFrees => true,
             Self::Due(_)
             | Self::Expires(_)
+            | Self::Remove
+            | Self::LookOn
             | Self::RunTimeout(_)
             | Self::Silent(_)
             | Self::Told(_)

@@ -232,6 +232,9 @@ impl Engine {
 
     /// Everything that waits for the end of a job.
     fn on_final(&mut self, step: &Step<'_>, job: &Job) -> Result<(), StoreError> {
+        if let Some(keep) = job.spec.keep_ms.filter(|_| job.number.index().is_none()) {
+            step.txn.set_keep_until(job.number, Some(step.wall().plus(keep)))?;
+        }
         if job.plan.unique == Some(Span::Incomplete) {
             step.txn.free_unique_key(job.number)?;
         }
@@ -251,6 +254,9 @@ impl Engine {
     /// tells jobs apart by the limits of their groups.
     fn on_revived(&mut self, step: &Step<'_>, job: &Job, from: JobState) -> Result<(), StoreError> {
         self.take_key_again(step, job)?;
+        if job.spec.keep_ms.is_some() || self.removing.remove(&job.number) {
+            step.txn.set_keep_until(job.number, None)?;
+        }
         if job.plan.is_group {
             self.on_group_revived(step, job)?;
         }

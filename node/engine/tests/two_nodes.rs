@@ -7,10 +7,14 @@ mod wire;
 
 use jobmesh_engine::{Command, JobAction, Response};
 use jobmesh_protocol::job::{Effects, ProcessTask, Scope, Task};
-use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::outcome::Outputs;
+use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, Frame};
 use jobmesh_protocol::state::FinishReason;
+use jobmesh_protocol::submission::{Array, Tasks};
 use jobmesh_protocol::ticket::Verdict;
-use jobmesh_protocol::{AttemptState, DurationMillis, Incarnation, JobSpec, JobState, Outcome, Submission};
+use jobmesh_protocol::{
+    AttemptState, BlobRef, DurationMillis, Hash, Incarnation, JobSpec, JobState, Outcome, Submission,
+};
 use wire::{A, B, Wire};
 
 fn spec(requirement: Option<&str>) -> JobSpec {
@@ -142,6 +146,82 @@ fn a_job_that_nobody_can_run_waits_and_says_what_is_missing() {
     assert_eq!(why.nodes.len(), 2);
     wire.command(B, Command::AddCapability("tool:gzip".parse().unwrap()));
     assert_eq!(wire.job(A, job).state, JobState::Running, "{:?}", wire.trace());
+}
+
+/// A peer got the words of the array, holes and all.
+#[test]
+fn a_task_of_an_array_leaves_with_its_item_in_place() {
+    let mut wire = escalated();
+    let mut wanted = spec(Some("tool:gzip"));
+    let argv = ["work", "{{item}}", "{{index}}"].map(str::to_owned).to_vec();
+    wanted.task = Task::Process(ProcessTask::new(argv));
+    let items = vec!["a b".to_owned(), "{{index}}".to_owned()];
+    let array = Array { tasks: Tasks::Items(items), at_a_time: None, max_fails: None };
+    let group = wire.take(A, Submission { array: Some(array), ..Submission::new(wanted) });
+    wire.pass(DurationMillis::from_secs(10));
+    let orders: Vec<ProcessTask> = wire
+        .orders(B)
+        .iter()
+        .map(|order| match &order.task {
+            Task::Process(process) => process.clone(),
+            Task::Noop {} | Task::Builtin(_) => panic!("{order:?}"),
+        })
+        .collect();
+    let argvs: Vec<_> = orders.iter().map(|process| process.argv.join("|")).collect();
+    assert_eq!(argvs, ["work|a b|1", "work|{{index}}|2"]);
+    assert_eq!(orders[0].environment["JOBMESH_ITEM"], "a b");
+    assert_eq!(orders[1].environment["JOBMESH_ARRAY_INDEX"], "2");
+    wire.end(B, 0, Outcome::Ok, b"one");
+    wire.end(B, 0, Outcome::Ok, b"two");
+    assert_eq!(wire.job(A, group).state, JobState::Completed, "{:?}", wire.trace());
+}
+
+#[test]
+fn outputs_up_to_the_limit_come_with_the_receipt_and_larger_ones_are_fetched() {
+    let mut wire = escalated();
+    let small = vec![b'a'; ATTACHMENT_BYTES_MAX];
+    let large = vec![b'b'; ATTACHMENT_BYTES_MAX + 1];
+    let job = wire.submit(A, spec(Some("tool:gzip")));
+    let outputs = Outputs {
+        stdout: Some(BlobRef::of(&large)),
+        stderr: Some(BlobRef::of(b"err")),
+        result: Some(BlobRef::of(&small)),
+    };
+    wire.end_with(B, 0, Outcome::Ok, outputs, vec![b"err".to_vec(), small.clone(), large.clone()]);
+    assert_eq!(wire.job(A, job).state, JobState::Running, "not all of it is here");
+    assert_eq!(wire.kept(A, Hash::of(&small)), Some(small));
+    assert_eq!(wire.kept(A, Hash::of(b"err")).as_deref(), Some(b"err".as_slice()));
+    assert_eq!(wire.kept(A, Hash::of(&large)), None);
+    assert_eq!(wire.fetches(A), [(wire.node(B), BlobRef::of(&large))]);
+    wire.fetched(A, Hash::of(&large));
+    assert_eq!(wire.job(A, job).state, JobState::Completed);
+    assert_eq!(wire.attempts(A, job)[0].outputs, outputs);
+    let receipts = wire.receipts(A, job);
+    assert_eq!(receipts.iter().map(|receipt| receipt.verdict).collect::<Vec<_>>(), [Some(Verdict::Accepted)]);
+}
+
+/// How long results are kept was said by the configuration, and nobody asked.
+#[test]
+fn what_a_receipt_proves_is_kept_as_long_as_receipts_are() {
+    let mut wire = escalated();
+    let proven = wire.submit(A, spec(Some("tool:gzip")));
+    wire.end(B, 0, Outcome::Ok, b"out");
+    let mut brief = spec(Some("tool:gzip"));
+    brief.keep_ms = Some(DurationMillis::from_secs(60));
+    let brief = wire.submit(A, brief);
+    wire.end(B, 0, Outcome::Ok, b"out");
+    let local = wire.submit(A, spec(None));
+    wire.end(A, 0, Outcome::Ok, b"out");
+    wire.submit(A, spec(None));
+    wire.cut();
+    let mut after = |days: u64| {
+        wire.pass(DurationMillis::from_secs(days * 86_400));
+        wire.command(A, Command::Prune { limit: 100, ended_before: None });
+        [proven, brief, local].map(|job| wire.has(A, job))
+    };
+    assert_eq!(after(2), [true, false, false]);
+    assert_eq!(after(87), [true, false, false]);
+    assert_eq!(after(2), [false, false, false]);
 }
 
 #[test]

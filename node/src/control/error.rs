@@ -95,6 +95,8 @@ impl From<Refusal> for Failure {
             Refusal::NoSuchJob(_) => {
                 Self::new(ErrorCode::NotFound, message).hint("`jobmesh ls` lists the jobs of this node")
             }
+            Refusal::NoSuchTask { number, .. } => Self::new(ErrorCode::NotFound, message)
+                .hint(format!("`jobmesh show {}` shows the job itself", number.group())),
             Refusal::WrongState { number, .. } => {
                 Self::new(ErrorCode::Conflict, message).hint(format!("`jobmesh show {number}` tells what became of it"))
             }

@@ -48,17 +48,32 @@ impl JobKey {
 
     /// The job, if there is one.
     pub(super) fn find(&self, view: View<'_>) -> Result<Option<Job>, StoreError> {
+        if let Self::Id(id) = self {
+            return view.job(*id);
+        }
+        match self.number(view)? {
+            Some(number) => view.job_by_number(number),
+            None => Ok(None),
+        }
+    }
+
+    /// The number that is meant, whether there is such a job or not. None if it is named by its id, or as the last of
+    /// none.
+    fn number(&self, view: View<'_>) -> Result<Option<JobNumber>, StoreError> {
         match self {
-            Self::Last => match view.last_job_number()? {
-                Some(number) => view.job_by_number(number),
-                None => Ok(None),
-            },
-            Self::LastTask(task) => match view.last_job_number()? {
-                Some(number) => view.job_by_number(number.task(*task)),
-                None => Ok(None),
-            },
-            Self::Number(number) => view.job_by_number(*number),
-            Self::Id(id) => view.job(*id),
+            Self::Last => view.last_job_number(),
+            Self::LastTask(task) => Ok(view.last_job_number()?.map(|last| last.task(*task))),
+            Self::Number(number) => Ok(Some(*number)),
+            Self::Id(_) => Ok(None),
+        }
+    }
+
+    /// Whether it names a task of a group.
+    const fn is_of_a_task(&self) -> bool {
+        match self {
+            Self::LastTask(_) => true,
+            Self::Number(number) => number.index().is_some(),
+            Self::Last | Self::Id(_) => false,
         }
     }
 
@@ -75,15 +90,40 @@ impl JobKey {
 }
 
 impl Control {
+    /// Has those tasks made that a client names and that wait in their array, unmade.
+    pub(super) async fn name_tasks(&self, mut keys: Vec<JobKey>) -> Answer<()> {
+        keys.retain(JobKey::is_of_a_task);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let missing = move |view: View<'_>| {
+            let mut missing = Vec::new();
+            for key in keys {
+                if let Some(number) = key.number(view)?
+                    && view.state_of(number)?.is_none()
+                {
+                    missing.push(number);
+                }
+            }
+            Ok::<_, StoreError>(missing)
+        };
+        for number in self.handle.read(missing).await? {
+            self.handle.command(Command::NameTask(number)).await?;
+        }
+        Ok(())
+    }
+
     /// The job that a client names.
     pub(super) async fn job(&self, key: &JobKey) -> Answer<Job> {
         let wanted = *key;
+        self.name_tasks(vec![wanted]).await?;
         self.handle.read(move |view| wanted.find(view)).await?.ok_or_else(|| key.missing())
     }
 
     /// Everything that is kept of the job that a client names.
     pub(super) async fn detail(&self, key: &JobKey) -> Answer<DetailRow> {
         let wanted = *key;
+        self.name_tasks(vec![wanted]).await?;
         let read = move |view: View<'_>| wanted.find(view)?.map(|job| view::detail_row(view, job)).transpose();
         self.handle.read(read).await?.ok_or_else(|| key.missing())
     }

@@ -31,6 +31,7 @@ impl Control {
             let message = format!("{} words name jobs; at most {PICKS_MAX} can", request.jobs.len());
             return Err(Failure::new(ErrorCode::BadRequest, message).hint("name them as ranges, such as 7-900"));
         }
+        self.name_tasks(request.jobs.iter().flat_map(single).collect()).await?;
         self.handle.read(move |view| find(view, &request)).await?
     }
 
@@ -52,6 +53,17 @@ impl Control {
 
 pub(super) async fn select(State(control): State<Control>, Ask(body): Ask<SelectRequest>) -> Answer<Json<JobList>> {
     control.select(body).await.map(Json)
+}
+
+/// The jobs that are named one by one, and must be there.
+fn single(pick: &Pick) -> Vec<JobKey> {
+    match pick {
+        Pick::Numbers(spans) => {
+            spans.iter().filter(|span| span.count() == 1).map(|span| JobKey::Number(span.first)).collect()
+        }
+        Pick::LastTasks(first, last) if first == last => vec![JobKey::LastTask(*first)],
+        Pick::LastTasks(..) | Pick::All | Pick::Last | Pick::Id(_) => Vec::new(),
+    }
 }
 
 /// The outer error is the database's, the inner one the client's.

@@ -6,9 +6,9 @@ use jobmesh_engine::RunOrder;
 use jobmesh_engine::pool::Allocation;
 use jobmesh_executors::{Limits, Order};
 use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::place::Place;
 use jobmesh_protocol::resource::{Amount, Name};
 
-use super::array::Place;
 use super::handle::Handle;
 use super::reduce::RESULTS_NAME;
 use crate::config::Config;

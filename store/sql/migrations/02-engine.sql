@@ -4,6 +4,8 @@
 -- it is its group's. `queue` and `priority` are the current ones, whatever the spec said. `waits` counts the
 -- dependencies that are not met. `plan` is CBOR: what else was asked for beside the spec. `held` says why, once held.
 -- `finish_reason` is set beside `cancel_reason` while a run is being stopped: what the job will be said to have ended of.
+-- `keep_until` is for an ended job that said how long it is kept, and 0 for one that is being deleted. `proven` is 1
+-- once the receipt of a peer says how it ended.
 CREATE TABLE job_by_number (
     key           INTEGER PRIMARY KEY,
     id            BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
@@ -31,20 +33,28 @@ CREATE TABLE job_by_number (
     finish_reason TEXT,
     origin        BLOB,
     created_at    INTEGER NOT NULL,
-    finished_at   INTEGER
+    finished_at   INTEGER,
+    keep_until    INTEGER,
+    proven        INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 INSERT INTO job_by_number (key, id, live, state, state_since, spec, job_type, queue, priority, epoch, failures, crashes,
-                           run_at, cancel_reason, finish_reason, origin, created_at, finished_at)
+                           run_at, cancel_reason, finish_reason, origin, created_at, finished_at, proven)
     SELECT number << 32, id, iif(state IN ('completed', 'discarded', 'cancelled', 'skipped'), NULL, 1), state,
            state_since, spec, job_type, queue, priority, epoch, failures, crashes, run_at, cancel_reason,
-           finish_reason, origin, created_at, finished_at
+           finish_reason, origin, created_at, finished_at,
+           EXISTS (SELECT 1 FROM receipt WHERE receipt.job = job.id AND verdict = 'accepted')
     FROM job ORDER BY number;
 DROP TABLE job;
 ALTER TABLE job_by_number RENAME TO job;
 
 -- All that a restart has to read.
 CREATE INDEX job_live ON job (live) WHERE live = 1;
+-- What may be deleted, oldest first: by how it ended, or because it has been kept for as long as it said. A task goes
+-- with its group.
+CREATE INDEX job_ended ON job (proven, state, finished_at)
+    WHERE live IS NULL AND keep_until IS NULL AND key & 4294967295 = 0;
+CREATE INDEX job_kept ON job (keep_until, finished_at) WHERE live IS NULL AND keep_until IS NOT NULL;
 -- One job at a time holds a unique key, and a schedule fires once for an instant.
 CREATE UNIQUE INDEX job_unique ON job (unique_key) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX job_fire ON job (schedule, fire_at) WHERE schedule IS NOT NULL;
@@ -64,8 +74,8 @@ CREATE INDEX attempt_result ON attempt (result_hash) WHERE result_hash IS NOT NU
 CREATE INDEX attempt_awarded ON attempt (node, job) WHERE award IS NOT NULL AND finished_at IS NULL;
 
 -- Groups: arrays, whose tasks are made when they are claimed, and open groups, whose tasks are submitted one by one.
--- `tasks` is CBOR, null for an open group. `made` is how many tasks there are by now, `of` how many there will be. The
--- counts are of tasks that have ended.
+-- `tasks` is CBOR, null for an open group. `made` is how many tasks there are by now, `of` how many there will be, `early`
+-- how many beyond those made in turn there are because somebody named them. The counts are of tasks that have ended.
 CREATE TABLE job_group (
     job       INTEGER PRIMARY KEY,
     tasks     BLOB,
@@ -74,6 +84,7 @@ CREATE TABLE job_group (
     max_fails INTEGER,
     of        INTEGER NOT NULL,
     made      INTEGER NOT NULL,
+    early     INTEGER NOT NULL DEFAULT 0,
     completed INTEGER NOT NULL,
     failed    INTEGER NOT NULL,
     dropped   INTEGER NOT NULL

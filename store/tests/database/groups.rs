@@ -3,7 +3,7 @@
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Array, Range, Tasks};
 use jobmesh_protocol::{JobNumber, JobState};
-use jobmesh_store::{Group, Txn};
+use jobmesh_store::Group;
 
 use crate::samples::{array, end, id_of, insert, insert_job, job, memory, number, start};
 
@@ -45,11 +45,6 @@ fn a_group_reads_back_as_it_was_inserted() {
     assert_eq!(txn.view().group(number(3)).unwrap(), Some(closed));
 }
 
-fn item(txn: &Txn<'_>, task: JobNumber) -> Option<String> {
-    let items = txn.view().items_around(task).unwrap();
-    items.zip(task.index()).and_then(|(items, index)| items.of(index).map(str::to_owned))
-}
-
 /// Items are kept 256 in a row: the ends of the rows are where a task could get its neighbour's.
 #[test]
 fn every_task_gets_its_own_item() {
@@ -59,7 +54,7 @@ fn every_task_gets_its_own_item() {
         let group = number(1);
         txn.insert_group(&group_of(group, &items(count)), Some(&items(count))).unwrap();
         txn.insert_group(&group_of(number(2), &items(1)), Some(&items(1))).unwrap();
-        let item = |task| item(&txn, group.task(task));
+        let item = |task| txn.view().item(group.task(task)).unwrap();
         assert_eq!(item(0), None, "items are numbered from 1");
         for task in [1, 2, 255, 256, 257, 258, 511, 512, 513, count].into_iter().filter(|task| *task <= count) {
             assert_eq!(item(task), Some(format!("item {task}")), "of {count}");
@@ -164,6 +159,6 @@ fn live_and_unfinished_tasks_are_found_by_their_group() {
     assert_eq!(txn.view().live_tasks(group).unwrap(), numbers(&[0, 3]));
     assert_eq!(txn.view().unfinished_tasks(group).unwrap(), numbers(&[2, 4, 5]));
     let ended: Vec<_> = numbers(&[1, 2, 4, 5]).into_iter().map(|task| (task, id_of(task))).collect();
-    assert_eq!(txn.view().ended_tasks(group).unwrap(), ended);
+    assert_eq!(txn.view().ended_tasks(group, 9).unwrap(), ended);
     assert_eq!(txn.view().live_tasks(number(4)).unwrap(), []);
 }

@@ -4,7 +4,7 @@ use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::Tasks;
 use jobmesh_protocol::{AttemptState, DurationMillis, Epoch, JobNumber, JobState, Outcome, UnixMillis};
-use jobmesh_store::{Checkpoint, Edge, EndedAttempt, Job, Metric, NewEvent, Progress, Store, Txn};
+use jobmesh_store::{Checkpoint, Edge, Ended, EndedAttempt, Job, Metric, NewEvent, Progress, Store, Txn};
 use rusqlite::{Connection, params};
 use tempfile::tempdir;
 
@@ -146,27 +146,31 @@ fn a_group_stays_until_its_last_task_is_deleted() {
 }
 
 #[test]
-fn ended_jobs_are_found_by_state_and_age_and_page() {
+fn ended_jobs_are_found_by_state_and_age_without_tasks_and_the_newest() {
     let mut store = memory();
     let txn = store.begin().unwrap();
     for at in 1..=6 {
-        insert_ended(&txn, number(at), JobState::Completed, UnixMillis(u64::from(at) * 10));
+        insert_ended(&txn, number(at), JobState::Completed, UnixMillis(100 - u64::from(at) * 10));
     }
     insert_ended(&txn, number(2).task(1), JobState::Completed, UnixMillis(1));
     insert_ended(&txn, number(7), JobState::Discarded, UnixMillis(1));
-    insert_job(&txn, 8);
-    let find = |before, after, limit| {
-        let found = txn.view().ended_before(JobState::Completed, UnixMillis(before), after, limit).unwrap();
-        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    insert_ended(&txn, number(8), JobState::Completed, UnixMillis(1));
+    txn.set_proven(number(1).task(3)).unwrap();
+    txn.set_keep_until(number(2), Some(UnixMillis(500))).unwrap();
+    let find = |which, limit| -> Vec<u32> {
+        txn.view().ended(which, limit).unwrap().into_iter().map(JobNumber::number).collect()
     };
-    assert_eq!(find(50, None, 99), ["1", "2", "2.1", "3", "4"], "not the one that ended at that very time");
-    assert_eq!(find(50, None, 2), ["1", "2"]);
-    assert_eq!(find(50, Some(number(2)), 2), ["2.1", "3"]);
-    assert_eq!(find(50, Some(number(4)), 2), [""; 0]);
-    assert_eq!(find(10, None, 9), ["2.1"]);
-    assert_eq!(find(u64::from(u32::MAX), None, 0), [""; 0]);
-    let discarded = txn.view().ended_before(JobState::Discarded, LATER, None, 9).unwrap();
-    assert_eq!(discarded, [number(7)]);
+    let state = JobState::Completed;
+    let before = |before| Ended::As { state, is_proven: false, before: UnixMillis(before) };
+    assert_eq!(find(before(70), 9), [6, 5, 4], "oldest first, and not the one that ended at that very time");
+    assert_eq!(find(before(1000), 2), [6, 5]);
+    assert_eq!(find(before(40), 9), [0; 0]);
+    assert_eq!(find(Ended::As { state, is_proven: true, before: LATER }, 9), [1]);
+    assert_eq!(find(Ended::As { state: JobState::Discarded, is_proven: false, before: LATER }, 9), [7]);
+    assert_eq!(find(Ended::KeptUntil(UnixMillis(499)), 9), [0; 0]);
+    assert_eq!(find(Ended::KeptUntil(UnixMillis(500)), 9), [2]);
+    assert_eq!(find(Ended::OfOwnKeep { before: UnixMillis(81) }, 9), [2]);
+    assert_eq!(find(Ended::OfOwnKeep { before: UnixMillis(80) }, 9), [0; 0]);
 }
 
 /// Inserts a job whose only attempt ran from `started` to `ended`.

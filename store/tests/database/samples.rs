@@ -205,6 +205,7 @@ pub(crate) fn array(job: JobNumber) -> Group {
         max_fails: Some(0),
         of: 2,
         made: 1,
+        early: 0,
         completed: 0,
         failed: 0,
         dropped: 0,
@@ -270,6 +271,8 @@ fn fill_done(txn: &Txn<'_>, job: Job) {
     let verdict = Some(Verdict::Accepted);
     txn.put_receipt(&ReceiptRow { id: message_id(0x4F), verdict, ..receipt(job.id) }).unwrap();
     txn.put_blob(Hash::of(b"out"), b"out").unwrap();
+    txn.set_proven(job.number).unwrap();
+    txn.set_keep_until(job.number, Some(UnixMillis(LATER.0 + 1000))).unwrap();
 }
 
 fn fill_away(txn: &Txn<'_>, job: Job) {

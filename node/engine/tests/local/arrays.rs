@@ -1,6 +1,6 @@
 //! Arrays: many tasks that are one row until they start.
 
-use jobmesh_engine::{JobAction, QueueAction};
+use jobmesh_engine::{Command, JobAction, QueueAction, Response};
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Array, Range, Start, Tasks};
@@ -261,4 +261,71 @@ fn an_array_is_moved_with_what_is_left_of_it() {
     assert_eq!(node.running(), []);
     node.queue("slow", QueueAction::Resume);
     assert_eq!(node.running().len(), 1);
+}
+
+/// Makes a task of an array by naming it.
+fn name(node: &mut Node, group: JobId, index: u32) -> Result<JobId, String> {
+    let number = node.job(group).number.task(index);
+    match node.command(Command::NameTask(number)) {
+        Ok(Response::Submitted(taken)) => Ok(taken[0].job),
+        Ok(other) => panic!("{other:?}"),
+        Err(refusal) => Err(refusal.to_string()),
+    }
+}
+
+/// `cancel 42.7` found no such job until the task had started.
+#[test]
+fn a_task_that_is_not_made_yet_can_be_named() {
+    let mut node = node(1);
+    let ranges = vec![Range { first: 1, last: 19, step: 2 }];
+    let group = node.submit(of(Array { tasks: Tasks::Ranges(ranges), ..array(1) }));
+    let last = name(&mut node, group, 19).unwrap();
+    let third = name(&mut node, group, 5).unwrap();
+    assert_eq!(name(&mut node, group, 5).unwrap(), third);
+    let after = node.submit(with(|job| job.after = after(&[last], None)));
+    assert_eq!(node.kinds(third), ["no_slot", "no_room"]);
+    node.act(third, cancel());
+    node.restart(SECOND, |_| true);
+    let ran = node.finish_all();
+    assert_eq!((ran.len(), ran.last()), (10, Some(&after)), "nine of ten tasks, and what waited for one");
+    assert_eq!(counts(&mut node, group), (9, 0, 1));
+    assert_eq!(node.fate(group), (JobState::Discarded, Some(FinishReason::TasksFailed)));
+    assert_eq!(tasks(&mut node, group).len(), 10);
+}
+
+#[test]
+fn a_task_that_cannot_be_is_refused_with_the_reason() {
+    let mut node = node(1);
+    let group = node.submit(of(array(3)));
+    let pending = node.submit(with(|job| (job.array, job.after) = (Some(array(3)), after(&[group], None))));
+    assert!(name(&mut node, group, 4).unwrap_err().contains("no task 1.4: the tasks of job 1 are 1.1 to 1.3"));
+    assert!(name(&mut node, group, 0).unwrap_err().contains("1.1 to 1.3"));
+    assert!(name(&mut node, pending, 1).unwrap_err().contains("array 2 is pending"));
+    let plain = node.submit(plain());
+    assert!(name(&mut node, plain, 1).unwrap_err().contains("job 3 has no tasks"));
+    node.act(group, cancel());
+    assert!(name(&mut node, group, 3).unwrap_err().contains("jobmesh retry 1"));
+}
+
+#[test]
+fn an_array_with_a_named_task_is_held_dropped_and_taken_up_like_any_other() {
+    let mut node = node(1);
+    let group = node.submit(of(array(6)));
+    node.act(group, JobAction::Hold { reason: String::new() });
+    name(&mut node, group, 4).unwrap();
+    let first = node.running()[0];
+    node.ok(first);
+    assert_eq!(node.running(), [], "a task of a held array is held");
+    node.act(group, JobAction::Release);
+    assert_eq!(node.running().len(), 1);
+    node.act(group, cancel());
+    let second = node.running()[0];
+    node.end(second, Outcome::Cancelled);
+    assert_eq!(counts(&mut node, group), (1, 0, 5));
+    assert_eq!(node.state(group), JobState::Cancelled);
+    node.act(group, JobAction::Retry);
+    assert_eq!(counts(&mut node, group), (1, 0, 0));
+    assert_eq!(node.finish_all().len(), 5);
+    assert_eq!(node.state(group), JobState::Completed);
+    assert_eq!(tasks(&mut node, group).len(), 6);
 }

@@ -138,7 +138,9 @@ fn the_summary_of_every_state_says_something() {
     node.act(job, cancel());
     assert_eq!(node.explain(job).summary, "was cancelled: not wanted");
     let skipped = node.submit(with(|submission| submission.after = after(&[job], None)));
-    assert_eq!(node.explain(skipped).summary, "was skipped (upstream_failed)");
+    let summary = node.explain(skipped).summary;
+    assert_eq!(summary, "was skipped (upstream_failed): job 3 was cancelled, and it waited for that one (all_success)");
+    assert_reason(&mut node, skipped, "dependency", "job 3 was cancelled", "jobmesh retry 3");
 }
 
 #[test]
@@ -203,4 +205,36 @@ fn a_restart_changes_no_answer() {
     assert_eq!(kinds(&mut node), before);
     node.restart(SECOND, |_| true);
     assert_eq!(kinds(&mut node), before);
+}
+
+/// What runs was said to wait for nothing, though most of it waits.
+#[test]
+fn the_next_task_of_a_group_that_runs() {
+    let mut node = node(9);
+    let limited = node.submit(with(|job| job.array = Some(Array { at_a_time: Some(1), ..array(3) })));
+    assert_reason(&mut node, limited, "group_full", "1 of at most 1 tasks", "--at-a-time 2");
+    assert!(node.explain(limited).summary.contains("1 run; the next one waits: its group runs 1"));
+    let limit = RateLimit { count: 1, period_ms: HOUR };
+    let rated = node.submit(with(|job| {
+        job.array = Some(array(3));
+        job.spec.rates = vec![Rate { key: "api".to_owned(), limit }];
+    }));
+    assert_reason(&mut node, rated, "rate", "rate of key api", "wait until");
+    node.queue("slow", QueueAction::Set(QueueLimits { concurrency: Some(Some(1)), rate: None }));
+    let queued = node.submit(with(|job| (job.array, job.spec.queue) = (Some(array(3)), "slow".to_owned())));
+    assert_reason(&mut node, queued, "queue_full", "queue slow runs 1", "concurrency=2");
+    let keyed = node.submit(with(|job| {
+        job.array = Some(array(2));
+        job.spec.concurrency = Some(Concurrency { key: "db".to_owned(), limit: 1 });
+    }));
+    assert_reason(&mut node, keyed, "key_full", "concurrency key db", "db:2");
+    let open = node.submit(with(|job| job.open = true));
+    let key = |job: &mut Submission| job.spec.concurrency = Some(Concurrency { key: "x".to_owned(), limit: 1 });
+    for _ in 0..2 {
+        node.submit(with(|job| {
+            job.into = Some(open);
+            key(job);
+        }));
+    }
+    assert_reason(&mut node, open, "key_full", "concurrency key x", "x:2");
 }

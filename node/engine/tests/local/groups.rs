@@ -146,3 +146,19 @@ fn a_group_that_is_not_over_in_time_says_so_and_so_do_its_tasks() {
     assert_eq!(node.fate(tasks[1]), (JobState::Skipped, Some(FinishReason::Deadline)));
     assert_eq!(node.fate(group), (JobState::Discarded, Some(FinishReason::Deadline)));
 }
+
+/// Neither could end before the other.
+#[test]
+fn a_task_cannot_wait_for_its_own_group_not_even_through_others() {
+    let mut node = node(9);
+    let group = open(&mut node);
+    let waits = node.submit(with(|job| job.after = after(&[group], None)));
+    let other = open(&mut node);
+    node.submit(with(|job| (job.into, job.after) = (Some(other), after(&[waits], None))));
+    for upstream in [group, waits, other] {
+        let circle = with(|job| (job.into, job.after) = (Some(group), after(&[upstream], None)));
+        assert!(node.take(circle).unwrap_err().to_string().contains("wait for its end"));
+    }
+    let before = node.submit(into(group));
+    node.submit(with(|job| (job.into, job.after) = (Some(group), after(&[before], None))));
+}

@@ -164,7 +164,10 @@ impl Node {
 
     /// Tells the engine everything that the executor has to say, one step for each.
     pub(crate) fn settle(&mut self) {
+        let mut steps = 0;
         while let Some(input) = self.executor.said.pop_front() {
+            steps += 1;
+            assert!(steps < 10_000, "engine and executor keep each other busy: {input:?}");
             self.step(&[input], Fate::Kept);
         }
     }
@@ -181,9 +184,12 @@ impl Node {
     /// Lets time pass on both clocks, waking the engine whenever it asked for it.
     pub(crate) fn pass(&mut self, length: DurationMillis) {
         let end = self.now.mono.plus(length);
+        let mut wakeups_at_once = 0;
         loop {
             let wakeup = self.engine.as_ref().and_then(Engine::next_wakeup).filter(|at| *at <= end);
             let next = wakeup.unwrap_or(end).max(self.now.mono);
+            wakeups_at_once = if next > self.now.mono { 0 } else { wakeups_at_once + 1 };
+            assert!(wakeups_at_once < 1000, "the engine wakes again and again without time passing");
             self.now.wall = self.now.wall.plus(next.since(self.now.mono));
             self.now.mono = next;
             if wakeup.is_none() {
@@ -192,6 +198,11 @@ impl Node {
             self.step(&[Input::Tick], Fate::Kept);
             self.settle();
         }
+    }
+
+    /// When the engine wants to be woken.
+    pub(crate) fn wakeup(&self) -> Option<MonoMillis> {
+        self.engine.as_ref().and_then(Engine::next_wakeup)
     }
 
     /// Somebody sets the wall clock.

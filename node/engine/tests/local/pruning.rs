@@ -3,7 +3,7 @@
 use jobmesh_engine::{Command, Declared, JobAction, Response, Retention};
 use jobmesh_protocol::{JobId, JobState, Outcome, UnixMillis};
 
-use crate::desk::{DAY, HOUR, SECOND, array, cancel, failure, node, plain, with};
+use crate::desk::{DAY, HOUR, MINUTE, SECOND, array, cancel, failure, node, plain, with};
 use crate::node::{Node, Setup};
 
 fn prune(node: &mut Node, limit: u32, ended_before: Option<UnixMillis>) -> u32 {
@@ -116,4 +116,40 @@ fn the_names_of_old_submissions_go_as_well() {
     prune(&mut node, 100, None);
     assert_eq!(node.read().view().submitted_as("order 7").unwrap(), None);
     node.submit(named());
+}
+
+#[test]
+fn a_job_that_said_so_is_kept_for_less_than_is_usual() {
+    let mut node = node(1);
+    let brief = node.submit(with(|job| job.spec.keep_ms = Some(MINUTE)));
+    node.ok(brief);
+    let again = node.submit(with(|job| job.spec.keep_ms = Some(MINUTE)));
+    node.end(again, failure());
+    node.act(again, JobAction::Retry);
+    node.submit(plain());
+    node.pass(MINUTE);
+    assert_eq!(prune(&mut node, 100, None), 1);
+    assert_eq!(kept(&mut node, &[brief, again]), [again], "what runs again is not deleted");
+}
+
+/// All tasks of a group went in one transaction, however many.
+#[test]
+fn a_large_group_goes_in_small_steps_and_a_restart_in_between_goes_on() {
+    let mut node = node(64);
+    let groups = [0, 1].map(|_| node.submit(with(|job| job.array = Some(array(1200)))));
+    node.finish_all();
+    node.submit(plain());
+    let rows = |node: &mut Node| node.jobs().len();
+    assert_eq!(rows(&mut node), 2403);
+    node.act(groups[0], JobAction::Remove);
+    assert_eq!(rows(&mut node), 1903, "one step");
+    assert!(node.refused(groups[0], JobAction::Retry).contains("being deleted"));
+    node.restart(SECOND, |_| true);
+    node.pass(SECOND);
+    assert_eq!(rows(&mut node), 1202);
+    assert_eq!(kept(&mut node, &groups), [groups[1]]);
+    node.pass(DAY);
+    assert_eq!(prune(&mut node, 1000, None), 1000);
+    node.pass(SECOND);
+    assert_eq!(rows(&mut node), 1);
 }

@@ -181,3 +181,27 @@ fn a_node_that_shuts_down_starts_and_takes_nothing() {
     node.ok(jobs[0]);
     assert_eq!(node.states(&jobs), [JobState::Completed, JobState::Available]);
 }
+
+/// The scheduler looked at the first 1024 of them, and at no other ever.
+#[test]
+fn what_waits_behind_thousands_that_cannot_start_gets_its_turn() {
+    let mut node = node(1);
+    for number in 0..3000 {
+        let lacking = format!("tool:t{number}").parse().unwrap();
+        node.submit(with(|job| job.spec.requirements = vec![lacking]));
+    }
+    let last = node.submit(plain());
+    node.pass(SECOND);
+    assert_eq!(node.running(), [last]);
+    let next = node.submit(plain());
+    node.ok(last);
+    node.pass(SECOND);
+    assert_eq!(node.running(), [next]);
+    node.ok(next);
+    // One that was passed long ago.
+    node.command(Command::AddCapability("tool:t2000".parse().unwrap())).unwrap();
+    node.pass(SECOND);
+    assert_eq!(node.running().len(), 1);
+    let wakeup = node.wakeup();
+    assert!(wakeup.is_none_or(|at| at > node.now.mono.plus(SECOND)), "it looks on only while there is a reason to");
+}

@@ -269,3 +269,38 @@ fn a_successor_whose_time_to_start_ends_while_it_is_claimed_is_skipped() {
     assert_eq!(node.fate(job), (JobState::Skipped, Some(FinishReason::Expired)));
     assert_eq!(node.running(), [first]);
 }
+
+/// The type of the job that waited was taken for the one that was not brief, and the next was claimed, for ever.
+#[test]
+fn a_run_that_is_not_brief_after_all_gets_no_successor_of_another_type_either() {
+    let mut node = learnt(1);
+    let head = node.submit(plain());
+    let other = node.submit(with(|job| job.spec.job_type = "other".to_owned()));
+    node.pass(HOUR);
+    assert_eq!(node.states(&[head, other]), [JobState::Running, JobState::Available]);
+    assert_eq!(node.attempts(other).len(), 1, "it was claimed once and given back");
+}
+
+/// After a failed commit it was put behind another run, and its processors were given away when that one had ended.
+#[test]
+fn a_successor_goes_on_behind_the_run_whose_processors_it_gets() {
+    let mut node = learnt(2);
+    let jobs = submit_all(&mut node, 12, &plain());
+    for _ in 0..jobs.len() {
+        node.step(&[], Fate::Unknown);
+        node.settle();
+        let shares = node.executor.orders().filter_map(|order| order.allocation.as_ref());
+        let mut cpus: Vec<String> = shares
+            .flat_map(|all| all.variables())
+            .filter(|(name, _)| name == "JOBMESH_RESOURCE_CPUS")
+            .map(|(_, index)| index)
+            .collect();
+        cpus.sort();
+        let count = cpus.len();
+        cpus.dedup();
+        assert_eq!(cpus.len(), count, "a processor was given to two runs");
+        let newest = node.running().last().copied().unwrap();
+        node.ok(newest);
+    }
+    assert_eq!(node.running(), []);
+}

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use jobmesh_engine::pool::PoolKind;
 use jobmesh_engine::{
-    Command, Config, Detected, Ended, Engine, Input, Output, Process, Refusal, RequestId, Response, Timing,
+    Command, Config, Detected, Ended, Engine, Input, Output, Process, Refusal, RequestId, Response, RunOrder, Timing,
 };
 use jobmesh_keys::{Grant, Identity, Membership, MeshRoot, Role, Serial};
 use jobmesh_protocol::Submission;
@@ -12,7 +12,7 @@ use jobmesh_protocol::id::BootId;
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::resource::{Amount, Name};
 use jobmesh_protocol::{
-    BlobRef, DurationMillis, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId, UnixMillis,
+    BlobRef, DurationMillis, Hash, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId, UnixMillis,
 };
 use jobmesh_store::{Attempt, Job, ReceiptRow, Store};
 use rand_chacha::ChaCha8Rng;
@@ -27,6 +27,8 @@ struct Node {
     engine: Option<Engine>,
     inputs: VecDeque<Input>,
     runs: Vec<RunId>,
+    orders: Vec<RunOrder>,
+    fetches: Vec<(NodeId, BlobRef)>,
     stops: usize,
     boot: u8,
     replies: Vec<Result<Response, Refusal>>,
@@ -85,8 +87,18 @@ impl Wire {
             let fresh = Incarnation::from_bytes([u8::try_from(index).unwrap(); 16]);
             let id = Identity::from_seed(seed(index)).node();
             let store = Store::open_in_memory(fresh).unwrap();
-            let (inputs, runs, replies) = (VecDeque::new(), Vec::new(), Vec::new());
-            wire.nodes.push(Node { id, store, engine: None, inputs, runs, stops: 0, boot: 0, replies });
+            wire.nodes.push(Node {
+                id,
+                store,
+                engine: None,
+                inputs: VecDeque::new(),
+                runs: Vec::new(),
+                orders: Vec::new(),
+                fetches: Vec::new(),
+                stops: 0,
+                boot: 0,
+                replies: Vec::new(),
+            });
             wire.boot(index);
         }
         wire
@@ -135,6 +147,7 @@ impl Wire {
                 Output::Run(order) => {
                     let process = Process { pid: 1, started: 1 };
                     self.nodes[index].runs.push(order.run);
+                    self.nodes[index].orders.push(RunOrder::clone(&order));
                     self.nodes[index].inputs.push_back(Input::Started { run: order.run, process });
                 }
                 Output::Adopt { order, .. } => {
@@ -146,6 +159,7 @@ impl Wire {
                     self.nodes[index].inputs.push_back(Input::Ended { run: order.run, ended });
                 }
                 Output::Stop { .. } => self.nodes[index].stops += 1,
+                Output::Fetch { from, blob } => self.nodes[index].fetches.push((from, blob)),
                 Output::Reply(_, answer) => self.nodes[index].replies.push(answer),
                 Output::Send { .. }
                 | Output::Publish(_)
@@ -154,7 +168,6 @@ impl Wire {
                 | Output::Dial { .. }
                 | Output::Forget(_)
                 | Output::EndOrphan { .. }
-                | Output::Fetch { .. }
                 | Output::Changed(_) => {}
             }
         }
@@ -221,7 +234,11 @@ impl Wire {
     }
 
     pub(crate) fn submit(&mut self, index: usize, spec: JobSpec) -> JobId {
-        match self.command(index, Command::Submit(vec![Submission::new(spec)])) {
+        self.take(index, Submission::new(spec))
+    }
+
+    pub(crate) fn take(&mut self, index: usize, submission: Submission) -> JobId {
+        match self.command(index, Command::Submit(vec![submission])) {
             Response::Submitted(taken) => taken[0].job,
             Response::Pruned(_) => panic!("not submitted"),
             Response::Done
@@ -233,23 +250,49 @@ impl Wire {
         }
     }
 
-    /// Ends the oldest run of a node.
+    /// Ends a run of a node.
     pub(crate) fn end(&mut self, index: usize, run: usize, outcome: Outcome, stdout: &[u8]) {
-        let run = self.nodes[index].runs.remove(run);
         let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), stderr: None, result: None };
+        self.end_with(index, run, outcome, outputs, vec![stdout.to_vec()]);
+    }
+
+    /// Ends a run of a node, with all that came out of it.
+    pub(crate) fn end_with(
+        &mut self,
+        index: usize,
+        run: usize,
+        outcome: Outcome,
+        outputs: Outputs,
+        inline: Vec<Vec<u8>>,
+    ) {
+        let run = self.nodes[index].runs.remove(run);
         let code = i32::from(outcome != Outcome::Ok);
         let exit = Exit { code: Some(code), signal: None };
-        let ended = Ended {
-            outcome,
-            exit,
-            outputs,
-            usage: Usage::default(),
-            ran_micros: 1_000_000,
-            inline: vec![stdout.to_vec()],
-            notice: None,
-        };
+        let usage = Usage::default();
+        let ended = Ended { outcome, exit, outputs, usage, ran_micros: 1_000_000, inline, notice: None };
         self.step(index, Input::Ended { run, ended });
         self.settle();
+    }
+
+    /// What a node was told to start, in order.
+    pub(crate) fn orders(&self, index: usize) -> &[RunOrder] {
+        &self.nodes[index].orders
+    }
+
+    /// What a node wants to have fetched, and from whom.
+    pub(crate) fn fetches(&mut self, index: usize) -> Vec<(NodeId, BlobRef)> {
+        std::mem::take(&mut self.nodes[index].fetches)
+    }
+
+    /// A blob that a node wanted is there.
+    pub(crate) fn fetched(&mut self, index: usize, hash: Hash) {
+        self.step(index, Input::Fetched(hash));
+        self.settle();
+    }
+
+    /// Small bytes that a node keeps.
+    pub(crate) fn kept(&mut self, index: usize, hash: Hash) -> Option<Vec<u8>> {
+        self.nodes[index].store.begin().unwrap().view().blob(hash).unwrap()
     }
 
     pub(crate) fn inject(&mut self, index: usize, bytes: Vec<u8>) {
@@ -284,6 +327,10 @@ impl Wire {
 
     pub(crate) fn job(&mut self, index: usize, job: JobId) -> Job {
         self.nodes[index].store.begin().unwrap().view().job(job).unwrap().unwrap()
+    }
+
+    pub(crate) fn has(&mut self, index: usize, job: JobId) -> bool {
+        self.nodes[index].store.begin().unwrap().view().job(job).unwrap().is_some()
     }
 
     pub(crate) fn attempts(&mut self, index: usize, job: JobId) -> Vec<Attempt> {

@@ -3,9 +3,8 @@
 
 use std::fs;
 
-use jobmesh_engine::{Command, Response, Retention};
-use jobmesh_protocol::{DurationMillis, JobState, RunId, UnixMillis};
-use jobmesh_store::View;
+use jobmesh_engine::{Command, Response};
+use jobmesh_protocol::RunId;
 
 use super::{ChoreError, blob_sweep, check, reader};
 use crate::runtime::Handle;
@@ -25,37 +24,15 @@ pub(super) fn perform(handle: &Handle) -> Result<(), ChoreError> {
 
 fn delete_jobs(handle: &Handle) -> Result<u64, ChoreError> {
     let mut deleted = 0_u64;
-    let retention = handle.config().retention;
-    let reader = reader(handle)?;
-    // The engine goes through all ended jobs to find none, so it is asked only when there are some.
-    while is_any_due(reader.view(), &retention, handle.wall())? {
+    loop {
         check(handle)?;
         let command = Command::Prune { limit: JOBS, ended_before: None };
         let Response::Pruned(jobs) = handle.command_blocking(command)? else { return Err(ChoreError::Unexpected) };
         deleted += u64::from(jobs);
         if jobs < JOBS {
-            break;
+            return Ok(deleted);
         }
     }
-    Ok(deleted)
-}
-
-/// Whether any job has ended so long ago that it may be deleted, unless it said otherwise itself.
-fn is_any_due(view: View<'_>, retention: &Retention, now: UnixMillis) -> Result<bool, ChoreError> {
-    let kept: [(JobState, Option<DurationMillis>); 4] = [
-        (JobState::Completed, retention.completed),
-        (JobState::Cancelled, retention.cancelled),
-        (JobState::Skipped, retention.cancelled),
-        (JobState::Discarded, retention.discarded),
-    ];
-    for (state, kept) in kept {
-        let Some(kept) = kept else { continue };
-        let before = UnixMillis(now.0.saturating_sub(kept.0));
-        if !view.ended_before(state, before, None, 1)?.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Deletes directories of runs whose job is gone: a node that was killed may not have come to it.
