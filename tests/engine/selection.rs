@@ -74,7 +74,7 @@ fn tasks_of_the_last_job_are_named_by_it() {
     assert_eq!(node.listed(&["last", "--tasks"]), ["1.4", "1.3", "1.2", "1.1", "1"]);
     assert_eq!(node.run(&["show", "last.2", "-q"]).text(), "1.2\n");
     let refusal = refused(&node, 2, &["show", "last.9"]);
-    assert!(refusal.contains("no task 9"), "{refusal}");
+    assert!(refusal.contains("no task 1.9"), "{refusal}");
 }
 
 #[test]

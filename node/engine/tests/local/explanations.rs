@@ -212,7 +212,7 @@ fn a_restart_changes_no_answer() {
 fn the_next_task_of_a_group_that_runs() {
     let mut node = node(9);
     let limited = node.submit(with(|job| job.array = Some(Array { at_a_time: Some(1), ..array(3) })));
-    assert_reason(&mut node, limited, "group_full", "1 of at most 1 tasks", "--at-a-time 2");
+    assert_reason(&mut node, limited, "group_full", "1 of at most 1 tasks", "one of its tasks ends");
     assert!(node.explain(limited).summary.contains("1 run; the next one waits: its group runs 1"));
     let limit = RateLimit { count: 1, period_ms: HOUR };
     let rated = node.submit(with(|job| {
