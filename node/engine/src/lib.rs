@@ -62,4 +62,5 @@ pub use membership::founding;
 pub use mutant::Mutant;
 pub use output::{Change, Output, Outputs, Refusal, Response, RunOrder, StopReason, Taken};
 pub use schedule::{BACKFILL_MAX, SCHEDULE_BYTES_MAX};
+pub use start::SUCCESSORS_MAX;
 pub use typing::slips;

@@ -29,7 +29,7 @@ const LOOK_PAUSE: DurationMillis = DurationMillis(1);
 /// Auctions open at once: each costs a few messages, and a burst must not flood the peers.
 const AUCTIONS_MAX: usize = 16;
 /// Most successors of one run. As many ends come with one commit when the jobs take no time.
-const SUCCESSORS_MAX: usize = 64;
+pub const SUCCESSORS_MAX: usize = 64;
 /// Fewer runs than this are no reason to let a commit wait.
 const COMPANY_MIN: usize = 8;
 /// A run gets successors for about so long: a few commits.

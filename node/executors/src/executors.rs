@@ -15,6 +15,8 @@
 
 mod state;
 
+pub use state::FOLLOWERS_MAX;
+
 use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;

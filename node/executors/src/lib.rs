@@ -15,7 +15,7 @@ mod output;
 pub mod process;
 
 pub use event::{Ended, Event, ProcessId};
-pub use executors::{AdoptError, Config, Executors, Groups, StartError};
+pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, StartError};
 pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
 pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
 pub use process::{

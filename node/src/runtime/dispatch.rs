@@ -32,6 +32,9 @@ const TRANSFERS_MAX: usize = 8;
 /// Most looks for processes of an earlier daemon at once: each may go through all that the system has.
 const LOOKS_MAX: usize = 8;
 
+// The executors would send back what the engine lets stand behind a run beyond that.
+const _: () = assert!(jobmesh_engine::SUCCESSORS_MAX <= jobmesh_executors::FOLLOWERS_MAX);
+
 /// What came of the preparation of a run.
 enum Prepared {
     /// It can start; its group was read for that if it is a task.
@@ -170,7 +173,7 @@ impl Dispatch {
             Look::Plain if !order.reduce => self.executors.run(for_executors(&self.handle, *order, None)),
             Look::At(place) if !order.reduce => self.executors.run(for_executors(&self.handle, *order, Some(&place))),
             Look::Plain | Look::At(_) | Look::Unknown => {
-                let (run, is_stopped) = (order.run, self.line.enter(order.run));
+                let (run, is_stopped) = (order.run, self.line.enter(order.run, order.follows));
                 let handle = self.handle.clone();
                 self.prepare(run, async move { prepare(&handle, order, is_stopped).await });
             }
@@ -190,8 +193,11 @@ impl Dispatch {
     /// None if the preparation was aborted, which only the end of this task does.
     fn on_preparation_ended(&mut self, prepared: Option<(RunId, Prepared)>) {
         let Some((run, prepared)) = prepared else { return };
-        let (stop, behind) = self.line.leave(run);
-        match (prepared, stop) {
+        let mut left = self.line.leave(run);
+        if matches!((&prepared, left.stop), (Prepared::Over(_), _) | (Prepared::Ready(..), Some(_))) {
+            left.close_up();
+        }
+        match (prepared, left.stop) {
             (Prepared::Ready(..) | Prepared::Over(_), Some(reason)) => self.report(run, stop_reason(reason).outcome()),
             (Prepared::Ready(order, known), None) => {
                 let place = known.as_ref().and_then(|known| known.place(order.number));
@@ -204,7 +210,7 @@ impl Dispatch {
             (Prepared::Underway, None) => {}
             (Prepared::Over(outcome), None) => self.report(run, outcome),
         }
-        self.perform(behind.into());
+        self.perform(left.behind.into());
     }
 
     /// Tells the engine of an end that nobody else tells of.
@@ -220,7 +226,7 @@ impl Dispatch {
 
     fn adopt(&mut self, order: Box<RunOrder>, process: Option<Process>) {
         let run = order.run;
-        self.line.enter(run);
+        self.line.enter(run, order.follows);
         let (handle, executors, looks) = (self.handle.clone(), self.executors.clone(), Arc::clone(&self.looks));
         self.prepare(run, async move {
             // Closed it never is; if it were, there would only be more looks at once.
@@ -366,7 +372,7 @@ mod tests {
         let (handle, executors) = node.parts();
         let mut dispatch = Dispatch::new(handle, executors);
         let run = RunId { job: JobId::from_bytes([7; 16]), epoch: Epoch(1) };
-        let is_stopped = dispatch.line.enter(run);
+        let is_stopped = dispatch.line.enter(run, None);
         dispatch.prepare(run, async { std::panic::panic_any("a broken preparation") });
         let prepared = dispatch.preparations.join_next().await.unwrap().ok();
         assert!(matches!(&prepared, Some((told, Prepared::Over(Outcome::Lost { .. }))) if *told == run));

@@ -39,6 +39,7 @@ pub(super) struct Line {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    follows: Option<RunId>,
     behind: Vec<Work>,
     is_stopped: Arc<AtomicBool>,
 }
@@ -53,9 +54,12 @@ impl Line {
                 Some(Work::Stop(run, reason)) => return Some(Next::Stop(run, reason)),
                 None => continue,
             };
-            let (stop, behind) = self.leave(order.run);
-            behind.into_iter().rev().for_each(|work| works.push_front(work));
-            return Some(match stop {
+            let mut left = self.leave(order.run);
+            if left.stop.is_some() {
+                left.close_up();
+            }
+            left.behind.into_iter().rev().for_each(|work| works.push_front(work));
+            return Some(match left.stop {
                 Some(reason) => Next::Over(order.run, reason),
                 None => Next::Run(order),
             });
@@ -81,20 +85,22 @@ impl Line {
             waiting.behind.push(work);
         }
         if let Some(next) = next {
-            self.enter(next);
+            self.enter(next, Some(before));
         }
         None
     }
 
     /// Puts a run in line. Returns what becomes true once it is to be stopped, so that whatever it waits for can be
     /// left.
-    pub(super) fn enter(&mut self, run: RunId) -> Arc<AtomicBool> {
-        Arc::clone(&self.open.entry(run).or_default().is_stopped)
+    pub(super) fn enter(&mut self, run: RunId, follows: Option<RunId>) -> Arc<AtomicBool> {
+        let waiting = self.open.entry(run).or_default();
+        waiting.follows = follows;
+        Arc::clone(&waiting.is_stopped)
     }
 
-    /// Takes a run out of the line: whether it is to be stopped, and what waited behind it, in order.
-    pub(super) fn leave(&mut self, run: RunId) -> (Option<StopReason>, Vec<Work>) {
-        let mut behind = self.open.remove(&run).unwrap_or_default().behind;
+    /// Takes a run out of the line.
+    pub(super) fn leave(&mut self, run: RunId) -> Left {
+        let Waiting { follows, mut behind, .. } = self.open.remove(&run).unwrap_or_default();
         let mut stop = None;
         behind.retain(|work| match work {
             Work::Stop(stopped, reason) if *stopped == run => {
@@ -106,7 +112,32 @@ impl Line {
             }
             Work::Run(_) | Work::Stop(..) => true,
         });
-        (stop, behind)
+        Left { run, follows, stop, behind }
+    }
+}
+
+/// What is known of a run that left the line.
+#[derive(Debug)]
+pub(super) struct Left {
+    run: RunId,
+    follows: Option<RunId>,
+    /// Whether it is to be stopped.
+    pub(super) stop: Option<StopReason>,
+    /// What waited behind it, in order.
+    pub(super) behind: Vec<Work>,
+}
+
+impl Left {
+    /// The executors never hear of this run: what follows it stands behind what it would have followed, or it would take
+    /// any slot, with what another run still holds.
+    pub(super) fn close_up(&mut self) {
+        for work in &mut self.behind {
+            if let Work::Run(order) = work
+                && order.follows == Some(self.run)
+            {
+                order.follows = self.follows;
+            }
+        }
     }
 }
 
@@ -150,57 +181,58 @@ mod tests {
     #[test]
     fn only_what_concerns_a_run_in_line_waits() {
         let mut line = Line::default();
-        line.enter(run(1));
+        line.enter(run(1), None);
         assert!(line.hold(order(2, None)).is_some());
         assert!(line.hold(order(3, Some(9))).is_some());
         assert!(line.hold(Work::Stop(run(2), StopReason::Timeout)).is_some());
         assert!(line.hold(order(4, Some(1))).is_none());
-        let (stop, behind) = line.leave(run(1));
-        assert_eq!((stop, runs(&behind)), (None, vec![run(4)]));
+        let left = line.leave(run(1));
+        assert_eq!((left.stop, runs(&left.behind)), (None, vec![run(4)]));
     }
 
     #[test]
     fn a_chain_waits_link_by_link() {
         let mut line = Line::default();
-        line.enter(run(1));
+        line.enter(run(1), None);
         assert!(line.hold(order(2, Some(1))).is_none());
         assert!(line.hold(order(3, Some(2))).is_none());
         assert!(line.hold(Work::Stop(run(2), StopReason::Withdrawn)).is_none());
-        let (stop, behind) = line.leave(run(1));
-        assert_eq!((stop, runs(&behind)), (None, vec![run(2)]));
-        let (stop, behind) = line.leave(run(2));
-        assert_eq!((stop, runs(&behind)), (Some(StopReason::Withdrawn), vec![run(3)]));
-        assert!(line.leave(run(3)).1.is_empty());
+        let left = line.leave(run(1));
+        assert_eq!((left.stop, runs(&left.behind)), (None, vec![run(2)]));
+        let left = line.leave(run(2));
+        assert_eq!((left.stop, runs(&left.behind)), (Some(StopReason::Withdrawn), vec![run(3)]));
+        assert!(line.leave(run(3)).behind.is_empty());
     }
 
     /// A follower that got ahead of the run before it would use what was given to that one.
     #[test]
     fn a_run_that_has_to_be_prepared_again_keeps_its_followers_behind_it() {
         let mut line = Line::default();
-        line.enter(run(1));
+        line.enter(run(1), None);
         for (number, follows) in [(2, 1), (3, 2), (4, 3)] {
             assert!(line.hold(order(number, Some(follows))).is_none());
         }
         assert!(line.hold(Work::Stop(run(3), StopReason::Withdrawn)).is_none());
-        let mut works = VecDeque::from(line.leave(run(1)).1);
+        let mut works = VecDeque::from(line.leave(run(1)).behind);
         let next = line.next(&mut works).unwrap();
         assert!(matches!(next, Next::Run(order) if order.run == run(2)));
-        line.enter(run(2));
+        line.enter(run(2), None);
         assert!(line.next(&mut works).is_none(), "the rest waits for the second");
-        let mut works = VecDeque::from(line.leave(run(2)).1);
+        let mut works = VecDeque::from(line.leave(run(2)).behind);
         assert!(matches!(line.next(&mut works), Some(Next::Over(over, StopReason::Withdrawn)) if over == run(3)));
-        assert!(matches!(line.next(&mut works), Some(Next::Run(order)) if order.run == run(4)));
+        let Some(Next::Run(last)) = line.next(&mut works) else { panic!("the last one is gone") };
+        assert_eq!((last.run, last.follows), (run(4), Some(run(2))), "the executors know nothing of the third");
         assert!(line.next(&mut works).is_none() && line.open.is_empty());
     }
 
     #[test]
     fn a_stop_is_seen_at_once_and_force_counts() {
         let mut line = Line::default();
-        let is_stopped = line.enter(run(1));
+        let is_stopped = line.enter(run(1), None);
         for reason in [StopReason::Cancelled, StopReason::Killed, StopReason::Draining] {
             assert!(line.hold(Work::Stop(run(1), reason)).is_none());
         }
         assert!(is_stopped.load(Ordering::Relaxed));
-        assert_eq!(line.leave(run(1)).0.unwrap(), StopReason::Killed);
+        assert_eq!(line.leave(run(1)).stop.unwrap(), StopReason::Killed);
     }
 }

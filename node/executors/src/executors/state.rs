@@ -16,9 +16,9 @@ use crate::order::{Order, StopReason};
 /// The engine orders what it has slots for; a few more arrive only while an end is on its way to it.
 const WAITING_MAX: usize = 256;
 
-/// Most orders that stand one behind another in a slot: enough to bridge a commit and its batch, few enough that work
-/// doesn't pile up behind one slow run.
-pub(super) const FOLLOWERS_MAX: usize = 16;
+/// Most orders that stand behind others, for each slot: as many as a run of no length takes while a batch of its like is
+/// committed. Whoever orders more of them has lost count.
+pub const FOLLOWERS_MAX: usize = 64;
 
 /// Where every order is that has not ended yet.
 #[derive(Default)]
@@ -30,8 +30,7 @@ pub(super) struct State {
     runs: BTreeMap<RunId, Entry>,
     /// Orders that wait for any slot.
     waiting: VecDeque<Order>,
-    /// Orders that wait for the end of one run, by that run. At most [`FOLLOWERS_MAX`] for each slot and each waiting
-    /// order.
+    /// Orders that wait for the end of one run, by that run. At most [`FOLLOWERS_MAX`] for each slot.
     followers: BTreeMap<RunId, Order>,
     /// Ends of orders that never started. No longer than `runs`.
     refused: VecDeque<(RunId, Outcome)>,
@@ -86,7 +85,9 @@ impl State {
             return false;
         }
         let place = match self.predecessor(&order) {
-            Some(before) if self.depth(before) >= FOLLOWERS_MAX => {
+            // In any other slot it would take what others hold.
+            _ if self.follows_refused(&order) => self.refuse(run, "the order that it follows was refused"),
+            Some(_) if self.followers.len() >= self.slots.saturating_mul(FOLLOWERS_MAX) => {
                 self.refuse(run, "too many orders follow one another")
             }
             Some(before) => {
@@ -126,14 +127,9 @@ impl State {
         }
     }
 
-    /// How many stand before an order behind `run`, not counting the one at the head.
-    fn depth(&self, mut run: RunId) -> usize {
-        let mut depth = 0;
-        while let Some(Place::Following(before)) = self.runs.get(&run).map(|entry| &entry.place) {
-            run = *before;
-            depth += 1;
-        }
-        depth
+    fn follows_refused(&self, order: &Order) -> bool {
+        let before = order.follows.and_then(|before| self.runs.get(&before));
+        before.is_some_and(|entry| matches!(entry.place, Place::Refused))
     }
 
     pub(super) fn stop(&mut self, run: RunId, reason: StopReason) {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use jobmesh_executors::{Event, Order, StopReason};
+use jobmesh_executors::{Event, FOLLOWERS_MAX, Order, StopReason};
 use jobmesh_protocol::job::{Builtin, Task};
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::{Outcome, RunId};
@@ -61,6 +61,27 @@ fn a_follower_starts_when_its_predecessor_ends_and_before_any_other() {
     let seen: Vec<RunId> = expected.iter().map(|_| next_end(&node).0).collect();
     assert_eq!(seen, expected);
     assert_eq!(node.executors.running(), 0);
+}
+
+/// What came behind it would have started in another slot, with what its head still held.
+#[test]
+fn what_follows_a_refused_order_is_refused_too() {
+    let node = Node::start(1);
+    let first = endless(&node);
+    let run = first.run;
+    node.executors.run(first);
+    node.started(run);
+    let orders = chain(&node, run, FOLLOWERS_MAX + 2);
+    let refused: Vec<RunId> = orders[FOLLOWERS_MAX..].iter().map(|order| order.run).collect();
+    orders.into_iter().for_each(|order| node.executors.run(order));
+    for run in refused {
+        let (ended, outcome) = next_end(&node);
+        assert!(ended == run && matches!(outcome, Outcome::Released { .. }), "{ended}: {outcome:?}");
+    }
+    node.executors.stop(run, StopReason::Cancel);
+    for _ in 0..=FOLLOWERS_MAX {
+        next_end(&node);
+    }
 }
 
 #[test]
