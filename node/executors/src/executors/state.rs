@@ -85,8 +85,6 @@ impl State {
             return false;
         }
         let place = match self.predecessor(&order) {
-            // In any other slot it would take what others hold.
-            _ if self.follows_refused(&order) => self.refuse(run, "the order that it follows was refused"),
             Some(_) if self.followers.len() >= self.slots.saturating_mul(FOLLOWERS_MAX) => {
                 self.refuse(run, "too many orders follow one another")
             }
@@ -125,11 +123,6 @@ impl State {
             Place::Waiting | Place::Following(_) | Place::Running(_) => Some(before),
             Place::Refused => None,
         }
-    }
-
-    fn follows_refused(&self, order: &Order) -> bool {
-        let before = order.follows.and_then(|before| self.runs.get(&before));
-        before.is_some_and(|entry| matches!(entry.place, Place::Refused))
     }
 
     pub(super) fn stop(&mut self, run: RunId, reason: StopReason) {

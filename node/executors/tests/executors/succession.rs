@@ -63,27 +63,6 @@ fn a_follower_starts_when_its_predecessor_ends_and_before_any_other() {
     assert_eq!(node.executors.running(), 0);
 }
 
-/// What came behind it would have started in another slot, with what its head still held.
-#[test]
-fn what_follows_a_refused_order_is_refused_too() {
-    let node = Node::start(1);
-    let first = endless(&node);
-    let run = first.run;
-    node.executors.run(first);
-    node.started(run);
-    let orders = chain(&node, run, FOLLOWERS_MAX + 2);
-    let refused: Vec<RunId> = orders[FOLLOWERS_MAX..].iter().map(|order| order.run).collect();
-    orders.into_iter().for_each(|order| node.executors.run(order));
-    for run in refused {
-        let (ended, outcome) = next_end(&node);
-        assert!(ended == run && matches!(outcome, Outcome::Released { .. }), "{ended}: {outcome:?}");
-    }
-    node.executors.stop(run, StopReason::Cancel);
-    for _ in 0..=FOLLOWERS_MAX {
-        next_end(&node);
-    }
-}
-
 #[test]
 fn a_follower_leaves_the_other_slots_alone() {
     let node = Node::start(2);
@@ -171,7 +150,7 @@ fn a_chain_has_an_end() {
     let run = first.run;
     node.executors.run(first);
     node.started(run);
-    let followers = chain(&node, run, 17);
+    let followers = chain(&node, run, FOLLOWERS_MAX + 1);
     let last = followers.last().unwrap().run;
     for order in followers {
         node.executors.run(order);
@@ -179,7 +158,7 @@ fn a_chain_has_an_end() {
     let (refused, outcome) = next_end(&node);
     assert_eq!((refused, outcome.word()), (last, "released"));
     node.executors.stop(run, StopReason::Cancel);
-    for _ in 0..17 {
+    for _ in 0..=FOLLOWERS_MAX {
         next_end(&node);
     }
     assert_eq!(node.executors.running(), 0);
