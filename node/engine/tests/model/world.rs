@@ -88,7 +88,7 @@ impl World {
         self.node.settle();
         self.hear();
         let deletes = matches!(step.what, What::Prune | What::Act(_, Action::Remove));
-        if deletes && step.fate == Fate::Unknown {
+        if deletes && step.fate == Fate::Unknown || matches!(step.what, What::KillUnheard) {
             self.miss();
         }
         self.check();
