@@ -40,8 +40,7 @@ impl Engine {
     /// Puts an array into the ready queue while it has tasks to make. An open group, or one whose tasks have all been
     /// made, has nothing to start.
     pub(crate) fn ready_group(&mut self, job: &Job) {
-        let Some(group) = self.groups.get_mut(&job.number) else { return };
-        group.job = job.clone();
+        let Some(group) = self.groups.get(&job.number) else { return };
         if group.has_more() && job.held.is_none() {
             let profile = self.profile(job);
             self.ready.insert(profile, job.number);
