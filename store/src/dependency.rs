@@ -52,12 +52,13 @@ impl View<'_> {
         self.all(sql, [job.key()], |row| Ok((read(row)?, row.word_or_none("state", "job state", JobState::from_word)?)))
     }
 
-    /// The jobs for which others that have not ended wait or waited, in the order of submission.
+    /// The jobs that have not ended and for which others wait or waited, in the order of submission. Those that do not
+    /// wait any more count: one that was dropped for another upstream job may wait again.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn awaited(&self) -> Result<Vec<JobNumber>, StoreError> {
-        let sql = "SELECT DISTINCT upstream FROM dependency JOIN job ON job.key = dependency.job WHERE job.live = 1 \
+        let sql = "SELECT DISTINCT upstream FROM dependency JOIN job ON job.key = dependency.upstream WHERE job.live = 1 \
                    ORDER BY upstream";
         self.all(sql, [], |row| row.number("upstream"))
     }

@@ -49,6 +49,7 @@ impl Engine {
         }
         job.held = Some(reason);
         self.keep_in_step(&job);
+        self.hold_tasks(step, job.number)?;
         self.withdraw_misplaced();
         Ok(Ok(Response::Done))
     }

@@ -64,13 +64,7 @@ impl Engine {
             group.job.cancel_reason = Some(reason.to_owned());
             group.job.finish_reason = Some(finish);
         }
-        self.drop_tasks(step, job.number, finish, reason, force)?;
-        // One that waits for its time or for others has no task that could end it.
-        if let Some(group) = self.groups.get(&job.number).filter(|group| group.row.is_over()) {
-            let job = group.job.clone();
-            self.end_now(step, job, cause_of(finish), finish, reason)?;
-        }
-        Ok(())
+        self.drop_tasks(step, job.number, finish, reason, force)
     }
 
     /// The system drops a job that has not ended, and every task of it if it is a group. One that a person has cancelled
@@ -190,7 +184,7 @@ impl Engine {
         }
         let is_early = self.groups.get(&job.number).is_some_and(|group| group.row.early > 0);
         if job.state == JobState::Available && is_early {
-            return self.drop_tasks(step, job.number, FinishReason::Expired, why, Force::Gentle);
+            return self.drop_job(step, job, FinishReason::Expired, why);
         }
         if self.has_tasks(&job) {
             return Ok(());

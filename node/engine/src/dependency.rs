@@ -127,10 +127,15 @@ impl Engine {
         Ok(true)
     }
 
-    /// A job waits for no other any more: for its time, maybe.
+    /// A job waits for no other any more: for its time, maybe. A wait from its submission on is never longer than it was
+    /// then, whatever became of the wall clock since.
     pub(crate) fn release_pending(&mut self, step: &Step<'_>, job: &mut Job) -> Result<(), StoreError> {
         let shift = match job.run_at.filter(|at| *at > step.wall()) {
-            Some(at) => Shift::new(job, Cause::Deferred).at(at),
+            Some(at) if job.plan.is_dated => Shift::new(job, Cause::Deferred).at(at),
+            Some(at) => {
+                let left = at.since(step.wall()).min(at.since(job.created_at));
+                Shift::new(job, Cause::Deferred).at(step.wall().plus(left))
+            }
             None => Shift::new(job, Cause::Ready),
         };
         self.shift(step, job, &shift)?;

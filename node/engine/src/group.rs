@@ -40,8 +40,7 @@ impl Engine {
     /// Puts an array into the ready queue while it has tasks to make. An open group, or one whose tasks have all been
     /// made, has nothing to start.
     pub(crate) fn ready_group(&mut self, job: &Job) {
-        let Some(group) = self.groups.get_mut(&job.number) else { return };
-        group.job = job.clone();
+        let Some(group) = self.groups.get(&job.number) else { return };
         if group.has_more() && job.held.is_none() {
             let profile = self.profile(job);
             self.ready.insert(profile, job.number);
@@ -128,9 +127,25 @@ impl Engine {
         Ok(Ok(Response::Submitted(vec![Taken { job: job.id, number, is_new: true }])))
     }
 
-    /// Tasks that were named while their array was held are released with it.
-    pub(crate) fn release_tasks(&mut self, step: &Step<'_>, group: JobNumber) -> Result<(), StoreError> {
+    /// Tasks that were made out of turn and have not begun are held with their array.
+    pub(crate) fn hold_tasks(&mut self, step: &Step<'_>, group: JobNumber) -> Result<(), StoreError> {
         if self.groups.get(&group).is_none_or(|group| group.row.early == 0) {
+            return Ok(());
+        }
+        for task in step.view().live_tasks(group)? {
+            let Some(job) = step.view().job_by_number(task)? else { continue };
+            let is_new = job.epoch == Epoch::default() && matches!(job.state, JobState::Available | JobState::Scheduled);
+            if is_new && job.held.is_none() {
+                step.txn.set_held(task, Some(HELD_WITH_ARRAY))?;
+                self.unready(&job);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tasks that are held with their array are released with it.
+    pub(crate) fn release_tasks(&mut self, step: &Step<'_>, group: JobNumber) -> Result<(), StoreError> {
+        if self.groups.get(&group).is_none_or(|group| !group.row.is_array) {
             return Ok(());
         }
         for task in step.view().live_tasks(group)? {
@@ -419,7 +434,9 @@ impl Engine {
 const fn stopped(group: &Job) -> Shift<'static> {
     match group.finish_reason {
         None => Shift::new(group, Cause::Cancelled).finish(FinishReason::User),
-        Some(FinishReason::Deadline) => Shift::new(group, Cause::Exhausted).finish(FinishReason::Deadline),
+        Some(FinishReason::Deadline) if matches!(group.state, JobState::Running) => {
+            Shift::new(group, Cause::Exhausted).finish(FinishReason::Deadline)
+        }
         Some(reason) => Shift::new(group, crate::cancel::cause_of(reason)).finish(reason),
     }
 }
@@ -432,7 +449,7 @@ struct Undone {
     early: u32,
 }
 
-/// Why a task is held that was named while its array was.
+/// Why a task is held that was made out of turn, if its array is.
 const HELD_WITH_ARRAY: &str = "its array is held";
 
 /// A task of an array as it comes into being.

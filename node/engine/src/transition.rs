@@ -174,6 +174,9 @@ impl Engine {
         if let Some(deadline) = job.deadline.filter(|_| !job.state.is_final()) {
             self.set_dated(step, Timer::Deadline(job.id), deadline);
         }
+        if let Some(group) = self.groups.get_mut(&job.number) {
+            group.job = job.clone();
+        }
         match job.state {
             JobState::Running if job.plan.is_group => {
                 self.timers.clear(Timer::Expires(job.id));

@@ -198,9 +198,9 @@ fn merged(holder: &Job, submission: &Submission) -> Option<JobSpec> {
     spec.check().is_ok().then_some(spec)
 }
 
-/// Another job that has not ended and holds the key which a job does not hold any more.
+/// Another job that has not ended and holds the key which an ended job does not hold any more.
 fn live_rival(step: &Step<'_>, job: &Job) -> Result<Option<JobNumber>, StoreError> {
-    let Some(key) = job.plan.unique_key else { return Ok(None) };
+    let Some(key) = job.plan.unique_key.filter(|_| job.state.is_final()) else { return Ok(None) };
     let holder = step.view().unique_holder(&key)?;
     Ok(holder.filter(|holder| holder.number != job.number && !holder.state.is_final()).map(|holder| holder.number))
 }

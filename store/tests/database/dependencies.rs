@@ -29,7 +29,7 @@ fn a_job_waits_for_many_and_many_wait_for_one() {
 }
 
 #[test]
-fn only_live_jobs_await_others() {
+fn what_has_not_ended_is_awaited_by_what_was_dropped_as_well() {
     let mut store = memory();
     let txn = store.begin().unwrap();
     (1..=5).for_each(|at| drop(insert_job(&txn, at)));
@@ -37,9 +37,13 @@ fn only_live_jobs_await_others() {
         txn.insert_edge(&edge(upstream, job, None)).unwrap();
     }
     assert_eq!(txn.view().awaited().unwrap(), [1, 2, 3].map(number));
-    assert!(txn.move_job(&start(number(5))).unwrap());
-    assert!(txn.move_job(&end(number(5), JobState::Skipped, FinishReason::UpstreamFailed)).unwrap());
-    assert_eq!(txn.view().awaited().unwrap(), [1, 2].map(number));
+    for (job, state, reason) in
+        [(5, JobState::Skipped, FinishReason::UpstreamFailed), (2, JobState::Completed, FinishReason::Ok)]
+    {
+        assert!(txn.move_job(&start(number(job))).unwrap());
+        assert!(txn.move_job(&end(number(job), state, reason)).unwrap());
+    }
+    assert_eq!(txn.view().awaited().unwrap(), [1, 3].map(number));
 }
 
 #[test]

@@ -329,3 +329,43 @@ fn an_array_with_a_named_task_is_held_dropped_and_taken_up_like_any_other() {
     assert_eq!(node.state(group), JobState::Completed);
     assert_eq!(tasks(&mut node, group).len(), 6);
 }
+
+/// A named task started although its array was held afterwards, and one that had been dropped and taken up again with
+/// its held array stayed held for ever.
+#[test]
+fn a_named_task_is_held_and_released_with_its_array() {
+    let mut node = node(1);
+    let blocker = node.submit(plain());
+    let group = node.submit(of(array(3)));
+    let first = name(&mut node, group, 1).unwrap();
+    node.act(group, JobAction::Hold { reason: String::new() });
+    node.ok(blocker);
+    assert_eq!(node.running(), []);
+    node.act(group, cancel());
+    node.act(group, JobAction::Retry);
+    node.restart(SECOND, |_| true);
+    assert_eq!(node.running(), []);
+    node.act(group, JobAction::Release);
+    assert_eq!(node.finish_all().len(), 3);
+    assert_eq!(node.states(&[group, first]), [JobState::Completed; 2]);
+}
+
+/// An array of which somebody had named a task failed where another one was skipped.
+#[test]
+fn an_array_with_a_named_task_that_never_began_is_skipped_like_any_other() {
+    for (within, deadline, reason) in
+        [(Some(HOUR), None, FinishReason::Expired), (None, Some(HOUR), FinishReason::Deadline)]
+    {
+        let mut node = node(1);
+        node.submit(plain());
+        let over = deadline.map(|wait| node.now.wall.plus(wait));
+        let group = node.submit(with(|job| {
+            (job.array, job.start_within_ms, job.deadline) = (Some(array(3)), within, over);
+        }));
+        let task = name(&mut node, group, 2).unwrap();
+        node.pass(HOUR);
+        assert_eq!(node.fate(group), (JobState::Skipped, Some(reason)));
+        assert_eq!(node.fate(task), (JobState::Skipped, Some(reason)));
+        assert_eq!(counts(&mut node, group), (0, 0, 3));
+    }
+}

@@ -5,7 +5,7 @@ use jobmesh_protocol::retry::{Backoff, Growth, Jitter};
 use jobmesh_protocol::submission::Start;
 use jobmesh_protocol::{JobId, JobState, Submission, UnixMillis};
 
-use crate::desk::{HOUR, MINUTE, YEAR, failure, node, with};
+use crate::desk::{HOUR, MINUTE, YEAR, after, failure, node, plain, with};
 use crate::node::{Node, START};
 
 const AHEAD: UnixMillis = START.plus(YEAR);
@@ -62,6 +62,21 @@ fn a_delay_is_a_length_and_a_time_is_a_date() {
         assert_eq!(node.states(&[delayed, dated]), [JobState::Running, dated_state]);
         node.set_clock(START.plus(HOUR));
         assert_eq!(node.state(dated), JobState::Running, "it comes with its date");
+    }
+}
+
+/// A job that waited for another one and for an hour would have waited for a year when the other one ended.
+#[test]
+fn a_delay_is_a_length_after_other_jobs_as_well() {
+    for (to, at_once) in [(AHEAD, JobState::Running), (BEHIND, JobState::Scheduled)] {
+        let mut node = node(5);
+        let first = node.submit(plain());
+        let delayed = node.submit(with(|job| (job.start, job.after) = (Start::After(HOUR), after(&[first], None))));
+        node.set_clock(to);
+        node.ok(first);
+        assert_eq!(node.state(delayed), at_once);
+        node.pass(HOUR);
+        assert_eq!(node.state(delayed), JobState::Running);
     }
 }
 

@@ -252,3 +252,22 @@ fn a_job_that_is_named_twice_is_waited_for_once_and_in_one_way() {
     node.ok(up);
     assert_eq!(node.state(twice), GO);
 }
+
+/// What ended while a job was dropped for another one was known until the next restart only: retried, that other one
+/// revived a job which then waited for an end that had come long before.
+#[test]
+fn a_dropped_job_hears_of_ends_after_a_restart_as_well() {
+    let mut node = node(2);
+    let [fails, ends] = [plain(), plain()].map(|job| node.submit(job));
+    let mut both = after(&[fails], None);
+    both.extend(after(&[ends], Some(Condition::Done)));
+    let job = node.submit(with(|job| job.after = both));
+    node.end(fails, failure());
+    assert_eq!(node.state(job), JobState::Skipped);
+    node.restart(SECOND, |_| true);
+    node.ok(ends);
+    node.act(fails, JobAction::Retry);
+    assert_eq!(node.state(job), JobState::Pending);
+    node.ok(fails);
+    assert_eq!(node.state(job), JobState::Running);
+}

@@ -44,6 +44,17 @@ fn an_empty_group_ends_when_it_is_closed() {
     assert!(node.refused(group, JobAction::Close).contains("no open group"));
 }
 
+/// The engine took a group that was put off for one that could go on, and never ended it.
+#[test]
+fn an_empty_group_that_was_put_off_ends_when_it_is_closed() {
+    let mut node = node(9);
+    let group = open(&mut node);
+    let later = node.now.wall.plus(HOUR);
+    node.act(group, JobAction::Reschedule(later));
+    node.act(group, JobAction::Close);
+    assert_eq!(node.state(group), JobState::Completed);
+}
+
 #[test]
 fn a_task_that_failed_fails_its_group_and_its_retry_mends_it() {
     let mut node = node(9);

@@ -107,14 +107,20 @@ impl Node {
         node
     }
 
-    /// Builds the engine from the database.
+    /// Builds the engine from the database, and does what it asks for.
     fn recover(&mut self) {
+        let outputs = self.build();
+        self.carry_out(outputs);
+    }
+
+    /// Builds the engine from the database.
+    fn build(&mut self) -> Vec<Output> {
         let config = config(&self.setup, self.boot);
         let txn = self.store.begin().unwrap();
         let mut engine = Engine::recover(config, self.now, &mut self.rng, &txn).unwrap();
         let outputs = engine.take_outputs().release(txn.commit().unwrap());
         self.engine = Some(engine);
-        self.carry_out(outputs);
+        outputs
     }
 
     /// One transaction. After a commit that failed, the engine is built anew in the same boot.
@@ -229,12 +235,11 @@ impl Node {
         self.pass(DurationMillis(0));
     }
 
-    /// The daemon is killed and started again, and the first thing that it asks of its executor is lost.
+    /// The daemon is killed and started again, and whatever it asks for first is lost.
     pub(crate) fn restart_unheard(&mut self) {
         self.executor.die();
         self.boot = self.boot.checked_add(1).unwrap();
-        self.recover();
-        self.executor.die();
+        drop(self.build());
     }
 
     /// The open transaction, to read what is written.

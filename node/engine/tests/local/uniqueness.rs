@@ -6,7 +6,7 @@ use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
 use jobmesh_protocol::{JobId, JobSpec, JobState, Submission};
 
-use crate::desk::{DAY, HOUR, MINUTE, after, array, node, plain, with};
+use crate::desk::{DAY, HOUR, MINUTE, after, array, failure, node, plain, with};
 use crate::node::Node;
 
 fn unique(scope: Span, on_conflict: Conflict) -> Submission {
@@ -308,4 +308,19 @@ fn what_was_dropped_with_its_upstream_is_not_revived_beside_another_of_its_key()
         assert_eq!(node.state(first), if is_taken { JobState::Skipped } else { JobState::Pending });
         assert!(repeat(&mut node, &submission, second.unwrap_or(first)));
     }
+}
+
+/// A newer job of the key waits for the end of this one: to retry it earlier is no second claim.
+#[test]
+fn a_job_that_waits_for_its_retry_can_be_hurried_though_its_key_went_on() {
+    let mut node = node(1);
+    let mut submission = unique(Span::Incomplete, Conflict::Replace);
+    submission.spec.retry.max_attempts = 2;
+    let first = node.submit(submission.clone());
+    node.end(first, failure());
+    let next = node.submit(submission);
+    assert_eq!(node.states(&[first, next]), [JobState::Retryable, JobState::Pending]);
+    node.act(first, JobAction::Retry);
+    node.ok(first);
+    assert_eq!(node.states(&[first, next]), [JobState::Completed, JobState::Running]);
 }

@@ -95,6 +95,8 @@ pub(crate) enum Action {
     Move(usize),
     Close,
     Remove,
+    /// Makes the task of a group out of turn.
+    Name(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -240,6 +242,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         1 => (0..2usize).prop_map(Action::Move),
         2 => Just(Action::Close),
         1 => Just(Action::Remove),
+        2 => (1..12u32).prop_map(Action::Name),
     ]
 }
 
