@@ -50,6 +50,8 @@ pub struct Engine {
     pub(crate) record_envelope: Vec<u8>,
     pub(crate) ready: Ready,
     pub(crate) running: BTreeMap<RunId, Running>,
+    /// Who has a slot now that was inherited, by the run that had it first.
+    pub(crate) holders: BTreeMap<RunId, RunId>,
     /// How many runs have a slot.
     pub(crate) slots_taken: u32,
     pub(crate) pools: Pools,

@@ -27,8 +27,10 @@ pub(crate) struct Running {
     pub(crate) job: Job,
     /// What it takes; `None` while it waits behind another run, whose share it will get.
     pub(crate) allocation: Option<Allocation>,
-    /// The run that it waits behind.
+    /// Whose slot it waits for, by the run that had the slot first.
     pub(crate) follows: Option<RunId>,
+    /// The run that had its slot first, if it inherited it.
+    pub(crate) first: Option<RunId>,
     /// The runs that wait behind it, first to last.
     pub(crate) successors: VecDeque<RunId>,
     /// What it was admitted as; `None` for jobs of other nodes.
@@ -139,6 +141,7 @@ impl Engine {
                 job,
                 allocation,
                 follows,
+                first: None,
                 successors: VecDeque::new(),
                 profile,
                 is_ordered: false,
@@ -153,7 +156,7 @@ impl Engine {
     /// The allocation as it is kept with the attempt: only what is worth giving back to the same run after a restart.
     fn kept_allocation(&self, room: &Room) -> Option<Vec<u8>> {
         let own = room.allocation.as_ref();
-        let given = own.or_else(|| self.running.get(&room.follows?)?.allocation.as_ref());
+        let given = own.or_else(|| self.running.get(&self.holder_of(room.follows?))?.allocation.as_ref());
         given.filter(|allocation| !allocation.shares.is_empty()).map(cbor::encode)
     }
 
@@ -180,10 +183,11 @@ impl Engine {
     /// Tells the executor to start, now that everything the run needs is here.
     pub(crate) fn order_run(&mut self, step: &Step<'_>, run: RunId) {
         let Some(running) = self.running.get(&run) else { return };
-        let head = running.follows.and_then(|head| self.running.get(&head));
+        let holder = running.follows.map(|first| self.holder_of(first));
+        let head = holder.and_then(|holder| self.running.get(&holder));
         let allocation = running.allocation.clone().or_else(|| head?.allocation.clone());
         let behind = head.map(|head| head.successors.iter().copied().rfind(|other| *other != run));
-        let behind = behind.and_then(|tail| tail.or(running.follows));
+        let behind = behind.and_then(|tail| tail.or(holder));
         let order = job_order(&running.job, run, behind, allocation);
         self.outputs.push(Output::Run(Box::new(order)));
         let is_first = running.follows.is_none();
@@ -302,23 +306,29 @@ impl Engine {
         self.timers.clear(Timer::RunTimeout(run));
         self.timers.clear(Timer::Silent(run));
         self.timers.clear(Timer::SuccessorWaits(run));
-        if let Some(before) = running.follows {
+        if let Some(first) = running.follows {
             // It never got room of its own, and what it counts for now is given back by the change of its state.
             self.occupy(&running.job, JobState::Available, JobState::Running);
-            if let Some(before) = self.running.get_mut(&before) {
-                before.successors.retain(|successor| *successor != run);
+            let holder = self.holder_of(first);
+            if let Some(holder) = self.running.get_mut(&holder) {
+                holder.successors.retain(|successor| *successor != run);
             }
         }
+        let first = running.first.unwrap_or(run);
         let heir = running.successors.pop_front();
         let rest = std::mem::take(&mut running.successors);
         match heir.and_then(|heir| self.running.get_mut(&heir).map(|running| (heir, running))) {
             Some((heir, next)) => {
                 next.allocation = running.allocation.take();
-                next.follows = None;
+                (next.follows, next.first) = (None, Some(first));
                 next.successors = rest;
-                self.bequeath(heir);
+                let job = next.job.clone();
+                // Those behind it know the slot by the run that had it first, so that none of them has to be told.
+                self.holders.insert(first, heir);
+                self.occupy(&job, JobState::Available, JobState::Running);
             }
             None => {
+                self.holders.remove(&first);
                 if let Some(allocation) = running.allocation.take() {
                     self.slots_taken = self.slots_taken.saturating_sub(1);
                     self.pools.release(&allocation);
@@ -328,16 +338,9 @@ impl Engine {
         Some(running)
     }
 
-    /// A successor has the slot now: it counts, and those behind it wait for it.
-    fn bequeath(&mut self, heir: RunId) {
-        let Some(running) = self.running.get(&heir) else { return };
-        let (job, successors) = (running.job.clone(), running.successors.clone());
-        self.occupy(&job, JobState::Available, JobState::Running);
-        for successor in successors {
-            if let Some(running) = self.running.get_mut(&successor) {
-                running.follows = Some(heir);
-            }
-        }
+    /// The run that has the slot now which `first` had first.
+    pub(crate) fn holder_of(&self, first: RunId) -> RunId {
+        self.holders.get(&first).copied().unwrap_or(first)
     }
 
     /// How many jobs could start now as far as slots are concerned.

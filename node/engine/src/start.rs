@@ -258,6 +258,7 @@ impl Engine {
     fn add_successor(&mut self, step: &mut Step<'_>, head: RunId, round: &mut Round) -> Result<bool, StoreError> {
         let Some(running) = self.running.get(&head) else { return Ok(false) };
         let Some(profile) = running.profile.clone() else { return Ok(false) };
+        let first = running.first.unwrap_or(head);
         let wanted = self.successors_wanted(&running.job.spec);
         if profile.is_once || running.successors.len() >= wanted {
             return Ok(false);
@@ -271,7 +272,7 @@ impl Engine {
         self.ready.serve(lot);
         self.queues.start(&profile, step.wall());
         let run = RunId { job: claim.job.id, epoch: claim.job.epoch.next() };
-        let room = Room { allocation: None, follows: Some(head), profile: Some(profile) };
+        let room = Room { allocation: None, follows: Some(first), profile: Some(profile) };
         if !self.start_run(step, claim, room)? {
             return Ok(true);
         }
@@ -317,8 +318,8 @@ impl Engine {
     /// A successor has waited too long: what it follows is not brief after all. What waits may be of another type, so
     /// that it is not the one to blame: it would be claimed behind the same run again and again.
     pub(crate) fn on_successor_waits(&mut self, run: RunId) {
-        let Some(head) = self.running.get(&run).and_then(|running| running.follows) else { return };
-        if let Some(head) = self.running.get(&head) {
+        let Some(first) = self.running.get(&run).and_then(|running| running.follows) else { return };
+        if let Some(head) = self.running.get(&self.holder_of(first)) {
             self.durations.insert(head.job.spec.job_type.clone(), BRIEF_MICROS * 16);
         }
         self.outputs.push(Output::Stop { run, reason: StopReason::Withdrawn });
@@ -328,7 +329,8 @@ impl Engine {
     /// in place of a run that was moved to another queue, or though somebody holds them back.
     pub(crate) fn withdraw_misplaced(&mut self) {
         let is_misplaced = |running: &&Running| {
-            let Some(head) = running.follows.and_then(|head| self.running.get(&head)) else { return false };
+            let holder = running.follows.map(|first| self.holder_of(first));
+            let Some(head) = holder.and_then(|holder| self.running.get(&holder)) else { return false };
             let (job, queue) = (&running.job, &running.job.queue);
             let is_over = self.queues.concurrency(queue).is_some_and(|limit| self.queues.running(queue) > limit);
             job.held.is_some() || *queue != head.job.queue || self.queues.is_paused(queue) || is_over
