@@ -43,7 +43,7 @@ pub(crate) fn waits<'a>(rule: Rule, edges: impl Iterator<Item = &'a Edge> + Clon
 }
 
 /// Whether these upstream states can never be what a job waits for. An upstream job that is not kept any more (`None`) had
-/// ended: as it was asked to, or the edge would not be met.
+/// ended: if it ended as it was asked to, the edge is met.
 fn can_never(rule: Rule, edges: &[(Edge, Option<JobState>)]) -> bool {
     let is_lost = |(edge, state): &&(Edge, Option<JobState>)| {
         !edge.is_met && state.is_none_or(|state| state.is_final() && !is_met(edge, rule, state))
