@@ -42,9 +42,12 @@ pub(crate) fn waits<'a>(rule: Rule, edges: impl Iterator<Item = &'a Edge> + Clon
     }
 }
 
-/// Whether these upstream states can never be what a job waits for.
-fn can_never(rule: Rule, edges: &[(Edge, JobState)]) -> bool {
-    let is_lost = |(edge, state): &&(Edge, JobState)| state.is_final() && !is_met(edge, rule, *state);
+/// Whether these upstream states can never be what a job waits for. An upstream job that is not kept any more (`None`) had
+/// ended: if it ended as it was asked to, the edge is met.
+fn can_never(rule: Rule, edges: &[(Edge, Option<JobState>)]) -> bool {
+    let is_lost = |(edge, state): &&(Edge, Option<JobState>)| {
+        !edge.is_met && state.is_none_or(|state| state.is_final() && !is_met(edge, rule, state))
+    };
     match rule {
         Rule::AllSuccess | Rule::AllDone | Rule::NoneFailed | Rule::Always => edges.iter().any(|edge| is_lost(&edge)),
         Rule::AnySuccess => {
@@ -57,7 +60,7 @@ fn can_never(rule: Rule, edges: &[(Edge, JobState)]) -> bool {
 
 impl Engine {
     /// Whether a new job waits for what can't come any more.
-    pub(crate) fn is_doomed(&self, job: &Job, edges: &[(Edge, JobState)]) -> bool {
+    pub(crate) fn is_doomed(&self, job: &Job, edges: &[(Edge, Option<JobState>)]) -> bool {
         can_never(job.plan.rule, edges)
     }
 
@@ -114,9 +117,7 @@ impl Engine {
         if job.state != JobState::Pending {
             return Ok(true);
         }
-        let known = step.view().dependencies(job.number)?;
-        let edges: Vec<(Edge, JobState)> =
-            known.into_iter().map(|(edge, state)| (edge, state.unwrap_or(JobState::Skipped))).collect();
+        let edges = step.view().dependencies(job.number)?;
         job.waits = waits(job.plan.rule, edges.iter().map(|(edge, _)| edge));
         step.txn.set_waits(job.number, job.waits)?;
         if job.waits == 0 {
@@ -188,12 +189,12 @@ impl Engine {
 mod tests {
     use super::*;
 
-    fn edges(rule: Rule, states: &[(Option<Condition>, JobState)]) -> Vec<(Edge, JobState)> {
+    fn edges(rule: Rule, states: &[(Option<Condition>, JobState)]) -> Vec<(Edge, Option<JobState>)> {
         let upstream = JobNumber::new(1);
         let edge = |(condition, state): &(Option<Condition>, JobState)| {
             let mut edge = Edge { upstream, job: JobNumber::new(2), condition: *condition, is_met: false };
             edge.is_met = is_met(&edge, rule, *state);
-            (edge, *state)
+            (edge, Some(*state))
         };
         states.iter().map(edge).collect()
     }

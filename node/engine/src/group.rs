@@ -134,7 +134,8 @@ impl Engine {
         }
         for task in step.view().live_tasks(group)? {
             let Some(job) = step.view().job_by_number(task)? else { continue };
-            let is_new = job.epoch == Epoch::default() && matches!(job.state, JobState::Available | JobState::Scheduled);
+            let is_new =
+                job.epoch == Epoch::default() && matches!(job.state, JobState::Available | JobState::Scheduled);
             if is_new && job.held.is_none() {
                 step.txn.set_held(task, Some(HELD_WITH_ARRAY))?;
                 self.unready(&job);

@@ -194,20 +194,23 @@ impl Engine {
         Ok(JobNumber::new(self.last_number))
     }
 
-    fn edges(&self, step: &Step<'_>, job: &mut Job, after: &[Dependency]) -> Result<Vec<(Edge, JobState)>, StoreError> {
-        let mut edges: Vec<(Edge, JobState)> = Vec::with_capacity(after.len());
+    fn edges(&self, step: &Step<'_>, job: &mut Job, after: &[Dependency]) -> Result<Edges, StoreError> {
+        let mut edges = Edges::with_capacity(after.len());
         let mut seen = BTreeSet::new();
         for dependency in after.iter().filter(|dependency| seen.insert(dependency.job)) {
             let Some(upstream) = step.view().job_number(dependency.job)? else { continue };
             let Some(state) = step.view().state_of(upstream)? else { continue };
             let mut edge = Edge { upstream, job: job.number, condition: dependency.on, is_met: false };
             edge.is_met = crate::dependency::is_met(&edge, job.plan.rule, state);
-            edges.push((edge, state));
+            edges.push((edge, Some(state)));
         }
         job.waits = crate::dependency::waits(job.plan.rule, edges.iter().map(|(edge, _)| edge));
         Ok(edges)
     }
 }
+
+/// What a job waits for, and in which state that is.
+type Edges = Vec<(Edge, Option<JobState>)>;
 
 /// The job that a submission would become, for a plan.
 pub(crate) fn hypothetical(

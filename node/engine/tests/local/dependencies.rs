@@ -271,3 +271,33 @@ fn a_dropped_job_hears_of_ends_after_a_restart_as_well() {
     node.ok(fails);
     assert_eq!(node.state(job), JobState::Running);
 }
+
+/// A job that had completed and was deleted was taken for one that had been skipped, and so was what waited for it.
+#[test]
+fn what_completed_counts_after_it_was_deleted() {
+    let mut node = node(3);
+    let ups = [plain(), plain(), plain()].map(|job| node.submit(job));
+    let job = node.submit(with(|job| job.after = after(&ups, None)));
+    node.ok(ups[0]);
+    node.act(ups[0], JobAction::Remove);
+    node.ok(ups[1]);
+    assert_eq!(node.state(job), JobState::Pending);
+    node.restart(SECOND, |_| true);
+    node.ok(ups[2]);
+    assert_eq!(node.state(job), JobState::Running);
+}
+
+/// One that had failed and was deleted was taken for one that may still end well, and what waited for it did for ever.
+#[test]
+fn what_failed_counts_after_it_was_deleted() {
+    let mut node = node(2);
+    let ups = [plain(), plain()].map(|job| node.submit(job));
+    let job = node.submit(with(|job| (job.after, job.rule) = (after(&ups, None), Rule::NoneFailed)));
+    node.end(ups[0], failure());
+    node.end(ups[1], failure());
+    node.act(ups[0], JobAction::Remove);
+    node.act(ups[1], JobAction::Retry);
+    assert_eq!(node.state(job), JobState::Pending);
+    node.ok(ups[1]);
+    assert_eq!(node.fate(job), (JobState::Skipped, Some(FinishReason::UpstreamFailed)));
+}
