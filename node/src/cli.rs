@@ -86,7 +86,6 @@ struct Cli {
     command: Command,
 }
 
-// What every command takes.
 #[derive(Args, Debug)]
 struct Shared {
     /// How results are written
@@ -117,7 +116,7 @@ impl Shared {
 }
 
 // The options of a command are made when it is the one that was typed: all of them would take longer than most jobs.
-// Because of that, a doc comment on the options would take the place of the help that stands here: they have plain ones.
+// Because of that, a doc comment on the options would take the place of the help that stands here: they have none.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Command {

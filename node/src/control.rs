@@ -77,7 +77,7 @@ pub struct BindError {
     /// The socket.
     path: PathBuf,
     /// What the system said.
-    source: io::Error,
+    pub(crate) source: io::Error,
 }
 
 impl Server {

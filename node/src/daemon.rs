@@ -67,9 +67,12 @@ impl ServeError {
     /// The exit code of the process, after `sysexits.h`: 69 in use, 75 disk full, 78 configuration or data directory, 70
     /// the rest.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Home(_) | Self::Log { .. } | Self::Bind(_) => 78,
+            Self::Home(HomeError::Create { source, .. }) | Self::Bind(BindError { source, .. }) => {
+                exit_code_of_io(source)
+            }
+            Self::Home(_) | Self::Log { .. } => 78,
             Self::Start(error) => exit_code_of_start(error),
             Self::Engine(failure) => exit_code_of_engine(failure),
             Self::Signals(_) => 70,
@@ -77,22 +80,24 @@ impl ServeError {
     }
 }
 
-const fn exit_code_of_start(error: &StartError) -> u8 {
+/// The code of a part of the data directory that can't be used.
+fn exit_code_of_io(error: &std::io::Error) -> u8 {
+    let is_full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    if is_full { 75 } else { 78 }
+}
+
+fn exit_code_of_start(error: &StartError) -> u8 {
     match error {
         StartError::Open(error) => exit_code_of_open(error),
         StartError::Store(error) => exit_code_of_store(error),
         StartError::Engine(failure) => exit_code_of_engine(failure),
-        StartError::Mesh(_)
-        | StartError::Key(_)
-        | StartError::Membership
-        | StartError::Blobs(_)
-        | StartError::TaskSocket(_)
-        | StartError::Resources { .. } => 78,
+        StartError::Mesh(_) | StartError::Key(_) | StartError::Membership | StartError::Resources { .. } => 78,
+        StartError::Blobs(source) | StartError::TaskSocket(source) => exit_code_of_io(source),
         StartError::Entropy(_) | StartError::Thread(_) | StartError::Executors(_) => 70,
     }
 }
 
-const fn exit_code_of_engine(failure: &EngineFailure) -> u8 {
+fn exit_code_of_engine(failure: &EngineFailure) -> u8 {
     match failure {
         EngineFailure::Store(error) => exit_code_of_store(error),
         EngineFailure::Open(error) => exit_code_of_open(error),
@@ -100,12 +105,12 @@ const fn exit_code_of_engine(failure: &EngineFailure) -> u8 {
     }
 }
 
-const fn exit_code_of_open(error: &OpenError) -> u8 {
+fn exit_code_of_open(error: &OpenError) -> u8 {
     match error {
         OpenError::InUse { .. } => 69,
         OpenError::Sqlite { source, .. } => exit_code_of_store(source),
-        OpenError::File { .. }
-        | OpenError::ReadOnly { .. }
+        OpenError::File { source, .. } => exit_code_of_io(source),
+        OpenError::ReadOnly { .. }
         | OpenError::Foreign { .. }
         | OpenError::TooNew { .. }
         | OpenError::Lost { .. }

@@ -19,7 +19,6 @@ use stage::Stage;
 /// How long the story may take: several times what it takes on a slow machine.
 const STORY_LIMIT: Duration = Duration::from_secs(60);
 
-// What `demo` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Touches nothing but a temporary folder, which is removed again.")]
 pub(crate) struct Demo {}

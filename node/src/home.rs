@@ -35,6 +35,8 @@ const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// Mode bits that let anyone but the owner in.
 const OTHERS: u32 = 0o077;
+/// Those of them by which others can put something there.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// A data directory. Knowing the path says nothing about whether it exists: see [`Self::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,8 +187,8 @@ impl Home {
     /// then there is no socket either.
     pub fn check_socket(&self) -> Result<(), HomeError> {
         match self.socket().parent() {
-            // The first daemon will close it; until then there is no socket to be trusted.
-            Some(directory) if is_open_and_empty(directory).unwrap_or(false) => Ok(()),
+            // The first daemon will close it; until then only we can put a socket there.
+            Some(directory) if is_left_to_us(directory) => Ok(()),
             Some(directory) if directory.exists() => check_private(directory),
             Some(_) | None => Ok(()),
         }
@@ -200,17 +202,30 @@ fn make_private(path: &Path) -> Result<(), HomeError> {
 }
 
 fn close_if_empty(path: &Path) -> io::Result<()> {
-    if is_open_and_empty(path)? {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    let Some(mode) = mode_if_open_and_empty(path)? else { return Ok(()) };
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    // Somebody may have put something there between the look and the closing: then it is not ours to close.
+    if !is_empty(path)? {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
     Ok(())
 }
 
-/// Whether others can get into a directory of ours that nobody has used yet.
-fn is_open_and_empty(path: &Path) -> io::Result<bool> {
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(false) };
+/// The permission bits of a directory of ours that others can get into and that nobody has used yet.
+fn mode_if_open_and_empty(path: &Path) -> io::Result<Option<u32>> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(None) };
     let is_ours = found.is_dir() && found.uid() == rustix::process::getuid().as_raw();
-    Ok(is_ours && found.mode() & OTHERS != 0 && fs::read_dir(path)?.next().is_none())
+    let is_met = is_ours && found.mode() & OTHERS != 0 && is_empty(path)?;
+    Ok(is_met.then_some(found.mode() & 0o7777))
+}
+
+fn is_empty(path: &Path) -> io::Result<bool> {
+    Ok(fs::read_dir(path)?.next().is_none())
+}
+
+/// Whether a directory is open and empty, and nobody but us can change the latter.
+fn is_left_to_us(path: &Path) -> bool {
+    mode_if_open_and_empty(path).is_ok_and(|mode| mode.is_some_and(|mode| mode & OTHERS_WRITE == 0))
 }
 
 fn check_private(path: &Path) -> Result<(), HomeError> {
@@ -254,6 +269,17 @@ mod tests {
         open();
         let error = home(folder.path()).create().unwrap_err().to_string();
         assert!(error.contains("755") && error.contains("chmod 700"), "{error}");
+    }
+
+    /// Another user could put a socket there after the look.
+    #[test]
+    fn an_empty_home_that_others_can_write_to_is_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = home(folder.path()).check_socket().unwrap_err().to_string();
+        assert!(error.contains("777") && error.contains("chmod 700"), "{error}");
+        home(folder.path()).create().unwrap();
+        home(folder.path()).check_socket().unwrap();
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod order;
 mod readers;
 mod reduce;
 mod roster;
+mod runs;
 mod source;
 mod task_socket;
 mod uploads;
@@ -335,8 +336,8 @@ struct Shared {
     node: NodeId,
     link: link::Link,
     roster: roster::Roster,
-    /// Runs that were ordered and whose end is not committed yet, each with the one that it follows.
-    runs: tokio::sync::watch::Sender<BTreeMap<RunId, Option<RunId>>>,
+    /// Runs that were ordered and whose end is not committed yet.
+    runs: tokio::sync::watch::Sender<runs::Runs>,
     adopting: Adopting,
 }
 

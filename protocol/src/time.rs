@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The milliseconds of an hour.
+pub const HOUR_MS: u64 = 3_600_000;
+
 /// Milliseconds since 1970-01-01 UTC on the node's wall clock, which may jump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -6,7 +6,7 @@ use jobmesh_keys::NodeId;
 use jobmesh_protocol::job::SPEC_BYTES_MAX;
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Rule, Span};
-use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobSpec, JobState, UnixMillis, cbor};
+use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobSpec, JobState, RunId, UnixMillis, cbor};
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -223,6 +223,15 @@ impl View<'_> {
         self.one("SELECT state FROM job WHERE key = ?1", [number.key()], |row| {
             row.word("state", "job state", JobState::from_word)
         })
+    }
+
+    /// The queue of the job that this run is of, if it is the one that runs now.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn queue_of_run(&self, run: RunId) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT queue FROM job WHERE id = ?1 AND epoch = ?2 AND state = 'running'";
+        self.one(sql, params![run.job.as_bytes().as_slice(), run.epoch.0], |row| row.column("queue"))
     }
 
     /// The id of the job with this number.

@@ -49,7 +49,7 @@ pub use invite::InviteRow;
 pub use job::{Job, Move, NewJob, Plan};
 pub use lease::{Lease, LeasePhase};
 pub use lock::Holder;
-pub use open::{DATABASE_NAME, Store};
+pub use open::{DATABASE_NAME, Store, find_database};
 pub use outbox::{Inbound, Queued};
 pub use peer::PeerRow;
 pub use queue::QueueRow;

@@ -52,13 +52,15 @@ impl Store {
         Self::prepare(connection, path, (fresh, missing), Some(lock))
     }
 
-    /// Empties the log into the file and lets go of it: what is left is the one file. Waits for nobody.
+    /// Empties the log into the file and lets go of it: what is left is the one file. Waits for nobody: returns whether
+    /// no reader was in the way. If one was, the log stays beside the file, and belongs to it.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails. Nothing is lost by it.
-    pub fn close(self) -> Result<(), StoreError> {
-        self.empty_log()?;
-        self.connection.close().map_err(|(_, error)| error.into())
+    pub fn close(self) -> Result<bool, StoreError> {
+        let is_log_empty = self.empty_log()?;
+        self.connection.close().map_err(|(_, error)| StoreError::from(error))?;
+        Ok(is_log_empty)
     }
 
     /// Opens a database that lives in memory only, for simulations and tests.
@@ -135,18 +137,29 @@ enum Missing {
     Refused,
 }
 
-/// Looks at the files before SQLite does: that takes an empty file for a new database and deletes the log beside it.
-fn check_file(path: &Path, missing: Missing) -> Result<(), OpenError> {
+/// Whether there is a database in `directory`, by its files alone: what [`Store::open`] looks at first where no node has
+/// lived yet, and [`Store::open_kept`] where one has (`is_kept`).
+///
+/// # Errors
+/// [`OpenError::OnlyLog`], or [`OpenError::Lost`] if it is missing where it must be.
+pub fn find_database(directory: &Path, is_kept: bool) -> Result<bool, OpenError> {
+    let path = directory.join(DATABASE_NAME);
+    check_file(&path, if is_kept { Missing::Refused } else { Missing::Made })
+}
+
+/// Looks at the files before SQLite does: that takes an empty file for a new database and deletes the log beside it. Returns
+/// whether there is one.
+fn check_file(path: &Path, missing: Missing) -> Result<bool, OpenError> {
     let size = |path: &Path| path.symlink_metadata().map_or(0, |found| found.len());
     if size(path) > 0 {
-        return Ok(());
+        return Ok(true);
     }
     let log = path.with_extension("db-wal");
     if size(&log) > 0 {
         return Err(OpenError::OnlyLog { path: path.to_owned(), log });
     }
     match missing {
-        Missing::Made => Ok(()),
+        Missing::Made => Ok(false),
         Missing::Refused => Err(OpenError::Lost { path: path.to_owned() }),
     }
 }

@@ -46,6 +46,14 @@ impl View<'_> {
     pub fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
         self.all(&format!("SELECT {COLUMNS} FROM schedule ORDER BY name"), [], read)
     }
+
+    /// The schedule of this name.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError> {
+        self.one(&format!("SELECT {COLUMNS} FROM schedule WHERE name = ?1"), [name], read)
+    }
 }
 
 impl Txn<'_> {

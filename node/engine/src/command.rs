@@ -14,8 +14,9 @@ pub enum Command {
     Submit(Vec<Submission>),
     /// Do something to a job.
     Job(JobId, JobAction),
-    /// Make the task of an array that has this number, if it is still to be made: somebody wants to do something to it.
-    NameTask(JobNumber),
+    /// Make those tasks of arrays that have these numbers and are still to be made, at most [`crate::NAMED_MAX`] of them:
+    /// somebody has named them. If one of them can't be, none is made.
+    NameTasks(Vec<JobNumber>),
     /// Say why a job is where it is.
     Explain(JobId),
     /// Say what would become of a submission, without queueing it.

@@ -186,7 +186,7 @@ impl Engine {
         let answer = match command {
             Command::Submit(submissions) => self.submit(step, submissions)?,
             Command::Job(job, action) => self.act_on_job(step, job, action)?,
-            Command::NameTask(number) => self.name_task(step, number)?,
+            Command::NameTasks(numbers) => self.name_tasks(step, &numbers)?,
             Command::Plan(submission) => self.plan(step, *submission)?,
             Command::Queue(name, action) => self.act_on_queue(step, name, action)?,
             Command::Schedule(name, action) => self.act_on_schedule(step, name, action)?,
@@ -290,7 +290,8 @@ impl Engine {
             return Ok(Err(refusal));
         }
         self.declare_queues(declared.queues.clone());
-        self.declare_schedules(step, declared.schedules.clone())?;
+        let refused = self.declare_schedules(step, declared.schedules.clone())?;
+        debug_assert!(refused.is_empty(), "all of them were checked: {refused:?}");
         self.config.declared = declared;
         Ok(Ok(Response::Done))
     }

@@ -3,6 +3,7 @@
 //!
 //! A million tasks that wait are one row and one entry of the ready queue.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jobmesh_protocol::job::Effects;
@@ -17,6 +18,9 @@ use crate::run::Claim;
 use crate::step::Step;
 use crate::submit::Answer;
 use crate::transition::Shift;
+
+/// Most tasks that one command names: each is a row that is written.
+pub const NAMED_MAX: usize = 500;
 
 /// A group that has not ended.
 #[derive(Clone, Debug)]
@@ -95,10 +99,22 @@ impl Engine {
         }
     }
 
-    /// Makes a task of an array out of turn, so that it can be told apart from the others: somebody has named it.
-    pub(crate) fn name_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Answer {
-        if let Some(job) = step.view().job_id(number)? {
-            return Ok(Ok(Response::Submitted(vec![Taken { job, number, is_new: false }])));
+    /// Makes tasks of arrays out of turn, so that they can be told apart from the others: somebody has named them.
+    pub(crate) fn name_tasks(&mut self, step: &mut Step<'_>, numbers: &[JobNumber]) -> Answer {
+        let numbers: BTreeSet<JobNumber> = numbers.iter().copied().take(NAMED_MAX).collect();
+        for number in &numbers {
+            if let Err(refusal) = self.check_name(step, *number)? {
+                return Ok(Err(refusal));
+            }
+        }
+        let taken = numbers.into_iter().map(|number| self.name_task(step, number)).collect::<Result<_, _>>()?;
+        Ok(Ok(Response::Submitted(taken)))
+    }
+
+    /// Whether there is such a task, or can be by naming it.
+    fn check_name(&self, step: &Step<'_>, number: JobNumber) -> Result<Result<(), Refusal>, StoreError> {
+        if step.view().job_id(number)?.is_some() {
+            return Ok(Ok(()));
         }
         let refuse = |why: String| Ok(Err(Refusal::NoSuchTask { number, why }));
         let group = number.group();
@@ -110,7 +126,7 @@ impl Engine {
                 _ => format!("job {group} has {} tasks so far", row.of),
             });
         };
-        let Some(known) = self.groups.get_mut(&group).filter(|_| place >= row.made) else {
+        let Some(known) = self.groups.get(&group).filter(|_| place >= row.made) else {
             return refuse(format!(
                 "it was dropped with its array before it began; `jobmesh retry {group}` brings it back"
             ));
@@ -118,13 +134,24 @@ impl Engine {
         if !matches!(known.job.state, JobState::Available | JobState::Running) {
             return refuse(format!("array {group} is {} and has no tasks until it begins", known.job.state));
         }
+        Ok(Ok(()))
+    }
+
+    /// Makes a task that [`Self::check_name`] has let through.
+    fn name_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Result<Taken, StoreError> {
+        let known_as = step.view().job_id(number)?;
+        let group = number.group();
+        let Some(known) = self.groups.get_mut(&group).filter(|_| known_as.is_none()) else {
+            let job = known_as.ok_or(StoreError::Damaged { what: "group" })?;
+            return Ok(Taken { job, number, is_new: false });
+        };
         known.row.early += 1;
         let parent = known.job.clone();
         self.changed_groups.insert(group);
         let mut job = task_of(step, &parent, number);
         job.held = parent.held.map(|_| HELD_WITH_ARRAY.to_owned());
         self.write_task(step, &job)?;
-        Ok(Ok(Response::Submitted(vec![Taken { job: job.id, number, is_new: true }])))
+        Ok(Taken { job: job.id, number, is_new: true })
     }
 
     /// Tasks that were made out of turn and have not begun are held with their array.

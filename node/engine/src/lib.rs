@@ -57,10 +57,12 @@ pub use command::{
 pub use config::{Config, Detected, Timing};
 pub use engine::Engine;
 pub use explain::{Explanation, NodeFit, Reason};
+pub use group::NAMED_MAX;
 pub use input::{Ended, Input, Process, RequestId};
 pub use membership::founding;
 pub use mutant::Mutant;
 pub use output::{Change, Output, Outputs, Refusal, Response, RunOrder, StopReason, Taken};
+pub use prune::METRICS_KEPT;
 pub use schedule::{BACKFILL_MAX, SCHEDULE_BYTES_MAX};
 pub use start::SUCCESSORS_MAX;
 pub use typing::slips;

@@ -229,6 +229,9 @@ pub enum Refusal {
     /// No such schedule.
     #[error("there is no schedule {0:?}; `jobmesh cron ls` lists them")]
     NoSuchSchedule(String),
+    /// The schedule would come back.
+    #[error("the schedule {0:?} is declared by the configuration and would come back")]
+    DeclaredSchedule(String),
     /// The schedule can't be.
     #[error("the schedule is refused: {0}")]
     BadSchedule(String),

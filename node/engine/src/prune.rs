@@ -1,6 +1,7 @@
 //! Deleting what has been kept long enough, or what a person wants gone: some rows at a time, however many tasks a
 //! group has.
 
+use jobmesh_protocol::time::HOUR_MS;
 use jobmesh_protocol::{DurationMillis, JobState, UnixMillis};
 use jobmesh_store::{Ended as Which, Job, Metric, StoreError};
 
@@ -12,8 +13,7 @@ use crate::submit::{Answer, NAME_KEPT};
 use crate::timers::Timer;
 
 /// How long it is known how many jobs ended how in an hour: a year and a month, to compare with the year before.
-const HOURS_KEPT: u64 = 395 * 24;
-const HOUR_MS: u64 = 3_600_000;
+pub const METRICS_KEPT: DurationMillis = DurationMillis::from_secs(395 * 86_400);
 /// Most jobs that one command deletes, whatever it asks for: a transaction of some ten milliseconds.
 const PRUNE_MAX: u32 = 1000;
 
@@ -120,7 +120,7 @@ impl Engine {
         for metric in metrics {
             step.txn.put_metric(metric)?;
         }
-        step.txn.drop_metrics_before((step.wall().0 / HOUR_MS).saturating_sub(HOURS_KEPT))?;
+        step.txn.drop_metrics_before((step.wall().0 / HOUR_MS).saturating_sub(METRICS_KEPT.0 / HOUR_MS))?;
         Ok(Ok(Response::Done))
     }
 }

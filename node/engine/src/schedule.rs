@@ -54,6 +54,7 @@ impl Engine {
             ScheduleAction::Set(_) => Ok(Ok(Response::Unchanged)),
             ScheduleAction::Pause => self.pause_schedule(step, known, true),
             ScheduleAction::Resume => self.pause_schedule(step, known, false),
+            ScheduleAction::Remove if known.row.is_declared => Ok(Err(Refusal::DeclaredSchedule(name))),
             ScheduleAction::Remove => {
                 step.txn.drop_schedule(&name)?;
                 self.timers.clear(Timer::Fire(known.id));

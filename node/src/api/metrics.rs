@@ -4,7 +4,7 @@ use jobmesh_protocol::{DurationMillis, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 /// The longest time that is looked back: for so long the hours are kept.
-pub const METRICS_SPAN_MAX: DurationMillis = DurationMillis::from_secs(395 * 86_400);
+pub const METRICS_SPAN_MAX: DurationMillis = jobmesh_engine::METRICS_KEPT;
 
 /// How finely a time is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct MetricView {
     /// How long the last attempts of all these ran, together.
     pub run_ms: DurationMillis,
     /// Half of the attempts that succeeded on the days that the time touches took at most this long. Told of whole days
-    /// only.
+    /// only, and of those only that are kept as long as what the mesh learns from: 14 days.
     pub p50_ms: Option<DurationMillis>,
     /// Nine of ten of them took at most this long.
     pub p90_ms: Option<DurationMillis>,

@@ -7,7 +7,6 @@ use tokio::task::JoinSet;
 use crate::bench::{self, BenchError, Part, Plan, Scale, Stop};
 use crate::cli::{Context, Exit, Failure, Kind, note};
 
-// What `bench` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     #[command(subcommand)]

@@ -8,7 +8,6 @@ use jobmesh_protocol::Tag;
 
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table, note};
 
-// What `capability` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Capability {
     #[command(subcommand)]

@@ -6,7 +6,6 @@ use jobmesh::api::Action;
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-// What `close` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Close {
     #[command(flatten)]

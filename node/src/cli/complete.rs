@@ -12,7 +12,6 @@ const OFFERED_MAX: u32 = 100;
 /// Longest word about a name: what fits beside it.
 const ABOUT_CHARS_MAX: usize = 60;
 
-// What `__complete` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Complete {
     kind: Kind,

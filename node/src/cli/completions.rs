@@ -28,7 +28,6 @@ const OF_JOBS: &[&str] = &[
     "receipt",
 ];
 
-// What `completions` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "For bash: jobmesh completions bash > ~/.local/share/bash-completion/completions/jobmesh")]
 pub(crate) struct Completions {

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use crate::cli::{Cell, Context, Exit, Failure, Kind, Style, Table, clean};
 
-// What `config` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Flags of `up` win over the environment, that over config.toml in the data directory.")]
 pub(crate) struct Config {

@@ -16,7 +16,6 @@ use crate::cli::time_words::{now, parse_length, parse_time, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table, clean, words};
 use crate::client::segment;
 
-// What `cron` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Cron {
     #[command(subcommand)]

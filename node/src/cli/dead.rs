@@ -8,7 +8,6 @@ use crate::cli::act::Target;
 use crate::cli::selector::Selector;
 use crate::cli::{Context, Exit, Failure, ls, retry};
 
-// What `dead` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Dead {
     #[command(subcommand)]

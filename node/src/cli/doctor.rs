@@ -4,9 +4,10 @@ use std::path::Path;
 
 use clap::Args;
 use jobmesh::api::Status;
+use jobmesh::causes::causes;
 use jobmesh::config::{Config, Overrides};
 use jobmesh::home::Home;
-use jobmesh_store::{DATABASE_NAME, Reader, StoreError};
+use jobmesh_store::{DATABASE_NAME, Reader, StoreError, find_database};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
@@ -18,7 +19,6 @@ const ROOM_LOW: u64 = 256 << 20;
 /// Open files that a node with many jobs and peers needs.
 const FILES_LOW: u64 = 1024;
 
-// What `doctor` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Ends with 1 if something is bad.")]
 pub(crate) struct Doctor {}
@@ -95,13 +95,10 @@ async fn node(context: &Context) -> Result<Finding, Failure> {
 fn database(home: &Home) -> Finding {
     let path = home.path().join(DATABASE_NAME);
     let bytes = path.metadata().map_or(0, |found| found.len());
-    let (health, text) = match (bytes, home.is_settled()) {
-        (0, false) => (Health::Good, "there is none yet; the first start makes it".to_owned()),
-        (0, true) => {
-            let remedy = "restore a backup, or begin anew without jobs by `jobmesh up --new-database`";
-            (Health::Bad, format!("{} is missing or empty; {remedy}", path.display()))
-        }
-        _ => match examine(home.path()) {
+    let (health, text) = match find_database(home.path(), home.is_settled()) {
+        Ok(false) => (Health::Good, "there is none yet; the first start makes it".to_owned()),
+        Err(error) => (Health::Bad, causes(&error)),
+        Ok(true) => match examine(home.path()) {
             Ok(Ok(())) => {
                 (Health::Good, format!("every page of {DATABASE_NAME} makes sense ({} MiB)", bytes.div_ceil(1 << 20)))
             }

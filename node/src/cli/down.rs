@@ -9,7 +9,6 @@ use crate::cli::time_words::{length, parse_length};
 use crate::cli::{Context, Exit, Failure, Kind};
 use crate::client::{Client, ClientError};
 
-// What `down` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Running jobs get some time to end (`drain.wait` in config.toml). What then still runs is \
                         stopped and queued again.")]
@@ -37,7 +36,7 @@ impl Down {
             }
             Err(error) => return Err(error.into()),
         };
-        let mode = if self.now && !self.drain { ShutdownMode::Now } else { ShutdownMode::Drain };
+        let mode = if self.now { ShutdownMode::Now } else { ShutdownMode::Drain };
         let limit = std::time::Duration::from_millis(self.timeout.0);
         match tokio::time::timeout(limit, stop(&client, status.pid, mode)).await {
             Ok(result) => result?,

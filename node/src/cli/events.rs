@@ -2,12 +2,11 @@
 
 use clap::Args;
 use jobmesh::api::Change;
-use serde_json::json;
 
+use crate::cli::output::ListDocument;
 use crate::cli::time_words::clock;
 use crate::cli::{Context, Exit, Failure, clean, words};
 
-// What `events` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "With -f, -o json and -o yaml write one JSON line each, else one document; `event` is the \
                         number to go on from.")]
@@ -24,10 +23,11 @@ impl Events {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let from = self.from.map_or_else(String::new, |from| format!("&from={from}"));
         let mut lines = context.client()?.lines(&format!("/v1/feed?follow={}{from}", self.follow)).await?;
-        let mut all = Vec::new();
+        let mut document = context.output.is_document().then(|| ListDocument::new(context.output, "events"));
+        document = document.filter(|_| !self.follow);
         while let Some(change) = lines.next::<Change>().await? {
-            if context.output.is_document() && !self.follow {
-                all.push(change);
+            if let Some(document) = &mut document {
+                document.add(&change)?;
                 continue;
             }
             if context.output.is_quiet() {
@@ -42,9 +42,8 @@ impl Events {
             let line = format!("{}  {:>8}  job {}  {what}\n", clock(change.at), change.event, change.label());
             context.output.bytes(line.as_bytes())?;
         }
-        if context.output.is_document() && !self.follow {
-            let whole = json!({ "events": all });
-            context.output.show(&whole, |_| String::new())?;
+        if let Some(document) = document {
+            document.end()?;
         }
         Ok(Exit::OK)
     }

@@ -9,7 +9,6 @@ use jobmesh_protocol::{DurationMillis, UnixMillis};
 use crate::cli::time_words::{length, now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean};
 
-// What `explain` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Explain {
     /// The job: its number, id, or `last`

@@ -6,7 +6,6 @@ use jobmesh::api::{Action, HoldRequest};
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-// What `hold` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Hold {
     #[command(flatten)]

@@ -25,7 +25,6 @@ use crate::cli::time_words::{now, parse_length};
 use crate::cli::{Context, Exit, Failure, note};
 use crate::client::ClientError;
 
-// What `import` takes.
 #[derive(Args, Debug)]
 #[command(
     after_help = "What is imported does not run until you let it: jobs are held and schedules are paused, unless \
@@ -46,7 +45,6 @@ enum Source {
     Oban(Oban),
 }
 
-// What every source takes.
 #[derive(Args, Clone, Copy, Debug)]
 #[command(group = ArgGroup::new("release").args(["hold", "enqueue"]))]
 struct Shared {
@@ -67,7 +65,6 @@ impl Shared {
     }
 }
 
-// What `import crontab` takes.
 #[derive(Args, Debug)]
 struct Crontab {
     /// The crontab; `-` reads it from standard input [default: what `crontab -l` shows]
@@ -85,7 +82,6 @@ struct Crontab {
     shared: Shared,
 }
 
-// What `import pueue` takes.
 #[derive(Args, Debug)]
 struct Pueue {
     /// `state.json` or `state.json.gz`, or the directory that has it [default: that of pueue]
@@ -103,7 +99,6 @@ struct Pueue {
     shared: Shared,
 }
 
-// What `import oban` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "A table of Postgres is dumped with\n  \
                         psql -c \"COPY (SELECT * FROM oban_jobs) TO STDOUT WITH (FORMAT csv, HEADER)\" > oban.csv\n\

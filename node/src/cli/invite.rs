@@ -8,7 +8,6 @@ use jobmesh_protocol::DurationMillis;
 use crate::cli::time_words::{length, parse_length};
 use crate::cli::{Context, Exit, Failure, note};
 
-// What `invite` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Whoever has the string can join once, until it ends. Hand it over as you would a password.")]
 pub(crate) struct Invite {

@@ -8,7 +8,6 @@ use jobmesh::job_types::TypeView;
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table, clean};
 use crate::client::segment;
 
-// What `types` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Declare one under [job_types.NAME] in config.toml; change or disable a built-in one there.")]
 pub(crate) struct Types {

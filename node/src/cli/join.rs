@@ -6,7 +6,6 @@ use jobmesh_keys::Invite;
 
 use crate::cli::{Context, Exit, Failure, Kind};
 
-// What `join` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Join {
     /// The string that `jobmesh invite` wrote on the other machine

@@ -6,7 +6,6 @@ use jobmesh::api::{Action, CancelRequest};
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-// What `kill` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Kill {
     #[command(flatten)]

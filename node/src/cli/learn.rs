@@ -8,7 +8,6 @@ use jobmesh::api::{CellView, Learned};
 use crate::cli::time_words::length;
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table, words};
 
-// What `learn` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Learn {}
 

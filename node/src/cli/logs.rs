@@ -11,7 +11,6 @@ use crate::cli::follow::{Slice, copy};
 use crate::cli::{Context, Exit, Failure, JobRef, Kind};
 use group::Tasks;
 
-// What `logs` takes.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Standard output of the job goes to ours, its standard error to ours. Of a group, what its tasks \

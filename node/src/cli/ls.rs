@@ -16,7 +16,6 @@ const LIMIT_DEFAULT: u32 = 50;
 /// Least time between two lists that are watched: more would only flicker.
 const REDRAW: Duration = Duration::from_millis(100);
 
-// What `ls` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     #[command(flatten)]

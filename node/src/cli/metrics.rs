@@ -3,17 +3,17 @@
 use clap::{Args, ValueEnum};
 use jobmesh::api::{METRICS_SPAN_MAX, MetricView};
 use jobmesh_protocol::DurationMillis;
+use jobmesh_protocol::schedule::format_length;
+use jobmesh_protocol::time::HOUR_MS;
 
 use crate::cli::time_words::{length, parse_length};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table};
 
-const HOUR_MS: u64 = 3_600_000;
-
-// What `metrics` takes.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Jobs are counted when they have ended, and stay counted when they are deleted. The percentiles \
-                        are those of attempts that succeeded, on all days (UTC) that the time touches."
+                        are those of attempts that succeeded, on all days (UTC) that the time touches, as far as \
+                        they are among the last 14."
 )]
 pub(crate) struct Metrics {
     /// How far to look back, up to 395d
@@ -57,7 +57,10 @@ impl Metrics {
 fn parse_span(text: &str) -> Result<DurationMillis, String> {
     let span = parse_length(text)?;
     if span.0 == 0 || span > METRICS_SPAN_MAX {
-        return Err("write a time from 1ms to 395d: for so long the hours are kept".to_owned());
+        return Err(format!(
+            "write a time from 1ms to {}: for so long the hours are kept",
+            format_length(METRICS_SPAN_MAX)
+        ));
     }
     Ok(span)
 }

@@ -6,7 +6,6 @@ use jobmesh::api::{Action, MoveRequest};
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-// What `move` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Move {
     #[command(flatten)]

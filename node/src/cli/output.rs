@@ -92,6 +92,11 @@ impl Output {
         matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)
     }
 
+    /// Whether a YAML document is wanted.
+    const fn is_yaml(&self) -> bool {
+        matches!(self.format, Format::Yaml)
+    }
+
     /// Whether a table may be as wide as it likes.
     pub(crate) const fn is_wide(&self) -> bool {
         matches!(self.format, Format::Wide)
@@ -178,6 +183,58 @@ impl Output {
     }
 }
 
+/// A document of one list that is written item by item, since nobody knows how long it gets. If the rest does not come,
+/// it is cut off, and the command fails.
+#[derive(Debug)]
+pub(crate) struct ListDocument {
+    output: Output,
+    key: &'static str,
+    has_items: bool,
+}
+
+impl ListDocument {
+    /// Begins the document `{key: [...]}` in the format of `output`, which is one of documents.
+    pub(crate) const fn new(output: Output, key: &'static str) -> Self {
+        Self { output, key, has_items: false }
+    }
+
+    /// Writes one item.
+    pub(crate) fn add<T: Serialize>(&mut self, item: &T) -> Result<(), Failure> {
+        let text = self.text_of(item)?;
+        self.has_items = true;
+        self.output.bytes(text.as_bytes())
+    }
+
+    /// Writes what comes behind the last item.
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        let empty: [u8; 0] = [];
+        match (self.output.is_yaml(), self.has_items) {
+            (_, false) => self.output.show(&serde_json::json!({ (self.key): empty }), |_| String::new()),
+            (true, true) => Ok(()),
+            (false, true) => self.output.bytes(JSON_END.as_bytes()),
+        }
+    }
+
+    /// An item as it stands in the document: that of this item alone, without what is written already or comes later.
+    fn text_of<T: Serialize>(&self, item: &T) -> Result<String, Failure> {
+        let alone = serde_json::json!({ (self.key): [item] });
+        let (text, head) = if self.output.is_yaml() {
+            (yaml::document(&alone), format!("{}:\n", self.key))
+        } else {
+            (document(&alone)?, format!("{{\n  \"{}\": [", self.key))
+        };
+        let text = if self.output.is_yaml() { text.as_str() } else { text.strip_suffix(JSON_END).unwrap_or(&text) };
+        if !self.has_items {
+            return Ok(text.to_owned());
+        }
+        let item = text.strip_prefix(head.as_str()).unwrap_or(text);
+        Ok(if self.output.is_yaml() { item.to_owned() } else { format!(",{item}") })
+    }
+}
+
+/// The end of a JSON document of one list.
+const JSON_END: &str = "\n  ]\n}\n";
+
 /// Writes bytes to stderr as they are.
 pub(crate) fn error_bytes(bytes: &[u8]) -> Result<(), Failure> {
     written("stderr", io::stderr().lock().write_all(bytes))
@@ -230,6 +287,22 @@ mod tests {
     #[test]
     fn what_could_pass_for_something_else_is_taken_out() {
         assert_eq!(clean("a\u{1b}[2Jb\u{202e}c\u{200b}d\u{7f}\te\nf"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd} e\nf");
+    }
+
+    #[test]
+    fn a_list_written_item_by_item_is_the_document_of_all() {
+        let items = [serde_json::json!({ "a": 1, "b": [] }), serde_json::json!({ "a": "x\ny" }), serde_json::json!(7)];
+        let whole = serde_json::json!({ "all": items });
+        for (format, wanted) in [(Format::Json, document(&whole).ok()), (Format::Yaml, Some(yaml::document(&whole)))] {
+            let mut list = ListDocument::new(Output { format, colour: Colour::Off }, "all");
+            let mut text = String::new();
+            for item in &items {
+                text += &list.text_of(item).unwrap_or_default();
+                list.has_items = true;
+            }
+            let end = if format == Format::Json { JSON_END } else { "" };
+            assert_eq!(Some(text + end), wanted);
+        }
     }
 
     #[test]

@@ -11,7 +11,6 @@ use jobmesh_protocol::{NodeId, UnixMillis};
 use crate::cli::time_words::{now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table};
 
-// What `peers` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "The four words of a node are the same on both machines; compare them after a join.")]
 pub(crate) struct Peers {}

@@ -6,7 +6,6 @@ use jobmesh::api::{Action, PrioritizeRequest};
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-// What `prio` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Prio {
     /// Higher runs first

@@ -7,7 +7,6 @@ use jobmesh_protocol::{DurationMillis, UnixMillis};
 use crate::cli::time_words::{length, now, parse_length};
 use crate::cli::{Context, Exit, Failure, Kind};
 
-// What `prune` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "The node does this by itself every now and then, by `[retention]` in config.toml.")]
 pub(crate) struct Prune {

@@ -14,7 +14,6 @@ use crate::cli::job_options::parse_rate_limit;
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Kind, Style, Table, clean};
 use crate::client::segment;
 
-// What `queue` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Queue {
     #[command(subcommand)]

@@ -17,7 +17,6 @@ use crate::cli::{Colour, Context, Exit, Failure, JobRef, Kind, Style, clean, wor
 use crate::client::Client;
 use document::Document;
 
-// What `receipt` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Receipt {
     #[command(subcommand)]
@@ -32,7 +31,6 @@ enum Action {
     Verify(verify::Verify),
 }
 
-// What `receipt show` takes.
 #[derive(Args, Debug)]
 struct Show {
     /// The job: its number, id, or `last`

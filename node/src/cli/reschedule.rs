@@ -9,7 +9,6 @@ use crate::cli::selector::Selector;
 use crate::cli::time_words::{now, parse_length, parse_time, relative};
 use crate::cli::{Context, Exit, Failure, JobRef};
 
-// What `reschedule` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Reschedule {
     #[command(flatten)]
@@ -25,7 +24,6 @@ impl Reschedule {
     }
 }
 
-// What `snooze` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Snooze {
     /// The job: its number, id, or `last`

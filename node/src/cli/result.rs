@@ -4,7 +4,6 @@ use clap::Args;
 
 use crate::cli::{Context, Exit, Failure, JobRef};
 
-// What `result` takes.
 #[derive(Args, Debug)]
 pub(crate) struct JobResult {
     /// The job: its number, id, or `last`

@@ -7,7 +7,6 @@ use jobmesh_protocol::JobState;
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-// What `retry` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Of an array or a group, the tasks that did not complete are tried again.")]
 pub(crate) struct Retry {

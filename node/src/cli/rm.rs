@@ -6,7 +6,6 @@ use jobmesh::api::Action;
 use crate::cli::act::{Deed, Only, Target, act};
 use crate::cli::{Context, Exit, Failure};
 
-// What `rm` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Rm {
     #[command(flatten)]

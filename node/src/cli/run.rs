@@ -18,7 +18,6 @@ use crate::cli::submit;
 use crate::cli::{Context, Exit, Failure, Kind, note, up};
 use crate::client::{Client, ClientError, Lines};
 
-// What `run` takes.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Ctrl-C or SIGTERM cancels the job; a second one leaves before it has ended. If the terminal is \

@@ -12,7 +12,6 @@ use jobmesh_protocol::{JobState, Requirement, UnixMillis};
 use crate::cli::time_words::{clock, length, now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean, words};
 
-// What `show` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Show {
     /// The job: its number, id, or `last`

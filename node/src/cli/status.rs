@@ -9,7 +9,6 @@ use jobmesh_protocol::UnixMillis;
 use crate::cli::time_words::{now, relative};
 use crate::cli::{Colour, Context, Exit, Failure, Style, clean};
 
-// What `status` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Status {}
 

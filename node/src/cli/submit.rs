@@ -19,7 +19,6 @@ use crate::client::Client;
 /// Most bytes of lines that are sent at once.
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
-// What `submit` takes.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Writes the number of the job. When it has done so, the job survives a power cut. The node must \

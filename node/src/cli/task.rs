@@ -20,7 +20,6 @@ const WHOLE: f64 = 10_000.0;
 /// How long the node may take for an answer: a commit on a slow disk, and to spare.
 const ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
-// What `task` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "For use inside a job, which finds in its environment:
   JOBMESH_JOB, JOBMESH_ATTEMPT      its number, and which of its attempts this is

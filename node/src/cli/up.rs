@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::cli::{Context, Exit, Failure, Kind, clean};
 
-// What `up` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Each option wins over the environment (JOBMESH_NAME, JOBMESH_SLOTS, JOBMESH_LISTEN, \
                         JOBMESH_MDNS, JOBMESH_LOG), and that over config.toml in the data directory.")]

@@ -8,7 +8,6 @@ use crate::cli::selector::Selector;
 use crate::cli::time_words::parse_length;
 use crate::cli::{Context, Exit, Failure, ls};
 
-// What `wait` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "Ends with 1 if a job was discarded, 3 if one was cancelled, 4 if one was skipped, \
                         124 if the time is over before all have ended.")]

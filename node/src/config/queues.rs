@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jobmesh_engine::{QueueLimits, Retention};
 use jobmesh_protocol::DurationMillis;
-use jobmesh_protocol::job::{NAME_BYTES_MAX, RateLimit};
+use jobmesh_protocol::job::{NAME_BYTES_MAX, RateLimit, check_name};
 use jobmesh_protocol::schedule::{format_length, parse_length};
 
 use crate::config::table::{Entry, Fault, Lined, Table, value};
@@ -44,10 +44,7 @@ pub(super) fn read_queues(entry: &Entry<'_>) -> Result<BTreeMap<String, QueueLim
 
 /// Says what the name of a queue must be, if this is none.
 pub(crate) fn check_queue_name(name: &str) -> Result<(), String> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        return Err(format!("1 to {NAME_BYTES_MAX} printable bytes"));
-    }
-    Ok(())
+    check_name("queue", name).map_err(|_| format!("1 to {NAME_BYTES_MAX} printable bytes"))
 }
 
 fn read_concurrency(entry: &Entry<'_>, queue: &str) -> Result<Option<u32>, Fault> {

@@ -116,6 +116,9 @@ impl From<Refusal> for Failure {
             Refusal::QueueDraining(_) | Refusal::NotRunning | Refusal::TooMany { .. } => {
                 Self::new(ErrorCode::Conflict, message)
             }
+            Refusal::DeclaredSchedule(name) => Self::new(ErrorCode::Conflict, message).hint(format!(
+                "write `enabled = false` under [job_types.{name}] in config.toml, or `jobmesh cron pause {name}`"
+            )),
             Refusal::NoSuchSchedule(_) => Self::new(ErrorCode::NotFound, message),
             Refusal::Draining => Self::draining(),
             Refusal::NotAdmin => {

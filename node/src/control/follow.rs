@@ -105,8 +105,9 @@ async fn until_ended(
         let change = tokio::select! {
             biased;
             () = control.closing.cancelled() => return Err(stopped()),
-            change = changes.recv() => change,
+            // Before the changes, of which a busy node always has one more.
             () = limit.over() => return Ok(None),
+            change = changes.recv() => change,
         };
         match change {
             Ok(change) if change.state.is_final() => drop(open.remove(&change.job)),

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use jobmesh_engine::{Command, Response};
+use jobmesh_engine::{Command, NAMED_MAX, Response};
 use jobmesh_protocol::{JobId, JobNumber};
 use jobmesh_store::{Job, StoreError, View};
 
@@ -107,8 +107,8 @@ impl Control {
             }
             Ok::<_, StoreError>(missing)
         };
-        for number in self.handle.read(missing).await? {
-            self.handle.command(Command::NameTask(number)).await?;
+        for numbers in self.handle.read(missing).await?.chunks(NAMED_MAX) {
+            self.handle.command(Command::NameTasks(numbers.to_vec())).await?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use jobmesh_protocol::summary::{Cell, Histogram};
+use jobmesh_protocol::time::HOUR_MS;
 use jobmesh_protocol::{DurationMillis, JobState, UnixMillis};
 use jobmesh_store::{Metric, StoreError, View};
 
@@ -13,7 +14,6 @@ use super::error::Answer;
 use super::extract::Params;
 use crate::api::{Grain, METRICS_SPAN_MAX, MetricView, Metrics, MetricsQuery};
 
-const HOUR_MS: u64 = 3_600_000;
 const DAY_HOURS: u64 = 24;
 const SPAN_DEFAULT: DurationMillis = DurationMillis::from_secs(86_400);
 /// Hours that may not be written down yet: this one, and the one before.
@@ -25,16 +25,22 @@ pub(super) async fn show(State(control): State<Control>, Params(query): Params<M
     let since = UnixMillis(now.0.saturating_sub(span.0));
     let read = move |view: View<'_>| {
         let counted = counted(view, since.0 / HOUR_MS, now.0 / HOUR_MS)?;
-        let mut cells = Vec::new();
+        let mut durations = Durations::new();
         if query.by != Grain::Hour {
             for day in since.day()..=now.day() {
-                cells.extend(view.cells(day)?.into_iter().map(|cell| (day, cell)));
+                view.cells(day)?.into_iter().for_each(|cell| keep(&mut durations, day, cell));
             }
         }
-        Ok((counted, cells))
+        Ok(rows(query.by, (since, now), &counted, &durations))
     };
-    let (counted, cells) = control.handle.read(read).await?;
-    Ok(Json(Metrics { rows: rows(query.by, (since, now), &counted, &cells) }))
+    Ok(Json(Metrics { rows: control.handle.read(read).await? }))
+}
+
+/// How long attempts took that succeeded, by type and day.
+type Durations = BTreeMap<String, BTreeMap<u32, Histogram>>;
+
+fn keep(durations: &mut Durations, day: u32, cell: Cell) {
+    durations.entry(cell.job_type).or_default().entry(day).or_default().merge(&cell.durations);
 }
 
 /// What is written down, and what has come since. Of two counts of one hour the larger holds, as when it is written.
@@ -54,7 +60,7 @@ fn rows(
     grain: Grain,
     (since, now): (UnixMillis, UnixMillis),
     counted: &[Metric],
-    cells: &[(u32, Cell)],
+    durations: &Durations,
 ) -> Vec<MetricView> {
     let first = since.0 / HOUR_MS;
     let begin = |hour: u64| match grain {
@@ -74,7 +80,7 @@ fn rows(
         add(rows.entry((from, &metric.job_type)).or_insert_with(empty), metric);
     }
     for row in rows.values_mut() {
-        let durations = durations(cells, row);
+        let durations = durations_of(row, durations);
         row.p50_ms = durations.quantile(50);
         row.p90_ms = durations.quantile(90);
     }
@@ -115,14 +121,14 @@ fn add(row: &mut MetricView, metric: &Metric) {
 }
 
 /// How long the attempts took that succeeded on the days of a row.
-fn durations(cells: &[(u32, Cell)], row: &MetricView) -> Histogram {
+fn durations_of(row: &MetricView, durations: &Durations) -> Histogram {
     // A day that ends at midnight does not touch the next one.
     let days = row.from.day()..=UnixMillis(row.to.0.saturating_sub(1)).day();
-    let mut durations = Histogram::default();
-    for (_, cell) in cells.iter().filter(|(day, cell)| days.contains(day) && cell.job_type == row.job_type) {
-        durations.merge(&cell.durations);
+    let mut all = Histogram::default();
+    for (_, one) in durations.get(&row.job_type).into_iter().flat_map(|of_type| of_type.range(days.clone())) {
+        all.merge(one);
     }
-    durations
+    all
 }
 
 #[cfg(test)]
@@ -145,7 +151,7 @@ mod tests {
         ];
         let told = |grain| {
             let (since, now) = (UnixMillis(22 * HOUR_MS + 7), UnixMillis(DAY + 90 * 60_000));
-            let rows = rows(grain, (since, now), &counted, &[]);
+            let rows = rows(grain, (since, now), &counted, &Durations::new());
             let row = |row: &MetricView| (row.from.0 / HOUR_MS, row.to.0, row.job_type.clone(), row.ended());
             rows.iter().map(row).collect::<Vec<_>>()
         };
@@ -156,5 +162,21 @@ mod tests {
             [(22, DAY, "a".to_owned(), 2), (24, now, "a".to_owned(), 1), (24, now, "b".to_owned(), 3)]
         );
         assert_eq!(told(Grain::Hour).first(), Some(&(23, DAY, "a".to_owned(), 2)));
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_type_on_the_days_of_the_row() {
+        let counted = [metric(1, "a", JobState::Completed, 1), metric(25, "a", JobState::Completed, 1)];
+        let mut durations = Durations::new();
+        for (job_type, day, ms) in [("a", 0, 100), ("a", 1, 1_000_000), ("b", 0, 50_000_000)] {
+            let mut one = Histogram::default();
+            one.add(DurationMillis(ms));
+            durations.entry(job_type.to_owned()).or_default().insert(day, one);
+        }
+        let rows = rows(Grain::Day, (UnixMillis(0), UnixMillis(DAY + HOUR_MS)), &counted, &durations);
+        let halves: Vec<_> = rows.iter().map(|row| row.p50_ms).collect();
+        let alone = |day| durations["a"][&day].quantile(50);
+        assert_eq!(halves, [alone(0), alone(1)]);
+        assert_ne!(alone(0), alone(1));
     }
 }

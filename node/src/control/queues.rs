@@ -53,8 +53,7 @@ impl Control {
 pub(super) fn claimed_queues(view: View<'_>, claimed: BTreeSet<RunId>) -> Result<Vec<String>, StoreError> {
     let mut queues = Vec::new();
     for run in claimed {
-        let job = view.job(run.job)?;
-        queues.extend(job.filter(|job| job.state == JobState::Running && job.epoch == run.epoch).map(|job| job.queue));
+        queues.extend(view.queue_of_run(run)?);
     }
     Ok(queues)
 }

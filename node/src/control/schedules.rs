@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use jobmesh_engine::{BACKFILL_MAX, Command, Response, SCHEDULE_BYTES_MAX, Schedule, ScheduleAction, Timetable};
+use jobmesh_engine::{
+    BACKFILL_MAX, Command, Refusal, Response, SCHEDULE_BYTES_MAX, Schedule, ScheduleAction, Timetable,
+};
 use jobmesh_protocol::{UnixMillis, cbor};
 use jobmesh_store::{ScheduleRow, StoreError, View};
 
@@ -21,29 +23,43 @@ impl Control {
     async fn schedule(&self, schedule: String, action: ScheduleAction) -> Answer<Json<Done>> {
         self.done(Command::Schedule(name("schedule", schedule)?, action)).await
     }
-}
 
-impl Control {
     async fn all_schedules(&self) -> Answer<Vec<Row>> {
-        let read = |view: View<'_>| {
-            let with_last = |row: ScheduleRow| Ok((view.last_fired(&row.name)?, row)).map(|(fired, row)| (row, fired));
-            view.schedules()?.into_iter().map(with_last).collect::<Result<Vec<Row>, StoreError>>()
-        };
+        let read = |view: View<'_>| view.schedules()?.into_iter().map(|row| with_last(view, row)).collect();
         Ok(self.handle.read(read).await?)
     }
 
     async fn one_schedule(&self, name: &str) -> Answer<Row> {
-        let rows = self.all_schedules().await?;
-        let missing = || {
-            Failure::new(ErrorCode::NotFound, format!("there is no schedule {name:?}"))
-                .hint("`jobmesh cron ls` lists the schedules")
+        let wanted = name.to_owned();
+        let read = move |view: View<'_>| view.schedule(&wanted)?.map(|row| with_last(view, row)).transpose();
+        self.handle.read(read).await?.ok_or_else(|| Refusal::NoSuchSchedule(name.to_owned()).into())
+    }
+
+    /// How many instants after one time and up to another have not fired. Refuses what the engine would.
+    async fn missing(&self, schedule: String, (from, to): (UnixMillis, UnixMillis)) -> Answer<usize> {
+        let (row, _) = self.one_schedule(&schedule).await?;
+        let instants = timetable_of(&schedule_of(&row)?, &row)?.between(from, to, BACKFILL_MAX + 1);
+        if instants.len() > BACKFILL_MAX {
+            return Err(Refusal::TooMany { what: "instants of one backfill", limit: BACKFILL_MAX }.into());
+        }
+        let read = move |view: View<'_>| {
+            let mut missing = 0;
+            for instant in instants {
+                missing += usize::from(view.fired(&schedule, instant)?.is_none());
+            }
+            Ok(missing)
         };
-        rows.into_iter().find(|(row, _)| row.name == name).ok_or_else(missing)
+        Ok(self.handle.read(read).await?)
     }
 }
 
 /// A schedule with the newest instant whose job is kept.
 type Row = (ScheduleRow, Option<UnixMillis>);
+
+fn with_last(view: View<'_>, row: ScheduleRow) -> Result<Row, StoreError> {
+    let fired = view.last_fired(&row.name)?;
+    Ok((row, fired))
+}
 
 /// What a row says of its schedule.
 fn schedule_of(row: &ScheduleRow) -> Answer<Schedule> {
@@ -116,14 +132,6 @@ pub(super) async fn set(
 }
 
 pub(super) async fn remove(State(control): State<Control>, Path(schedule): Path<String>) -> Answer<Json<Done>> {
-    let (row, _) = control.one_schedule(&schedule).await?;
-    if row.is_declared {
-        let message = format!("the schedule {schedule:?} is declared by the configuration and would come back");
-        let hint = format!(
-            "write `enabled = false` under [job_types.{schedule}] in config.toml, or `jobmesh cron pause {schedule}`"
-        );
-        return Err(Failure::new(ErrorCode::Conflict, message).hint(hint));
-    }
     control.schedule(schedule, ScheduleAction::Remove).await
 }
 
@@ -157,20 +165,4 @@ pub(super) async fn backfill(
         return Ok(Json(Backfilled { jobs: taken.len() }));
     }
     Err(Failure::unexpected())
-}
-
-impl Control {
-    /// How many instants after one time and up to another have not fired; more than a backfill takes are not counted.
-    async fn missing(&self, schedule: String, (from, to): (UnixMillis, UnixMillis)) -> Answer<usize> {
-        let (row, _) = self.one_schedule(&schedule).await?;
-        let instants = timetable_of(&schedule_of(&row)?, &row)?.between(from, to, BACKFILL_MAX + 1);
-        let read = move |view: View<'_>| {
-            let mut missing = 0;
-            for instant in instants {
-                missing += usize::from(view.fired(&schedule, instant)?.is_none());
-            }
-            Ok(missing)
-        };
-        Ok(self.handle.read(read).await?)
-    }
 }

@@ -202,3 +202,37 @@ async fn a_node_joins_by_invite_and_its_job_runs_on_the_other_one() {
     a.stop().await;
     b.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_is_counted_only_as_far_as_it_would_be_carried_out() {
+    let node = Node::start("solo").await;
+    let schedule = json!({ "timing": { "text": "every 1h" }, "submission": shell("true") });
+    let (status, answer) = node.ask(Method::PUT, "/v1/schedules/hourly", schedule.to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
+    let view: crate::api::ScheduleView = node.get("/v1/schedules/hourly").await;
+    let from = view.next.unwrap().0;
+    for (hours, is_too_many) in [(3, false), (20_000, true)] {
+        let body = json!({ "from": from, "to": from + hours * 3_600_000, "dry_run": true }).to_string();
+        let (status, answer) = node.ask(Method::POST, "/v1/schedules/hourly/backfill", body).await;
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        if is_too_many {
+            assert_eq!((status, answer["error"]["code"].as_str()), (StatusCode::CONFLICT, Some("conflict")));
+        } else {
+            assert_eq!(answer["jobs"], 3);
+        }
+    }
+    let (status, _) = node.refusal(Method::GET, "/v1/schedules/daily", "").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    node.stop().await;
+}
+
+#[test]
+fn a_full_disk_ends_the_daemon_with_its_own_code() {
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let of = |error| ServeError::from(StartError::Blobs(error)).exit_code();
+    assert_eq!((of(full()), of(denied())), (75, 78));
+    let socket = ServeError::from(StartError::TaskSocket(full())).exit_code();
+    let home = ServeError::from(HomeError::Create { path: "/x".into(), source: full() }).exit_code();
+    assert_eq!((socket, home), (75, 75));
+}

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jobmesh_protocol::job::NAME_BYTES_MAX;
+
 use crate::config::table::{Entry, Fault, Lined, Place, Table};
 use crate::job_types::demands::{self, Demands};
 use crate::job_types::parameter::{ParameterDeclaration, read_parameters};
@@ -12,8 +14,6 @@ use crate::job_types::work::{self, Work};
 
 /// Most job types.
 const TYPES_MAX: usize = 1000;
-/// Longest name of one.
-const NAME_BYTES_MAX: usize = 64;
 
 const KEYS: &[&str] = &["description", "extends", "enabled", "parameters", "schedule"];
 

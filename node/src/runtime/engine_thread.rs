@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use jobmesh_engine::{Command, Declared, Engine, Input, Output, RequestId, Response, ScheduleAction};
 use jobmesh_keys::{Membership, MeshId};
 use jobmesh_protocol::id::Incarnation;
-use jobmesh_protocol::{MonoMillis, NodeId, RunId};
+use jobmesh_protocol::{MonoMillis, NodeId};
 use jobmesh_store::{OpenError, Store, StoreError, Upkeep};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
@@ -167,8 +167,18 @@ impl EngineThread {
         if let Err(failure) = self.work(runtime, engine) {
             tracing::error!(%failure, "the engine gives up");
             let _ = failed.send(failure);
-        } else if let Some(Err(error)) = self.store.take().map(Store::close) {
-            tracing::warn!(%error, "the log of the job database could not be emptied; it must stay beside jobs.db");
+            return;
+        }
+        match self.store.take().map(Store::close) {
+            Some(Ok(true)) | None => {}
+            Some(Ok(false)) => {
+                tracing::warn!(
+                    "another program reads the job database; jobs.db-wal is part of it and must stay beside it"
+                );
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the log of the job database could not be emptied; it must stay beside jobs.db");
+            }
         }
     }
 
@@ -299,7 +309,7 @@ impl EngineThread {
 
     /// Keeps in mind what an engine that is built anew could not know.
     fn note(&mut self, inputs: &[Input]) {
-        let mut ended: BTreeSet<RunId> = BTreeSet::new();
+        let (mut started, mut ended) = (BTreeSet::new(), BTreeSet::new());
         for input in inputs {
             match input {
                 Input::Connected { node, .. } => {
@@ -308,6 +318,9 @@ impl EngineThread {
                 Input::Disconnected(node) => {
                     self.connected.remove(node);
                 }
+                Input::Started { run, .. } => {
+                    started.insert(*run);
+                }
                 Input::Ended { run, .. } => {
                     ended.insert(*run);
                 }
@@ -315,14 +328,13 @@ impl EngineThread {
                 | Input::Command(..)
                 | Input::Frame { .. }
                 | Input::Gossip { .. }
-                | Input::Started { .. }
                 | Input::Adopted { .. }
                 | Input::Fetched(_)
                 | Input::FetchFailed { .. } => {}
             }
         }
-        if !ended.is_empty() {
-            self.handle.shared().runs.send_modify(|runs| runs.retain(|run, _| !ended.contains(run)));
+        if !(started.is_empty() && ended.is_empty()) {
+            self.handle.shared().runs.send_modify(|runs| runs.change(&started, &ended));
         }
     }
 
@@ -366,9 +378,9 @@ impl EngineThread {
         }
         self.handle.shared().runs.send_modify(|runs| {
             outputs.retain(|output| match output {
-                Output::Run(order) => runs.insert(order.run, order.follows).is_none(),
+                Output::Run(order) => runs.order(order.run, order.follows),
                 Output::Adopt { order, .. } => {
-                    runs.insert(order.run, None);
+                    runs.adopt(order.run);
                     true
                 }
                 Output::Reply(..)
@@ -506,7 +518,9 @@ impl EngineThread {
 const fn adds_jobs(command: &Command) -> bool {
     matches!(
         command,
-        Command::Submit(_) | Command::Schedule(_, ScheduleAction::Trigger | ScheduleAction::Backfill { .. })
+        Command::Submit(_)
+            | Command::NameTasks(_)
+            | Command::Schedule(_, ScheduleAction::Trigger | ScheduleAction::Backfill { .. })
     )
 }
 

@@ -1,6 +1,6 @@
 //! How the rest of the daemon asks for things: commands to the engine, reads past it, changes as they come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::engine_thread::Message;
 use super::network::Restart;
 use super::readers::{ReadError, Readers};
 use super::roster::{Roster, Standing};
+use super::runs::Runs;
 use super::source::{Seed, Source};
 use super::task_socket::token::Tokens;
 use super::{Adopting, Shared, clock, link};
@@ -160,7 +161,7 @@ impl Handle {
             node,
             link: link::Link::default(),
             roster: Roster::new((node, config.name.clone()), standing, names),
-            runs: watch::Sender::new(BTreeMap::new()),
+            runs: watch::Sender::new(Runs::default()),
             adopting: Adopting::default(),
         };
         Self(Arc::new(Inner {
@@ -366,21 +367,19 @@ impl Handle {
     /// Runs that were ordered and whose end is not committed yet.
     #[must_use]
     pub fn runs(&self) -> BTreeSet<RunId> {
-        self.0.shared.runs.borrow().keys().copied().collect()
+        self.0.shared.runs.borrow().all()
     }
 
     /// Those of them that have not begun, since the run that they follow goes on: they are claimed and take no slot.
     #[must_use]
     pub fn claimed(&self) -> BTreeSet<RunId> {
-        let runs = self.0.shared.runs.borrow();
-        let waits = |follows: &Option<RunId>| follows.is_some_and(|before| runs.contains_key(&before));
-        runs.iter().filter(|(_, follows)| waits(follows)).map(|(run, _)| *run).collect()
+        self.0.shared.runs.borrow().claimed()
     }
 
     /// Waits until nothing runs here any more. Cancel-safe.
     pub async fn runs_ended(&self) {
         // The sender is part of `self`, so the wait can't fail.
-        let _ = self.0.shared.runs.subscribe().wait_for(BTreeMap::is_empty).await;
+        let _ = self.0.shared.runs.subscribe().wait_for(Runs::is_empty).await;
     }
 
     /// Where the node listens now; empty while the mesh is down.

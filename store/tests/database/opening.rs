@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use jobmesh_protocol::Incarnation;
-use jobmesh_store::{DATABASE_NAME, Fault, OpenError, Reader, Store, StoreError};
+use jobmesh_store::{DATABASE_NAME, Fault, OpenError, Reader, Store, StoreError, find_database};
 use rusqlite::Connection;
 use tempfile::tempdir;
 
@@ -198,6 +198,7 @@ fn a_log_without_its_database_is_kept() {
         }
         let error = refusal(directory.path());
         assert!(matches!(&error, OpenError::OnlyLog { log: named, .. } if named.ends_with("jobs.db-wal")), "{error:?}");
+        assert!(matches!(find_database(directory.path(), true), Err(OpenError::OnlyLog { .. })));
         assert_eq!(std::fs::read(&log).unwrap(), b"committed");
     }
 }
@@ -213,9 +214,31 @@ fn a_closed_database_is_one_file() {
     assert!(reader.view().job_by_number(number(1)).unwrap().is_some());
     let log = directory.path().join(format!("{DATABASE_NAME}-wal"));
     assert!(std::fs::metadata(&log).unwrap().len() > 0);
-    store.close().unwrap();
+    assert!(store.close().unwrap());
     assert_eq!(std::fs::metadata(&log).map_or(0, |log| log.len()), 0, "also while somebody has it open");
     assert!(reader.view().job_by_number(number(1)).unwrap().is_some());
+}
+
+/// A copy of the one file would lack what the log holds.
+#[test]
+fn a_database_that_is_closed_while_somebody_reads_says_that_it_has_a_log() {
+    let directory = tempdir().unwrap();
+    let mut store = open(directory.path());
+    let reader = Connection::open(directory.path().join(DATABASE_NAME)).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM job").unwrap();
+    let txn = store.begin().unwrap();
+    insert_job(&txn, 1);
+    let _committed = txn.commit().unwrap();
+    assert!(!store.close().unwrap());
+    drop(reader);
+    assert!(find_database(directory.path(), true).unwrap());
+}
+
+#[test]
+fn a_directory_without_files_has_a_database_to_be_made_or_lost() {
+    let directory = tempdir().unwrap();
+    assert!(!find_database(directory.path(), false).unwrap());
+    assert!(matches!(find_database(directory.path(), true), Err(OpenError::Lost { .. })));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::Tasks;
+use jobmesh_protocol::time::HOUR_MS;
 use jobmesh_protocol::{AttemptState, DurationMillis, Epoch, JobNumber, JobState, Outcome, UnixMillis};
 use jobmesh_store::{Checkpoint, Edge, Ended, EndedAttempt, Job, Metric, NewEvent, Progress, Store, Txn};
 use rusqlite::{Connection, params};
@@ -12,8 +13,6 @@ use crate::fixture::{TABLES, columns, raw, strings};
 use crate::samples::{
     self, AT, HOUR, LATER, array, id_of, insert, insert_job, job, lease, local_attempt, memory, number, receipt,
 };
-
-const HOUR_MS: u64 = 3_600_000;
 
 /// Inserts a job that ended.
 fn insert_ended(txn: &Txn<'_>, at: JobNumber, state: JobState, finished_at: UnixMillis) {

@@ -44,6 +44,8 @@ fn a_schedule_is_written_over_and_forgotten() {
     txn.put_schedule(&schedule()).unwrap();
     txn.put_schedule(&daily).unwrap();
     assert_eq!(txn.view().schedules().unwrap(), [daily.clone(), schedule()], "by name");
+    assert_eq!(txn.view().schedule("daily").unwrap(), Some(daily));
+    assert_eq!(txn.view().schedule("weekly").unwrap(), None);
     let fired = ScheduleRow { last_at: LATER, is_paused: false, body: b"new".to_vec(), ..schedule() };
     txn.put_schedule(&fired).unwrap();
     txn.drop_schedule("daily").unwrap();

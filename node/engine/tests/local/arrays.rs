@@ -266,7 +266,7 @@ fn an_array_is_moved_with_what_is_left_of_it() {
 /// Makes a task of an array by naming it.
 fn name(node: &mut Node, group: JobId, index: u32) -> Result<JobId, String> {
     let number = node.job(group).number.task(index);
-    match node.command(Command::NameTask(number)) {
+    match node.command(Command::NameTasks(vec![number])) {
         Ok(Response::Submitted(taken)) => Ok(taken[0].job),
         Ok(other) => panic!("{other:?}"),
         Err(refusal) => Err(refusal.to_string()),
@@ -291,6 +291,20 @@ fn a_task_that_is_not_made_yet_can_be_named() {
     assert_eq!(counts(&mut node, group), (9, 0, 1));
     assert_eq!(node.fate(group), (JobState::Discarded, Some(FinishReason::TasksFailed)));
     assert_eq!(tasks(&mut node, group).len(), 10);
+}
+
+#[test]
+fn tasks_are_named_together_or_not_at_all() {
+    let mut node = node(1);
+    let group = node.submit(of(array(9)));
+    let number = node.job(group).number;
+    let before = tasks(&mut node, group).len();
+    node.command(Command::NameTasks(vec![number.task(5), number.task(100)])).unwrap_err();
+    assert_eq!(tasks(&mut node, group).len(), before);
+    let named = node.command(Command::NameTasks(vec![number.task(5), number.task(7), number.task(5)]));
+    let Ok(Response::Submitted(taken)) = named else { panic!("{named:?}") };
+    assert_eq!(taken.iter().map(|task| task.number).collect::<Vec<_>>(), [number.task(5), number.task(7)]);
+    assert_eq!(tasks(&mut node, group).len(), before + 2);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Schedules: which instants fire, and what becomes of one that meets the job of another.
 
-use jobmesh_engine::{Command, Declared, Input, QueueLimits, Response, Schedule, ScheduleAction};
+use jobmesh_engine::{Command, Declared, Input, QueueLimits, Refusal, Response, Schedule, ScheduleAction};
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::Start;
@@ -306,6 +306,8 @@ fn a_configuration_with_one_wrong_part_changes_nothing() {
     let mut node = node(9);
     let configure = |node: &mut Node, declared| node.command(Command::Configure(Box::new(declared)));
     configure(&mut node, declared(&[("kept", "every 1h")], 1)).unwrap();
+    let removed = node.command(Command::Schedule("kept".to_owned(), ScheduleAction::Remove));
+    assert_eq!(removed.unwrap_err(), Refusal::DeclaredSchedule("kept".to_owned()), "it would come back");
     for wrong in [declared(&[("a", "every 1h"), ("b", "every 61 o'clock")], 2), declared(&[("a", "every 1h")], 0)] {
         configure(&mut node, wrong).unwrap_err();
         let names: Vec<String> = node.read().view().schedules().unwrap().into_iter().map(|row| row.name).collect();

@@ -1,9 +1,10 @@
 //! What the tasks of a group wrote: line by line, with the task before each, since many may write at once.
 //!
 //! What is there is written task by task, in the order of their numbers. Followed, each task is written as it goes on, no
-//! more than [`AT_ONCE`] at a time; the others wait for their turn and lose nothing. **The hard case** is a task that
-//! nobody has seen begin, because it was over at once or the news were too many: once the group has ended, all tasks are
-//! looked at again.
+//! more than [`AT_ONCE`] at a time; the others wait for their turn, which takes nothing from what they wrote. **The
+//! hard case** is a task that nobody has seen begin, because it was over at once or the news were too many: once the group
+//! has ended, all tasks are looked at again. Such a look finds the last [`SELECTED_MAX`] tasks: of a larger group an
+//! earlier task is missing if it had begun before, or if the news of its beginning were missed.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -19,7 +19,6 @@ use crate::cli::follow::word;
 use crate::cli::{Context, Exit, Failure, JobRef, Kind};
 use crate::client::Client;
 
-// What `receipt verify` takes.
 #[derive(Args, Debug)]
 #[command(
     after_help = "A file is what `receipt show -o FILE` or `receipt show --json` wrote. Ends with 1 if anything \

@@ -3,6 +3,7 @@
 //! Counting goes past the engine, since it looks at every job; only what was counted is handed in, a few rows at a time.
 
 use jobmesh_engine::Command;
+use jobmesh_protocol::time::HOUR_MS;
 
 use super::{ChoreError, check, reader};
 use crate::runtime::Handle;
@@ -10,7 +11,6 @@ use crate::runtime::Handle;
 /// So many hours are counted again, this one included: a node that was off for the night still gets them, and a job that
 /// ended in the last minute is counted an hour later.
 const HOURS: u64 = 48;
-const HOUR_MS: u64 = 3_600_000;
 /// Rows of one command.
 const ROWS: usize = 200;
 
