@@ -16,6 +16,7 @@ mod plan;
 mod random;
 mod trace;
 
+mod disk;
 mod executor;
 mod faults;
 mod forger;
@@ -28,9 +29,10 @@ mod oracle;
 mod report;
 mod world;
 
+pub use disk::DiskFault;
 pub use faults::FaultKind;
 pub use invariants::Violation;
 #[cfg(feature = "mutants")]
 pub use jobmesh_engine::Mutant;
-pub use plan::{NODES_MAX, NODES_MIN, Plan, Watch};
+pub use plan::{Disks, NODES_MAX, NODES_MIN, Plan, Watch};
 pub use report::{Failure, Report, run};

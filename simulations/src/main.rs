@@ -48,6 +48,9 @@ struct RunArgs {
     /// Lines of the trace to show after a failure.
     #[arg(long)]
     lines: Option<usize>,
+    /// Run on disks that never fail.
+    #[arg(long)]
+    sound_disks: bool,
     /// Also watch an invariant that must fail.
     #[arg(long)]
     canary: bool,
@@ -94,6 +97,9 @@ impl RunArgs {
             plan = plan.with_faults_for(faulty);
         }
         plan.tail_lines = self.lines.unwrap_or(plan.tail_lines);
+        if self.sound_disks {
+            plan = plan.with_sound_disks();
+        }
         if self.canary {
             plan.watch = Watch::Canary;
         }

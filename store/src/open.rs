@@ -72,6 +72,18 @@ impl Store {
         Self::prepare(connection, path, (fresh, Missing::Made), None)
     }
 
+    /// Opens or creates the database at `path` of the SQLite file system (VFS) that is registered as `vfs`. Simulated
+    /// disks are such; nobody else is kept out of them, and the files are not looked at before SQLite does.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for what only real directories have.
+    pub fn open_on(vfs: &str, path: &Path, fresh: Incarnation) -> Result<Self, OpenError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags_and_vfs(path, flags, vfs);
+        let connection = opened.map_err(|error| OpenError::Sqlite { path: path.to_owned(), source: error.into() })?;
+        Self::prepare(connection, path.to_owned(), (fresh, Missing::Made), None)
+    }
+
     fn prepare(
         mut connection: Connection,
         path: PathBuf,
@@ -111,6 +123,13 @@ impl Store {
         let incarnation = self.incarnation;
         let inner = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         Ok(Txn::new(inner, incarnation))
+    }
+
+    /// Has commits no longer wait for the disk: a seeded bug.
+    #[cfg(feature = "mutants")]
+    pub fn sync_rarely(&self) {
+        // A setting that is refused leaves a bug out that a test then misses.
+        let _refused = self.connection.pragma_update(None, "synchronous", "NORMAL");
     }
 
     /// The connection, for what is done outside of transactions.

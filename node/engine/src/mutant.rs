@@ -12,4 +12,9 @@ pub enum Mutant {
     ForgetOutbox,
     /// Signatures are not verified.
     SkipSignatureCheck,
+    /// A commit does not wait for the disk. Played by the driver with `Store::sync_rarely`.
+    SyncNormal,
+    /// A commit whose sync failed is taken for a good one. Played by the driver with
+    /// `Txn::commit_whatever_the_sync_says`.
+    IgnoreSyncError,
 }
