@@ -122,6 +122,12 @@ impl Disk {
         drive.room = free.map(|free| drive.size() + free);
     }
 
+    /// Makes the log durable as programs see it, which `Store::open` does for files of the real file system. Returns
+    /// whether it succeeded.
+    pub(crate) fn renew_log(&self) -> bool {
+        self.drive_mut().renew(LOG).is_ok()
+    }
+
     /// Disarms everything.
     pub(crate) fn heal(&self) {
         self.drive_mut().heal();

@@ -107,6 +107,8 @@ pub(crate) enum Trouble {
     Open(#[from] OpenError),
     #[error("{0}: {0:?}")]
     Store(#[from] StoreError),
+    #[error("the log that was found can't be made durable")]
+    Log,
 }
 
 impl From<Trouble> for Violation {
@@ -335,7 +337,10 @@ impl Node {
         }
     }
 
-    fn open(&mut self) -> Result<(), OpenError> {
+    fn open(&mut self) -> Result<(), Trouble> {
+        if !self.files.renew_log() {
+            return Err(Trouble::Log);
+        }
         let store = Store::open_on(disk::VFS, &self.files.path(), self.fresh)?;
         self.parts.relax(&store);
         self.store = Some(store);

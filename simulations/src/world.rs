@@ -298,7 +298,7 @@ impl World {
                 Ok(())
             }
             Condition::Failing => {
-                node.backlog.extend(Some(input).filter(drivers::is_said_again));
+                node.backlog.extend(Some(input).filter(drivers::is_kept));
                 Ok(())
             }
             Condition::Down => Ok(()),

@@ -48,6 +48,7 @@ impl Store {
         let lock = Lock::take(directory)?;
         let path = real(directory)?.join(DATABASE_NAME);
         check_file(&path, missing)?;
+        renew_log(&path.with_extension("db-wal"))?;
         let connection = open_file(&path)?;
         Self::prepare(connection, path, (fresh, missing), Some(lock))
     }
@@ -167,6 +168,33 @@ fn check_file(path: &Path, missing: Missing) -> Result<(), OpenError> {
     match missing {
         Missing::Made => Ok(()),
         Missing::Refused => Err(OpenError::Lost { path: path.to_owned() }),
+    }
+}
+
+/// Writes the log that an earlier daemon left once more and waits for the disk. Once a sync has failed, the system shows
+/// what it covered and never writes it; commits behind such a hole would be gone after a power cut, though each of
+/// them was synced. The bytes stay the same, so it does no harm to be killed here.
+fn renew_log(log: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let file = match std::fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(log) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(OpenError::of_file(log.to_owned(), source)),
+    };
+    let renew = || {
+        let (mut at, mut chunk) = (0, vec![0; 1 << 16]);
+        loop {
+            let length = file.read_at(&mut chunk, at)?;
+            let Some(found) = chunk.get(..length).filter(|found| !found.is_empty()) else { return file.sync_all() };
+            file.write_all_at(found, at)?;
+            at += length as u64;
+        }
+    };
+    match renew() {
+        // A file system that writes to new places has none left. What is there stays as good as it was.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+        renewed => renewed.map_err(|source| OpenError::File { path: log.to_owned(), source }),
     }
 }
 

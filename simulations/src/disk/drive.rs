@@ -323,6 +323,18 @@ impl Drive {
         Ok(self.file(id)?.len())
     }
 
+    /// Writes what programs see of a file once more and syncs it, as the daemon does with a log that it finds.
+    pub(super) fn renew(&mut self, name: &str) -> Result<(), IoError> {
+        self.operate(self.boot)?;
+        let Some(id) = self.names.get(name).copied() else { return Ok(()) };
+        let bytes = self.file(id)?.bytes().to_vec();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.write(self.boot, id, 0, &bytes)?;
+        self.sync(self.boot, id)
+    }
+
     /// Flips a bit somewhere in a file.
     pub(super) fn rot(&mut self, name: &str) {
         let Some(file) = self.names.get(name).and_then(|id| self.files.get_mut(id)) else { return };

@@ -244,6 +244,11 @@ pub(super) fn is_said_again(input: &Input) -> bool {
     }
 }
 
+/// What a driver keeps for an engine that is still to be built. Who is connected by then, it is told anyway.
+pub(super) fn is_kept(input: &Input) -> bool {
+    is_said_again(input) && !matches!(input, Input::Connected { .. } | Input::Disconnected(_))
+}
+
 /// The inputs of a batch, in one word each.
 pub(super) fn names(batch: &[Input]) -> String {
     let name = |input: &Input| match input {

@@ -59,9 +59,9 @@ impl World {
     pub(super) fn fail(&mut self, seat: Seat, trouble: &Trouble, batch: Vec<Input>) -> Result<(), Violation> {
         self.note(format_args!("{seat} has trouble: {trouble}"));
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
-        node.fail(trouble, batch.into_iter().filter(drivers::is_said_again));
+        node.fail(trouble, batch.into_iter().filter(drivers::is_kept));
         node.wakes = None;
-        if node.gives_up() || matches!(trouble, Trouble::Open(_)) {
+        if node.gives_up() || matches!(trouble, Trouble::Open(_) | Trouble::Log) {
             self.note(format_args!("{seat} gives up"));
             return self.crash(seat);
         }
