@@ -229,7 +229,11 @@ impl Bench {
     fn accidents(&mut self, backup: Option<Backup>) {
         match self.drive {
             Drive::Honest | Drive::Lying => {}
-            Drive::Rotten if self.stream.chance(500) => self.node.files.rot_database(),
+            Drive::Rotten if self.stream.chance(500) => {
+                // What is in the log, too, would only be read from there.
+                let _emptied = self.check_file();
+                self.node.files.rot_database();
+            }
             Drive::Rotten => self.node.files.rot_log(),
             Drive::OldBackup => backup.into_iter().for_each(|backup| self.node.files.restore(backup)),
         }
