@@ -278,8 +278,10 @@ const MUTANTS: [jobmesh_simulations::Mutant; 4] = {
 
 /// Those that a power cut shows.
 #[cfg(feature = "mutants")]
-const POWER_MUTANTS: [jobmesh_simulations::Mutant; 2] =
-    [jobmesh_simulations::Mutant::SyncNormal, jobmesh_simulations::Mutant::IgnoreSyncError];
+const POWER_MUTANTS: [jobmesh_simulations::Mutant; 3] = {
+    use jobmesh_simulations::Mutant;
+    [Mutant::SyncNormal, Mutant::IgnoreSyncError, Mutant::BelieveLog]
+};
 
 #[cfg(feature = "mutants")]
 fn mutant(name: &str) -> Result<jobmesh_simulations::Mutant, String> {

@@ -338,7 +338,7 @@ impl Node {
     }
 
     fn open(&mut self) -> Result<(), Trouble> {
-        if !self.files.renew_log() {
+        if !self.parts.believes_log() && !self.files.renew_log() {
             return Err(Trouble::Log);
         }
         let store = Store::open_on(disk::VFS, &self.files.path(), self.fresh)?;
@@ -406,6 +406,11 @@ impl Parts {
         }
     }
 
+    /// Plays the seeded bug that takes a log for durable because it can be read.
+    fn believes_log(&self) -> bool {
+        self.mutant == Some(jobmesh_engine::Mutant::BelieveLog)
+    }
+
     /// Plays the seeded bug that does not wait for the disk.
     fn relax(&self, store: &Store) {
         if self.mutant == Some(jobmesh_engine::Mutant::SyncNormal) {
@@ -419,6 +424,11 @@ impl Parts {
     #[expect(clippy::unused_self, reason = "only seeded bugs look at the parts here")]
     fn commit(&self, txn: Txn<'_>) -> Result<Committed, StoreError> {
         txn.commit()
+    }
+
+    #[expect(clippy::unused_self, reason = "only seeded bugs look at the parts here")]
+    const fn believes_log(&self) -> bool {
+        false
     }
 
     #[expect(clippy::unused_self, reason = "only seeded bugs look at the parts here")]

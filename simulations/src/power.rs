@@ -201,14 +201,22 @@ impl Bench {
             self.node.files.lie();
         }
         let (loss, operations) = (self.loss(), self.stream.below(OPERATIONS_MAX));
-        self.node.files.arm(operations, Strike::Cut(loss));
+        let is_killed_first = self.stream.chance(250);
+        let first = if is_killed_first { Strike::Kill } else { Strike::Cut(loss) };
+        self.node.files.arm(operations, first);
         let syncless = (self.drive == Drive::Honest && self.stream.chance(250)).then(|| self.stream.below(STEPS));
         let kept_at = self.stream.below(STEPS);
         let mut backup = None;
         let mut lives = self.start()?;
         for step in 0..STEPS {
-            if !lives {
+            if !lives && self.node.files.had_power_cut() {
                 break;
+            }
+            if !lives {
+                let operations = self.stream.below(OPERATIONS_MAX / 4);
+                self.node.files.arm(operations, Strike::Cut(loss));
+                lives = self.start()?;
+                continue;
             }
             if syncless == Some(step) {
                 self.node.files.fail_next_sync();
@@ -264,9 +272,10 @@ impl Bench {
                 self.die();
                 Ok(false)
             }
+            // Its owner starts it again.
             Came::Failed(_) => {
                 self.die();
-                Ok(false)
+                self.start()
             }
         }
     }
@@ -288,6 +297,11 @@ impl Bench {
                 Ok(false)
             }
             StepEnd::Failed(trouble, batch) => {
+                if self.stream.chance(300) {
+                    // Somebody loses patience with a daemon that has trouble.
+                    self.die();
+                    return self.start();
+                }
                 let is_kept = |input: &Input| matches!(input, Input::Started { .. } | Input::Ended { .. });
                 self.node.fail(&trouble, batch.into_iter().filter(is_kept));
                 self.repair()

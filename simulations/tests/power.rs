@@ -6,6 +6,8 @@ use jobmesh_simulations::{Drive, Mutant, PowerPlan, PowerReport, cut_power};
 
 /// Seeds of the normal test run; people run thousands with the binary.
 const SEEDS: u64 = 150;
+/// Within so many, each seeded bug is found.
+const HUNT_SEEDS: u64 = 500;
 
 fn plan(count: u64) -> PowerPlan {
     PowerPlan { from: 1, count, drive: Drive::Honest, mutant: None }
@@ -27,12 +29,13 @@ fn the_same_cuts_give_the_same_figures() {
     assert_eq!(report(&plan(20)), report(&plan(20)));
 }
 
-/// A commit that does not wait for the disk, and one that takes a failed sync for a good one.
+/// A commit that does not wait for the disk, one that takes a failed sync for a good one, and a start that believes a
+/// log because it can be read.
 #[test]
 fn the_seeded_bugs_of_durability_are_found() {
-    for mutant in [Mutant::SyncNormal, Mutant::IgnoreSyncError] {
-        let Err(failure) = cut_power(&PowerPlan { mutant: Some(mutant), ..plan(SEEDS) }) else {
-            panic!("{SEEDS} power cuts did not find {mutant:?}");
+    for mutant in [Mutant::SyncNormal, Mutant::IgnoreSyncError, Mutant::BelieveLog] {
+        let Err(failure) = cut_power(&PowerPlan { mutant: Some(mutant), ..plan(HUNT_SEEDS) }) else {
+            panic!("{HUNT_SEEDS} power cuts did not find {mutant:?}");
         };
         eprintln!("{mutant:?}: {failure}");
         let may_break = ["no_acknowledged_job_is_lost", "an_end_is_kept", "an_epoch_runs_once"];

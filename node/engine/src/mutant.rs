@@ -17,4 +17,7 @@ pub enum Mutant {
     /// A commit whose sync failed is taken for a good one. Played by the driver with
     /// `Txn::commit_whatever_the_sync_says`.
     IgnoreSyncError,
+    /// A log that an earlier daemon left is taken for durable because it can be read. Played by the driver, which does
+    /// not write it once more.
+    BelieveLog,
 }
