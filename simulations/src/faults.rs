@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_protocol::DurationMillis;
 
+use crate::disk::{DiskFault, Loss, Strike};
 use crate::network::Seat;
+use crate::plan::Disks;
 use crate::random::Stream;
 
 /// One way in which things go wrong.
@@ -42,10 +44,12 @@ pub enum FaultKind {
     Executor,
     /// A member forges receipts, replays frames and sends garbage.
     Forger,
+    /// A disk fails, or the power that it needs.
+    Disk(DiskFault),
 }
 
 impl FaultKind {
-    /// Every kind.
+    /// Every kind but those of disks, which are [`DiskFault::HONEST`].
     pub const ALL: [Self; 14] = [
         Self::Delay,
         Self::Loss,
@@ -81,6 +85,7 @@ impl FaultKind {
             Self::Skew => "skew",
             Self::Executor => "executor",
             Self::Forger => "forger",
+            Self::Disk(fault) => fault.word(),
         }
     }
 
@@ -97,6 +102,8 @@ impl FaultKind {
             Self::Delay | Self::Loss | Self::Duplicate | Self::Reorder | Self::Skew | Self::Executor | Self::Forger => {
                 false
             }
+            // Those of disks strike by a plan of their own.
+            Self::Disk(_) => false,
         }
     }
 }
@@ -115,6 +122,14 @@ pub(crate) enum Trap {
 }
 
 impl Trap {
+    /// Whether the daemon survives it, with an error.
+    pub(crate) const fn is_error(self) -> bool {
+        match self {
+            Self::BeforeCommit | Self::BeforeRelease => false,
+            Self::ErrorAfterCommit | Self::ErrorBeforeCommit => true,
+        }
+    }
+
     /// The kind of fault that it is.
     pub(crate) const fn kind(self) -> FaultKind {
         match self {
@@ -131,16 +146,23 @@ pub(crate) struct Faults {
     enabled: BTreeSet<FaultKind>,
     injected: BTreeMap<FaultKind, u64>,
     stream: Stream,
+    /// What strikes disks is drawn apart, so that a run without it is otherwise the same.
+    disk_stream: Stream,
     mean_pause: DurationMillis,
 }
 
 impl Faults {
     /// Draws a mix.
-    pub(crate) fn draw(seed: u64) -> Self {
+    pub(crate) fn draw(seed: u64, disks: Disks) -> Self {
         let mut stream = Stream::new(seed, "faults");
-        let enabled = FaultKind::ALL.into_iter().filter(|_| stream.chance(500)).collect();
+        let mut enabled: BTreeSet<_> = FaultKind::ALL.into_iter().filter(|_| stream.chance(500)).collect();
         let mean_pause = DurationMillis(stream.between(6_000, 40_000));
-        Self { enabled, injected: BTreeMap::new(), stream, mean_pause }
+        let mut disk_stream = Stream::new(seed, "faults of disks");
+        if disks == Disks::Honest {
+            let drawn = DiskFault::HONEST.into_iter().filter(|_| disk_stream.chance(500));
+            enabled.extend(drawn.map(FaultKind::Disk));
+        }
+        Self { enabled, injected: BTreeMap::new(), stream, disk_stream, mean_pause }
     }
 
     /// Whether this kind is on now.
@@ -202,6 +224,43 @@ impl Faults {
             Trap::ErrorBeforeCommit
         };
         (trap, steps)
+    }
+
+    /// How long until a disk is struck the next time.
+    pub(crate) fn disk_pause(&mut self) -> DurationMillis {
+        DurationMillis(self.disk_stream.between(self.mean_pause.0 / 10, self.mean_pause.0 * 2))
+    }
+
+    /// What strikes a disk next, whose, and what else there is to draw about it; `None` if this run has no such fault.
+    pub(crate) fn next_of_disks(&mut self, nodes: usize) -> Option<(Seat, DiskFault)> {
+        let drawn =
+            self.enabled.iter().filter_map(|kind| if let FaultKind::Disk(fault) = kind { Some(*fault) } else { None });
+        let scheduled: Vec<_> = drawn.filter(|fault| fault.is_scheduled()).collect();
+        let fault = self.disk_stream.pick(&scheduled)?;
+        Some((Seat(self.disk_stream.index(nodes)), fault))
+    }
+
+    /// What a power cut does to unsynced writes, by what this run has.
+    pub(crate) fn loss(&mut self) -> Loss {
+        let enabled = DiskFault::HONEST.into_iter().filter(|fault| self.enabled.contains(&FaultKind::Disk(*fault)));
+        let losses: Vec<_> = enabled.filter_map(DiskFault::loss).collect();
+        self.disk_stream.pick(&losses).unwrap_or(Loss::Kept)
+    }
+
+    /// How many operations on files a disk has left before it is struck: some tens, which is a few steps.
+    pub(crate) fn operations(&mut self) -> u64 {
+        self.disk_stream.below(60)
+    }
+
+    /// So many reads and writes in a row fail.
+    pub(crate) fn io_errors(&mut self) -> Strike {
+        Strike::Io(u32::try_from(self.disk_stream.between(1, 4)).unwrap_or(1))
+    }
+
+    /// How many bytes a disk has left when it runs full, and how long it stays so.
+    pub(crate) fn shortage(&mut self) -> (usize, DurationMillis) {
+        let free = self.disk_stream.index(40_000);
+        (free, DurationMillis(self.disk_stream.between(500, 90_000)))
     }
 
     /// The directions that a new partition blocks: both ways between two groups, one way, or one node alone.

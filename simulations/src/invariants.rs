@@ -31,7 +31,7 @@ impl Violation {
 }
 
 impl From<StoreError> for Violation {
-    /// No simulated disk fails by itself, so a failing store is a bug.
+    /// No simulated disk fails the oracle, so a store that does is a bug.
     fn from(error: StoreError) -> Self {
         Self::new("the_store_works", format!("{error}: {error:?}"))
     }

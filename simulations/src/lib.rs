@@ -1,6 +1,6 @@
 //! Whole nodes in virtual time: the real engine over the real store, on a network that one number decides.
 //!
-//! A [`Plan`] (a seed, how many nodes, how long) becomes a world: nodes with real keys and SQLite in memory, a
+//! A [`Plan`] (a seed, how many nodes, how long) becomes a world: nodes with real keys and the real SQLite on simulated disks, a
 //! network that delays, loses, doubles and cuts, daemons that crash between any two steps, executors that fail, a
 //! member that forges. One thread takes one event after the other off a queue that is ordered by time and number,
 //! so the same plan gives the same run, byte for byte; [`Report::trace`] is the proof of that.
@@ -16,6 +16,7 @@ mod plan;
 mod random;
 mod trace;
 
+mod disk;
 mod executor;
 mod faults;
 mod forger;
@@ -28,9 +29,13 @@ mod oracle;
 mod report;
 mod world;
 
+mod power;
+
+pub use disk::DiskFault;
 pub use faults::FaultKind;
 pub use invariants::Violation;
 #[cfg(feature = "mutants")]
 pub use jobmesh_engine::Mutant;
-pub use plan::{NODES_MAX, NODES_MIN, Plan, Watch};
+pub use plan::{Disks, NODES_MAX, NODES_MIN, Plan, Watch};
+pub use power::{Drive, PowerFailure, PowerPlan, PowerReport, cut_power};
 pub use report::{Failure, Report, run};

@@ -1,12 +1,14 @@
 //! The simulator's command line: one seed with a report, or many with a summary.
 
+mod twice;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use jobmesh_protocol::DurationMillis;
-use jobmesh_simulations::{FaultKind, NODES_MAX, NODES_MIN, Plan, Report, Watch, run};
+use jobmesh_simulations::{Drive, FaultKind, NODES_MAX, NODES_MIN, Plan, PowerPlan, Report, Watch, cut_power, run};
 
 /// Runs many jobmesh nodes in virtual time, from one seed.
 #[derive(Debug, Parser)]
@@ -22,6 +24,8 @@ enum Command {
     Run(RunArgs),
     /// Runs seed after seed. Exits with 1 if the invariants of any break.
     Seeds(SeedsArgs),
+    /// Cuts the power of single nodes and looks at what they still know. Exits with 1 if a promise breaks.
+    PowerCuts(PowerArgs),
     /// Shows how many seeds it takes to find each of the engine's seeded bugs. Exits with 1 if one is missed.
     #[cfg(feature = "mutants")]
     Mutants {
@@ -48,6 +52,9 @@ struct RunArgs {
     /// Lines of the trace to show after a failure.
     #[arg(long)]
     lines: Option<usize>,
+    /// Run on disks that never fail.
+    #[arg(long)]
+    sound_disks: bool,
     /// Also watch an invariant that must fail.
     #[arg(long)]
     canary: bool,
@@ -71,12 +78,44 @@ struct SeedsArgs {
     /// Go on after a failure and name every seed that fails, in one line each.
     #[arg(long)]
     keep_going: bool,
+    /// Run each seed in two processes and compare the hashes of traces and databases.
+    #[arg(long)]
+    twice: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct PowerArgs {
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many seeds.
+    #[arg(long)]
+    count: u64,
+    /// What kind of drive: honest, lying, rotten or old-backup. Only an honest one must keep every promise.
+    #[arg(long, default_value = "honest", value_parser = drive)]
+    drive: Drive,
+    /// Run with one of the seeded bugs.
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<jobmesh_simulations::Mutant>,
+}
+
+fn drive(word: &str) -> Result<Drive, &'static str> {
+    match word {
+        "honest" => Ok(Drive::Honest),
+        "lying" => Ok(Drive::Lying),
+        "rotten" => Ok(Drive::Rotten),
+        "old-backup" => Ok(Drive::OldBackup),
+        _ => Err("drives are honest, lying, rotten or old-backup"),
+    }
 }
 
 fn main() -> ExitCode {
     let good = match Args::parse().command {
         Command::Run(args) => one(&args.plan()),
+        Command::Seeds(args) if args.twice => doubled(&args),
         Command::Seeds(args) => many(&args),
+        Command::PowerCuts(args) => power_cuts(&args),
         #[cfg(feature = "mutants")]
         Command::Mutants { seeds } => hunt(seeds),
     };
@@ -94,6 +133,9 @@ impl RunArgs {
             plan = plan.with_faults_for(faulty);
         }
         plan.tail_lines = self.lines.unwrap_or(plan.tail_lines);
+        if self.sound_disks {
+            plan = plan.with_sound_disks();
+        }
         if self.canary {
             plan.watch = Watch::Canary;
         }
@@ -184,16 +226,67 @@ fn many(args: &SeedsArgs) -> bool {
     failures == 0
 }
 
+fn doubled(args: &SeedsArgs) -> bool {
+    let millis = args.minutes.saturating_mul(60_000);
+    let mut is_good = true;
+    for seed in args.from..args.from.saturating_add(args.count) {
+        match twice::twice(seed, millis) {
+            Ok((first, second)) if first == second && first.is_good() => {}
+            Ok((first, second)) => {
+                say(&format!("FAILED    seed {seed} is not the same twice\n{first}\n{second}"));
+                is_good = false;
+            }
+            Err(error) => {
+                say(&format!("FAILED    no process for seed {seed}: {error}"));
+                return false;
+            }
+        }
+    }
+    if is_good {
+        say(&format!("twice     {} seeds, with the same traces and databases in both processes", args.count));
+    }
+    is_good
+}
+
+fn power_cuts(args: &PowerArgs) -> bool {
+    let began = std::time::Instant::now();
+    let plan = PowerPlan {
+        from: args.from,
+        count: args.count,
+        drive: args.drive,
+        #[cfg(feature = "mutants")]
+        mutant: args.mutant,
+    };
+    match cut_power(&plan) {
+        Ok(report) => {
+            say(&report.to_string());
+            say(&format!("took      {:.1} s", began.elapsed().as_secs_f64()));
+            true
+        }
+        Err(failure) => {
+            say(&failure.to_string());
+            false
+        }
+    }
+}
+
 #[cfg(feature = "mutants")]
 const MUTANTS: [jobmesh_simulations::Mutant; 4] = {
     use jobmesh_simulations::Mutant;
     [Mutant::SendBeforeCommit, Mutant::AcceptStaleEpoch, Mutant::ForgetOutbox, Mutant::SkipSignatureCheck]
 };
 
+/// Those that a power cut shows.
+#[cfg(feature = "mutants")]
+const POWER_MUTANTS: [jobmesh_simulations::Mutant; 3] = {
+    use jobmesh_simulations::Mutant;
+    [Mutant::SyncNormal, Mutant::IgnoreSyncError, Mutant::BelieveLog]
+};
+
 #[cfg(feature = "mutants")]
 fn mutant(name: &str) -> Result<jobmesh_simulations::Mutant, String> {
-    let found = MUTANTS.into_iter().find(|mutant| format!("{mutant:?}") == name);
-    found.ok_or_else(|| format!("no such mutant; there are {MUTANTS:?}"))
+    let found = MUTANTS.into_iter().chain(POWER_MUTANTS).find(|mutant| format!("{mutant:?}") == name);
+    found.ok_or_else(|| format!("no such mutant; there are {MUTANTS:?} and {POWER_MUTANTS:?}"))
 }
 
 #[cfg(feature = "mutants")]
@@ -211,6 +304,18 @@ fn hunt(seeds: u64) -> bool {
             None => {
                 all_found = false;
                 say(&format!("{mutant:?}: MISSED by {seeds} seeds"));
+            }
+        }
+    }
+    for mutant in POWER_MUTANTS {
+        let plan = PowerPlan { from: 0, count: seeds, drive: Drive::Honest, mutant: Some(mutant) };
+        match cut_power(&plan) {
+            Err(failure) => {
+                say(&format!("{mutant:?}: power cut {} finds it by {}", failure.seed, failure.violation.invariant));
+            }
+            Ok(_) => {
+                all_found = false;
+                say(&format!("{mutant:?}: MISSED by {seeds} power cuts"));
             }
         }
     }

@@ -6,8 +6,9 @@ use jobmesh_engine::{Command, Config, Detected, Engine, Explanation, Input, Outp
 use jobmesh_keys::{Identity, Membership, MeshId, MeshRoot};
 use jobmesh_protocol::id::{BootId, Hash, Incarnation};
 use jobmesh_protocol::{DurationMillis, JobId, MonoMillis, NodeId, Now, RunId, UnixMillis};
-use jobmesh_store::{Store, StoreError};
+use jobmesh_store::{Committed, OpenError, Store, StoreError, Txn};
 
+use crate::disk::{self, Disk};
 use crate::faults::Trap;
 use crate::invariants::Violation;
 use crate::network::Seat;
@@ -30,6 +31,8 @@ pub(crate) enum Condition {
     Up,
     /// It stands still; what happens to it waits.
     Paused,
+    /// Its database fails, and it tries again and again.
+    Failing,
     /// It is dead.
     Down,
 }
@@ -37,10 +40,12 @@ pub(crate) enum Condition {
 /// What a node is made of, beside its seat.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) identity: Identity,
+    /// What its key grows from.
+    pub(crate) identity: [u8; 32],
     pub(crate) mesh: MeshId,
     pub(crate) membership: Membership,
-    pub(crate) root: Option<MeshRoot>,
+    /// The same of the mesh's root key, on the node that has it.
+    pub(crate) root: Option<[u8; 32]>,
     pub(crate) detected: Detected,
     /// What its wall clock says when the world begins.
     pub(crate) wall: UnixMillis,
@@ -77,14 +82,50 @@ pub(crate) struct Node {
     pub(crate) digest: Option<Vec<u8>>,
     /// Where the next struck step is struck, and in how many steps.
     pub(crate) trap: Option<(Trap, u64)>,
-    store: Store,
+    /// What its database lies on.
+    pub(crate) files: Disk,
+    /// How often in a row its database failed.
+    failures: u32,
+    /// Why it failed the last time.
+    has_room: bool,
+    store: Option<Store>,
     engine: Option<Engine>,
-    config: Option<Config>,
+    parts: Parts,
+    /// What becomes the incarnation of a database that is new.
+    fresh: Incarnation,
+    boot: BootId,
+    booted_at: UnixMillis,
+    name: String,
     stream: Stream,
     mono: MonoMillis,
-    wall: UnixMillis,
-    #[cfg(feature = "mutants")]
-    mutant: Option<jobmesh_engine::Mutant>,
+}
+
+/// Why a daemon can't go on with its database.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error("{0}: {0:?}")]
+    Open(#[from] OpenError),
+    #[error("{0}: {0:?}")]
+    Store(#[from] StoreError),
+    #[error("the log that was found can't be made durable")]
+    Log,
+}
+
+impl From<Trouble> for Violation {
+    fn from(trouble: Trouble) -> Self {
+        Self::new("the_store_works", trouble.to_string())
+    }
+}
+
+/// What came of something that needs the disk.
+#[derive(Debug)]
+pub(crate) enum Came<T> {
+    /// It is done.
+    Done(T),
+    /// The daemon died in it.
+    Died,
+    /// It failed, as the disk had it.
+    Failed(Trouble),
 }
 
 /// What came of a step.
@@ -96,34 +137,21 @@ pub(crate) enum StepEnd {
     Died(Vec<Output>),
     /// Its commit failed and the engine was rebuilt: this is to be done, and then these inputs fed again.
     Rebuilt(Vec<Output>, Vec<Input>),
+    /// The database failed; whether it happened is unknown. These inputs were in it.
+    Failed(Trouble, Vec<Input>),
 }
 
+/// How often a daemon opens a database anew that fails, other than by a full disk, before it gives up.
+const REOPENS_MAX: u32 = 10;
+
 impl Node {
-    pub(crate) fn new(seed: u64, seat: Seat, parts: Parts) -> Result<Self, Violation> {
+    pub(crate) fn new(seed: u64, seat: Seat, parts: Parts) -> Self {
         let mut stream = Stream::new(seed, &format!("node {}", seat.0));
-        let store = Store::open_in_memory(Incarnation::from_bytes(stream.array()));
-        let store = store.map_err(|error| Violation::new("store_opens", error.to_string()))?;
-        let id = parts.identity.node();
-        let config = Config {
-            identity: parts.identity,
-            mesh: parts.mesh,
-            membership: parts.membership,
-            root: parts.root,
-            boot: BootId::from_bytes(stream.array()),
-            booted_at: parts.wall,
-            name: format!("node-{}", seat.0),
-            detected: parts.detected,
-            timing: Timing { fetch_limit: FETCH_LIMIT, ..Timing::default() },
-            declared: jobmesh_engine::Declared::default(),
-            has_rebooted: false,
-            #[cfg(feature = "mutants")]
-            mutant: parts.mutant,
-            #[cfg(not(feature = "mutants"))]
-            mutant: None,
-        };
+        let fresh = Incarnation::from_bytes(stream.array());
+        let boot = BootId::from_bytes(stream.array());
         let mono = MonoMillis(stream.between(0, 1 << 30));
-        Ok(Self {
-            id,
+        Self {
+            id: Identity::from_seed(parts.identity).node(),
             condition: Condition::Down,
             life: Life::default(),
             backlog: Vec::new(),
@@ -134,44 +162,71 @@ impl Node {
             provides: BTreeSet::new(),
             digest: None,
             trap: None,
-            store,
+            files: Disk::new(Stream::new(seed, &format!("disk {}", seat.0))),
+            failures: 0,
+            has_room: true,
+            store: None,
             engine: None,
-            config: Some(config),
+            booted_at: parts.wall,
+            parts,
+            fresh,
+            boot,
+            name: format!("node-{}", seat.0),
             stream,
             mono,
-            wall: parts.wall,
-            #[cfg(feature = "mutants")]
-            mutant: parts.mutant,
-        })
+        }
     }
 
-    /// The database, to write to or to look at.
-    pub(crate) fn store(&mut self) -> &mut Store {
-        &mut self.store
+    /// What the daemon tells its engine, each time that it makes one.
+    fn config(&self) -> Config {
+        let parts = &self.parts;
+        Config {
+            identity: Identity::from_seed(parts.identity),
+            mesh: parts.mesh,
+            membership: parts.membership.clone(),
+            root: parts.root.map(|seed| MeshRoot::new(Identity::from_seed(seed))),
+            boot: self.boot,
+            booted_at: self.booted_at,
+            name: self.name.clone(),
+            detected: parts.detected.clone(),
+            timing: Timing { fetch_limit: FETCH_LIMIT, ..Timing::default() },
+            declared: jobmesh_engine::Declared::default(),
+            has_rebooted: self.files.had_power_cut(),
+            #[cfg(feature = "mutants")]
+            mutant: parts.mutant,
+            #[cfg(not(feature = "mutants"))]
+            mutant: None,
+        }
+    }
+
+    /// The database of a daemon that runs, to look at.
+    pub(crate) fn store(&mut self) -> Result<&mut Store, Violation> {
+        self.store.as_mut().ok_or_else(|| Violation::new("the_store_works", "nobody has it open"))
     }
 
     /// Both of the node's clocks at a time of the world.
     pub(crate) fn clock(&self, at: MonoMillis) -> Now {
-        Now { mono: MonoMillis(self.mono.0 + at.0), wall: UnixMillis(self.wall.0 + at.0) }
+        Now { mono: MonoMillis(self.mono.0 + at.0), wall: UnixMillis(self.parts.wall.0 + at.0) }
     }
 
     /// Starts the daemon.
-    pub(crate) fn start(&mut self, at: MonoMillis) -> Result<Vec<Output>, Violation> {
-        let boot = BootId::from_bytes(self.stream.array());
-        let booted_at = self.clock(at).wall;
-        if let Some(config) = &mut self.config {
-            config.boot = boot;
-            config.booted_at = booted_at;
-        }
+    pub(crate) fn start(&mut self, at: MonoMillis) -> Result<Came<Vec<Output>>, Violation> {
+        self.boot = BootId::from_bytes(self.stream.array());
+        self.booted_at = self.clock(at).wall;
         self.condition = Condition::Up;
-        Ok(self.recover(at)?)
+        self.files.start();
+        self.on_disk(|node| {
+            node.open()?;
+            Ok(node.recover(at)?)
+        })
     }
 
     /// Kills the daemon and everything that it started.
     pub(crate) fn kill(&mut self) {
-        if let Some(engine) = self.engine.take() {
-            self.config = Some(engine.into_config());
-        }
+        self.files.kill();
+        self.store = None;
+        self.engine = None;
+        self.failures = 0;
         self.condition = Condition::Down;
         self.life.0 += 1;
         self.backlog.clear();
@@ -185,36 +240,111 @@ impl Node {
 
     /// Hands a batch to the engine in one transaction.
     pub(crate) fn step(&mut self, at: MonoMillis, batch: Vec<Input>, trap: Option<Trap>) -> Result<StepEnd, Violation> {
+        if self.engine.is_none() {
+            return Ok(StepEnd::Released(Vec::new()));
+        }
+        let again = batch.clone();
+        Ok(match self.on_disk(|node| Ok(node.try_step(at, batch, trap)?))? {
+            Came::Done(Some(outputs)) if trap.is_some_and(Trap::is_error) => StepEnd::Rebuilt(outputs, again),
+            Came::Done(Some(outputs)) if trap.is_some() => StepEnd::Died(outputs),
+            Came::Done(outputs) => StepEnd::Released(outputs.unwrap_or_default()),
+            Came::Died => StepEnd::Died(Vec::new()),
+            Came::Failed(trouble) => StepEnd::Failed(trouble, again),
+        })
+    }
+
+    /// Decides and commits, with what strikes at the commit. Returns what leaves the node, if it has an engine.
+    fn try_step(
+        &mut self,
+        at: MonoMillis,
+        batch: Vec<Input>,
+        trap: Option<Trap>,
+    ) -> Result<Option<Vec<Output>>, StoreError> {
         let now = self.clock(at);
-        let again = if trap.is_some() { batch.clone() } else { Vec::new() };
-        let Some(engine) = &mut self.engine else { return Ok(StepEnd::Released(Vec::new())) };
-        let txn = self.store.begin()?;
+        let (Some(engine), Some(store)) = (&mut self.engine, &mut self.store) else { return Ok(None) };
+        let txn = store.begin()?;
         for input in batch {
             engine.handle(now, self.stream.rng(), &txn, input)?;
         }
         engine.finish(now, self.stream.rng(), &txn)?;
-        match trap {
+        let outputs = match trap {
             None => {
-                let committed = txn.commit()?;
-                Ok(StepEnd::Released(engine.take_outputs().release(committed)))
+                let committed = self.parts.commit(txn)?;
+                engine.take_outputs().release(committed)
             }
             Some(Trap::BeforeCommit) => {
                 drop(txn);
-                Ok(StepEnd::Died(self.escaped()))
+                self.escaped()
             }
             Some(Trap::BeforeRelease) => {
                 let _unheard = txn.commit()?;
-                Ok(StepEnd::Died(Vec::new()))
+                Vec::new()
             }
             Some(Trap::ErrorBeforeCommit) => {
                 drop(txn);
-                self.rebuild(at, again)
+                self.recover(at)?
             }
             Some(Trap::ErrorAfterCommit) => {
                 let _unheard = txn.commit()?;
-                self.rebuild(at, again)
+                self.recover(at)?
             }
+        };
+        Ok(Some(outputs))
+    }
+
+    /// The database has failed: the daemon drops its engine and keeps what its drivers will not say again.
+    pub(crate) fn fail(&mut self, trouble: &Trouble, kept: impl Iterator<Item = Input>) {
+        self.engine = None;
+        self.condition = Condition::Failing;
+        self.has_room = !matches!(trouble, Trouble::Store(StoreError::Full));
+        self.failures += u32::from(self.has_room);
+        self.backlog.extend(kept);
+    }
+
+    /// Whether a daemon whose database fails gives up.
+    pub(crate) const fn gives_up(&self) -> bool {
+        self.failures > REOPENS_MAX
+    }
+
+    /// Tries to go on with a database that has failed. Unless the disk was just full, it is opened anew.
+    pub(crate) fn repair(&mut self, at: MonoMillis) -> Result<Came<Vec<Output>>, Violation> {
+        let came = self.on_disk(|node| {
+            if node.has_room {
+                node.store = None;
+                node.open()?;
+            }
+            Ok(node.recover(at)?)
+        })?;
+        if matches!(came, Came::Done(_)) {
+            self.condition = Condition::Up;
+            self.failures = 0;
         }
+        Ok(came)
+    }
+
+    /// Does something whose operations on files are the daemon's. It may fail only if the disk failed before.
+    fn on_disk<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T, Trouble>) -> Result<Came<T>, Violation> {
+        self.files.wake(true);
+        let done = act(self);
+        self.files.wake(false);
+        if self.files.is_dead() {
+            return Ok(Came::Died);
+        }
+        match done {
+            Ok(done) => Ok(Came::Done(done)),
+            Err(trouble) if self.files.is_hurt() => Ok(Came::Failed(trouble)),
+            Err(trouble) => Err(trouble.into()),
+        }
+    }
+
+    fn open(&mut self) -> Result<(), Trouble> {
+        if !self.parts.believes_log() && !self.files.renew_log() {
+            return Err(Trouble::Log);
+        }
+        let store = Store::open_on(disk::VFS, &self.files.path(), self.fresh)?;
+        self.parts.relax(&store);
+        self.store = Some(store);
+        Ok(())
     }
 
     /// When the engine wants to be woken, in the world's time.
@@ -227,7 +357,8 @@ impl Node {
     pub(crate) fn explain(&mut self, at: MonoMillis, job: JobId) -> Result<Option<Box<Explanation>>, Violation> {
         let now = self.clock(at);
         let Some(engine) = &mut self.engine else { return Ok(None) };
-        let txn = self.store.begin()?;
+        let Some(store) = &mut self.store else { return Ok(None) };
+        let txn = store.begin()?;
         engine.handle(now, self.stream.rng(), &txn, Input::Command(RequestId(u64::MAX), Command::Explain(job)))?;
         let committed = txn.commit()?;
         let explained = engine.take_outputs().release(committed).into_iter().find_map(|output| {
@@ -236,10 +367,13 @@ impl Node {
         Ok(explained)
     }
 
+    /// Makes the engine anew from the database.
     fn recover(&mut self, at: MonoMillis) -> Result<Vec<Output>, StoreError> {
         let now = self.clock(at);
-        let Some(config) = self.config.take() else { return Ok(Vec::new()) };
-        let txn = self.store.begin()?;
+        let config = self.config();
+        self.engine = None;
+        let Some(store) = &mut self.store else { return Ok(Vec::new()) };
+        let txn = store.begin()?;
         let mut engine = Engine::recover(config, now, self.stream.rng(), &txn)?;
         let committed = txn.commit()?;
         let outputs = engine.take_outputs().release(committed);
@@ -247,18 +381,10 @@ impl Node {
         Ok(outputs)
     }
 
-    /// Drops the engine and makes it anew from the database, as after a commit that failed. The daemon and its
-    /// processes live on.
-    fn rebuild(&mut self, at: MonoMillis, batch: Vec<Input>) -> Result<StepEnd, Violation> {
-        self.config = self.engine.take().map(Engine::into_config);
-        let outputs = self.recover(at)?;
-        Ok(StepEnd::Rebuilt(outputs, batch))
-    }
-
     /// What left before the commit: nothing, but for the seeded bug that sends too early.
     #[cfg(feature = "mutants")]
     fn escaped(&mut self) -> Vec<Output> {
-        let is_early = self.mutant == Some(jobmesh_engine::Mutant::SendBeforeCommit);
+        let is_early = self.parts.mutant == Some(jobmesh_engine::Mutant::SendBeforeCommit);
         let engine = self.engine.as_mut().filter(|_| is_early);
         engine.map(|engine| engine.take_outputs().release_early()).unwrap_or_default()
     }
@@ -267,4 +393,44 @@ impl Node {
     const fn escaped(&self) -> Vec<Output> {
         Vec::new()
     }
+}
+
+#[cfg(feature = "mutants")]
+impl Parts {
+    /// Commits, with the seeded bug that takes a failed sync for a good one.
+    fn commit(&self, txn: Txn<'_>) -> Result<Committed, StoreError> {
+        if self.mutant == Some(jobmesh_engine::Mutant::IgnoreSyncError) {
+            txn.commit_whatever_the_sync_says()
+        } else {
+            txn.commit()
+        }
+    }
+
+    /// Plays the seeded bug that takes a log for durable because it can be read.
+    fn believes_log(&self) -> bool {
+        self.mutant == Some(jobmesh_engine::Mutant::BelieveLog)
+    }
+
+    /// Plays the seeded bug that does not wait for the disk.
+    fn relax(&self, store: &Store) {
+        if self.mutant == Some(jobmesh_engine::Mutant::SyncNormal) {
+            store.sync_rarely();
+        }
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+impl Parts {
+    #[expect(clippy::unused_self, reason = "only seeded bugs look at the parts here")]
+    fn commit(&self, txn: Txn<'_>) -> Result<Committed, StoreError> {
+        txn.commit()
+    }
+
+    #[expect(clippy::unused_self, reason = "only seeded bugs look at the parts here")]
+    const fn believes_log(&self) -> bool {
+        false
+    }
+
+    #[expect(clippy::unused_self, reason = "only seeded bugs look at the parts here")]
+    const fn relax(&self, _: &Store) {}
 }

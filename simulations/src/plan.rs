@@ -24,6 +24,8 @@ pub struct Plan {
     pub nodes: usize,
     /// How long faults and work go on before the world heals.
     pub faulty: DurationMillis,
+    /// What the disks do.
+    pub disks: Disks,
     /// What the oracle looks at.
     pub watch: Watch,
     /// How many lines of the trace a failure shows.
@@ -31,6 +33,16 @@ pub struct Plan {
     /// The seeded bug that every engine runs with.
     #[cfg(feature = "mutants")]
     pub mutant: Option<jobmesh_engine::Mutant>,
+}
+
+/// What the disks do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disks {
+    /// They fail as good drives do, and lose their power: [`crate::DiskFault::HONEST`].
+    #[default]
+    Honest,
+    /// They never fail.
+    Sound,
 }
 
 /// What the oracle looks at.
@@ -52,6 +64,7 @@ impl Plan {
             seed,
             nodes,
             faulty: FAULTY_DEFAULT,
+            disks: Disks::default(),
             watch: Watch::default(),
             tail_lines: TAIL_LINES_DEFAULT,
             #[cfg(feature = "mutants")]
@@ -71,6 +84,12 @@ impl Plan {
         Self { faulty, ..self }
     }
 
+    /// The same with disks that never fail.
+    #[must_use]
+    pub fn with_sound_disks(self) -> Self {
+        Self { disks: Disks::Sound, ..self }
+    }
+
     /// The same with a seeded bug in every engine.
     #[cfg(feature = "mutants")]
     #[must_use]
@@ -87,8 +106,12 @@ impl Plan {
             Watch::Invariants => "",
             Watch::Canary => " --canary",
         };
+        let disks = match self.disks {
+            Disks::Honest => "",
+            Disks::Sound => " --sound-disks",
+        };
         let (feature, mutant) = self.mutant_flags();
-        format!("cargo run --release -p jobmesh-simulations{feature} -- {run}{canary}{mutant}")
+        format!("cargo run --release -p jobmesh-simulations{feature} -- {run}{disks}{canary}{mutant}")
     }
 
     #[cfg(feature = "mutants")]

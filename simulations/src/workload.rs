@@ -111,7 +111,7 @@ fn tag(text: String) -> Option<Tag> {
 }
 
 /// A machine: some with one slot only, each with a tool of its own and perhaps a shared one.
-fn machine(stream: &mut Stream, seat: usize) -> Detected {
+pub(crate) fn machine(stream: &mut Stream, seat: usize) -> Detected {
     let mut tags: BTreeSet<Tag> = BTreeSet::new();
     tags.extend(tag("executor:process".to_owned()));
     tags.extend(tag(format!("tool:own-{seat}")));

@@ -8,6 +8,7 @@ mod end;
 mod fate;
 mod people;
 mod sessions;
+mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,7 @@ use crate::invariants::{Violation, invariant_quiescence};
 use crate::network::{Network, Pair, Seat, Session};
 use crate::node::{Condition, EPOCH, Life, Node, Parts, StepEnd};
 use crate::oracle::Oracle;
-use crate::plan::Plan;
+use crate::plan::{Disks, Plan};
 use crate::random::Stream;
 use crate::report::Report;
 use crate::trace::Trace;
@@ -106,6 +107,12 @@ enum Event {
     Operate(Operation),
     /// The next scheduled fault.
     Strike,
+    /// A disk is struck.
+    StrikeDisk,
+    /// A full disk has room again.
+    DiskHasRoom(Seat),
+    /// A daemon whose database fails tries again.
+    Repair(Seat, Life),
     /// A partition ends.
     Rejoin(BTreeSet<(Seat, Seat)>),
     /// A dead daemon starts again.
@@ -160,13 +167,14 @@ pub(crate) struct World {
 
 impl World {
     /// Makes the world of a plan, with every daemon about to start.
-    pub(crate) fn new(plan: &Plan) -> Result<Self, Violation> {
+    pub(crate) fn new(plan: &Plan) -> Self {
         let mut stream = Stream::new(plan.seed, "world");
-        let root = MeshRoot::new(Identity::from_seed(stream.array()));
-        let mesh = root.mesh();
-        let mut faults = Faults::draw(plan.seed);
+        crate::disk::seed(plan.seed);
+        let root: [u8; 32] = stream.array();
+        let mesh = MeshRoot::new(Identity::from_seed(root)).mesh();
+        let mut faults = Faults::draw(plan.seed, plan.disks);
         let workload = Workload::draw(plan);
-        let nodes = make_nodes(plan, &mut stream, root, (&mut faults, &workload))?;
+        let nodes = make_nodes(plan, &mut stream, root, (&mut faults, &workload));
         let mut world = Self {
             now: MonoMillis(0),
             phase: Phase::Faulty,
@@ -190,7 +198,7 @@ impl World {
             plan: plan.clone(),
         };
         world.set_out();
-        Ok(world)
+        world
     }
 
     /// Runs until everything is over.
@@ -232,6 +240,10 @@ impl World {
         }
         let first = self.faults.pause().plus(DurationMillis(2_000));
         self.cause(first, Event::Strike);
+        if self.plan.disks == Disks::Honest {
+            let first = self.faults.disk_pause();
+            self.cause(first, Event::StrikeDisk);
+        }
         self.cause(self.plan.faulty, Event::Heal);
     }
 
@@ -254,6 +266,15 @@ impl World {
             Event::Copied { seat, life, from, hash } => self.copied(seat, life, from, hash),
             Event::Operate(operation) => self.operate(operation),
             Event::Strike => self.strike(),
+            Event::StrikeDisk => {
+                self.strike_disk();
+                Ok(())
+            }
+            Event::DiskHasRoom(seat) => {
+                self.make_room(seat);
+                Ok(())
+            }
+            Event::Repair(seat, life) => self.repair(seat, life),
             Event::Rejoin(cut) => {
                 self.note(format_args!("a partition ends"));
                 self.network.unblock(&cut);
@@ -276,6 +297,10 @@ impl World {
                 node.backlog.push(input);
                 Ok(())
             }
+            Condition::Failing => {
+                node.backlog.extend(Some(input).filter(drivers::is_kept));
+                Ok(())
+            }
             Condition::Down => Ok(()),
         }
     }
@@ -287,7 +312,9 @@ impl World {
         let trap = self.spring(seat, &batch);
         let now = self.now;
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
-        match node.step(now, batch, trap)? {
+        let end = node.step(now, batch, trap)?;
+        self.note_struck(seat);
+        match end {
             StepEnd::Released(outputs) => {
                 let changed = self.perform(seat, outputs)?;
                 self.check_jobs(seat, &changed)?;
@@ -297,6 +324,7 @@ impl World {
                 return self.crash(seat);
             }
             StepEnd::Rebuilt(outputs, again) => return self.rebuilt(seat, outputs, again),
+            StepEnd::Failed(trouble, again) => return self.fail(seat, &trouble, again),
         }
         self.schedule_wake(seat);
         Ok(())
@@ -321,14 +349,14 @@ impl World {
     fn check_jobs(&mut self, seat: Seat, jobs: &BTreeSet<JobId>) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(seat.0).filter(|_| !jobs.is_empty()) else { return Ok(()) };
         let (id, disk) = (node.id, node.disk.clone());
-        let txn = node.store().begin()?;
+        let txn = node.store()?.begin()?;
         self.oracle.check_jobs((seat, id), txn.view(), &disk, jobs)
     }
 
     fn check_node(&mut self, seat: Seat) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
         let (id, disk) = (node.id, node.disk.clone());
-        let txn = node.store().begin()?;
+        let txn = node.store()?.begin()?;
         self.oracle.check_node((seat, id), txn.view(), &disk)
     }
 
@@ -339,7 +367,7 @@ impl World {
         match node.condition {
             Condition::Up => self.step(seat, vec![Input::Tick]),
             // Whoever goes on after a pause looks at the clock first.
-            Condition::Paused | Condition::Down => Ok(()),
+            Condition::Paused | Condition::Failing | Condition::Down => Ok(()),
         }
     }
 
@@ -423,13 +451,15 @@ impl World {
 fn make_nodes(
     plan: &Plan,
     stream: &mut Stream,
-    root: MeshRoot,
+    root: [u8; 32],
     (faults, workload): (&mut Faults, &Workload),
-) -> Result<Vec<Node>, Violation> {
-    let identities: Vec<Identity> = (0..plan.nodes).map(|_| Identity::from_seed(stream.array())).collect();
-    let sponsor = identities.first().map_or(NodeId::from_bytes([0; 32]), Identity::node);
-    let mut parts = Vec::with_capacity(plan.nodes);
-    for (seat, identity) in identities.into_iter().enumerate() {
+) -> Vec<Node> {
+    let mesh_root = MeshRoot::new(Identity::from_seed(root));
+    let identities: Vec<[u8; 32]> = (0..plan.nodes).map(|_| stream.array()).collect();
+    let ids: Vec<NodeId> = identities.iter().map(|seed| Identity::from_seed(*seed).node()).collect();
+    let sponsor = ids.first().copied().unwrap_or(NodeId::from_bytes([0; 32]));
+    let mut nodes = Vec::with_capacity(plan.nodes);
+    for (seat, (identity, member)) in identities.into_iter().zip(ids).enumerate() {
         let skew = stream.below(SKEW_MAX.0);
         let wall = if faults.has(FaultKind::Skew) {
             faults.note(FaultKind::Skew);
@@ -438,25 +468,24 @@ fn make_nodes(
             EPOCH
         };
         let grant = Grant {
-            member: identity.node(),
+            member,
             role: if seat == 0 { Role::Admin } else { Role::Member },
             sponsor,
             issued_at_ms: EPOCH.0,
             not_after_ms: EPOCH.plus(YEAR).0,
             serial: Serial::from_bytes(stream.array()),
         };
-        parts.push(Parts {
-            membership: Membership::issue_root(&root, &grant),
+        let parts = Parts {
+            membership: Membership::issue_root(&mesh_root, &grant),
             identity,
-            mesh: root.mesh(),
-            root: None,
+            mesh: mesh_root.mesh(),
+            root: (seat == 0).then_some(root),
             detected: workload.machine(Seat(seat)),
             wall,
             #[cfg(feature = "mutants")]
             mutant: plan.mutant,
-        });
+        };
+        nodes.push(Node::new(plan.seed, Seat(seat), parts));
     }
-    let mut root_to_keep = Some(root);
-    let seated = parts.into_iter().enumerate();
-    seated.map(|(seat, parts)| Node::new(plan.seed, Seat(seat), Parts { root: root_to_keep.take(), ..parts })).collect()
+    nodes
 }

@@ -49,6 +49,7 @@ impl Store {
         let path = real(directory)?.join(DATABASE_NAME);
         check_file(&path, missing)?;
         let connection = open_file(&path)?;
+        renew_log(&connection, &path)?;
         Self::prepare(connection, path, (fresh, missing), Some(lock))
     }
 
@@ -72,6 +73,18 @@ impl Store {
         let opened = Connection::open_in_memory();
         let connection = opened.map_err(|error| OpenError::Sqlite { path: path.clone(), source: error.into() })?;
         Self::prepare(connection, path, (fresh, Missing::Made), None)
+    }
+
+    /// Opens or creates the database at `path` of the SQLite file system (VFS) that is registered as `vfs`. Simulated
+    /// disks are such; nobody else is kept out of them, and the files are not looked at before SQLite does.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for what only real directories have.
+    pub fn open_on(vfs: &str, path: &Path, fresh: Incarnation) -> Result<Self, OpenError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags_and_vfs(path, flags, vfs);
+        let connection = opened.map_err(|error| OpenError::Sqlite { path: path.to_owned(), source: error.into() })?;
+        Self::prepare(connection, path.to_owned(), (fresh, Missing::Made), None)
     }
 
     fn prepare(
@@ -113,6 +126,13 @@ impl Store {
         let incarnation = self.incarnation;
         let inner = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         Ok(Txn::new(inner, incarnation))
+    }
+
+    /// Has commits no longer wait for the disk: a seeded bug.
+    #[cfg(feature = "mutants")]
+    pub fn sync_rarely(&self) {
+        // A setting that is refused leaves a bug out that a test then misses.
+        let _refused = self.connection.pragma_update(None, "synchronous", "NORMAL");
     }
 
     /// The connection, for what is done outside of transactions.
@@ -161,6 +181,40 @@ fn check_file(path: &Path, missing: Missing) -> Result<bool, OpenError> {
     match missing {
         Missing::Made => Ok(false),
         Missing::Refused => Err(OpenError::Lost { path: path.to_owned() }),
+    }
+}
+
+/// Writes the log that an earlier daemon left once more and waits for the disk. Once a sync has failed, the system shows
+/// what it covered and never writes it; commits behind such a hole would be gone after a power cut, though each of
+/// them was synced. The bytes stay the same, so it does no harm to be killed here; and while this connection may write,
+/// no other program may change the log.
+fn renew_log(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let log = path.with_extension("db-wal");
+    if !log.symlink_metadata().is_ok_and(|found| found.len() > 0) {
+        return Ok(());
+    }
+    let sqlite = |error: rusqlite::Error| OpenError::Sqlite { path: path.to_owned(), source: error.into() };
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite)?;
+    let renewed = rewrite(&log);
+    connection.execute_batch("ROLLBACK").map_err(sqlite)?;
+    match renewed {
+        // A file system that writes to new places has none left. What is there stays as good as it was.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+        renewed => renewed.map_err(|source| OpenError::of_file(log, source)),
+    }
+}
+
+/// Writes every byte of a file to where it is, and syncs it.
+fn rewrite(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+    let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).write(true).custom_flags(no_links).open(path)?;
+    let (mut at, mut chunk) = (0, vec![0; 1 << 16]);
+    loop {
+        let length = file.read_at(&mut chunk, at)?;
+        let Some(found) = chunk.get(..length).filter(|found| !found.is_empty()) else { return file.sync_all() };
+        file.write_all_at(found, at)?;
+        at += length as u64;
     }
 }
 
@@ -219,6 +273,35 @@ mod tests {
         assert_eq!(number("PRAGMA synchronous"), 2, "FULL");
         assert_eq!(number("PRAGMA foreign_keys"), 1);
         assert_eq!(number("PRAGMA user_version"), migration::newest());
+    }
+
+    #[test]
+    fn a_file_that_is_written_once_more_stays_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jobs.db-wal");
+        let bytes: Vec<u8> = (0..200_001_u32).map(|place| u8::try_from(place % 251).unwrap()).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        rewrite(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(rewrite(&link).is_err(), "links are not followed");
+    }
+
+    /// The log of a daemon that was killed holds what it committed last.
+    #[test]
+    fn what_a_killed_daemon_left_in_its_log_is_still_there() {
+        let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut store = Store::open(before.path(), Incarnation::from_bytes([1; 16])).unwrap();
+        let txn = store.begin().unwrap();
+        txn.set_meta("fact", b"known").unwrap();
+        let _committed = txn.commit().unwrap();
+        for name in [DATABASE_NAME, "jobs.db-wal"] {
+            std::fs::copy(before.path().join(name), after.path().join(name)).unwrap();
+        }
+        let mut found = Store::open(after.path(), Incarnation::from_bytes([2; 16])).unwrap();
+        assert_eq!(found.incarnation(), store.incarnation());
+        assert_eq!(found.begin().unwrap().view().meta("fact").unwrap().as_deref(), Some(b"known".as_slice()));
     }
 
     fn memory() -> Store {

@@ -44,6 +44,23 @@ impl<'s> Txn<'s> {
         Ok(Committed(()))
     }
 
+    /// Commits and takes a failed sync for a good one: a seeded bug.
+    ///
+    /// # Errors
+    /// As [`Self::commit`], but for that.
+    #[cfg(feature = "mutants")]
+    pub fn commit_whatever_the_sync_says(self) -> Result<Committed, StoreError> {
+        match self.inner.commit() {
+            Err(rusqlite::Error::SqliteFailure(error, _))
+                if error.extended_code == rusqlite::ffi::SQLITE_IOERR_FSYNC =>
+            {
+                Ok(Committed(()))
+            }
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(Committed(())),
+        }
+    }
+
     /// Runs one statement and says how many rows it changed.
     pub(crate) fn run<P: Params>(&self, sql: &str, params: P) -> Result<usize, StoreError> {
         Ok(self.inner.prepare_cached(sql)?.execute(params)?)

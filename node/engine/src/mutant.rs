@@ -12,4 +12,12 @@ pub enum Mutant {
     ForgetOutbox,
     /// Signatures are not verified.
     SkipSignatureCheck,
+    /// A commit does not wait for the disk. Played by the driver with `Store::sync_rarely`.
+    SyncNormal,
+    /// A commit whose sync failed is taken for a good one. Played by the driver with
+    /// `Txn::commit_whatever_the_sync_says`.
+    IgnoreSyncError,
+    /// A log that an earlier daemon left is taken for durable because it can be read. Played by the driver, which does
+    /// not write it once more.
+    BelieveLog,
 }

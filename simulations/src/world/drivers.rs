@@ -69,7 +69,7 @@ impl World {
         let unknown = || Violation::new("runs_have_a_lease", format!("{seat} runs {} without a lease", order.run));
         let origin = self.seats.get(&origin).copied().ok_or_else(unknown)?;
         let node = self.nodes.get_mut(seat.0).ok_or_else(unknown)?;
-        let txn = node.store().begin()?;
+        let txn = node.store()?.begin()?;
         let lease = txn.view().lease(order.run.job)?.ok_or_else(unknown)?;
         Ok(Contract { origin, job: lease.ticket.into(), epoch: lease.epoch })
     }
@@ -117,7 +117,7 @@ impl World {
         let mesh = self.oracle.mesh();
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
         let (id, disk) = (node.id, node.disk.clone());
-        let txn = node.store().begin()?;
+        let txn = node.store()?.begin()?;
         let sight = Sight { seat, node: id, mesh, view: txn.view(), disk: &disk, ledger: &self.oracle.ledger };
         invariant_inputs_are_there(sight, &order.task)
     }
@@ -242,6 +242,11 @@ pub(super) fn is_said_again(input: &Input) -> bool {
         | Input::FetchFailed { .. } => true,
         Input::Tick | Input::Command(..) | Input::Frame { .. } | Input::Gossip { .. } => false,
     }
+}
+
+/// What a driver keeps for an engine that is still to be built. Who is connected by then, it is told anyway.
+pub(super) fn is_kept(input: &Input) -> bool {
+    is_said_again(input) && !matches!(input, Input::Connected { .. } | Input::Disconnected(_))
 }
 
 /// The inputs of a batch, in one word each.

@@ -42,10 +42,11 @@ impl World {
         for seat in self.all_seats() {
             if let Some(node) = self.nodes.get_mut(seat.0) {
                 node.trap = None;
+                node.files.heal();
             }
             let life = self.life(seat);
             match self.condition(seat) {
-                Condition::Up => {}
+                Condition::Up | Condition::Failing => {}
                 Condition::Paused => self.resume(seat, life)?,
                 Condition::Down => self.restart(seat)?,
             }
@@ -105,7 +106,7 @@ impl World {
     fn live_jobs(&mut self) -> Result<(Jobs, Jobs), Violation> {
         let (mut open, mut hopeless) = (Jobs::new(), Jobs::new());
         for (seat, node) in self.nodes.iter_mut().enumerate() {
-            let txn = node.store().begin()?;
+            let txn = node.store()?.begin()?;
             for job in txn.view().live_jobs()? {
                 let can_end = job.origin.is_some()
                     || job.cancel_reason.is_some()
@@ -141,7 +142,7 @@ impl World {
         for seat in self.all_seats() {
             self.check_node(seat)?;
             let Some(node) = self.nodes.get_mut(seat.0) else { continue };
-            let txn = node.store().begin()?;
+            let txn = node.store()?.begin()?;
             let all = Selection { with_tasks: true, limit: JOBS_MAX, ..Selection::default() };
             let jobs = txn.view().jobs(&all)?;
             invariant_every_receipt_is_settled_once_the_network_heals(txn.view(), &jobs)?;
@@ -169,6 +170,14 @@ impl World {
             frames: self.frames,
             faults,
             trace: self.trace.hash(),
+            databases: self.databases(),
         })
+    }
+    fn databases(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for node in &self.nodes {
+            node.files.hash(&mut hasher);
+        }
+        hasher.finalize().to_hex().to_string()
     }
 }

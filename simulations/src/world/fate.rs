@@ -9,7 +9,7 @@ use super::{Event, World};
 use crate::faults::FaultKind;
 use crate::invariants::Violation;
 use crate::network::{Pair, Seat};
-use crate::node::{Condition, Life};
+use crate::node::{Came, Condition, Life};
 
 impl World {
     /// The next scheduled fault.
@@ -55,7 +55,8 @@ impl World {
             | FaultKind::Reorder
             | FaultKind::Skew
             | FaultKind::Executor
-            | FaultKind::Forger => Ok(()),
+            | FaultKind::Forger
+            | FaultKind::Disk(_) => Ok(()),
         }
     }
 
@@ -82,9 +83,18 @@ impl World {
         let Some(node) = self.nodes.get_mut(seat.0).filter(|node| node.condition == Condition::Down) else {
             return Ok(());
         };
-        let outputs = node.start(now)?;
+        let came = node.start(now)?;
         let life = node.life;
         self.note(format_args!("{seat} starts"));
+        self.note_struck(seat);
+        let outputs = match came {
+            Came::Done(outputs) => outputs,
+            Came::Died => return self.crash(seat),
+            Came::Failed(trouble) => {
+                self.note(format_args!("{seat} can't use its database: {trouble}"));
+                return self.crash(seat);
+            }
+        };
         self.check_node(seat)?;
         if self.faults.strikes(FaultKind::CrashBeforeRelease, 60) {
             self.faults.note(FaultKind::CrashBeforeRelease);

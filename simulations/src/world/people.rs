@@ -17,7 +17,7 @@ impl World {
     pub(super) fn operate(&mut self, operation: Operation) -> Result<(), Violation> {
         let (Operation::Submit(index) | Operation::Cancel(index) | Operation::Retry(index)) = operation;
         let Some(work) = self.workload.works.get(index).cloned() else { return Ok(()) };
-        if self.condition(work.home) == Condition::Down {
+        if matches!(self.condition(work.home), Condition::Down | Condition::Failing) {
             if self.phase == Phase::Faulty {
                 self.cause(ASK_AGAIN_AFTER, Event::Operate(operation));
             }
