@@ -194,7 +194,7 @@ impl World {
             Action::Close => JobAction::Close,
             Action::Remove => JobAction::Remove,
             Action::Name(index) => {
-                drop(self.node.ask(Command::NameTask(job.number.group().task(index)), fate));
+                drop(self.node.ask(Command::NameTasks(vec![job.number.group().task(index)]), fate));
                 return;
             }
         };
