@@ -86,7 +86,7 @@ pub(crate) struct Node {
     pub(crate) files: Disk,
     /// How often in a row its database failed.
     failures: u32,
-    /// Why it failed the last time.
+    /// Whether its disk had room when it failed the last time.
     has_room: bool,
     store: Option<Store>,
     engine: Option<Engine>,
