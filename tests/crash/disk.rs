@@ -128,7 +128,7 @@ fn what_ends_or_reports_on_a_full_disk_is_kept_and_new_work_is_refused() {
     stage.fill(0);
     let mut acknowledged = stage.submit_until_refused();
     // What is submitted by a schedule's name is new work like any other.
-    let since = ["--from", "2020-01-01 00:00", "--to", "2020-01-01 12:00", "--yes"];
+    let since = ["--from", "2019-12-31 12:00", "--to", "2020-01-02 12:00", "--yes"];
     for cron in [["cron", "trigger", "daily"].as_slice(), &[["cron", "backfill", "daily"].as_slice(), &since].concat()]
     {
         let run = stage.node.run(cron);

@@ -200,6 +200,6 @@ fn of_types_that_extend_in_a_circle_or_have_no_name() {
     let nameless = resolve("[job_types.\"a b\"]\ncommand = [\"a\"]").unwrap_err();
     assert_eq!(
         nameless,
-        "line 1: job_types.a b is no name of a job type; it must be 1 to 64 letters, digits, - _ and ., with a letter or digit in front"
+        "line 1: job_types.a b is no name of a job type; it must be 1 to 128 letters, digits, - _ and ., with a letter or digit in front"
     );
 }
