@@ -273,10 +273,11 @@ pub enum Conflict {
     Return,
     /// It is refused.
     Reject,
-    /// It takes the place of a job that has not started. One that has keeps running, and the new one waits for its end.
+    /// It takes the place of a job that does not run, be it before its first attempt or between two. One that does keeps
+    /// running, and the new one waits for its end.
     Replace,
     /// Its arguments are added to those of a job that has not started. It waits for the end of one that has, or that
-    /// can't take them: another program, directory, environment or input, an array, too many arguments.
+    /// can't take them: another program, script, option, directory, environment or input, an array, too many arguments.
     Merge,
     /// The job that has the key waits so long again; the first one waits so long, too. One that has started keeps
     /// running, and the new one waits for its end.

@@ -99,7 +99,7 @@ impl Engine {
     /// Makes a task of an array out of turn, so that it can be told apart from the others: somebody has named it.
     pub(crate) fn name_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Answer {
         if let Some(job) = step.view().job_id(number)? {
-            return Ok(Ok(Response::Submitted(vec![Taken { job, number, is_new: false }])));
+            return Ok(Ok(Response::Submitted(vec![Taken { job, number, is_new: false, is_merged: false }])));
         }
         let refuse = |why: String| Ok(Err(Refusal::NoSuchTask { number, why }));
         let group = number.group();
@@ -125,7 +125,7 @@ impl Engine {
         let mut job = task_of(step, &parent, number);
         job.held = parent.held.map(|_| HELD_WITH_ARRAY.to_owned());
         self.write_task(step, &job)?;
-        Ok(Ok(Response::Submitted(vec![Taken { job: job.id, number, is_new: true }])))
+        Ok(Ok(Response::Submitted(vec![Taken { job: job.id, number, is_new: true, is_merged: false }])))
     }
 
     /// Tasks that were named while their array was held are released with it.
@@ -260,6 +260,8 @@ impl Engine {
             stopped(&job)
         } else if row.failed == 0 && row.dropped == 0 {
             Shift::new(&job, Cause::Succeeded).finish(FinishReason::Ok)
+        } else if row.failed == 0 && step.view().has_cancelled_task(number)? {
+            Shift::new(&job, Cause::Cancelled).finish(FinishReason::User)
         } else {
             Shift::new(&job, Cause::Exhausted).finish(FinishReason::TasksFailed)
         };

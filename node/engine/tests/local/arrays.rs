@@ -329,3 +329,19 @@ fn an_array_with_a_named_task_is_held_dropped_and_taken_up_like_any_other() {
     assert_eq!(node.state(group), JobState::Completed);
     assert_eq!(tasks(&mut node, group).len(), 6);
 }
+
+/// It was said to have failed, though nothing had.
+#[test]
+fn an_array_of_which_a_task_was_cancelled_and_none_failed_ends_as_cancelled() {
+    let mut node = node(3);
+    let group = node.submit(with(|job| job.array = Some(array(3))));
+    let tasks = [1, 2, 3].map(|index| node.task(group, index));
+    node.act(tasks[0], cancel());
+    node.end(tasks[0], Outcome::Cancelled);
+    node.ok(tasks[1]);
+    node.ok(tasks[2]);
+    assert_eq!(node.fate(group), (JobState::Cancelled, Some(FinishReason::User)));
+    node.act(group, JobAction::Retry);
+    node.ok(tasks[0]);
+    assert_eq!(node.state(group), JobState::Completed);
+}

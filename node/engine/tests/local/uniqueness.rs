@@ -309,3 +309,30 @@ fn what_was_dropped_with_its_upstream_is_not_revived_beside_another_of_its_key()
         assert!(repeat(&mut node, &submission, second.unwrap_or(first)));
     }
 }
+
+/// It waited for all tries of a job that failed again and again.
+#[test]
+fn a_job_between_two_attempts_is_replaced_like_one_that_waits() {
+    let mut node = node(9);
+    let first = node.submit(Submission {
+        spec: JobSpec {
+            retry: jobmesh_protocol::retry::Retry { max_attempts: 5, ..plain().spec.retry },
+            ..plain().spec
+        },
+        ..unique(Span::Incomplete, Conflict::Replace)
+    });
+    node.end(first, crate::desk::failure());
+    assert_eq!(node.state(first), JobState::Retryable);
+    let second = node.submit(unique(Span::Incomplete, Conflict::Replace));
+    assert_eq!(node.fate(first), (JobState::Skipped, Some(FinishReason::Replaced)));
+    assert_eq!((node.attempts(first).len(), node.running()), (1, vec![second]));
+}
+
+#[test]
+fn a_merge_is_told_from_an_answer_by_the_job_that_is_there() {
+    let mut node = node(1);
+    node.queue("default", jobmesh_engine::QueueAction::Pause);
+    node.submit(unique(Span::Incomplete, Conflict::Merge));
+    let merged = |node: &mut Node, conflict| node.take(unique(Span::Incomplete, conflict)).unwrap().is_merged;
+    assert!(merged(&mut node, Conflict::Merge) && !merged(&mut node, Conflict::Return));
+}
