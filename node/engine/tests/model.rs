@@ -37,7 +37,6 @@ const STEPS: std::ops::Range<usize> = 40..80;
 const WITH_PEERS: &[(S, C)] = &[
     (S::Available, C::Offered),
     // A job that runs on a peer is dropped at its deadline; one that runs here is stopped and ends as it then does.
-    (S::Running, C::Skipped),
 ];
 /// What no feature uses yet: jobs that wait in the middle of their work.
 const UNUSED: &[(S, C)] =

@@ -289,7 +289,7 @@ fn a_task_that_is_not_made_yet_can_be_named() {
     let ran = node.finish_all();
     assert_eq!((ran.len(), ran.last()), (10, Some(&after)), "nine of ten tasks, and what waited for one");
     assert_eq!(counts(&mut node, group), (9, 0, 1));
-    assert_eq!(node.fate(group), (JobState::Discarded, Some(FinishReason::TasksFailed)));
+    assert_eq!(node.fate(group), (JobState::Cancelled, Some(FinishReason::User)));
     assert_eq!(tasks(&mut node, group).len(), 10);
 }
 
