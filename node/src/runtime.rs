@@ -59,10 +59,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZeroU16;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
 use jobmesh_engine::{Input, Output, StopReason};
-use jobmesh_executors::Executors;
+use jobmesh_executors::{Executors, STOP_GRACE_MAX};
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
@@ -90,6 +91,9 @@ pub use roster::{Refused, Session, Standing};
 const INBOX_MAX: usize = 1024;
 /// Most batches of outputs that wait to be carried out. The engine waits when there are more.
 const BATCHES_MAX: usize = 16;
+/// How long the executors may take to end: the longest grace of a stopped run, and the time that KILL may need. A slot
+/// that is stuck must not keep the daemon alive.
+const EXECUTORS_LIMIT: Duration = STOP_GRACE_MAX.saturating_add(Duration::from_secs(10));
 
 /// Everything of a running node but its control socket.
 #[derive(Debug)]
@@ -265,8 +269,12 @@ impl Runtime {
             }
         }
         let executors = self.executors;
-        if tokio::task::spawn_blocking(move || executors.shutdown()).await.is_err() {
-            tracing::error!("the executors' shutdown ended by a panic");
+        let shutdown = tokio::task::spawn_blocking(move || executors.shutdown());
+        match tokio::time::timeout(EXECUTORS_LIMIT, shutdown).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::error!("the executors' shutdown ended by a panic"),
+            // Its threads end with the process, and what it ran is found at the next start.
+            Err(_) => tracing::error!("a slot of the executors does not end; the node ends without it"),
         }
     }
 }

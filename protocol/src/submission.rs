@@ -273,10 +273,11 @@ pub enum Conflict {
     Return,
     /// It is refused.
     Reject,
-    /// It takes the place of a job that has not started. One that has keeps running, and the new one waits for its end.
+    /// It takes the place of a job that does not run, be it before its first attempt or between two. One that does keeps
+    /// running, and the new one waits for its end.
     Replace,
     /// Its arguments are added to those of a job that has not started. It waits for the end of one that has, or that
-    /// can't take them: another program, directory, environment or input, an array, too many arguments.
+    /// can't take them: another program, script, option, directory, environment or input, an array, too many arguments.
     Merge,
     /// The job that has the key waits so long again; the first one waits so long, too. One that has started keeps
     /// running, and the new one waits for its end.
@@ -368,6 +369,9 @@ impl Array {
                 if bytes > ITEMS_BYTES_MAX {
                     return Err(SubmissionError::Items { bytes });
                 }
+                if let Some(place) = items.iter().position(|item| item.contains('\0')) {
+                    return Err(SubmissionError::Nul { item: place + 1 });
+                }
             }
         }
         let count = self.count();
@@ -430,6 +434,12 @@ pub enum SubmissionError {
         /// How many.
         bytes: usize,
     },
+    /// A zero byte in an item.
+    #[error("item {item} has a zero byte, which no program can be given; leave it out, or give the program a file")]
+    Nul {
+        /// Which item, from 1.
+        item: usize,
+    },
     /// No tasks, or too many.
     #[error("the array has {count} tasks; it must have 1 to {TASKS_MAX}")]
     Tasks {
@@ -483,6 +493,17 @@ mod tests {
         assert_eq!(array.count(), 5);
         let numbers: Vec<_> = (0..6).map(|place| array.index_at(place)).collect();
         assert_eq!(numbers, [Some(1), Some(3), Some(5), Some(10), Some(11), None]);
+    }
+
+    /// A task of such an item could never start: neither an argument nor a variable holds a zero byte.
+    #[test]
+    fn an_item_with_a_zero_byte_is_refused_by_its_place() {
+        let items = |list: &[&str]| {
+            let items = list.iter().map(|&item| item.to_owned()).collect();
+            Array { tasks: Tasks::Items(items), at_a_time: None, max_fails: None }.check()
+        };
+        assert_eq!(items(&["a", "b\n"]), Ok(()));
+        assert_eq!(items(&["a", "x\0y"]), Err(SubmissionError::Nul { item: 2 }));
     }
 
     #[test]

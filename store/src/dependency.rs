@@ -52,6 +52,16 @@ impl View<'_> {
         self.all(sql, [job.key()], |row| Ok((read(row)?, row.word_or_none("state", "job state", JobState::from_word)?)))
     }
 
+    /// The first job that has not ended and waits or waited for this one, or for a task of it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn live_dependant(&self, upstream: JobNumber) -> Result<Option<JobNumber>, StoreError> {
+        let sql = "SELECT dependency.job AS job FROM dependency JOIN job ON job.key = dependency.job \
+                   WHERE upstream BETWEEN ?1 AND ?1 | iif(?1 & 4294967295, 0, 4294967295) AND job.live = 1 LIMIT 1";
+        self.one(sql, [upstream.key()], |row| row.number("job"))
+    }
+
     /// The jobs that have not ended and for which others wait or waited, in the order of submission. Those that do not
     /// wait any more count: one that was dropped for another upstream job may wait again.
     ///

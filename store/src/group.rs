@@ -315,6 +315,17 @@ impl View<'_> {
     }
 }
 
+impl View<'_> {
+    /// Whether a task of a group was cancelled.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn has_cancelled_task(&self, group: JobNumber) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM job WHERE key > ?1 AND key <= ?1 | 4294967295 AND state = 'cancelled' LIMIT 1";
+        Ok(self.one(sql, [group.key()], |_| Ok(()))?.is_some())
+    }
+}
+
 impl Txn<'_> {
     /// Inserts a group, with the items of its array if it has any.
     ///

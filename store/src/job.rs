@@ -304,13 +304,14 @@ impl View<'_> {
         self.one(&sql, [key.as_bytes().as_slice()], read)
     }
 
-    /// The job that a schedule submitted for an instant.
+    /// Whether a schedule fired at an instant, as far back as that is known: its job is kept, or was deleted.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn fired(&self, schedule: &str, at: UnixMillis) -> Result<Option<JobNumber>, StoreError> {
-        let sql = "SELECT key FROM job WHERE schedule = ?1 AND fire_at = ?2";
-        self.one(sql, params![schedule, at.0], |row| row.number("key"))
+    pub fn fired(&self, schedule: &str, at: UnixMillis) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM job WHERE schedule = ?1 AND fire_at = ?2 \
+                   UNION ALL SELECT 1 FROM fired WHERE schedule = ?1 AND at = ?2 LIMIT 1";
+        Ok(self.one(sql, params![schedule, at.0], |_| Ok(()))?.is_some())
     }
 
     /// The newest instant of a schedule whose job is still kept.
@@ -461,6 +462,15 @@ impl Txn<'_> {
     /// [`StoreError`] if the database fails.
     pub fn set_held(&self, job: JobNumber, reason: Option<&str>) -> Result<(), StoreError> {
         self.run("UPDATE job SET held = ?2 WHERE key = ?1", params![job.key(), reason])?;
+        Ok(())
+    }
+
+    /// Says until when a job must have started.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_expiry(&self, job: JobNumber, at: Option<UnixMillis>) -> Result<(), StoreError> {
+        self.run("UPDATE job SET expires_at = ?2 WHERE key = ?1", params![job.key(), at.map(|at| at.0)])?;
         Ok(())
     }
 

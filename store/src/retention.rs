@@ -48,15 +48,21 @@ pub enum Ended {
 
 const ENDED_AS: &str = "SELECT key FROM job WHERE live IS NULL AND keep_until IS NULL AND key & 4294967295 = 0 \
                         AND proven = ?1 AND state = ?2 AND finished_at < ?3 \
-                        AND key < (SELECT max(key) >> 32 << 32 FROM job) ORDER BY finished_at LIMIT ?4";
+                        AND key < (SELECT max(key) >> 32 << 32 FROM job) AND NOT EXISTS (SELECT 1 FROM dependency \
+                        JOIN job AS waiting ON waiting.key = dependency.job WHERE waiting.live = 1 \
+                        AND upstream BETWEEN job.key AND job.key | 4294967295) ORDER BY finished_at LIMIT ?4";
 const KEPT_UNTIL: &str = "SELECT key FROM job WHERE live IS NULL AND keep_until IS NOT NULL AND keep_until <= ?1 \
-                          AND key < (SELECT max(key) >> 32 << 32 FROM job) ORDER BY keep_until LIMIT ?2";
+                          AND key < (SELECT max(key) >> 32 << 32 FROM job) AND NOT EXISTS (SELECT 1 FROM dependency \
+                          JOIN job AS waiting ON waiting.key = dependency.job WHERE waiting.live = 1 \
+                          AND upstream BETWEEN job.key AND job.key | 4294967295) ORDER BY keep_until LIMIT ?2";
 const OF_OWN_KEEP: &str = "SELECT key FROM job WHERE live IS NULL AND keep_until IS NOT NULL AND finished_at < ?1 \
-                           AND key < (SELECT max(key) >> 32 << 32 FROM job) ORDER BY keep_until LIMIT ?2";
+                           AND key < (SELECT max(key) >> 32 << 32 FROM job) AND NOT EXISTS (SELECT 1 FROM dependency \
+                           JOIN job AS waiting ON waiting.key = dependency.job WHERE waiting.live = 1 \
+                           AND upstream BETWEEN job.key AND job.key | 4294967295) ORDER BY keep_until LIMIT ?2";
 
 impl View<'_> {
     /// Jobs that have ended and are no tasks, oldest first, at most `limit`. The newest job of all is not among them,
-    /// since it stays.
+    /// since it stays, and neither is one that a job waits or waited for that has not ended: it may want the results.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -167,6 +173,9 @@ impl Txn<'_> {
             self.run(sql, [id.as_slice()])?;
         }
         for sql in [
+            // That an instant has fired is known as long as its schedule.
+            "INSERT OR IGNORE INTO fired (schedule, at) SELECT schedule, fire_at FROM job \
+             WHERE key = ?1 AND schedule IN (SELECT name FROM schedule)",
             "DELETE FROM dependency WHERE job = ?1",
             "DELETE FROM job_group WHERE job = ?1",
             "DELETE FROM array_item WHERE job = ?1",

@@ -56,7 +56,33 @@ impl View<'_> {
     }
 }
 
+/// Most instants of one schedule of which it is known that they fired though their jobs are deleted: five weeks of
+/// minutes.
+const FIRED_MAX: u32 = 50_000;
+
+impl View<'_> {
+    /// Before which instant it may be forgotten that a schedule fired; none if nothing is.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn fired_since(&self, schedule: &str) -> Result<Option<UnixMillis>, StoreError> {
+        let sql = "SELECT at FROM fired WHERE schedule = ?1 ORDER BY at DESC LIMIT 1 OFFSET ?2";
+        self.one(sql, params![schedule, FIRED_MAX - 1], |row| row.time("at"))
+    }
+}
+
 impl Txn<'_> {
+    /// Forgets the oldest instants of a schedule whose jobs are deleted, if there are too many.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn forget_fired(&self, schedule: &str) -> Result<(), StoreError> {
+        if let Some(since) = self.view().fired_since(schedule)? {
+            self.run("DELETE FROM fired WHERE schedule = ?1 AND at < ?2", params![schedule, since.0])?;
+        }
+        Ok(())
+    }
+
     /// Writes a schedule.
     ///
     /// # Errors
@@ -69,12 +95,13 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Forgets a schedule. Its jobs stay.
+    /// Forgets a schedule, and which instants fired whose jobs are deleted. Its jobs stay.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn drop_schedule(&self, name: &str) -> Result<(), StoreError> {
         self.run("DELETE FROM schedule WHERE name = ?1", [name])?;
+        self.run("DELETE FROM fired WHERE schedule = ?1", [name])?;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::group::Force;
 use crate::output::{Refusal, Response};
 use crate::step::Step;
 use crate::submit::Answer;
-use crate::transition::Shift;
+use crate::transition::{Shift, is_held_back};
 
 impl Engine {
     pub(crate) fn act_on_job(&mut self, step: &mut Step<'_>, id: JobId, action: JobAction) -> Answer {
@@ -49,6 +49,9 @@ impl Engine {
         }
         job.held = Some(reason);
         self.keep_in_step(&job);
+        if job.state == JobState::Available {
+            self.watch_expiry(step, &job);
+        }
         self.hold_tasks(step, job.number)?;
         self.withdraw_misplaced();
         Ok(Ok(Response::Done))
@@ -62,6 +65,12 @@ impl Engine {
             return Ok(Ok(Response::Unchanged));
         }
         step.txn.set_held(job.number, None)?;
+        if is_held_back(&job)
+            && let Some(within) = job.plan.start_within_ms.filter(|_| job.expires_at.is_some())
+        {
+            job.expires_at = Some(step.wall().plus(within));
+            step.txn.set_expiry(job.number, job.expires_at)?;
+        }
         job.held = None;
         self.keep_in_step(&job);
         self.follow(step, &job);

@@ -12,7 +12,7 @@ use crate::run::Conclusion;
 use crate::step::Step;
 use crate::submit::Answer;
 use crate::timers::Timer;
-use crate::transition::Shift;
+use crate::transition::{Shift, is_held_back};
 
 /// Longest reason that is kept.
 pub(crate) const REASON_CHARS_MAX: usize = 256;
@@ -179,7 +179,7 @@ impl Engine {
     pub(crate) fn on_expired(&mut self, step: &mut Step<'_>, id: jobmesh_protocol::JobId) -> Result<(), StoreError> {
         let Some(job) = step.view().job(id)? else { return Ok(()) };
         let why = "it could not start in time";
-        if job.expires_at.is_none() {
+        if job.expires_at.is_none() || is_held_back(&job) {
             return Ok(());
         }
         let is_early = self.groups.get(&job.number).is_some_and(|group| group.row.early > 0);

@@ -143,7 +143,7 @@ impl Engine {
         let group = number.group();
         let Some(known) = self.groups.get_mut(&group).filter(|_| known_as.is_none()) else {
             let job = known_as.ok_or(StoreError::Damaged { what: "group" })?;
-            return Ok(Taken { job, number, is_new: false });
+            return Ok(Taken { job, number, is_new: false, is_merged: false });
         };
         known.row.early += 1;
         let parent = known.job.clone();
@@ -151,7 +151,7 @@ impl Engine {
         let mut job = task_of(step, &parent, number);
         job.held = parent.held.map(|_| HELD_WITH_ARRAY.to_owned());
         self.write_task(step, &job)?;
-        Ok(Taken { job: job.id, number, is_new: true })
+        Ok(Taken { job: job.id, number, is_new: true, is_merged: false })
     }
 
     /// Tasks that were made out of turn and have not begun are held with their array.
@@ -303,6 +303,8 @@ impl Engine {
             stopped(&job)
         } else if row.failed == 0 && row.dropped == 0 {
             Shift::new(&job, Cause::Succeeded).finish(FinishReason::Ok)
+        } else if row.failed == 0 && step.view().has_cancelled_task(number)? {
+            Shift::new(&job, Cause::Cancelled).finish(FinishReason::User)
         } else {
             Shift::new(&job, Cause::Exhausted).finish(FinishReason::TasksFailed)
         };

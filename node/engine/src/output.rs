@@ -167,6 +167,8 @@ pub struct Taken {
     pub number: JobNumber,
     /// Whether it came into being by this submission, and not by an earlier one of the same key.
     pub is_new: bool,
+    /// Whether its arguments were added to those of that job.
+    pub is_merged: bool,
 }
 
 /// Why a command was not carried out.
@@ -192,6 +194,16 @@ pub enum Refusal {
         state: JobState,
         /// What would be allowed.
         rule: &'static str,
+    },
+    /// Another job may still want its results.
+    #[error(
+        "job {number} is kept as long as job {waiting} waits for it or may want its results; cancel that one first"
+    )]
+    Awaited {
+        /// The job's number.
+        number: JobNumber,
+        /// The job that waits.
+        waiting: JobNumber,
     },
     /// The spec is out of bounds.
     #[error("the job is refused: {0}")]
@@ -235,6 +247,18 @@ pub enum Refusal {
     /// The schedule can't be.
     #[error("the schedule is refused: {0}")]
     BadSchedule(String),
+    /// Nobody knows any more what fired.
+    #[error(
+        "it isn't known any more which instants of schedule {schedule} before {} have fired; fill in from then on, or \
+         submit the jobs of earlier ones by hand",
+        since.to_rfc3339()
+    )]
+    ForgottenInstants {
+        /// The schedule.
+        schedule: String,
+        /// The oldest instant of which it is known.
+        since: UnixMillis,
+    },
     /// A bound.
     #[error("this node keeps at most {limit} {what}")]
     TooMany {

@@ -1,6 +1,8 @@
 //! Deleting what has been kept long enough, or what a person wants gone: some rows at a time, however many tasks a
 //! group has.
 
+use std::collections::BTreeSet;
+
 use jobmesh_protocol::time::HOUR_MS;
 use jobmesh_protocol::{DurationMillis, JobState, UnixMillis};
 use jobmesh_store::{Ended as Which, Job, Metric, StoreError};
@@ -26,20 +28,32 @@ impl Engine {
     pub(crate) fn prune(&mut self, step: &Step<'_>, limit: u32, ended_before: Option<UnixMillis>) -> Answer {
         let limit = limit.min(PRUNE_MAX);
         let mut left = limit;
+        let mut schedules = BTreeSet::new();
         for which in due(&self.config.declared.retention, step.wall(), ended_before) {
-            self.prune_some(step, which, &mut left)?;
+            self.prune_some(step, which, &mut left, &mut schedules)?;
+        }
+        for schedule in schedules {
+            step.txn.forget_fired(&schedule)?;
         }
         step.txn.drop_submission_names_before(earlier(step.wall(), NAME_KEPT))?;
         self.forget_rates(step)?;
         Ok(Ok(Response::Pruned(limit - left)))
     }
 
-    fn prune_some(&mut self, step: &Step<'_>, which: Which, left: &mut u32) -> Result<(), StoreError> {
+    /// Notes the schedules whose jobs went.
+    fn prune_some(
+        &mut self,
+        step: &Step<'_>,
+        which: Which,
+        left: &mut u32,
+        schedules: &mut BTreeSet<String>,
+    ) -> Result<(), StoreError> {
         while *left > 0 {
             let before = *left;
             for number in step.view().ended(which, *left)? {
                 let Some(job) = step.view().job_by_number(number)?.filter(|_| *left > 0) else { break };
                 *left = left.saturating_sub(self.delete(step, &job, *left)?);
+                schedules.extend(job.fire.map(|(schedule, _)| schedule));
             }
             if *left == before {
                 break;
@@ -57,10 +71,14 @@ impl Engine {
             let rule = "a task is deleted with its group";
             return Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
         }
+        if let Some(waiting) = step.view().live_dependant(job.number)? {
+            return Ok(Err(Refusal::Awaited { number: job.number, waiting }));
+        }
         if self.delete(step, job, REMOVE_BATCH)? == 0 {
             let rule = "the newest job stays, since the next number is counted from it";
             return Ok(Err(Refusal::WrongState { number: job.number, state: job.state, rule }));
         }
+        forget_fired(step, job)?;
         Ok(Ok(Response::Done))
     }
 
@@ -93,7 +111,11 @@ impl Engine {
         let Some(number) = self.removing.first().copied() else { return Ok(()) };
         let job = step.view().job_by_number(number)?.filter(|job| job.state.is_final());
         let deleted = match job {
-            Some(job) => self.delete(step, &job, REMOVE_BATCH)?,
+            Some(job) => {
+                let deleted = self.delete(step, &job, REMOVE_BATCH)?;
+                forget_fired(step, &job)?;
+                deleted
+            }
             None => 0,
         };
         if deleted == 0 {
@@ -122,6 +144,14 @@ impl Engine {
         }
         step.txn.drop_metrics_before((step.wall().0 / HOUR_MS).saturating_sub(METRICS_KEPT.0 / HOUR_MS))?;
         Ok(Ok(Response::Done))
+    }
+}
+
+/// Keeps down how many instants of deleted jobs are remembered.
+fn forget_fired(step: &Step<'_>, job: &Job) -> Result<(), StoreError> {
+    match &job.fire {
+        Some((schedule, _)) => step.txn.forget_fired(schedule),
+        None => Ok(()),
     }
 }
 

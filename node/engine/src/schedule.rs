@@ -114,7 +114,10 @@ impl Engine {
         if let Some(error) = for_one_instant(&schedule.submission) {
             return Ok(Err(Refusal::BadSchedule(error.to_owned())));
         }
-        if let Err(refusal) = self.check(step, &schedule.submission)? {
+        // Who holds its unique key now says nothing of the instants to come.
+        let submission = Submission { unique: None, ..schedule.submission.clone() };
+        let checked = schedule.submission.check().map_err(|error| Refusal::BadSpec(error.to_string()));
+        if let Err(refusal) = checked.and(self.check(step, &submission)?) {
             return Ok(Err(refusal));
         }
         if let Err(error) = Timetable::parse(&schedule.timing, step.wall()) {
@@ -249,7 +252,7 @@ impl Engine {
     /// Submits the job of an instant, if the jobs of earlier ones let it.
     fn fire(&mut self, step: &mut Step<'_>, known: &Scheduled, instant: UnixMillis) -> Result<(), StoreError> {
         let name = &known.row.name;
-        if step.view().fired(name, instant)?.is_some() {
+        if step.view().fired(name, instant)? {
             return Ok(());
         }
         let live = step.view().live_fired(name)?;
@@ -289,9 +292,12 @@ impl Engine {
     /// Submits the job beside the instants. It belongs to the schedule all the same, so it is given a moment that none
     /// of them has.
     fn trigger(&mut self, step: &mut Step<'_>, known: Scheduled) -> Answer {
+        if let Err(refusal) = self.check_unique(step, &known.schedule.submission)? {
+            return Ok(Err(refusal));
+        }
         let name = known.row.name;
         let mut at = step.wall();
-        while known.timetable.latest_at_or_before(at) == Some(at) || step.view().fired(&name, at)?.is_some() {
+        while known.timetable.latest_at_or_before(at) == Some(at) || step.view().fired(&name, at)? {
             at = at.plus(DurationMillis(1));
         }
         let taken = self.take_in(step, known.schedule.submission, Some((name, at)))?;
@@ -303,10 +309,14 @@ impl Engine {
         if instants.len() > BACKFILL_MAX {
             return Ok(Err(Refusal::TooMany { what: "instants of one backfill", limit: BACKFILL_MAX }));
         }
+        let since = step.view().fired_since(&known.row.name)?;
+        if let Some(since) = since.filter(|since| instants.first().is_some_and(|first| first < since)) {
+            return Ok(Err(Refusal::ForgottenInstants { schedule: known.row.name.clone(), since }));
+        }
         let mut taken = Vec::new();
         let mut before: Option<Job> = None;
         for instant in instants {
-            if step.view().fired(&known.row.name, instant)?.is_some() {
+            if step.view().fired(&known.row.name, instant)? {
                 continue;
             }
             let after = before.as_ref().filter(|_| known.schedule.overlap != Overlap::Allow).map(|job| job.id);

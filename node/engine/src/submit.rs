@@ -22,6 +22,11 @@ pub(crate) type Answer = Result<Result<Response, Refusal>, StoreError>;
 /// How long the name of a submission stands for it: longer than anybody goes on repeating one.
 pub(crate) const NAME_KEPT: DurationMillis = DurationMillis::from_secs(86_400);
 
+/// The variable that names the schedule of a scheduled job.
+pub(crate) const SCHEDULE_VARIABLE: &str = "JOBMESH_SCHEDULE";
+/// The variable that says which of its instants a scheduled job is for, in UTC.
+pub(crate) const INSTANT_VARIABLE: &str = "JOBMESH_INSTANT";
+
 impl Engine {
     pub(crate) fn submit(&mut self, step: &mut Step<'_>, submissions: Vec<Submission>) -> Answer {
         if let Err(refusal) = self.check_all(step, &submissions)? {
@@ -112,7 +117,7 @@ impl Engine {
             return Ok(None);
         }
         let job = step.view().job_id(number)?;
-        Ok(job.map(|job| Taken { job, number, is_new: false }))
+        Ok(job.map(|job| Taken { job, number, is_new: false, is_merged: false }))
     }
 
     fn insert(
@@ -128,6 +133,7 @@ impl Engine {
         let is_open = submission.open;
         let mut job = new_job(step, number, submission, fire);
         job.plan.is_group = is_open || array.is_some();
+        tell_instant(&mut job);
         let edges = self.edges(step, &mut job, &after)?;
         let doomed = self.is_doomed(&job, &edges);
         enter_state(&mut job, step.wall());
@@ -162,7 +168,7 @@ impl Engine {
             step.txn.insert_group(&row, array.as_ref().map(|array| &array.tasks))?;
             self.groups.insert(number, Tasked { job: job.clone(), row, running: 0 });
         }
-        let taken = Taken { job: job.id, number, is_new: true };
+        let taken = Taken { job: job.id, number, is_new: true, is_merged: false };
         let cause = if job.state == JobState::Scheduled { Cause::Deferred } else { Cause::Ready };
         self.announce(step, &job, &Shift::new(&job, cause))?;
         self.follow(step, &job);
@@ -267,6 +273,16 @@ fn new_job(step: &mut Step<'_>, number: JobNumber, submission: Submission, fire:
         created_at: now,
         finished_at: None,
         spec: Arc::new(submission.spec),
+    }
+}
+
+/// Tells the command of a scheduled job which instant it is for. That is a part of the job, so that tasks and peers are
+/// told as well.
+fn tell_instant(job: &mut Job) {
+    let Some((schedule, at)) = &job.fire else { return };
+    if let Task::Process(process) = &mut Arc::make_mut(&mut job.spec).task {
+        process.environment.insert(SCHEDULE_VARIABLE.to_owned(), schedule.clone());
+        process.environment.insert(INSTANT_VARIABLE.to_owned(), at.to_rfc3339());
     }
 }
 

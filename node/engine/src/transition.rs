@@ -216,7 +216,7 @@ impl Engine {
     /// of the wall clock since.
     pub(crate) fn watch_expiry(&mut self, step: &Step<'_>, job: &Job) {
         let timer = Timer::Expires(job.id);
-        match job.expires_at {
+        match job.expires_at.filter(|_| !is_held_back(job)) {
             Some(at) => self.timers.set_if_unset(timer, step.now.mono.plus(patience_of(job, at, step.wall()))),
             None => self.timers.clear(timer),
         }
@@ -329,6 +329,12 @@ fn wait_of(job: &Job, now: UnixMillis) -> DurationMillis {
 /// Whether a job waits for a date, which comes when the clock says so, and not for a length of time to pass.
 pub(crate) fn is_dated(job: &Job) -> bool {
     job.state == JobState::Scheduled && job.plan.is_dated && job.epoch == Epoch::default()
+}
+
+/// Whether it is somebody's wish that a job doesn't start: then no time runs in which it must. It begins anew with the
+/// release.
+pub(crate) fn is_held_back(job: &Job) -> bool {
+    job.held.is_some() && job.state == JobState::Available
 }
 
 /// How long a job still waits to start: never longer than it asked for, whatever became of the wall clock.

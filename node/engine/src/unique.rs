@@ -6,6 +6,7 @@
 //! **The hard case** is a key that goes on to a newer job while the older one runs: the newer one waits for its end, and
 //! whoever takes the newer one's place waits for that end as well.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jobmesh_protocol::job::{JobSpec, Task};
@@ -17,6 +18,7 @@ use jobmesh_store::{Job, StoreError};
 use crate::engine::Engine;
 use crate::output::{Refusal, Taken};
 use crate::step::Step;
+use crate::submit::{INSTANT_VARIABLE, SCHEDULE_VARIABLE};
 use crate::transition::Shift;
 
 /// What came of claiming a unique key.
@@ -79,12 +81,20 @@ impl Engine {
             || holder.state.is_final()
             || holder.state == JobState::Running
             || self.has_tasks(&holder);
+        // Between two attempts there is nothing to wait for; those that were stay in its history.
+        let is_underway = match holder.state {
+            JobState::Running | JobState::Suspended => true,
+            JobState::Offered => self.awarded.contains_key(&holder.id),
+            JobState::Completed | JobState::Discarded | JobState::Cancelled | JobState::Skipped => true,
+            JobState::Pending | JobState::Scheduled | JobState::Available | JobState::Retryable => {
+                self.has_tasks(&holder)
+            }
+        };
         match unique.on_conflict {
             Conflict::Return | Conflict::Reject => Ok(Claimed::By(answer(&holder))),
             // A job that runs is never changed: its key goes to the one that follows it.
-            Conflict::Replace | Conflict::Merge | Conflict::Debounce(_) if has_started => {
-                self.follow_holder(step, key, &holder)
-            }
+            Conflict::Replace if is_underway => self.follow_holder(step, key, &holder),
+            Conflict::Merge | Conflict::Debounce(_) if has_started => self.follow_holder(step, key, &holder),
             Conflict::Replace => {
                 let claimed = self.inherit(step, key, &holder)?;
                 self.replace(step, holder)?;
@@ -135,7 +145,7 @@ impl Engine {
         }
         holder.spec = Arc::new(spec);
         self.follow(step, &holder);
-        Ok(answer(&holder))
+        Ok(Taken { is_merged: true, ..answer(&holder) })
     }
 
     /// The job that holds the unique key which a job that has ended would need again, or its group that has ended and
@@ -175,7 +185,7 @@ impl Engine {
 }
 
 const fn answer(job: &Job) -> Taken {
-    Taken { job: job.id, number: job.number, is_new: false }
+    Taken { job: job.id, number: job.number, is_new: false, is_merged: false }
 }
 
 /// What a job that waits is to do if it does the work of a newer one as well: its process with the arguments of both.
@@ -188,14 +198,44 @@ fn merged(holder: &Job, submission: &Submission) -> Option<JobSpec> {
     let (Task::Process(ours), Task::Process(theirs)) = (&mut spec.task, &submission.spec.task) else { return None };
     let is_alike = ours.argv.first() == theirs.argv.first()
         && ours.directory == theirs.directory
-        && ours.environment == theirs.environment
+        && is_same_environment(&ours.environment, &theirs.environment)
         && ours.stdin == theirs.stdin;
     if !is_alike {
         return None;
     }
     let same = ours.argv.iter().zip(&theirs.argv).take_while(|(a, b)| a == b).count();
+    if !are_mere_arguments(&ours.argv, &theirs.argv, same) {
+        return None;
+    }
     ours.argv.extend(theirs.argv.iter().skip(same).cloned());
     spec.check().is_ok().then_some(spec)
+}
+
+/// Whether two environments are the same but for the instants that the jobs are for.
+fn is_same_environment(ours: &BTreeMap<String, String>, theirs: &BTreeMap<String, String>) -> bool {
+    let of_job = |(name, _): &(&String, &String)| ![SCHEDULE_VARIABLE, INSTANT_VARIABLE].contains(&name.as_str());
+    ours.iter().filter(of_job).eq(theirs.iter().filter(of_job))
+}
+
+/// Programs whose first argument says what to run, so that another one there is another program.
+const INTERPRETERS: [&str; 18] = [
+    "sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "busybox", "env", "sudo", "nice", "perl", "ruby", "node", "php",
+    "lua", "java", "pwsh",
+];
+
+/// Whether what two commands of one program don't have in common, after their first `same` words, are arguments of
+/// the same thing. Behind an option stands its value, such as the script of `sh -c`, and an option changes what the
+/// others mean; neither can be added to another command.
+fn are_mere_arguments(ours: &[String], theirs: &[String], same: usize) -> bool {
+    if same == theirs.len() {
+        return true;
+    }
+    let mut own = ours.iter().skip(same).chain(theirs.iter().skip(same));
+    let is_option = |word: &String| word.starts_with('-') && word.len() > 1;
+    let is_behind_option = ours.iter().take(same).skip(1).last().is_some_and(|word| is_option(word) && word != "--");
+    let program = ours.first().map(|program| program.rsplit('/').next().unwrap_or(program)).unwrap_or_default();
+    let is_interpreter = INTERPRETERS.contains(&program) || program.starts_with("python");
+    !is_behind_option && !own.any(is_option) && (same > 1 || !is_interpreter)
 }
 
 /// Another job that has not ended and holds the key which an ended job does not hold any more.
@@ -203,4 +243,35 @@ fn live_rival(step: &Step<'_>, job: &Job) -> Result<Option<JobNumber>, StoreErro
     let Some(key) = job.plan.unique_key.filter(|_| job.state.is_final()) else { return Ok(None) };
     let holder = step.view().unique_holder(&key)?;
     Ok(holder.filter(|holder| holder.number != job.number && !holder.state.is_final()).map(|holder| holder.number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A second script was given to the first one as its arguments.
+    #[test]
+    fn only_what_is_an_argument_of_the_same_thing_is_added() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (ours, theirs, expected) in [
+            ("work a", "work b", true),
+            ("work", "work b", true),
+            ("work a", "work", true),
+            ("work -v a", "work -v a", true),
+            ("gzip -- a", "gzip -- b", true),
+            ("sh -c script x a", "sh -c script x b", true),
+            ("sh -c one", "sh -c two", false),
+            ("/bin/sh -c one", "/bin/sh two", false),
+            ("/bin/sh one", "/bin/sh two", false),
+            ("sh one a", "sh one b", true),
+            ("python3.12 one.py", "python3.12 two.py", false),
+            ("perl -e one", "perl -e two", false),
+            ("work --fast a", "work b", false),
+            ("work a", "work --to x b", false),
+        ] {
+            let (ours, theirs) = (words(ours), words(theirs));
+            let same = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+            assert_eq!(are_mere_arguments(&ours, &theirs, same), expected, "{ours:?} {theirs:?}");
+        }
+    }
 }

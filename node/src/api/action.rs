@@ -104,6 +104,9 @@ pub struct ActedJob {
     pub task: Option<u32>,
     /// Whether anything changed; `false` if it was so already, or if it was refused.
     pub changed: bool,
+    /// Whether it stays held, so that its new time alone does not start it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays_held: bool,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,

@@ -40,6 +40,9 @@ pub struct JobView {
     /// Why it is held, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// What it was submitted for, if a schedule did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fire: Option<Fire>,
     /// How its tasks stand, if it is a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<TaskCounts>,
@@ -84,6 +87,15 @@ impl JobView {
     pub fn label(&self) -> String {
         submission::numbered(self.number, self.task)
     }
+}
+
+/// An instant of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fire {
+    /// The schedule.
+    pub schedule: String,
+    /// The instant.
+    pub instant: UnixMillis,
 }
 
 /// How the tasks of a group stand.

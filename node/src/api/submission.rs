@@ -35,6 +35,9 @@ pub struct Submitted {
     /// Whether it came into being now, and not by an earlier submission of the same key.
     #[serde(default = "yes")]
     pub is_new: bool,
+    /// Whether its arguments were added to those of that job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_merged: bool,
 }
 
 const fn yes() -> bool {

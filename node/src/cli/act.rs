@@ -81,7 +81,8 @@ pub(crate) async fn act(context: &Context, target: Target, deed: Deed) -> Result
     let done: Vec<&ActedJob> = acted.jobs.iter().filter(|job| job.error.is_none()).collect();
     let line = |job: &&ActedJob| {
         let what = if job.changed { deed.done.as_str() } else { deed.same };
-        format!("job {} {what}\n", job.name())
+        let held = if job.stays_held { ", once it is released: it is still held" } else { "" };
+        format!("job {} {what}{held}\n", job.name())
     };
     context.output.list((&acted, &acted.jobs), ActedJob::name, |_| done.iter().map(line).collect())?;
     if acted.jobs.is_empty() && !context.output.is_json() {

@@ -221,6 +221,7 @@ pub(crate) mod tests {
             priority: 0,
             labels: BTreeMap::new(),
             held: None,
+            fire: None,
             tasks: None,
             progress: None,
             command: vec!["gzip".to_owned(), "-9c".to_owned()],

@@ -59,7 +59,9 @@ pub(crate) async fn follow(
     if context.output.is_json() {
         context.output.line(&Line::Submitted(job))?;
     }
-    if !job.is_new && !context.output.is_quiet() {
+    if job.is_merged && !context.output.is_quiet() {
+        note(&format!("merged into job {}, which has the same key; this is its output", job.name()));
+    } else if !job.is_new && !context.output.is_quiet() {
         note(&format!(
             "job {} of the same key is there already; nothing new was queued, and this is its output",
             job.name()

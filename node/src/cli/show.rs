@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use jobmesh::api::{AttemptView, JobDetail, JobView, Progress, TaskCounts};
+use jobmesh::api::{AttemptView, Fire, JobDetail, JobView, Progress, TaskCounts};
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::outcome::Usage;
 use jobmesh_protocol::state::FinishReason;
@@ -106,6 +106,8 @@ fn standing(job: &JobView) -> Vec<(&'static str, String)> {
         facts.push(("labels", labels.join(" ")));
     }
     facts.extend(job.held.clone().map(|reason| ("held", reason)));
+    let instant = |fire: &Fire| format!("{}, for {}", fire.schedule, fire.instant.to_rfc3339());
+    facts.extend(job.fire.as_ref().map(|fire| ("schedule", instant(fire))));
     if let Some(TaskCounts { total, ended, failed, dropped, is_open }) = job.tasks {
         let open = if is_open { ", open" } else { "" };
         facts.push(("tasks", format!("{ended} of {total} ended, {failed} failed, {dropped} dropped{open}")));

@@ -94,7 +94,9 @@ async fn plan(context: &Context, client: &Client, submission: &Submission) -> Re
 /// Shows a job that was just submitted: its number, so that a script can take it as it is.
 pub(crate) fn show(context: &Context, job: &Submitted) -> Result<Exit, Failure> {
     context.output.show(job, |_| format!("{}\n", job.name()))?;
-    if !job.is_new && !context.output.is_quiet() {
+    if job.is_merged && !context.output.is_quiet() {
+        note(&format!("merged into job {}, which has the same key", job.name()));
+    } else if !job.is_new && !context.output.is_quiet() {
         note(&format!("job {} of the same key is there already; nothing new was queued", job.name()));
     } else if !context.output.is_json() && !context.output.is_quiet() && io::stdout().is_terminal() {
         note(&format!("queued; follow it with `jobmesh logs -f {}`", job.name()));

@@ -29,6 +29,7 @@ const ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
   JOBMESH_RESULTS                   with --reduce: the results of the jobs before it
   JOBMESH_ARRAY_JOB, JOBMESH_ARRAY_INDEX, JOBMESH_ITEM
                                     which task of an array it is
+  JOBMESH_SCHEDULE, JOBMESH_INSTANT its schedule, and which instant of it this is, such as 2026-03-01T08:00:00.000Z
   JOBMESH_HOME                      the data directory of its node, unless another node sent it")]
 pub(crate) struct Task {
     #[command(subcommand)]

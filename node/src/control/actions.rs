@@ -48,11 +48,12 @@ impl Control {
 
     async fn act_on(&self, job: Job, action: JobAction) -> ActedJob {
         let (number, task) = number_parts(job.number);
+        let is_retimed = matches!(action, JobAction::Reschedule(_));
         let (changed, error) = match self.done(Command::Job(job.id, action)).await {
             Ok(Json(done)) => (done.changed, None),
             Err(failure) => (false, Some(failure.into_error())),
         };
-        ActedJob { id: job.id, number, task, changed, error }
+        ActedJob { id: job.id, number, task, changed, stays_held: changed && is_retimed && job.held.is_some(), error }
     }
 }
 

@@ -108,14 +108,17 @@ impl From<Refusal> for Failure {
                 let Self(alone) = (*refusal).into();
                 Self(ApiError { message, ..alone })
             }
-            Refusal::Duplicate(number) | Refusal::KeyTaken { holder: number, .. } => {
+            Refusal::Awaited { waiting: number, .. }
+            | Refusal::Duplicate(number)
+            | Refusal::KeyTaken { holder: number, .. } => {
                 Self::new(ErrorCode::Conflict, message).hint(format!("`jobmesh show {number}` shows that job"))
             }
             Refusal::NotOpen(_) => Self::new(ErrorCode::Conflict, message)
                 .hint("open a group with `jobmesh submit --open`, and give its number"),
-            Refusal::QueueDraining(_) | Refusal::NotRunning | Refusal::TooMany { .. } => {
-                Self::new(ErrorCode::Conflict, message)
-            }
+            Refusal::QueueDraining(_)
+            | Refusal::ForgottenInstants { .. }
+            | Refusal::NotRunning
+            | Refusal::TooMany { .. } => Self::new(ErrorCode::Conflict, message),
             Refusal::DeclaredSchedule(name) => Self::new(ErrorCode::Conflict, message).hint(format!(
                 "write `enabled = false` under [job_types.{name}] in config.toml, or `jobmesh cron pause {name}`"
             )),

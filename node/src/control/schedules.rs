@@ -45,7 +45,7 @@ impl Control {
         let read = move |view: View<'_>| {
             let mut missing = 0;
             for instant in instants {
-                missing += usize::from(view.fired(&schedule, instant)?.is_none());
+                missing += usize::from(!view.fired(&schedule, instant)?);
             }
             Ok(missing)
         };

@@ -46,7 +46,7 @@ pub(super) fn detail_row(view: View<'_>, job: Job) -> Result<DetailRow, StoreErr
 
 pub(super) fn submitted(taken: &Taken) -> Submitted {
     let (number, task) = number_parts(taken.number);
-    Submitted { id: taken.job, number, task, is_new: taken.is_new }
+    Submitted { id: taken.job, number, task, is_new: taken.is_new, is_merged: taken.is_merged }
 }
 
 pub(super) fn job(handle: &Handle, row: JobRow) -> JobView {
@@ -69,6 +69,7 @@ pub(super) fn job(handle: &Handle, row: JobRow) -> JobView {
         priority: job.priority,
         labels: job.spec.labels.clone(),
         held: job.held,
+        fire: job.fire.map(|(schedule, instant)| api::Fire { schedule, instant }),
         tasks: group.as_ref().map(tasks),
         progress: progress.map(|progress| api::Progress {
             done: progress.done,

@@ -206,8 +206,10 @@ async fn a_range_has_indexes_only_and_a_plain_job_keeps_its_braces() {
     node.ended(plain).await;
     let group_number = group.number;
     let tasks = node.handle().read(move |view| view.tasks(group_number, None, 10)).await.unwrap();
-    let outputs: Vec<String> =
-        tasks.iter().map(|task| node.stdout(Taken { job: task.id, number: task.number, is_new: true })).collect();
+    let outputs: Vec<String> = tasks
+        .iter()
+        .map(|task| node.stdout(Taken { job: task.id, number: task.number, is_new: true, is_merged: false }))
+        .collect();
     assert_eq!(outputs, ["3 {{item}}\n", "6 {{item}}\n", "9 {{item}}\n"]);
     assert_eq!(node.stdout(plain), "{{index}} {{item}}\n");
     node.stop().await;

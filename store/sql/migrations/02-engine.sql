@@ -142,6 +142,13 @@ CREATE TABLE schedule (
     created_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Instants that fired and whose jobs are deleted, of schedules that there are.
+CREATE TABLE fired (
+    schedule TEXT NOT NULL,
+    at       INTEGER NOT NULL,
+    PRIMARY KEY (schedule, at)
+) STRICT, WITHOUT ROWID;
+
 -- The newest word of running jobs on how far they are: `done` in ten-thousandths. Written lazily; it is no truth.
 CREATE TABLE progress (
     job     INTEGER PRIMARY KEY,

@@ -239,10 +239,7 @@ fn a_schedule_fires_once_for_an_instant() {
     fire(&txn, 2, "hourly", AT).unwrap();
     fire(&txn, 3, "daily", LATER).unwrap();
     let fired = |schedule, at| txn.view().fired(schedule, at).unwrap();
-    assert_eq!(
-        [fired("hourly", LATER), fired("daily", LATER), fired("daily", AT)],
-        [Some(number(1)), Some(number(3)), None]
-    );
+    assert_eq!([fired("hourly", LATER), fired("daily", LATER), fired("daily", AT)], [true, true, false]);
     let last = |schedule| txn.view().last_fired(schedule).unwrap();
     assert_eq!([last("hourly"), last("yearly")], [Some(AT.max(LATER)), None]);
     let live = || -> Vec<_> { txn.view().live_fired("hourly").unwrap().iter().map(|job| job.number).collect() };

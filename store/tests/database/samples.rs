@@ -229,6 +229,7 @@ pub(crate) fn fill(txn: &Txn<'_>) {
     fill_done(txn, insert_job(txn, 1));
     fill_away(txn, insert_job(txn, 2));
     fill_array(txn);
+    fill_fired(txn);
     fill_waiting(txn);
     for guest in [3, 6].map(number) {
         insert(txn, &Job { origin: Some(PEER), ..job(guest) });
@@ -243,7 +244,6 @@ pub(crate) fn fill(txn: &Txn<'_>) {
     let limits = Some(b"limits".to_vec());
     txn.put_queue(&QueueRow { name: "slow".to_owned(), limits, is_paused: true, is_draining: false }).unwrap();
     txn.put_rate("api", AT.0 * 1000).unwrap();
-    txn.put_schedule(&schedule()).unwrap();
     for metric in txn.view().counted(HOUR, HOUR + 1).unwrap() {
         txn.put_metric(&metric).unwrap();
     }
@@ -332,6 +332,14 @@ pub(crate) fn waiting() -> Job {
         fire: Some(("hourly".to_owned(), AT)),
         ..job(number(5))
     }
+}
+
+/// An instant of which only that is known, since its job is deleted.
+fn fill_fired(txn: &Txn<'_>) {
+    txn.put_schedule(&schedule()).unwrap();
+    let fire = Some(("hourly".to_owned(), LATER));
+    insert(txn, &Job { state: JobState::Completed, finished_at: Some(LATER), fire, ..job(number(3)) });
+    assert!(txn.delete_job(number(3)).unwrap());
 }
 
 fn fill_waiting(txn: &Txn<'_>) {

@@ -5,7 +5,7 @@ use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::Start;
 use jobmesh_protocol::{JobState, Outcome};
 
-use crate::desk::{HOUR, SECOND, after, cancel, failure, node, plain, with};
+use crate::desk::{HOUR, MINUTE, SECOND, after, cancel, failure, node, plain, with};
 
 fn hold() -> JobAction {
     JobAction::Hold { reason: "not now".to_owned() }
@@ -161,4 +161,27 @@ fn only_what_has_ended_is_removed_and_its_number_is_not_given_again() {
     let next = node.submit(plain());
     assert_eq!(node.job(next).number.number(), 3);
     assert!(node.refused(jobs[0], cancel()).contains("there is no job"));
+}
+
+/// The hold of a person was taken for a wait for room.
+#[test]
+fn the_time_to_start_within_does_not_run_while_a_job_is_held() {
+    for is_held_at_once in [true, false] {
+        let mut node = node(1);
+        let blocker = node.submit(plain());
+        let job = node.submit(with(|job| (job.held, job.start_within_ms) = (is_held_at_once, Some(MINUTE))));
+        if !is_held_at_once {
+            node.act(job, JobAction::Hold { reason: "later".to_owned() });
+        }
+        node.pass(HOUR);
+        node.restart(HOUR, |_| true);
+        node.pass(HOUR);
+        assert_eq!(node.state(job), JobState::Available);
+        node.act(job, JobAction::Release);
+        node.pass(SECOND);
+        assert_eq!(node.state(job), JobState::Available);
+        node.pass(MINUTE);
+        assert_eq!(node.state(job), JobState::Skipped, "it begins with the release");
+        assert_eq!(node.running(), [blocker]);
+    }
 }

@@ -289,7 +289,7 @@ fn a_task_that_is_not_made_yet_can_be_named() {
     let ran = node.finish_all();
     assert_eq!((ran.len(), ran.last()), (10, Some(&after)), "nine of ten tasks, and what waited for one");
     assert_eq!(counts(&mut node, group), (9, 0, 1));
-    assert_eq!(node.fate(group), (JobState::Discarded, Some(FinishReason::TasksFailed)));
+    assert_eq!(node.fate(group), (JobState::Cancelled, Some(FinishReason::User)));
     assert_eq!(tasks(&mut node, group).len(), 10);
 }
 
@@ -382,4 +382,20 @@ fn an_array_with_a_named_task_that_never_began_is_skipped_like_any_other() {
         assert_eq!(node.fate(task), (JobState::Skipped, Some(reason)));
         assert_eq!(counts(&mut node, group), (0, 0, 3));
     }
+}
+
+/// It was said to have failed, though nothing had.
+#[test]
+fn an_array_of_which_a_task_was_cancelled_and_none_failed_ends_as_cancelled() {
+    let mut node = node(3);
+    let group = node.submit(with(|job| job.array = Some(array(3))));
+    let tasks = [1, 2, 3].map(|index| node.task(group, index));
+    node.act(tasks[0], cancel());
+    node.end(tasks[0], Outcome::Cancelled);
+    node.ok(tasks[1]);
+    node.ok(tasks[2]);
+    assert_eq!(node.fate(group), (JobState::Cancelled, Some(FinishReason::User)));
+    node.act(group, JobAction::Retry);
+    node.ok(tasks[0]);
+    assert_eq!(node.state(group), JobState::Completed);
 }

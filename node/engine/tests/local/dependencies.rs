@@ -192,16 +192,18 @@ fn a_retry_upstream_revives_only_what_was_dropped_for_it() {
 }
 
 #[test]
-fn an_upstream_that_is_deleted_counts_as_what_it_was() {
+fn an_upstream_is_deleted_only_once_nobody_waits_for_it() {
     let mut node = node(9);
     let (up, other) = (node.submit(plain()), node.submit(plain()));
     let any = node.submit(with(|job| (job.after, job.rule) = (after(&[up, other], None), Rule::AnySuccess)));
     node.end(up, failure());
-    node.act(up, JobAction::Remove);
+    assert!(node.refused(up, JobAction::Remove).contains("as long as job 3"));
     assert_eq!(node.state(any), WAIT);
     node.restart(SECOND, |_| true);
     node.ok(other);
     assert_eq!(node.state(any), GO);
+    node.ok(any);
+    node.act(up, JobAction::Remove);
     let refusal = node.take(with(|job| job.after = after(&[up], None))).unwrap_err().to_string();
     assert!(refusal.contains("there is no job"), "{refusal}");
 }

@@ -153,3 +153,21 @@ fn a_large_group_goes_in_small_steps_and_a_restart_in_between_goes_on() {
     node.pass(SECOND);
     assert_eq!(rows(&mut node), 1);
 }
+
+/// The results that a job waited for were gone, and it went on without them.
+#[test]
+fn a_job_stays_as_long_as_another_may_want_its_results() {
+    let mut node = node(9);
+    let upstream = node.submit(with(|job| job.array = Some(array(2))));
+    let other = node.submit(with(|job| job.held = true));
+    let both = crate::desk::after(&[upstream, other], None);
+    let waiting = node.submit(with(|job| (job.after, job.reduce) = (both, true)));
+    node.finish_all();
+    node.submit(plain());
+    let refusal = node.refused(upstream, JobAction::Remove);
+    assert!(refusal.contains("job 1 is kept as long as job 3"), "{refusal}");
+    node.pass(DAY.plus(DAY));
+    assert_eq!(prune(&mut node, 100, None), 0);
+    node.act(waiting, cancel());
+    assert_eq!(prune(&mut node, 100, None), 3);
+}

@@ -1,9 +1,10 @@
 //! Schedules: which instants fire, and what becomes of one that meets the job of another.
 
-use jobmesh_engine::{Command, Declared, Input, QueueLimits, Refusal, Response, Schedule, ScheduleAction};
+use jobmesh_engine::{Command, Declared, Input, JobAction, QueueLimits, Refusal, Response, Schedule, ScheduleAction};
+use jobmesh_protocol::job::Task;
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
 use jobmesh_protocol::state::FinishReason;
-use jobmesh_protocol::submission::Start;
+use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, UnixMillis};
 
 use crate::desk::{HOUR, MINUTE, SECOND, YEAR, node, plain, with};
@@ -320,4 +321,59 @@ fn a_configuration_with_one_wrong_part_changes_nothing() {
     configure(&mut node, declared(&[("a", "every 1h")], 2)).unwrap();
     let names: Vec<String> = node.read().view().schedules().unwrap().into_iter().map(|row| row.name).collect();
     assert_eq!(names, ["a"]);
+}
+
+/// The schedule was refused because of a job that had nothing to do with its instants.
+#[test]
+fn a_unique_key_is_claimed_by_each_instant_and_not_by_the_schedule() {
+    let mut node = node(9);
+    let unique =
+        Unique { key: Some("k".to_owned()), by: Vec::new(), scope: Span::Incomplete, on_conflict: Conflict::Reject };
+    let submission = with(|job| job.unique = Some(unique));
+    let first = node.submit(submission.clone());
+    set(&mut node, Schedule { submission, ..hourly(Overlap::Allow, CatchUp::Latest) });
+    let trigger = |node: &mut Node| node.command(Command::Schedule("tidy".to_owned(), ScheduleAction::Trigger));
+    assert!(trigger(&mut node).unwrap_err().to_string().contains("job 1 has the same unique key"));
+    node.pass(HOUR);
+    assert_eq!(instants(&mut node), []);
+    node.ok(first);
+    node.pass(HOUR);
+    assert_eq!(instants(&mut node), [2]);
+}
+
+#[test]
+fn a_job_is_told_its_schedule_and_instant() {
+    let mut node = node(9);
+    let submission = with(|job| job.array = Some(crate::desk::array(2)));
+    set(&mut node, Schedule { submission, ..hourly(Overlap::Allow, CatchUp::Latest) });
+    node.pass(HOUR);
+    let told: Vec<_> = node
+        .jobs()
+        .iter()
+        .map(|job| match &job.spec.task {
+            Task::Process(process) => process.environment.clone().into_iter().collect::<Vec<_>>(),
+            Task::Noop {} | Task::Builtin(_) => Vec::new(),
+        })
+        .collect();
+    let variable = |name: &str, value: String| (name.to_owned(), value);
+    let expected =
+        [variable("JOBMESH_INSTANT", START.plus(HOUR).to_rfc3339()), variable("JOBMESH_SCHEDULE", "tidy".to_owned())];
+    assert_eq!(told, [expected.to_vec(), expected.to_vec(), expected.to_vec()], "the array and its tasks");
+}
+
+/// An instant fired again once its job was deleted.
+#[test]
+fn an_instant_whose_job_is_deleted_has_fired_all_the_same() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+    node.pass(HOUR.plus(HOUR));
+    node.finish_all();
+    let last = node.submit(plain());
+    let jobs = fired(&mut node);
+    node.act(jobs[0], JobAction::Remove);
+    let now = Some(node.now.wall.plus(SECOND));
+    node.command(Command::Prune { limit: 9, ended_before: now }).unwrap();
+    assert_eq!(node.jobs().iter().map(|job| job.id).collect::<Vec<_>>(), [last]);
+    node.restart(SECOND, |_| true);
+    let fill = ScheduleAction::Backfill { from: START, to: START.plus(HOUR).plus(HOUR) };
+    assert!(matches!(act(&mut node, fill), Response::Submitted(taken) if taken.is_empty()));
 }

@@ -6,7 +6,7 @@ use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
 use jobmesh_protocol::{JobId, JobSpec, JobState, Submission};
 
-use crate::desk::{DAY, HOUR, MINUTE, after, array, failure, node, plain, with};
+use crate::desk::{DAY, HOUR, MINUTE, after, array, node, plain, with};
 use crate::node::Node;
 
 fn unique(scope: Span, on_conflict: Conflict) -> Submission {
@@ -310,17 +310,29 @@ fn what_was_dropped_with_its_upstream_is_not_revived_beside_another_of_its_key()
     }
 }
 
-/// A newer job of the key waits for the end of this one: to retry it earlier is no second claim.
+/// It waited for all tries of a job that failed again and again.
 #[test]
-fn a_job_that_waits_for_its_retry_can_be_hurried_though_its_key_went_on() {
+fn a_job_between_two_attempts_is_replaced_like_one_that_waits() {
+    let mut node = node(9);
+    let first = node.submit(Submission {
+        spec: JobSpec {
+            retry: jobmesh_protocol::retry::Retry { max_attempts: 5, ..plain().spec.retry },
+            ..plain().spec
+        },
+        ..unique(Span::Incomplete, Conflict::Replace)
+    });
+    node.end(first, crate::desk::failure());
+    assert_eq!(node.state(first), JobState::Retryable);
+    let second = node.submit(unique(Span::Incomplete, Conflict::Replace));
+    assert_eq!(node.fate(first), (JobState::Skipped, Some(FinishReason::Replaced)));
+    assert_eq!((node.attempts(first).len(), node.running()), (1, vec![second]));
+}
+
+#[test]
+fn a_merge_is_told_from_an_answer_by_the_job_that_is_there() {
     let mut node = node(1);
-    let mut submission = unique(Span::Incomplete, Conflict::Replace);
-    submission.spec.retry.max_attempts = 2;
-    let first = node.submit(submission.clone());
-    node.end(first, failure());
-    let next = node.submit(submission);
-    assert_eq!(node.states(&[first, next]), [JobState::Retryable, JobState::Pending]);
-    node.act(first, JobAction::Retry);
-    node.ok(first);
-    assert_eq!(node.states(&[first, next]), [JobState::Completed, JobState::Running]);
+    node.queue("default", jobmesh_engine::QueueAction::Pause);
+    node.submit(unique(Span::Incomplete, Conflict::Merge));
+    let merged = |node: &mut Node, conflict| node.take(unique(Span::Incomplete, conflict)).unwrap().is_merged;
+    assert!(merged(&mut node, Conflict::Merge) && !merged(&mut node, Conflict::Return));
 }

@@ -128,6 +128,8 @@ pub(super) enum SpawnError {
     Format { program: String },
     #[error("arguments and environment of {program:?} are too long for this system")]
     TooLong { program: String },
+    #[error("a zero byte is in the arguments or environment of {program:?}, which no program can be given")]
+    Nul { program: String },
     #[error("failed to start {program:?}")]
     Start { program: String, source: io::Error },
 }
@@ -149,7 +151,8 @@ impl SpawnError {
             | Self::NoFile { .. }
             | Self::NotExecutable { .. }
             | Self::Format { .. }
-            | Self::TooLong { .. } => Outcome::Permanent { message },
+            | Self::TooLong { .. }
+            | Self::Nul { .. } => Outcome::Permanent { message },
         }
     }
 }
@@ -168,6 +171,7 @@ pub(super) fn spawn(order: &Order, task: &ProcessTask, host: &Host, seat: &mut S
     let group = RunGroup::make(host.grounds(), order.run, &order.limits).map_err(SpawnError::Limit)?;
 
     let (at, before) = (Instant::now(), scan::ticks_now());
+    let mut is_first = true;
     let child = loop {
         let mut command = Command::new(seat.programs.find(program, host.path())?);
         command.arg0(program).args(arguments).current_dir(&directory).process_group(0);
@@ -179,8 +183,9 @@ pub(super) fn spawn(order: &Order, task: &ProcessTask, host: &Host, seat: &mut S
         command.stdout(writer(&stdout, order, Stream::Stdout)?).stderr(writer(&stderr, order, Stream::Stderr)?);
         match spawn_in(group.as_ref(), &mut command)? {
             Ok(child) => break child,
-            // The file may have gone since it was found; then another may mean the program now.
-            Err(_) if seat.programs.forget() => {}
+            // The file may have gone since it was found; then another may mean the program now. That is looked for
+            // once: what else is wrong with a command stays wrong.
+            Err(_) if is_first && seat.programs.forget() => is_first = false,
             Err(source) => return Err(start_error(program, source)),
         }
     };
@@ -248,6 +253,8 @@ fn start_error(program: &str, source: io::Error) -> SpawnError {
         Some(Errno::ACCESS | Errno::PERM | Errno::ISDIR) => SpawnError::NotExecutable { program },
         Some(Errno::NOEXEC) => SpawnError::Format { program },
         Some(Errno::TOOBIG) => SpawnError::TooLong { program },
+        // The standard library refuses it, before the system is asked.
+        None if source.kind() == io::ErrorKind::InvalidInput => SpawnError::Nul { program },
         Some(_) | None => SpawnError::Start { program, source },
     }
 }

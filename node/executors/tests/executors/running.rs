@@ -169,6 +169,19 @@ fn a_run_whose_directory_cannot_be_made_fails_with_its_path() {
     assert!(message(&ended).contains(file.to_str().unwrap()), "{ended:?}");
 }
 
+/// The slot's thread tried such a command again and again for ever, and nothing could stop it.
+#[test]
+fn a_command_that_cannot_be_told_to_the_system_ends_its_attempt_and_no_slot() {
+    let node = Node::start(1);
+    let ended = node.end_of(node.command(&["echo", "x\0y"]));
+    assert_eq!(ended.outcome.word(), "permanent");
+    assert!(message(&ended).contains("zero byte"), "{ended:?}");
+    let mut order = node.command(&["echo"]);
+    order.environment.insert("JOBMESH_ITEM".to_owned(), "x\0y".to_owned());
+    assert_eq!(node.end_of(order).outcome.word(), "permanent");
+    assert_eq!(node.end_of(node.command(&["echo"])).outcome, Outcome::Ok);
+}
+
 #[test]
 fn a_job_cannot_pass_off_another_file_as_its_output() {
     let node = Node::start(1);

@@ -14,13 +14,13 @@ use crate::cli::time_words::parse_length;
 pub(super) struct UniqueOptions {
     /// Have only one job of this key; the second is answered with the first, unless something else stands behind it
     ///
-    /// KEY:reject refuses the second. KEY:replace lets it take the place of one that has not started. KEY:merge adds its
+    /// KEY:reject refuses the second. KEY:replace lets it take the place of one that does not run. KEY:merge adds its
     /// arguments to those of one that has not started. KEY:debounce=5s lets the first one start when no further one has
     /// come for so long. KEY:throttle=1m answers with the first for so long, even if it has ended.
     ///
     /// What has started is never changed: a job that would replace it, or be merged into it, waits for its end. So does
-    /// one whose arguments can't be added, since it runs another program, elsewhere, with another environment or input,
-    /// is an array, or has too many of them.
+    /// one whose arguments can't be added, since it runs another program or script, with other options, elsewhere, with
+    /// another environment or input, is an array, or has too many of them.
     #[arg(long, value_name = "KEY[:WHAT]", value_parser = parse_unique)]
     unique: Option<(String, Conflict)>,
     /// What else makes jobs the same: type, queue, task, label:KEY (several with commas)
