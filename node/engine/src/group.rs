@@ -11,7 +11,7 @@ use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState};
 use jobmesh_store::{Group, Job, NewJob, Plan, StoreError};
 
 use crate::engine::Engine;
-use crate::output::{Refusal, Response, Taken};
+use crate::output::{Refusal, Response};
 use crate::ready::Profile;
 use crate::run::Claim;
 use crate::step::Step;
@@ -73,7 +73,7 @@ impl Engine {
         Ok(job)
     }
 
-    fn write_task(&mut self, step: &Step<'_>, job: &Job) -> Result<(), StoreError> {
+    pub(crate) fn write_task(&mut self, step: &Step<'_>, job: &Job) -> Result<(), StoreError> {
         step.txn.insert_job(&NewJob { job, has_spec: false, unique_key: None })?;
         self.announce(step, job, &Shift::new(job, Cause::Ready))?;
         self.follow(step, job);
@@ -94,54 +94,6 @@ impl Engine {
             let parent = group.job.clone();
             return Ok(Some(task_of(step, &parent, task)));
         }
-    }
-
-    /// Makes a task of an array out of turn, so that it can be told apart from the others: somebody has named it.
-    pub(crate) fn name_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Answer {
-        if let Some(job) = step.view().job_id(number)? {
-            return Ok(Ok(Response::Submitted(vec![Taken { job, number, is_new: false }])));
-        }
-        let refuse = |why: String| Ok(Err(Refusal::NoSuchTask { number, why }));
-        let group = number.group();
-        let Some(row) = step.view().group(group)? else { return refuse(format!("job {group} has no tasks")) };
-        let row = self.groups.get(&group).map_or(row, |known| known.row.clone());
-        let Some(place) = row.place_of(number).filter(|place| row.is_array && *place < row.of) else {
-            return refuse(match (row.task_at(0), row.of.checked_sub(1).and_then(|last| row.task_at(last))) {
-                (Some(first), Some(last)) if row.is_array => format!("the tasks of job {group} are {first} to {last}"),
-                _ => format!("job {group} has {} tasks so far", row.of),
-            });
-        };
-        let Some(known) = self.groups.get_mut(&group).filter(|_| place >= row.made) else {
-            return refuse(format!(
-                "it was dropped with its array before it began; `jobmesh retry {group}` brings it back"
-            ));
-        };
-        if !matches!(known.job.state, JobState::Available | JobState::Running) {
-            return refuse(format!("array {group} is {} and has no tasks until it begins", known.job.state));
-        }
-        known.row.early += 1;
-        let parent = known.job.clone();
-        self.changed_groups.insert(group);
-        let mut job = task_of(step, &parent, number);
-        job.held = parent.held.map(|_| HELD_WITH_ARRAY.to_owned());
-        self.write_task(step, &job)?;
-        Ok(Ok(Response::Submitted(vec![Taken { job: job.id, number, is_new: true }])))
-    }
-
-    /// Tasks that were named while their array was held are released with it.
-    pub(crate) fn release_tasks(&mut self, step: &Step<'_>, group: JobNumber) -> Result<(), StoreError> {
-        if self.groups.get(&group).is_none_or(|group| group.row.early == 0) {
-            return Ok(());
-        }
-        for task in step.view().live_tasks(group)? {
-            let Some(mut job) = step.view().job_by_number(task)? else { continue };
-            if job.held.as_deref() == Some(HELD_WITH_ARRAY) {
-                step.txn.set_held(task, None)?;
-                job.held = None;
-                self.follow(step, &job);
-            }
-        }
-        Ok(())
     }
 
     /// The group has one task less to make: it runs now, and leaves the ready queue after the last one.
@@ -432,11 +384,8 @@ struct Undone {
     early: u32,
 }
 
-/// Why a task is held that was named while its array was.
-const HELD_WITH_ARRAY: &str = "its array is held";
-
 /// A task of an array as it comes into being.
-fn task_of(step: &mut Step<'_>, parent: &Job, number: JobNumber) -> Job {
+pub(crate) fn task_of(step: &mut Step<'_>, parent: &Job, number: JobNumber) -> Job {
     Job {
         id: JobId::new(step.wall(), &step.random()),
         number,

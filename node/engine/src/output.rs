@@ -183,6 +183,9 @@ pub enum Refusal {
         /// Why there is none, and what to do.
         why: String,
     },
+    /// A range of tasks is too large to make them all.
+    #[error("a range names at most {0} tasks that have not begun; name fewer, or the whole job")]
+    TooManyTasks(usize),
     /// The job's state does not allow it.
     #[error("job {number} is {state}; {rule}")]
     WrongState {

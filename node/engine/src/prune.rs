@@ -2,7 +2,7 @@
 //! group has.
 
 use jobmesh_protocol::{DurationMillis, JobState, UnixMillis};
-use jobmesh_store::{Ended as Which, Job, Metric, StoreError};
+use jobmesh_store::{Ended as Which, Job, StoreError};
 
 use crate::command::Retention;
 use crate::engine::Engine;
@@ -11,9 +11,6 @@ use crate::step::Step;
 use crate::submit::{Answer, NAME_KEPT};
 use crate::timers::Timer;
 
-/// How long it is known how many jobs ended how in an hour: a year and a month, to compare with the year before.
-const HOURS_KEPT: u64 = 395 * 24;
-const HOUR_MS: u64 = 3_600_000;
 /// Most jobs that one command deletes, whatever it asks for: a transaction of some ten milliseconds.
 const PRUNE_MAX: u32 = 1000;
 
@@ -112,16 +109,6 @@ impl Engine {
             self.timers.set(Timer::Remove, step.now.mono);
         }
         Ok(())
-    }
-
-    /// Writes down what was counted of the last hours, and forgets what is very old.
-    #[expect(clippy::unused_self, reason = "commands are carried out by the engine")]
-    pub(crate) fn write_metrics(&self, step: &Step<'_>, metrics: &[Metric]) -> Answer {
-        for metric in metrics {
-            step.txn.put_metric(metric)?;
-        }
-        step.txn.drop_metrics_before((step.wall().0 / HOUR_MS).saturating_sub(HOURS_KEPT))?;
-        Ok(Ok(Response::Done))
     }
 }
 
