@@ -1,4 +1,4 @@
-//! Deleting what has been kept long enough, and counting it before it goes.
+//! Deleting what has been kept long enough, and what is known of it in sum for much longer.
 
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{DurationMillis, JobNumber, JobSpec, JobState, UnixMillis, cbor};
@@ -10,7 +10,7 @@ use crate::row::Columns as _;
 use crate::txn::Txn;
 use crate::view::View;
 
-/// How many jobs of a type ended in a state within an hour.
+/// How many times a job of a type ended in a state within an hour. One that is tried again after its end may end again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
     /// The hour, counted from 1970 UTC.
@@ -21,7 +21,7 @@ pub struct Metric {
     pub state: JobState,
     /// How many.
     pub jobs: u64,
-    /// How long their last attempts ran, together.
+    /// How long the attempts ran that ended them, together.
     pub run_ms: DurationMillis,
 }
 
@@ -85,21 +85,6 @@ impl View<'_> {
         let sql =
             "SELECT hour, job_type, state, jobs, run_ms FROM metric WHERE hour >= ?1 ORDER BY hour, job_type, state";
         self.all(sql, [since], read_metric)
-    }
-
-    /// Counts the jobs that ended from hour `from` up to, but not in, hour `to`, by hour, type and state, as far as they
-    /// are still kept.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the database fails.
-    pub fn counted(&self, from: u64, to: u64) -> Result<Vec<Metric>, StoreError> {
-        // After a clock was set back an attempt may have ended before it started: that counts as no time at all.
-        let sql = "SELECT job.finished_at / 3600000 AS hour, job.job_type AS job_type, job.state AS state, \
-                          count(*) AS jobs, coalesce(sum(max(attempt.finished_at - attempt.started_at, 0)), 0) AS run_ms \
-                   FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.epoch = job.epoch \
-                   WHERE job.live IS NULL AND job.finished_at >= ?1 * 3600000 AND job.finished_at < ?2 * 3600000 \
-                   GROUP BY 1, 2, 3";
-        self.all(sql, params![from, to], read_metric)
     }
 
     /// Hands the hash of everything that attempts wrote and jobs read to `each`, some of them many times. What
@@ -201,15 +186,14 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Writes down what was counted. An hour that was counted before keeps the larger count, since jobs that were
-    /// deleted meanwhile are missing in the other one.
+    /// Adds what ended to what has ended in that hour before.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn put_metric(&self, metric: &Metric) -> Result<(), StoreError> {
+    pub fn add_metric(&self, metric: &Metric) -> Result<(), StoreError> {
         let Metric { hour, job_type, state, jobs, run_ms } = metric;
         let sql = "INSERT INTO metric (hour, job_type, state, jobs, run_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
-                   ON CONFLICT DO UPDATE SET jobs = max(jobs, excluded.jobs), run_ms = max(run_ms, excluded.run_ms)";
+                   ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs, run_ms = run_ms + excluded.run_ms";
         self.run(sql, params![hour, job_type, state.word(), jobs, run_ms.0])?;
         Ok(())
     }

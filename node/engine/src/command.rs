@@ -4,7 +4,6 @@ use jobmesh_keys::{Membership, MeshId, Role};
 use jobmesh_protocol::job::RateLimit;
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
 use jobmesh_protocol::{DurationMillis, JobId, JobNumber, NodeId, RunId, Submission, Tag, UnixMillis};
-use jobmesh_store::Metric;
 use serde::{Deserialize, Serialize};
 
 /// One wish.
@@ -17,6 +16,8 @@ pub enum Command {
     /// Make those tasks of arrays that have these numbers and are still to be made, at most [`crate::NAMED_MAX`] of them:
     /// somebody has named them. If one of them can't be, none is made.
     NameTasks(Vec<JobNumber>),
+    /// The same of all tasks of one group from one number to another, both included.
+    NameRange(JobNumber, JobNumber),
     /// Say why a job is where it is.
     Explain(JobId),
     /// Say what would become of a submission, without queueing it.
@@ -34,8 +35,8 @@ pub enum Command {
         /// Only jobs that ended before this, whatever their retention; none goes by the retention alone.
         ended_before: Option<UnixMillis>,
     },
-    /// Write down how many jobs ended how in the last hours, as was counted past the engine.
-    Count(Vec<Metric>),
+    /// Forget how many jobs ended how in the hours of very long ago.
+    ForgetHours,
     /// A running job says something of itself.
     Report(RunId, Report),
     /// Advertise a tag.

@@ -428,7 +428,7 @@ impl Engine {
         };
         let note = end.outcome.message().map(str::to_owned);
         let shift = Shift::new(&job, cause).finish(finish).on(self.me).because(note.as_deref());
-        self.shift(step, &mut job, &shift)?;
+        self.shift(step, &mut job, &shift.after(end.ran(step.wall())))?;
         Ok(())
     }
 }

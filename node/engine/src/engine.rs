@@ -14,6 +14,7 @@ use crate::award::Awarded;
 use crate::command::{Command, Declared};
 use crate::config::Config;
 use crate::contract::{Held, Hold};
+use crate::ends::{Ends, forget_hours};
 use crate::fetch::Fetch;
 use crate::group::Tasked;
 use crate::input::{Input, RequestId};
@@ -85,6 +86,8 @@ pub struct Engine {
     /// No node that is only known from gossip is dialled before this.
     pub(crate) meet_after: MonoMillis,
     pub(crate) learned: Learned,
+    /// The jobs that ended and were not counted in the database yet.
+    pub(crate) ends: Ends,
     pub(crate) counters: BTreeMap<&'static str, u64>,
 }
 
@@ -127,6 +130,7 @@ impl Engine {
         self.schedule(step)?;
         self.write_groups(step)?;
         self.write_rates(step)?;
+        self.write_ends(step)?;
         self.write_cells(step)
     }
 
@@ -187,12 +191,13 @@ impl Engine {
             Command::Submit(submissions) => self.submit(step, submissions)?,
             Command::Job(job, action) => self.act_on_job(step, job, action)?,
             Command::NameTasks(numbers) => self.name_tasks(step, &numbers)?,
+            Command::NameRange(first, last) => self.name_range(step, first, last)?,
             Command::Plan(submission) => self.plan(step, *submission)?,
             Command::Queue(name, action) => self.act_on_queue(step, name, action)?,
             Command::Schedule(name, action) => self.act_on_schedule(step, name, action)?,
             Command::Configure(declared) => self.configure(step, *declared)?,
             Command::Prune { limit, ended_before } => self.prune(step, limit, ended_before)?,
-            Command::Count(metrics) => self.write_metrics(step, &metrics)?,
+            Command::ForgetHours => forget_hours(step)?,
             Command::Report(run, report) => self.on_report(step, run, report)?,
             Command::Explain(job) => self.explain(step, job)?,
             Command::AddCapability(tag) => self.add_capability(step, &tag)?,

@@ -100,7 +100,19 @@ impl Engine {
         let attempt = step.view().attempt(RunId { job: job.id, epoch: job.epoch })?;
         let summary = self.summary(step, job, attempt.as_ref(), &nodes, &reasons);
         let lot = self.ready.lot_of(&self.profile(job));
-        let ahead = lot.map_or(0, |lot| self.ready.ahead_of(lot, job.number, AHEAD_MAX) as u64);
+        let waits = match job.state {
+            JobState::Available | JobState::Offered => true,
+            JobState::Running => self.groups.get(&job.number).is_some_and(Tasked::has_more),
+            JobState::Pending
+            | JobState::Scheduled
+            | JobState::Suspended
+            | JobState::Retryable
+            | JobState::Completed
+            | JobState::Discarded
+            | JobState::Cancelled
+            | JobState::Skipped => false,
+        };
+        let ahead = lot.filter(|_| waits).map_or(0, |lot| self.ready.ahead_of(lot, job.number, AHEAD_MAX) as u64);
         let takes_micros = self.durations.get(&job.spec.job_type).copied();
         let (state, since) = (job.state, job.state_since);
         Ok(Explanation { number, state, summary, since, reasons, ahead, takes_micros, nodes })
@@ -199,6 +211,7 @@ impl Engine {
         reasons: &[Reason],
     ) -> String {
         let runner = attempt.map(|attempt| self.name_of(attempt.node));
+        let on = runner.as_ref().map(|runner| format!(" on {runner}")).unwrap_or_default();
         let runner = runner.as_deref().unwrap_or("no node");
         match job.state {
             JobState::Pending => match reasons.last() {
@@ -216,7 +229,8 @@ impl Engine {
                 let wait = job.run_at.unwrap_or(step.wall()).since(step.wall()).0.div_ceil(1000);
                 format!("failed {} of {} attempts; tries again in {wait} s", job.failures, job.spec.retry.max_attempts)
             }
-            JobState::Completed => format!("completed on {runner}"),
+            JobState::Completed => format!("completed{on}"),
+            JobState::Discarded if attempt.is_none() => format!("was discarded ({})", reason(job)),
             JobState::Discarded => {
                 let why = attempt.and_then(|attempt| attempt.message.clone()).unwrap_or_else(|| "it failed".to_owned());
                 format!("was discarded ({}) after attempt {} on {runner}: {why}", reason(job), job.epoch)
@@ -240,7 +254,7 @@ impl Engine {
         let open = if row.is_open { ", and takes further ones" } else { "" };
         let next = reasons.first().map(|reason| format!("; the next one waits: {}", reason.words)).unwrap_or_default();
         let (ended, of, failed, running) = (row.ended(), row.of, row.failed, group.running);
-        format!("{ended} of {of} tasks have ended, {failed} failed, {running} run{open}{next}")
+        format!("runs: {ended} of {of} tasks have ended, {failed} failed, {running} run{open}{next}")
     }
 }
 

@@ -3,7 +3,6 @@
 //!
 //! A million tasks that wait are one row and one entry of the ready queue.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jobmesh_protocol::job::Effects;
@@ -12,15 +11,12 @@ use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState};
 use jobmesh_store::{Group, Job, NewJob, Plan, StoreError};
 
 use crate::engine::Engine;
-use crate::output::{Refusal, Response, Taken};
+use crate::output::{Refusal, Response};
 use crate::ready::Profile;
 use crate::run::Claim;
 use crate::step::Step;
 use crate::submit::Answer;
 use crate::transition::Shift;
-
-/// Most tasks that one command names: each is a row that is written.
-pub const NAMED_MAX: usize = 500;
 
 /// A group that has not ended.
 #[derive(Clone, Debug)]
@@ -76,7 +72,7 @@ impl Engine {
         Ok(job)
     }
 
-    fn write_task(&mut self, step: &Step<'_>, job: &Job) -> Result<(), StoreError> {
+    pub(crate) fn write_task(&mut self, step: &Step<'_>, job: &Job) -> Result<(), StoreError> {
         step.txn.insert_job(&NewJob { job, has_spec: false, unique_key: None })?;
         self.announce(step, job, &Shift::new(job, Cause::Ready))?;
         self.follow(step, job);
@@ -97,94 +93,6 @@ impl Engine {
             let parent = group.job.clone();
             return Ok(Some(task_of(step, &parent, task)));
         }
-    }
-
-    /// Makes tasks of arrays out of turn, so that they can be told apart from the others: somebody has named them.
-    pub(crate) fn name_tasks(&mut self, step: &mut Step<'_>, numbers: &[JobNumber]) -> Answer {
-        let numbers: BTreeSet<JobNumber> = numbers.iter().copied().take(NAMED_MAX).collect();
-        for number in &numbers {
-            if let Err(refusal) = self.check_name(step, *number)? {
-                return Ok(Err(refusal));
-            }
-        }
-        let taken = numbers.into_iter().map(|number| self.name_task(step, number)).collect::<Result<_, _>>()?;
-        Ok(Ok(Response::Submitted(taken)))
-    }
-
-    /// Whether there is such a task, or can be by naming it.
-    fn check_name(&self, step: &Step<'_>, number: JobNumber) -> Result<Result<(), Refusal>, StoreError> {
-        if step.view().job_id(number)?.is_some() {
-            return Ok(Ok(()));
-        }
-        let refuse = |why: String| Ok(Err(Refusal::NoSuchTask { number, why }));
-        let group = number.group();
-        let Some(row) = step.view().group(group)? else { return refuse(format!("job {group} has no tasks")) };
-        let row = self.groups.get(&group).map_or(row, |known| known.row.clone());
-        let Some(place) = row.place_of(number).filter(|place| row.is_array && *place < row.of) else {
-            return refuse(match (row.task_at(0), row.of.checked_sub(1).and_then(|last| row.task_at(last))) {
-                (Some(first), Some(last)) if row.is_array => format!("the tasks of job {group} are {first} to {last}"),
-                _ => format!("job {group} has {} tasks so far", row.of),
-            });
-        };
-        let Some(known) = self.groups.get(&group).filter(|_| place >= row.made) else {
-            return refuse(format!(
-                "it was dropped with its array before it began; `jobmesh retry {group}` brings it back"
-            ));
-        };
-        if !matches!(known.job.state, JobState::Available | JobState::Running) {
-            return refuse(format!("array {group} is {} and has no tasks until it begins", known.job.state));
-        }
-        Ok(Ok(()))
-    }
-
-    /// Makes a task that [`Self::check_name`] has let through.
-    fn name_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Result<Taken, StoreError> {
-        let known_as = step.view().job_id(number)?;
-        let group = number.group();
-        let Some(known) = self.groups.get_mut(&group).filter(|_| known_as.is_none()) else {
-            let job = known_as.ok_or(StoreError::Damaged { what: "group" })?;
-            return Ok(Taken { job, number, is_new: false, is_merged: false });
-        };
-        known.row.early += 1;
-        let parent = known.job.clone();
-        self.changed_groups.insert(group);
-        let mut job = task_of(step, &parent, number);
-        job.held = parent.held.map(|_| HELD_WITH_ARRAY.to_owned());
-        self.write_task(step, &job)?;
-        Ok(Taken { job: job.id, number, is_new: true, is_merged: false })
-    }
-
-    /// Tasks that were made out of turn and have not begun are held with their array.
-    pub(crate) fn hold_tasks(&mut self, step: &Step<'_>, group: JobNumber) -> Result<(), StoreError> {
-        if self.groups.get(&group).is_none_or(|group| group.row.early == 0) {
-            return Ok(());
-        }
-        for task in step.view().live_tasks(group)? {
-            let Some(job) = step.view().job_by_number(task)? else { continue };
-            let is_new =
-                job.epoch == Epoch::default() && matches!(job.state, JobState::Available | JobState::Scheduled);
-            if is_new && job.held.is_none() {
-                step.txn.set_held(task, Some(HELD_WITH_ARRAY))?;
-                self.unready(&job);
-            }
-        }
-        Ok(())
-    }
-
-    /// Tasks that are held with their array are released with it.
-    pub(crate) fn release_tasks(&mut self, step: &Step<'_>, group: JobNumber) -> Result<(), StoreError> {
-        if self.groups.get(&group).is_none_or(|group| !group.row.is_array) {
-            return Ok(());
-        }
-        for task in step.view().live_tasks(group)? {
-            let Some(mut job) = step.view().job_by_number(task)? else { continue };
-            if job.held.as_deref() == Some(HELD_WITH_ARRAY) {
-                step.txn.set_held(task, None)?;
-                job.held = None;
-                self.follow(step, &job);
-            }
-        }
-        Ok(())
     }
 
     /// The group has one task less to make: it runs now, and leaves the ready queue after the last one.
@@ -479,11 +387,8 @@ struct Undone {
     early: u32,
 }
 
-/// Why a task is held that was made out of turn, if its array is.
-const HELD_WITH_ARRAY: &str = "its array is held";
-
 /// A task of an array as it comes into being.
-fn task_of(step: &mut Step<'_>, parent: &Job, number: JobNumber) -> Job {
+pub(crate) fn task_of(step: &mut Step<'_>, parent: &Job, number: JobNumber) -> Job {
     Job {
         id: JobId::new(step.wall(), &step.random()),
         number,

@@ -260,7 +260,7 @@ pub enum Refusal {
         since: UnixMillis,
     },
     /// A bound.
-    #[error("this node keeps at most {limit} {what}")]
+    #[error("this node takes at most {limit} {what}")]
     TooMany {
         /// Of what.
         what: &'static str,

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use jobmesh_protocol::time::HOUR_MS;
 use jobmesh_protocol::{DurationMillis, JobState, UnixMillis};
-use jobmesh_store::{Ended as Which, Job, Metric, StoreError};
+use jobmesh_store::{Ended as Which, Job, StoreError};
 
 use crate::command::Retention;
 use crate::engine::Engine;
@@ -14,8 +13,6 @@ use crate::step::Step;
 use crate::submit::{Answer, NAME_KEPT};
 use crate::timers::Timer;
 
-/// How long it is known how many jobs ended how in an hour: a year and a month, to compare with the year before.
-pub const METRICS_KEPT: DurationMillis = DurationMillis::from_secs(395 * 86_400);
 /// Most jobs that one command deletes, whatever it asks for: a transaction of some ten milliseconds.
 const PRUNE_MAX: u32 = 1000;
 
@@ -134,16 +131,6 @@ impl Engine {
             self.timers.set(Timer::Remove, step.now.mono);
         }
         Ok(())
-    }
-
-    /// Writes down what was counted of the last hours, and forgets what is very old.
-    #[expect(clippy::unused_self, reason = "commands are carried out by the engine")]
-    pub(crate) fn write_metrics(&self, step: &Step<'_>, metrics: &[Metric]) -> Answer {
-        for metric in metrics {
-            step.txn.put_metric(metric)?;
-        }
-        step.txn.drop_metrics_before((step.wall().0 / HOUR_MS).saturating_sub(METRICS_KEPT.0 / HOUR_MS))?;
-        Ok(Ok(Response::Done))
     }
 }
 

@@ -204,8 +204,15 @@ impl Engine {
         }
         let (outcome, exit, written) = (&receipt.outcome, receipt.exit, receipt.outputs);
         let usage = receipt.usage;
-        let conclusion =
-            Conclusion { node: attempt.node, outcome, exit, written, usage, started_at: None, notice: None };
+        let conclusion = Conclusion {
+            node: attempt.node,
+            outcome,
+            exit,
+            written,
+            usage,
+            started_at: attempt.started_at,
+            notice: None,
+        };
         self.settle(step, attempt, id, Verdict::Accepted)?;
         self.conclude(step, job, RunId { job: attempt.job, epoch: attempt.epoch }, &conclusion)
     }

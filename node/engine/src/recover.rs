@@ -12,6 +12,7 @@ use rand_core::Rng;
 
 use crate::capability::own_record;
 use crate::config::Config;
+use crate::ends::Ends;
 use crate::engine::Engine;
 use crate::group::Tasked;
 use crate::input::Process;
@@ -82,6 +83,7 @@ impl Engine {
             peers: Peers::new(),
             meet_after: MonoMillis(0),
             learned: Learned::default(),
+            ends: Ends::default(),
             counters: BTreeMap::new(),
         };
         engine.record_envelope = engine.seal(Kind::Capability, &engine.record);

@@ -87,6 +87,11 @@ impl<'a> Conclusion<'a> {
         }
     }
 
+    /// How long it ran until now, as far as is known.
+    pub(crate) fn ran(&self, now: UnixMillis) -> DurationMillis {
+        self.started_at.map_or(DurationMillis(0), |started_at| now.since(started_at))
+    }
+
     /// What the database keeps of it.
     pub(crate) const fn filed(&self) -> EndedAttempt<'a> {
         EndedAttempt {

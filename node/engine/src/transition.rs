@@ -23,6 +23,8 @@ pub(crate) struct Shift<'a> {
     pub(crate) finish: Option<FinishReason>,
     pub(crate) node: Option<NodeId>,
     pub(crate) note: Option<&'a str>,
+    /// How long the attempt ran whose end this is.
+    pub(crate) ran: DurationMillis,
 }
 
 impl<'a> Shift<'a> {
@@ -38,7 +40,13 @@ impl<'a> Shift<'a> {
             finish: None,
             node: None,
             note: None,
+            ran: DurationMillis(0),
         }
+    }
+
+    pub(crate) const fn after(mut self, ran: DurationMillis) -> Self {
+        self.ran = ran;
+        self
     }
 
     pub(crate) const fn on(mut self, node: NodeId) -> Self {
@@ -106,7 +114,10 @@ impl Engine {
         self.occupy(job, from, to);
         self.follow(step, job);
         match (from.is_final(), to.is_final()) {
-            (false, true) => self.on_final(step, job)?,
+            (false, true) => {
+                self.count_end(step, job, shift.ran);
+                self.on_final(step, job)?;
+            }
             // What a revived job had kept waiting is found by whoever revives it: a chain of any length costs no stack.
             (true, false) if shift.cause != Cause::Revived => self.revive_dependants(step, job.number)?,
             (true, false) | (false, false) | (true, true) => {}

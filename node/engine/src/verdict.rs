@@ -23,7 +23,7 @@ impl Engine {
         step.txn.finish_attempt(run, &end.filed(), step.wall())?;
         self.observe(step, &job, end)?;
         let note = note(end);
-        let shift = self.verdict(step, &job, end).on(end.node).because(note.as_deref());
+        let shift = self.verdict(step, &job, end).on(end.node).because(note.as_deref()).after(end.ran(step.wall()));
         self.shift(step, &mut job, &shift)?;
         Ok(())
     }

@@ -75,8 +75,11 @@ pub struct JobView {
     pub run_at: Option<UnixMillis>,
     /// When it was submitted here.
     pub created_at: UnixMillis,
-    /// When its last attempt started.
+    /// When the last attempt started that did.
     pub started_at: Option<UnixMillis>,
+    /// When that attempt ended.
+    #[serde(default)]
+    pub stopped_at: Option<UnixMillis>,
     /// When it ended.
     pub finished_at: Option<UnixMillis>,
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use clap::{Args, Subcommand};
-use jobmesh::api::{Capabilities, CapabilityAnswer, CapabilityRequest, TagSource};
+use jobmesh::api::{Capabilities, CapabilityAnswer, CapabilityRequest, TagSource, TagView};
 use jobmesh_protocol::Tag;
 
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table, note};
@@ -38,7 +38,8 @@ impl Capability {
         match self.action {
             Action::Ls => {
                 let answer: Capabilities = client.get("/v1/capabilities").await?;
-                context.output.show(&answer, |colour| list(&answer, colour))?;
+                let name = |view: &TagView| view.tag.to_string();
+                context.output.list((&answer, &answer.tags), name, |colour| list(&answer, colour))?;
             }
             Action::Add { tags } => {
                 warn_of_missing_tools(&tags);

@@ -181,7 +181,7 @@ fn queue(job: &JobView) -> Cell {
 }
 
 fn facts(job: &JobView, now: UnixMillis) -> [Cell; 4] {
-    let took = words::took(now, job.started_at, job.finished_at).map(length).unwrap_or_default();
+    let took = words::took(now, job.started_at, job.stopped_at).map(length).unwrap_or_default();
     [
         Cell::from(job.node.as_ref().map(words::node).unwrap_or_default()),
         Cell::from(words::exit(job.exit)),
@@ -238,6 +238,7 @@ pub(crate) mod tests {
             run_at: None,
             created_at: UnixMillis(50_000),
             started_at: Some(UnixMillis(58_900)),
+            stopped_at: Some(UnixMillis(61_000)),
             finished_at: Some(UnixMillis(61_000)),
         }
     }
@@ -249,9 +250,18 @@ pub(crate) mod tests {
             node: None,
             exit: outcome::Exit::default(),
             started_at: None,
+            stopped_at: None,
             finished_at: None,
             ..example()
         }
+    }
+
+    /// A job that waited for its next attempt seemed to run longer and longer.
+    #[test]
+    fn a_wait_for_another_attempt_is_not_counted() {
+        let waits = JobView { state: JobState::Retryable, finished_at: None, ..example() };
+        let listed = table(&[waits], UnixMillis(9_000_000), Colour::Off);
+        assert!(listed.trim_end().ends_with("2.1 s"), "{listed}");
     }
 
     #[test]

@@ -20,7 +20,8 @@ impl Peers {
         let client = context.client()?;
         let answer: Answer = client.get("/v1/peers").await?;
         let status: Status = client.get("/v1/status").await?;
-        context.output.show(&answer, |colour| text(&answer, &status.node, now(), colour))?;
+        let name = |peer: &PeerView| peer.name.clone();
+        context.output.list((&answer, &answer.peers), name, |colour| text(&answer, &status.node, now(), colour))?;
         Ok(Exit::OK)
     }
 }

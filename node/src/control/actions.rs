@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use futures::stream::{self, StreamExt as _};
 use jobmesh_engine::{Command, JobAction, Response};
+use jobmesh_protocol::JobNumber;
 use jobmesh_protocol::job::check_name;
 use jobmesh_store::Job;
 
@@ -15,8 +16,8 @@ use super::error::{Answer, Failure};
 use super::extract::Ask;
 use super::jobs::JobKey;
 use crate::api::{
-    ActRequest, Acted, ActedJob, Action, CancelRequest, Done, ErrorCode, HoldRequest, MoveRequest, PrioritizeRequest,
-    PruneRequest, Pruned, RescheduleRequest, number_parts,
+    ActRequest, Acted, ActedJob, Action, CancelRequest, Done, ErrorCode, HoldRequest, MoveRequest, Pick,
+    PrioritizeRequest, PruneRequest, Pruned, RescheduleRequest, number_parts,
 };
 
 /// Longest reason for a cancel or a hold.
@@ -57,6 +58,35 @@ impl Control {
     }
 }
 
+/// Whether an action is for jobs that have not ended.
+const fn is_for_live(action: &Action) -> bool {
+    match action {
+        Action::Cancel(_)
+        | Action::Hold(_)
+        | Action::Release
+        | Action::Reschedule(_)
+        | Action::Prioritize(_)
+        | Action::Move(_) => true,
+        Action::Retry | Action::Close | Action::Remove => false,
+    }
+}
+
+/// Whether a task is meant by a range of tasks, and not by its own number.
+fn is_one_of_many(picks: &[Pick], number: JobNumber) -> bool {
+    let Some(index) = number.index() else { return false };
+    let covers = |pick: &Pick, is_alone: bool| match pick {
+        Pick::Numbers(spans) => spans.iter().any(|span| {
+            (span.count() == 1) == is_alone
+                && span.first.group() == number.group()
+                && span.first <= number
+                && number <= span.last
+        }),
+        Pick::LastTasks(first, last) => (first == last) == is_alone && (*first..=*last).contains(&index),
+        Pick::All | Pick::Last | Pick::Id(_) => false,
+    };
+    picks.iter().any(|pick| covers(pick, false)) && !picks.iter().any(|pick| covers(pick, true))
+}
+
 /// The engine's word for an action, once its texts are found to be in bounds.
 fn checked(action: Action) -> Answer<JobAction> {
     let action = match action {
@@ -95,8 +125,12 @@ pub(super) async fn act_on_all(State(control): State<Control>, Ask(body): Ask<Ac
         let failure = Failure::new(ErrorCode::BadRequest, "the question does not say which jobs are meant");
         return Err(failure.hint("name them, say what they are like, or say `all`"));
     }
+    let is_for_live = is_for_live(&action);
     let action = checked(action)?;
-    let found = control.find(select).await?;
+    let picks = select.jobs.clone();
+    let mut found = control.find(select).await?;
+    // A range of tasks means those of them that it can be done to.
+    found.jobs.retain(|job| !(is_for_live && job.state.is_final() && is_one_of_many(&picks, job.number)));
     let acting = stream::iter(found.jobs).map(|job| control.act_on(job, action.clone()));
     let jobs = acting.buffered(COMMANDS_MAX).collect().await;
     Ok(Json(Acted { jobs, more: found.more }))

@@ -3,8 +3,9 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use jobmesh_engine::{Command, NAMED_MAX, Response};
+use jobmesh_protocol::job::Task;
 use jobmesh_protocol::{JobId, JobNumber};
-use jobmesh_store::{Job, StoreError, View};
+use jobmesh_store::{Job, Selection, StoreError, View};
 
 use super::Control;
 use super::error::{Answer, Failure};
@@ -16,6 +17,8 @@ use crate::api::{
 
 /// Jobs in a list unless asked for otherwise.
 const LIST_DEFAULT: u32 = 50;
+/// Jobs that are looked at together for the one that was submitted last: seldom more than the first.
+const LAST_PAGE: u32 = 20;
 
 /// How a client names a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +64,8 @@ impl JobKey {
     /// none.
     fn number(&self, view: View<'_>) -> Result<Option<JobNumber>, StoreError> {
         match self {
-            Self::Last => view.last_job_number(),
-            Self::LastTask(task) => Ok(view.last_job_number()?.map(|last| last.task(*task))),
+            Self::Last => last_job(view),
+            Self::LastTask(task) => Ok(last_job(view)?.map(|last| last.task(*task))),
             Self::Number(number) => Ok(Some(*number)),
             Self::Id(_) => Ok(None),
         }
@@ -86,6 +89,20 @@ impl JobKey {
             Self::Id(id) => format!("there is no job {id} on this node"),
         };
         Failure::new(ErrorCode::NotFound, message).hint("`jobmesh ls` lists the jobs of this node")
+    }
+}
+
+/// The job that somebody submitted last to this node: neither one of the node's own, nor one of a peer's.
+pub(super) fn last_job(view: View<'_>) -> Result<Option<JobNumber>, StoreError> {
+    let mut page = Selection { limit: LAST_PAGE, ..Selection::default() };
+    loop {
+        let jobs = view.jobs(&page)?;
+        let is_own = |job: &&Job| matches!(job.spec.task, Task::Builtin(_)) || job.origin.is_some();
+        if let Some(job) = jobs.iter().find(|job| !is_own(job)) {
+            return Ok(Some(job.number));
+        }
+        let Some(oldest) = jobs.last() else { return Ok(None) };
+        page.before = Some(oldest.number);
     }
 }
 

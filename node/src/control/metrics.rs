@@ -1,4 +1,4 @@
-//! What was counted of the jobs that ended: the hours that are written down, and the last ones as they stand.
+//! What was counted of the jobs that ended, summed up.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,20 @@ use crate::api::{Grain, METRICS_SPAN_MAX, MetricView, Metrics, MetricsQuery};
 
 const DAY_HOURS: u64 = 24;
 const SPAN_DEFAULT: DurationMillis = DurationMillis::from_secs(86_400);
-/// Hours that may not be written down yet: this one, and the one before.
-const OPEN_HOURS: u64 = 2;
 
 pub(super) async fn show(State(control): State<Control>, Params(query): Params<MetricsQuery>) -> Answer<Json<Metrics>> {
     let now = control.handle.wall();
     let span = query.since_ms.unwrap_or(SPAN_DEFAULT).min(METRICS_SPAN_MAX);
     let since = UnixMillis(now.0.saturating_sub(span.0));
     let read = move |view: View<'_>| {
-        let counted = counted(view, since.0 / HOUR_MS, now.0 / HOUR_MS)?;
+        let counted = view.metrics(since.0 / HOUR_MS)?;
         let mut durations = Durations::new();
         if query.by != Grain::Hour {
             for day in since.day()..=now.day() {
                 view.cells(day)?.into_iter().for_each(|cell| keep(&mut durations, day, cell));
             }
         }
-        Ok(rows(query.by, (since, now), &counted, &durations))
+        Ok::<_, StoreError>(rows(query.by, (since, now), &counted, &durations))
     };
     Ok(Json(Metrics { rows: control.handle.read(read).await? }))
 }
@@ -41,18 +39,6 @@ type Durations = BTreeMap<String, BTreeMap<u32, Histogram>>;
 
 fn keep(durations: &mut Durations, day: u32, cell: Cell) {
     durations.entry(cell.job_type).or_default().entry(day).or_default().merge(&cell.durations);
-}
-
-/// What is written down, and what has come since. Of two counts of one hour the larger holds, as when it is written.
-fn counted(view: View<'_>, since: u64, hour: u64) -> Result<Vec<Metric>, StoreError> {
-    let mut all: BTreeMap<(u64, String, JobState), Metric> = BTreeMap::new();
-    let open = hour.saturating_sub(OPEN_HOURS - 1).max(since);
-    for metric in view.metrics(since)?.into_iter().chain(view.counted(open, hour + 1)?) {
-        let known = all.entry((metric.hour, metric.job_type.clone(), metric.state)).or_insert_with(|| metric.clone());
-        known.jobs = known.jobs.max(metric.jobs);
-        known.run_ms = known.run_ms.max(metric.run_ms);
-    }
-    Ok(all.into_values().collect())
 }
 
 /// Sums up by time and type.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::State;
+use jobmesh_engine::Command;
 use jobmesh_protocol::JobNumber;
 use jobmesh_protocol::number::NUMBER_MAX;
 use jobmesh_store::{Job, Selection, StoreError, View};
@@ -11,7 +12,7 @@ use jobmesh_store::{Job, Selection, StoreError, View};
 use super::Control;
 use super::error::{Answer, Failure};
 use super::extract::Ask;
-use super::jobs::JobKey;
+use super::jobs::{JobKey, last_job};
 use super::view::{self, JobRow};
 use crate::api::{ErrorCode, Filter, JobList, PICKS_MAX, Pick, SELECTED_MAX, SelectRequest};
 
@@ -32,7 +33,24 @@ impl Control {
             return Err(Failure::new(ErrorCode::BadRequest, message).hint("name them as ranges, such as 7-900"));
         }
         self.name_tasks(request.jobs.iter().flat_map(single).collect()).await?;
+        self.name_ranges(request.jobs.clone()).await?;
         self.handle.read(move |view| find(view, &request)).await?
+    }
+
+    /// Has the tasks made that are named by ranges and wait in their arrays, unmade.
+    async fn name_ranges(&self, mut picks: Vec<Pick>) -> Answer<()> {
+        picks.retain(|pick| matches!(pick, Pick::Numbers(_) | Pick::LastTasks(..)));
+        if picks.is_empty() {
+            return Ok(());
+        }
+        let read = move |view: View<'_>| {
+            let all: Result<Vec<_>, StoreError> = picks.iter().map(|pick| task_ranges(view, pick)).collect();
+            all
+        };
+        for (first, last) in self.handle.read(read).await?.into_iter().flatten() {
+            self.handle.command(Command::NameRange(first, last)).await?;
+        }
+        Ok(())
     }
 
     /// The jobs that `request` means, as clients see them.
@@ -64,6 +82,21 @@ fn single(pick: &Pick) -> Vec<JobKey> {
         Pick::LastTasks(first, last) if first == last => vec![JobKey::LastTask(*first)],
         Pick::LastTasks(..) | Pick::All | Pick::Last | Pick::Id(_) => Vec::new(),
     }
+}
+
+/// Several tasks of one group that are named together.
+fn task_ranges(view: View<'_>, pick: &Pick) -> Result<Vec<Numbers>, StoreError> {
+    Ok(match pick {
+        Pick::Numbers(spans) => {
+            let tasks = spans.iter().filter(|span| span.first.index().is_some() && span.count() > 1);
+            tasks.map(|span| (span.first, span.last)).collect()
+        }
+        Pick::LastTasks(first, last) if first < last => {
+            let group = last_job(view)?;
+            group.map(|group| (group.task(*first), group.task(*last))).into_iter().collect()
+        }
+        Pick::LastTasks(..) | Pick::All | Pick::Last | Pick::Id(_) => Vec::new(),
+    })
 }
 
 /// The outer error is the database's, the inner one the client's.
@@ -102,7 +135,7 @@ fn ranges(view: View<'_>, pick: &Pick) -> Result<Answer<Vec<Numbers>>, StoreErro
         Pick::Last => JobKey::Last,
         Pick::LastTasks(first, last) if first == last => JobKey::LastTask(*first),
         Pick::LastTasks(first, last) => {
-            let group = view.last_job_number()?.ok_or_else(|| JobKey::Last.missing());
+            let group = last_job(view)?.ok_or_else(|| JobKey::Last.missing());
             return Ok(group.map(|group| vec![(group.task(*first), group.task(*last))]));
         }
         Pick::Id(id) => JobKey::Id(*id),

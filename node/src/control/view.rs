@@ -4,7 +4,7 @@ use jobmesh_engine::{Change as EngineChange, Taken};
 use jobmesh_protocol::job::Task;
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::requirement::Value;
-use jobmesh_protocol::{CapabilityRecord, JobNumber, JobSpec, JobState, RunId};
+use jobmesh_protocol::{CapabilityRecord, Epoch, JobNumber, JobSpec, JobState, RunId, UnixMillis};
 use jobmesh_store::{Attempt, Event, Group, Job, Progress, ReceiptRow, StoreError, View};
 
 use crate::api::{
@@ -17,6 +17,8 @@ use crate::runtime::Handle;
 pub(super) struct JobRow {
     pub(super) job: Job,
     pub(super) last: Option<Attempt>,
+    /// When the last attempt started that did, and when it ended.
+    ran: Option<(UnixMillis, Option<UnixMillis>)>,
     group: Option<Group>,
     progress: Option<Progress>,
 }
@@ -35,7 +37,17 @@ pub(super) fn job_row(view: View<'_>, job: Job) -> Result<JobRow, StoreError> {
     let said = if job.state == JobState::Running { view.progress(job.number)? } else { None };
     // What an earlier attempt said of itself says nothing of this one.
     let progress = said.filter(|progress| progress.epoch == job.epoch);
-    Ok(JobRow { job, last, group, progress })
+    let ran = match last.as_ref().and_then(ran) {
+        Some(ran) => Some(ran),
+        // An attempt that was withdrawn before it began says nothing of the one before it.
+        None if job.epoch > Epoch(1) => view.attempts(job.id)?.iter().rev().find_map(ran),
+        None => None,
+    };
+    Ok(JobRow { job, last, ran, group, progress })
+}
+
+fn ran(attempt: &Attempt) -> Option<(UnixMillis, Option<UnixMillis>)> {
+    attempt.started_at.map(|started_at| (started_at, attempt.finished_at))
 }
 
 pub(super) fn detail_row(view: View<'_>, job: Job) -> Result<DetailRow, StoreError> {
@@ -50,7 +62,7 @@ pub(super) fn submitted(taken: &Taken) -> Submitted {
 }
 
 pub(super) fn job(handle: &Handle, row: JobRow) -> JobView {
-    let JobRow { job, last, group, progress } = row;
+    let JobRow { job, last, ran, group, progress } = row;
     let command = match &job.spec.task {
         Task::Process(process) => process.argv.clone(),
         Task::Noop {} => vec!["noop".to_owned()],
@@ -90,7 +102,8 @@ pub(super) fn job(handle: &Handle, row: JobRow) -> JobView {
         cancel_reason: job.cancel_reason,
         run_at: job.run_at,
         created_at: job.created_at,
-        started_at: last.as_ref().and_then(|attempt| attempt.started_at),
+        started_at: ran.map(|(started_at, _)| started_at),
+        stopped_at: ran.and_then(|(_, stopped_at)| stopped_at),
         finished_at: job.finished_at,
     }
 }

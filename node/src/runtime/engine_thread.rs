@@ -520,6 +520,7 @@ const fn adds_jobs(command: &Command) -> bool {
         command,
         Command::Submit(_)
             | Command::NameTasks(_)
+            | Command::NameRange(..)
             | Command::Schedule(_, ScheduleAction::Trigger | ScheduleAction::Backfill { .. })
     )
 }

@@ -167,7 +167,8 @@ CREATE TABLE checkpoint (
     PRIMARY KEY (job, name)
 ) STRICT, WITHOUT ROWID;
 
--- How many jobs ended how in an hour (since 1970 UTC), by type.
+-- How many jobs ended how in an hour (since 1970 UTC), by type: added to as they end, so that nothing is lost when they
+-- are deleted.
 CREATE TABLE metric (
     hour     INTEGER NOT NULL,
     job_type TEXT NOT NULL,
@@ -176,3 +177,10 @@ CREATE TABLE metric (
     run_ms   INTEGER NOT NULL,
     PRIMARY KEY (hour, job_type, state)
 ) STRICT, WITHOUT ROWID;
+
+INSERT INTO metric (hour, job_type, state, jobs, run_ms)
+    SELECT job.finished_at / 3600000, job.job_type, job.state, count(*),
+           coalesce(sum(max(attempt.finished_at - attempt.started_at, 0)), 0)
+    FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.epoch = job.epoch
+    WHERE job.live IS NULL AND job.finished_at IS NOT NULL
+    GROUP BY 1, 2, 3;

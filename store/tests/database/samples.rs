@@ -16,8 +16,8 @@ use jobmesh_protocol::{
     TicketId, UnixMillis,
 };
 use jobmesh_store::{
-    Checkpoint, Choice, Edge, EndedAttempt, Group, Inbound, InviteRow, Job, Lease, LeasePhase, Move, NewAttempt,
-    NewEvent, NewJob, PeerRow, Plan, Progress, QueueRow, ReceiptRow, ScheduleRow, Store, SummaryRow, Txn,
+    Checkpoint, Choice, Edge, EndedAttempt, Group, Inbound, InviteRow, Job, Lease, LeasePhase, Metric, Move,
+    NewAttempt, NewEvent, NewJob, PeerRow, Plan, Progress, QueueRow, ReceiptRow, ScheduleRow, Store, SummaryRow, Txn,
 };
 
 pub(crate) const AT: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -244,8 +244,9 @@ pub(crate) fn fill(txn: &Txn<'_>) {
     let limits = Some(b"limits".to_vec());
     txn.put_queue(&QueueRow { name: "slow".to_owned(), limits, is_paused: true, is_draining: false }).unwrap();
     txn.put_rate("api", AT.0 * 1000).unwrap();
-    for metric in txn.view().counted(HOUR, HOUR + 1).unwrap() {
-        txn.put_metric(&metric).unwrap();
+    for (state, run_ms) in [(JobState::Completed, 60_000), (JobState::Discarded, 0)] {
+        let run_ms = DurationMillis(run_ms);
+        txn.add_metric(&Metric { hour: HOUR, job_type: "true".to_owned(), state, jobs: 1, run_ms }).unwrap();
     }
 }
 

@@ -321,6 +321,50 @@ fn a_task_that_cannot_be_is_refused_with_the_reason() {
     assert!(name(&mut node, group, 3).unwrap_err().contains("jobmesh retry 1"));
 }
 
+/// Names all tasks of an array from `first` to `last`; says how many were made by that.
+fn name_all(node: &mut Node, group: JobId, (first, last): (u32, u32)) -> Result<usize, String> {
+    let group = node.job(group).number;
+    match node.command(Command::NameRange(group.task(first), group.task(last))) {
+        Ok(Response::Submitted(taken)) => Ok(taken.len()),
+        Ok(Response::Unchanged) => Ok(0),
+        Ok(other) => panic!("{other:?}"),
+        Err(refusal) => Err(refusal.to_string()),
+    }
+}
+
+/// `cancel 42.3-5` of tasks that had not started meant none of them, and said nothing.
+#[test]
+fn a_range_of_tasks_that_are_not_made_yet_can_be_named() {
+    let mut node = node(1);
+    let ranges = vec![Range { first: 1, last: 19, step: 2 }];
+    let group = node.submit(of(Array { tasks: Tasks::Ranges(ranges), ..array(1) }));
+    name(&mut node, group, 7).unwrap();
+    assert_eq!(name_all(&mut node, group, (1, 10)), Ok(3), "1 runs, 7 was named: 3, 5 and 9");
+    assert_eq!(name_all(&mut node, group, (1, 10)), Ok(0));
+    assert!(name_all(&mut node, group, (3, 20)).unwrap_err().contains("no task 1.20: the tasks of job 1 are 1.1 to"));
+    assert!(name_all(&mut node, group, (0, 3)).unwrap_err().contains("no task 1.0"));
+    let held = node.submit(of(array(10)));
+    node.act(held, JobAction::Hold { reason: String::new() });
+    assert_eq!(name_all(&mut node, held, (3, 5)), Ok(3));
+    assert_eq!(node.finish_all().len(), 10);
+    node.act(held, cancel());
+    assert_eq!(name_all(&mut node, held, (1, 10)), Ok(0), "what was dropped stays so");
+}
+
+#[test]
+fn a_range_of_too_many_tasks_or_of_none_is_refused() {
+    let mut node = node(1);
+    let group = node.submit(of(array(20_000)));
+    assert!(name_all(&mut node, group, (1, 20_000)).unwrap_err().contains("at most 10000"));
+    let pending = node.submit(with(|job| (job.array, job.after) = (Some(array(3)), after(&[group], None))));
+    assert!(name_all(&mut node, pending, (1, 2)).unwrap_err().contains("array 2 is pending"));
+    let gone = JobNumber::new(99);
+    let refusal = node.command(Command::NameRange(gone.task(1), gone.task(2))).unwrap_err();
+    assert!(refusal.to_string().contains("there is no job 99"), "{refusal}");
+    let refusal = node.command(Command::NameTasks(vec![gone.task(1)])).unwrap_err();
+    assert!(refusal.to_string().contains("there is no job 99"), "{refusal}");
+}
+
 #[test]
 fn an_array_with_a_named_task_is_held_dropped_and_taken_up_like_any_other() {
     let mut node = node(1);

@@ -1,4 +1,4 @@
-//! Deleting what has been kept long enough.
+//! Deleting what has been kept long enough, and what is still known of it in sum.
 
 use jobmesh_engine::{Command, Declared, JobAction, Response, Retention};
 use jobmesh_protocol::{JobId, JobState, Outcome, UnixMillis};
@@ -170,4 +170,38 @@ fn a_job_stays_as_long_as_another_may_want_its_results() {
     assert_eq!(prune(&mut node, 100, None), 0);
     node.act(waiting, cancel());
     assert_eq!(prune(&mut node, 100, None), 3);
+}
+
+/// How many jobs ended in a state, of all hours.
+fn counted(node: &mut Node, state: JobState) -> (u64, u64) {
+    let metrics = node.read().view().metrics(0).unwrap();
+    let of_state = || metrics.iter().filter(|metric| metric.state == state);
+    (of_state().map(|metric| metric.jobs).sum(), of_state().map(|metric| metric.run_ms.0).sum())
+}
+
+/// `metrics` showed three jobs, and none once they were deleted, until an hourly count had seen them.
+#[test]
+fn what_ended_is_counted_at_once_and_stays_counted_when_it_is_deleted() {
+    let mut node = node(2);
+    let jobs = ended(&mut node);
+    let before = (counted(&mut node, JobState::Completed).0, counted(&mut node, JobState::Discarded).0);
+    assert_eq!((before, counted(&mut node, JobState::Cancelled).0), ((2, 1), 1));
+    for job in jobs {
+        node.act(job, JobAction::Remove);
+    }
+    assert!(kept(&mut node, &jobs).is_empty());
+    node.restart(SECOND, |_| false);
+    let _done = node.command(Command::ForgetHours).unwrap();
+    assert_eq!((counted(&mut node, JobState::Completed).0, counted(&mut node, JobState::Discarded).0), before);
+    let again = node.submit(plain());
+    node.end(again, failure());
+    node.act(again, JobAction::Retry);
+    node.ok(again);
+    assert_eq!(counted(&mut node, JobState::Discarded).0, 2, "each end counts");
+    assert_eq!(counted(&mut node, JobState::Completed).0, 3);
+    for _ in 0..396 {
+        node.pass(DAY);
+    }
+    let _done = node.command(Command::ForgetHours).unwrap();
+    assert_eq!(counted(&mut node, JobState::Completed), (0, 0));
 }

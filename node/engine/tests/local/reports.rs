@@ -86,7 +86,7 @@ fn checkpoints_are_bounded() {
     }
     assert_eq!(
         checkpoint(&mut node, "one more", "v").unwrap_err().to_string(),
-        "this node keeps at most 64 checkpoints of one job"
+        "this node takes at most 64 checkpoints of one job"
     );
     checkpoint(&mut node, "k0", "w").unwrap();
 }

@@ -25,7 +25,8 @@ pub(super) fn report(report: &Report, colour: Colour) -> String {
     if let Some(replacement) = &report.replacement {
         let head = "the crontab with these lines switched off, so that cron does not run them, too";
         let _ = writeln!(text, "\n{}", colour.paint(Style::Bold, head));
-        for line in clean(replacement).lines() {
+        // A tab does no harm here, and is part of a command that is to stay as it is.
+        for line in replacement.split('\n').map(|line| line.split('\t').map(clean).collect::<Vec<_>>().join("\t")) {
             let _ = writeln!(text, "  {line}");
         }
     }
