@@ -79,19 +79,27 @@ impl Engine {
         Ok(())
     }
 
-    /// The next task of an array, past those that were made out of turn.
+    /// The next task of an array.
     fn new_task(&mut self, step: &mut Step<'_>, number: JobNumber) -> Result<Option<Job>, StoreError> {
+        let Some(task) = self.next_of(step, number)? else { return Ok(None) };
+        let Some(group) = self.groups.get_mut(&number) else { return Ok(None) };
+        group.row.made += 1;
+        self.changed_groups.insert(number);
+        let parent = group.job.clone();
+        Ok(Some(task_of(step, &parent, task)))
+    }
+
+    /// The number of the next task of an array to be made, past those that were made out of turn.
+    pub(crate) fn next_of(&mut self, step: &Step<'_>, number: JobNumber) -> Result<Option<JobNumber>, StoreError> {
         loop {
             let Some(group) = self.groups.get_mut(&number).filter(|group| group.has_more()) else { return Ok(None) };
             let Some(task) = group.row.task_at(group.row.made) else { return Ok(None) };
-            group.row.made += 1;
-            self.changed_groups.insert(number);
-            if group.row.early > 0 && step.view().state_of(task)?.is_some() {
-                group.row.early -= 1;
-                continue;
+            if group.row.early == 0 || step.view().state_of(task)?.is_none() {
+                return Ok(Some(task));
             }
-            let parent = group.job.clone();
-            return Ok(Some(task_of(step, &parent, task)));
+            group.row.made += 1;
+            group.row.early -= 1;
+            self.changed_groups.insert(number);
         }
     }
 

@@ -192,6 +192,13 @@ impl Ready {
         self.lots.get(&lot).into_iter().flat_map(|lot| lot.members.iter().copied())
     }
 
+    /// The first task of an array that waits in its lot for itself: made out of turn, or given back.
+    pub(crate) fn first_task(&self, lot: LotId, array: JobNumber) -> Option<JobNumber> {
+        let from = (Bound::Excluded(array), Bound::Unbounded);
+        let next = self.lots.get(&lot)?.members.range(from).next().copied();
+        next.filter(|next| next.group() == array)
+    }
+
     /// How many jobs of its lot come before this one.
     pub(crate) fn ahead_of(&self, lot: LotId, job: JobNumber, limit: usize) -> usize {
         self.lots.get(&lot).map_or(0, |lot| lot.members.range(..job).take(limit).count())

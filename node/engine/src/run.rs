@@ -105,12 +105,16 @@ impl<'a> Conclusion<'a> {
     }
 }
 
+/// What the history says of a successor, which may never begin.
+const CLAIMED_AHEAD: &str = "claimed behind another run";
+
 impl Engine {
     /// Starts the next attempt of an available job on this node. Returns whether it could.
     pub(crate) fn start_run(&mut self, step: &mut Step<'_>, claim: Claim, room: Room) -> Result<bool, StoreError> {
         let Claim { mut job, is_written } = claim;
         let run = RunId { job: job.id, epoch: job.epoch.next() };
-        let mut shift = Shift::new(&job, Cause::Admitted).on(self.me);
+        let ahead = room.follows.map(|_| CLAIMED_AHEAD);
+        let mut shift = Shift::new(&job, Cause::Admitted).on(self.me).because(ahead);
         shift.epoch = run.epoch;
         if is_written {
             if !self.shift(step, &mut job, &shift)? {

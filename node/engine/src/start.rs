@@ -210,7 +210,7 @@ impl Engine {
 
     /// The first job of a lot as it is to be started. A group makes its next task; a job that is gone is dropped.
     fn claim_first(&mut self, step: &mut Step<'_>, lot: LotId, profile: &Profile) -> Result<Option<Claim>, StoreError> {
-        let Some(number) = self.ready.members(lot).next() else { return Ok(None) };
+        let Some(number) = self.first_of(step, lot)? else { return Ok(None) };
         if self.groups.contains_key(&number) {
             return self.next_task(step, number, profile);
         }
@@ -228,6 +228,16 @@ impl Engine {
                 Ok(None)
             }
         }
+    }
+
+    /// The first member of a lot: for an array, that of its tasks that comes first, be it still to be made or not.
+    fn first_of(&mut self, step: &Step<'_>, lot: LotId) -> Result<Option<JobNumber>, StoreError> {
+        let Some(first) = self.ready.members(lot).next() else { return Ok(None) };
+        let Some(task) = self.ready.first_task(lot, first).filter(|_| first.index().is_none()) else {
+            return Ok(Some(first));
+        };
+        let is_next = self.next_of(step, first)?.is_none_or(|next| task < next);
+        Ok(Some(if is_next { task } else { first }))
     }
 
     /// Claims successors for the runs of brief jobs.
@@ -392,8 +402,7 @@ impl Engine {
             if self.auctions.len() >= AUCTIONS_MAX || !self.lot_limits(step, &profile).is_empty() {
                 return Ok(());
             }
-            let has_task = members.iter().any(|other| *other != number && other.group() == number);
-            let Some(job) = self.job_to_offer(step, number, has_task)? else { continue };
+            let Some(job) = self.job_to_offer(step, lot, number)? else { continue };
             if self.patience.get(&job.id).is_some_and(|patience| patience.until > step.now.mono) {
                 continue;
             }
@@ -407,16 +416,13 @@ impl Engine {
     }
 
     /// The job to offer for a member of a lot. A group makes its next task for it, unless an earlier one still waits.
-    fn job_to_offer(
-        &mut self,
-        step: &mut Step<'_>,
-        number: JobNumber,
-        has_task: bool,
-    ) -> Result<Option<Job>, StoreError> {
-        let job = match (self.groups.contains_key(&number), has_task) {
-            (true, true) => None,
-            (true, false) => self.make_task(step, number)?,
-            (false, _) => step.view().job_by_number(number)?,
+    fn job_to_offer(&mut self, step: &mut Step<'_>, lot: LotId, number: JobNumber) -> Result<Option<Job>, StoreError> {
+        let job = if self.groups.contains_key(&number) {
+            let (waiting, next) = (self.ready.first_task(lot, number), self.next_of(step, number)?);
+            let has_earlier = waiting.is_some_and(|task| next.is_none_or(|next| task < next));
+            if has_earlier { None } else { self.make_task(step, number)? }
+        } else {
+            step.view().job_by_number(number)?
         };
         Ok(job.filter(|job| job.state == JobState::Available && job.origin.is_none()))
     }

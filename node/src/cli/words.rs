@@ -82,6 +82,10 @@ pub(crate) fn took(now: UnixMillis, started: Option<UnixMillis>, ended: Option<U
 
 /// What happened, in words.
 pub(crate) fn event(event: &EventView) -> String {
+    // A note on a start says that it is none yet: the job was claimed for one.
+    if let Some(note) = event.note.as_ref().filter(|_| event.cause == Cause::Admitted) {
+        return event.node.as_ref().map_or_else(|| note.clone(), |on| format!("{note} on {}", node(on)));
+    }
     let what = happened(event.cause, event.state, event.node.as_ref());
     // Of an award the words have said it all.
     let is_said = event.cause == Cause::Awarded;

@@ -293,6 +293,25 @@ fn a_task_that_is_not_made_yet_can_be_named() {
     assert_eq!(tasks(&mut node, group).len(), 10);
 }
 
+/// A look at a task that was not made yet put it behind all others of its array.
+#[test]
+fn a_named_task_runs_at_its_place_in_its_array() {
+    for at_a_time in [Some(1), None] {
+        let mut node = node(1);
+        let group = node.submit(of(Array { at_a_time, ..array(9) }));
+        for index in [9, 5, 3, 2] {
+            name(&mut node, group, index).unwrap();
+        }
+        let third = node.task(group, 3);
+        node.act(third, cancel());
+        node.restart(SECOND, |_| true);
+        let order = node.finish_all();
+        let indices: Vec<u32> = order.iter().filter_map(|job| node.job(*job).number.index()).collect();
+        assert_eq!(indices, [1, 2, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(counts(&mut node, group), (8, 0, 1));
+    }
+}
+
 #[test]
 fn tasks_are_named_together_or_not_at_all() {
     let mut node = node(1);

@@ -281,7 +281,9 @@ fn what_completed_counts_after_it_was_deleted() {
     let ups = [plain(), plain(), plain()].map(|job| node.submit(job));
     let job = node.submit(with(|job| job.after = after(&ups, None)));
     node.ok(ups[0]);
+    node.end(ups[1], failure());
     node.act(ups[0], JobAction::Remove);
+    node.act(ups[1], JobAction::Retry);
     node.ok(ups[1]);
     assert_eq!(node.state(job), JobState::Pending);
     node.restart(SECOND, |_| true);

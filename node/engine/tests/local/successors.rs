@@ -3,7 +3,7 @@
 
 use jobmesh_engine::{JobAction, QueueAction, QueueLimits, StopReason};
 use jobmesh_protocol::job::{Concurrency, Effects};
-use jobmesh_protocol::state::FinishReason;
+use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::Array;
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, Submission};
 
@@ -95,6 +95,34 @@ fn the_limit_of_an_array_holds_too() {
         ended += 1;
     }
     assert_eq!((ended, node.state(group)), (60, JobState::Completed));
+}
+
+/// Tasks that were given back came after all that had not been made yet.
+#[test]
+fn the_tasks_of_an_array_keep_their_order_when_successors_are_given_back() {
+    for at_a_time in [Some(1), None] {
+        let mut node = learnt(1);
+        let group = node.submit(with(|job| job.array = Some(Array { at_a_time, ..array(40) })));
+        node.pass(SECOND);
+        let order = node.finish_all();
+        let indices: Vec<u32> = order.iter().filter_map(|job| node.job(*job).number.index()).collect();
+        assert_eq!(indices, (1..=40).collect::<Vec<_>>());
+        assert_eq!(node.state(group), JobState::Completed);
+        assert!(order.iter().any(|job| node.attempts(*job).len() == 2), "some were given back");
+    }
+}
+
+/// What was claimed and never began was said to have started.
+#[test]
+fn the_history_tells_what_is_claimed_in_advance_from_what_starts() {
+    let mut node = learnt(1);
+    let jobs = submit_all(&mut node, 2, &plain());
+    let notes = |node: &mut Node, job| {
+        let events = node.read().view().events(job).unwrap();
+        events.into_iter().filter(|event| event.cause == Cause::Admitted).map(|event| event.note).collect::<Vec<_>>()
+    };
+    assert_eq!(notes(&mut node, jobs[0]), [None]);
+    assert_eq!(notes(&mut node, jobs[1]), [Some("claimed behind another run".to_owned())]);
 }
 
 #[test]
