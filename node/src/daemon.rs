@@ -69,14 +69,21 @@ impl ServeError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Home(HomeError::Create { source, .. }) | Self::Bind(BindError { source, .. }) => {
-                exit_code_of_io(source)
-            }
-            Self::Home(_) | Self::Log { .. } => 78,
+            Self::Home(error) => exit_code_of_home(error),
+            Self::Bind(BindError { source, .. }) => exit_code_of_io(source),
+            Self::Log { .. } => 78,
             Self::Start(error) => exit_code_of_start(error),
             Self::Engine(failure) => exit_code_of_engine(failure),
             Self::Signals(_) => 70,
         }
+    }
+}
+
+/// The code of a data directory that can't be used.
+fn exit_code_of_home(error: &HomeError) -> u8 {
+    match error {
+        HomeError::Create { source, .. } => exit_code_of_io(source),
+        HomeError::Nowhere | HomeError::Path { .. } | HomeError::Open { .. } => 78,
     }
 }
 

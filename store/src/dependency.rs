@@ -1,5 +1,7 @@
 //! What waits for what.
 
+use std::collections::BTreeSet;
+
 use jobmesh_protocol::submission::Condition;
 use jobmesh_protocol::{JobNumber, JobState};
 use rusqlite::{Row, params};
@@ -20,9 +22,11 @@ pub struct Edge {
     pub condition: Option<Condition>,
     /// Whether it has ended so.
     pub is_met: bool,
+    /// Whether it is on account of a unique key that both had, and not because somebody asked for it.
+    pub is_of_key: bool,
 }
 
-const COLUMNS: &str = "upstream, job, condition, met";
+const COLUMNS: &str = "upstream, job, condition, met, of_key";
 
 fn read(row: &Row<'_>) -> Result<Edge, StoreError> {
     Ok(Edge {
@@ -30,6 +34,7 @@ fn read(row: &Row<'_>) -> Result<Edge, StoreError> {
         job: row.number("job")?,
         condition: row.word_or_none("condition", "condition", Condition::from_word)?,
         is_met: row.column("met")?,
+        is_of_key: row.column("of_key")?,
     })
 }
 
@@ -47,7 +52,7 @@ impl View<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn dependencies(&self, job: JobNumber) -> Result<Vec<(Edge, Option<JobState>)>, StoreError> {
-        let sql = "SELECT upstream, dependency.job AS job, condition, met, job.state AS state FROM dependency \
+        let sql = "SELECT upstream, dependency.job AS job, condition, met, of_key, job.state AS state FROM dependency \
                    LEFT JOIN job ON job.key = dependency.upstream WHERE dependency.job = ?1 ORDER BY upstream";
         self.all(sql, [job.key()], |row| Ok((read(row)?, row.word_or_none("state", "job state", JobState::from_word)?)))
     }
@@ -60,6 +65,21 @@ impl View<'_> {
         let sql = "SELECT dependency.job AS job FROM dependency JOIN job ON job.key = dependency.job \
                    WHERE upstream BETWEEN ?1 AND ?1 | iif(?1 & 4294967295, 0, 4294967295) AND job.live = 1 LIMIT 1";
         self.one(sql, [upstream.key()], |row| row.number("job"))
+    }
+
+    /// The jobs that can't begin before a job has ended, directly or through others, and the groups that can't end; the
+    /// job itself among them.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn all_waiting_for(&self, job: JobNumber) -> Result<BTreeSet<JobNumber>, StoreError> {
+        // A group ends after its tasks.
+        let sql = "WITH RECURSIVE waiting (key) AS (VALUES (?1) \
+                   UNION SELECT dependency.job FROM waiting JOIN dependency ON upstream = waiting.key AND met = 0 \
+                   JOIN job ON job.key = dependency.job AND job.state = 'pending' \
+                   UNION SELECT waiting.key >> 32 << 32 FROM waiting WHERE waiting.key & 4294967295 <> 0) \
+                   SELECT key FROM waiting";
+        Ok(self.all(sql, [job.key()], |row| row.number("key"))?.into_iter().collect())
     }
 
     /// The jobs that have not ended and for which others wait or waited, in the order of submission. Those that do not
@@ -80,10 +100,10 @@ impl Txn<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn insert_edge(&self, edge: &Edge) -> Result<(), StoreError> {
-        let sql =
-            "INSERT INTO dependency (upstream, job, condition, met) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
-        let condition = edge.condition.map(Condition::word);
-        self.run(sql, params![edge.upstream.key(), edge.job.key(), condition, edge.is_met])?;
+        let sql = "INSERT INTO dependency (upstream, job, condition, met, of_key) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT DO NOTHING";
+        let Edge { upstream, job, condition, is_met, is_of_key } = edge;
+        self.run(sql, params![upstream.key(), job.key(), condition.map(Condition::word), is_met, is_of_key])?;
         Ok(())
     }
 

@@ -20,6 +20,10 @@ pub(crate) const STORED_SPEC_BYTES_MAX: usize = SPEC_BYTES_MAX + 1024;
 /// Largest encoded plan: a few small fields.
 const PLAN_BYTES_MAX: usize = 4096;
 
+/// The name under which the highest number is kept whose job was the newest one when it was deleted: four bytes, the
+/// highest first. So numbers are never used again, and it costs nothing to give one.
+pub(crate) const LAST_DELETED: &str = "last_deleted";
+
 /// A job as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
@@ -286,13 +290,20 @@ impl View<'_> {
         Ok(jobs)
     }
 
-    /// The number of the job that was submitted last, tasks aside; `None` before the first.
+    /// The number that was given last, be its job kept or not; `None` before the first.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn last_job_number(&self) -> Result<Option<JobNumber>, StoreError> {
-        let last = self.one("SELECT max(key) AS last FROM job", [], |row| row.column::<Option<i64>>("last"))?;
-        Ok(last.flatten().and_then(JobNumber::from_key).map(JobNumber::group))
+        let deleted = match self.meta(LAST_DELETED)? {
+            None => None,
+            Some(bytes) => {
+                let bytes = bytes.try_into().map_err(|_| StoreError::Damaged { what: "last job number" })?;
+                Some(JobNumber::new(u32::from_be_bytes(bytes)))
+            }
+        };
+        let kept = self.one("SELECT max(key) AS last FROM job", [], |row| row.column::<Option<i64>>("last"))?;
+        Ok(kept.flatten().and_then(JobNumber::from_key).map(JobNumber::group).max(deleted))
     }
 
     /// The job that holds a unique key.

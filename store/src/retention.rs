@@ -5,7 +5,7 @@ use jobmesh_protocol::{DurationMillis, JobNumber, JobSpec, JobState, UnixMillis,
 use rusqlite::{Row, params};
 
 use crate::error::StoreError;
-use crate::job::STORED_SPEC_BYTES_MAX;
+use crate::job::{LAST_DELETED, STORED_SPEC_BYTES_MAX};
 use crate::row::Columns as _;
 use crate::txn::Txn;
 use crate::view::View;
@@ -48,21 +48,21 @@ pub enum Ended {
 
 const ENDED_AS: &str = "SELECT key FROM job WHERE live IS NULL AND keep_until IS NULL AND key & 4294967295 = 0 \
                         AND proven = ?1 AND state = ?2 AND finished_at < ?3 \
-                        AND key < (SELECT max(key) >> 32 << 32 FROM job) AND NOT EXISTS (SELECT 1 FROM dependency \
+                        AND NOT EXISTS (SELECT 1 FROM dependency \
                         JOIN job AS waiting ON waiting.key = dependency.job WHERE waiting.live = 1 \
                         AND upstream BETWEEN job.key AND job.key | 4294967295) ORDER BY finished_at LIMIT ?4";
 const KEPT_UNTIL: &str = "SELECT key FROM job WHERE live IS NULL AND keep_until IS NOT NULL AND keep_until <= ?1 \
-                          AND key < (SELECT max(key) >> 32 << 32 FROM job) AND NOT EXISTS (SELECT 1 FROM dependency \
+                          AND NOT EXISTS (SELECT 1 FROM dependency \
                           JOIN job AS waiting ON waiting.key = dependency.job WHERE waiting.live = 1 \
                           AND upstream BETWEEN job.key AND job.key | 4294967295) ORDER BY keep_until LIMIT ?2";
 const OF_OWN_KEEP: &str = "SELECT key FROM job WHERE live IS NULL AND keep_until IS NOT NULL AND finished_at < ?1 \
-                           AND key < (SELECT max(key) >> 32 << 32 FROM job) AND NOT EXISTS (SELECT 1 FROM dependency \
+                           AND NOT EXISTS (SELECT 1 FROM dependency \
                            JOIN job AS waiting ON waiting.key = dependency.job WHERE waiting.live = 1 \
                            AND upstream BETWEEN job.key AND job.key | 4294967295) ORDER BY keep_until LIMIT ?2";
 
 impl View<'_> {
-    /// Jobs that have ended and are no tasks, oldest first, at most `limit`. The newest job of all is not among them,
-    /// since it stays, and neither is one that a job waits or waited for that has not ended: it may want the results.
+    /// Jobs that have ended and are no tasks, oldest first, at most `limit`. One that a job waits or waited for that has
+    /// not ended is not among them: it may want the results.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -122,6 +122,19 @@ impl Txn<'_> {
         Ok(())
     }
 
+    /// Says that a job which had ended is to be kept by its next end: as long as is usual for that, and as one that a
+    /// receipt proves only if one tells of that end, or of that of a task.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn forget_end(&self, job: JobNumber) -> Result<(), StoreError> {
+        let sql = "UPDATE job SET keep_until = NULL, proven = proven AND EXISTS (SELECT 1 FROM job AS task \
+                   WHERE task.key > ?1 AND task.key <= (?1 | 4294967295) AND ?1 & 4294967295 = 0 AND task.proven = 1) \
+                   WHERE key = ?1 AND (keep_until IS NOT NULL OR proven = 1)";
+        self.run(sql, [job.key()])?;
+        Ok(())
+    }
+
     /// Says of a job, and of its group, that a receipt of a peer tells how it ended.
     ///
     /// # Errors
@@ -133,19 +146,21 @@ impl Txn<'_> {
 
     /// Deletes a job that has ended, and all that is kept of it. Returns whether it did.
     ///
-    /// The newest job stays with its tasks, since the next number is counted from it, and a group stays until its last
-    /// task is deleted, since the tasks of an array have their spec from it. What others waited for stays with those,
-    /// and the name of its submission until that is forgotten.
+    /// A group stays until its last task is deleted, since the tasks of an array have their spec from it. What others
+    /// waited for stays with those, and the name of its submission until that is forgotten. No other job ever gets its
+    /// number.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn delete_job(&self, job: JobNumber) -> Result<bool, StoreError> {
         let key = job.key();
-        let is_ended = "SELECT id FROM job WHERE key = ?1 AND live IS NULL \
-                        AND key >> 32 < (SELECT max(key) >> 32 FROM job)";
+        let is_ended = "SELECT id FROM job WHERE key = ?1 AND live IS NULL";
         let Some(id) = self.view().one(is_ended, [key], |row| row.job_id("id"))? else { return Ok(false) };
         if job == job.group() && self.view().has_tasks(job)? {
             return Ok(false);
+        }
+        if self.view().last_job_number()? == Some(job) {
+            self.set_meta(LAST_DELETED, &job.number().to_be_bytes())?;
         }
         let written = self.view().attempts(id)?;
         let id = id.as_bytes();

@@ -53,7 +53,7 @@ impl Engine {
             self.watch_expiry(step, &job);
         }
         self.hold_tasks(step, job.number)?;
-        self.withdraw_misplaced();
+        self.has_misplaced = true;
         Ok(Ok(Response::Done))
     }
 
@@ -144,7 +144,7 @@ impl Engine {
             // What follows it next must be like what it is now.
             running.profile = Some(profile);
         }
-        self.withdraw_misplaced();
+        self.has_misplaced = true;
         if job.state == JobState::Available || job.plan.is_group {
             self.follow(step, &job);
         }

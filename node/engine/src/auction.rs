@@ -256,6 +256,17 @@ impl Engine {
         }
     }
 
+    /// Takes a job back that is out for bids, since what was offered is not so any more. One that was awarded stays.
+    pub(crate) fn withdraw_offer(&mut self, step: &Step<'_>, job: &mut Job, why: &str) -> Result<(), StoreError> {
+        if self.auctions.remove(&job.id).is_none() {
+            return Ok(());
+        }
+        self.timers.clear(Timer::AuctionCloses(job.id));
+        let shift = Shift::new(job, Cause::Unclaimed).because(Some(why));
+        self.shift(step, job, &shift)?;
+        Ok(())
+    }
+
     /// Awards the best bid, or puts the job back.
     pub(crate) fn close_auction(&mut self, step: &mut Step<'_>, id: JobId) -> Result<(), StoreError> {
         self.timers.clear(Timer::AuctionCloses(id));

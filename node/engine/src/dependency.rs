@@ -1,18 +1,25 @@
 //! Jobs that wait for others: when they are released, and what becomes of them when they never can be.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_protocol::state::{Cause, FinishReason};
-use jobmesh_protocol::submission::{Condition, Rule};
-use jobmesh_protocol::{JobNumber, JobState, Submission};
+use jobmesh_protocol::submission::{Condition, Conflict, Rule};
+use jobmesh_protocol::{Hash, JobNumber, JobState, Submission};
 use jobmesh_store::{Edge, Job, StoreError};
 
 use crate::engine::Engine;
 use crate::step::Step;
 use crate::transition::Shift;
 
-/// Most jobs that are looked at to find a circle: some ten milliseconds.
-const SEARCH_MAX: usize = 1000;
+/// What was found on the way through the submissions of one request, none of which is written yet.
+#[derive(Debug, Default)]
+pub(crate) struct Looked {
+    /// The jobs that wait for the end of a group.
+    waiting: BTreeMap<JobNumber, BTreeSet<JobNumber>>,
+    /// What those with a unique key would wait for.
+    pub(crate) by_key: BTreeMap<Hash, Vec<JobNumber>>,
+}
 
 /// Whether an upstream job in this state is what the edge asks for.
 pub(crate) fn is_met(edge: &Edge, rule: Rule, state: JobState) -> bool {
@@ -64,33 +71,41 @@ impl Engine {
         can_never(job.plan.rule, edges)
     }
 
-    /// Whether a task of an open group would wait for that group, if only through others: neither could ever end. After
-    /// so many jobs the search gives up and takes it for a circle.
+    /// Whether a task of an open group would wait for that group, if only through others: neither could ever end.
     pub(crate) fn waits_for_group(
         &self,
         step: &Step<'_>,
         task: &Submission,
         group: JobNumber,
+        request: &mut Looked,
     ) -> Result<bool, StoreError> {
-        let mut seen = BTreeSet::new();
-        let mut open = Vec::new();
-        for dependency in &task.after {
-            open.extend(step.view().job_number(dependency.job)?);
+        let upstream = self.upstream(step, task, request)?;
+        if upstream.is_empty() {
+            return Ok(false);
         }
-        while let Some(number) = open.pop() {
-            if number == group || seen.len() >= SEARCH_MAX {
-                return Ok(true);
-            }
-            let is_live = step.view().state_of(number)?.is_some_and(|state| !state.is_final());
-            if !is_live || !seen.insert(number) {
-                continue;
-            }
-            open.extend(step.view().dependencies(number)?.iter().map(|(edge, _)| edge.upstream));
-            if self.groups.contains_key(&number) {
-                open.extend(step.view().live_tasks(number)?);
-            }
+        let waiting = match request.waiting.entry(group) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(step.view().all_waiting_for(group)?),
+        };
+        Ok(upstream.iter().any(|number| waiting.contains(number)))
+    }
+
+    /// What a submission would wait for, because it says so or because of its unique key.
+    pub(crate) fn upstream(
+        &self,
+        step: &Step<'_>,
+        submission: &Submission,
+        request: &Looked,
+    ) -> Result<Vec<JobNumber>, StoreError> {
+        let mut upstream = self.key_upstream(step, submission)?;
+        for dependency in &submission.after {
+            upstream.extend(step.view().job_number(dependency.job)?);
         }
-        Ok(false)
+        if let Some(unique) = submission.unique.as_ref().filter(|unique| unique.on_conflict == Conflict::Merge) {
+            // One that can't be merged into an earlier one of the request will wait for it.
+            upstream.extend(request.by_key.get(&unique.digest(&submission.spec)).into_iter().flatten());
+        }
+        Ok(upstream)
     }
 
     /// Releases or drops what waited for jobs that ended in this transaction. Dropped ones have dependants of their
@@ -192,7 +207,8 @@ mod tests {
     fn edges(rule: Rule, states: &[(Option<Condition>, JobState)]) -> Vec<(Edge, Option<JobState>)> {
         let upstream = JobNumber::new(1);
         let edge = |(condition, state): &(Option<Condition>, JobState)| {
-            let mut edge = Edge { upstream, job: JobNumber::new(2), condition: *condition, is_met: false };
+            let mut edge =
+                Edge { upstream, job: JobNumber::new(2), condition: *condition, is_met: false, is_of_key: false };
             edge.is_met = is_met(&edge, rule, *state);
             (edge, Some(*state))
         };

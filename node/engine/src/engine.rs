@@ -46,6 +46,8 @@ pub struct Engine {
     pub(crate) sweeps: BTreeMap<String, Sweep>,
     /// The same of what was offered to peers.
     pub(crate) offered_up_to: BTreeMap<String, Place>,
+    /// Some successors may be where they must not start any more.
+    pub(crate) has_misplaced: bool,
     pub(crate) is_draining: bool,
     pub(crate) record: CapabilityRecord,
     pub(crate) record_envelope: Vec<u8>,
@@ -126,6 +128,9 @@ impl Engine {
         while !self.ended_upstream.is_empty() || !self.failed_groups.is_empty() {
             self.release_dependants(step)?;
             self.give_up_groups(step)?;
+        }
+        if std::mem::take(&mut self.has_misplaced) {
+            self.withdraw_misplaced();
         }
         self.schedule(step)?;
         self.write_groups(step)?;

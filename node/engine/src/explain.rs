@@ -7,6 +7,7 @@ use jobmesh_store::{Attempt, Job, StoreError};
 use serde::Serialize;
 
 use crate::admission::{Blocked, blocked, lacks};
+use crate::dependency::Looked;
 use crate::engine::Engine;
 use crate::group::Tasked;
 use crate::output::{Refusal, Response};
@@ -78,7 +79,7 @@ impl Engine {
 
     /// Says what would become of a submission, without taking it on.
     pub(crate) fn plan(&self, step: &mut Step<'_>, submission: Submission) -> Answer {
-        if let Err(refusal) = self.check(step, &submission)? {
+        if let Err(refusal) = self.check(step, &submission, &mut Looked::default())? {
             return Ok(Err(refusal));
         }
         let job = hypothetical(self, step, submission)?;

@@ -253,7 +253,7 @@ impl Engine {
                 self.queues.by_hand.remove(&name);
                 step.txn.drop_queue(&name)?;
                 self.stirred = true;
-                self.withdraw_misplaced();
+                self.has_misplaced = true;
                 return Ok(Ok(if is_new { Response::Unchanged } else { Response::Done }));
             }
         }
@@ -263,7 +263,7 @@ impl Engine {
         }
         step.txn.put_queue(&row)?;
         self.queues.by_hand.insert(name, row);
-        self.withdraw_misplaced();
+        self.has_misplaced = true;
         Ok(Ok(Response::Done))
     }
 
@@ -278,7 +278,7 @@ impl Engine {
     pub(crate) fn declare_queues(&mut self, declared: BTreeMap<String, QueueLimits>) {
         self.queues.declared = declared;
         self.stirred = true;
-        self.withdraw_misplaced();
+        self.has_misplaced = true;
     }
 
     /// Writes how far rate limits are used: once per transaction, however many jobs started in it.

@@ -171,6 +171,11 @@ impl Ready {
         self.queues.keys()
     }
 
+    /// Whether anything waits in a queue.
+    pub(crate) fn has_queue(&self, queue: &str) -> bool {
+        self.queues.contains_key(queue)
+    }
+
     /// The lots of a queue in order, from the first after a place.
     pub(crate) fn lots_after(&self, queue: &str, after: Option<Place>) -> impl Iterator<Item = Place> + '_ {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

@@ -55,6 +55,7 @@ impl Engine {
             looks_on: false,
             sweeps: BTreeMap::new(),
             offered_up_to: BTreeMap::new(),
+            has_misplaced: false,
             is_draining: false,
             record,
             record_envelope: Vec::new(),
@@ -155,7 +156,7 @@ impl Engine {
         for (job, attempt) in unstarted {
             self.recover_run(step, &job, &attempt)?;
         }
-        self.withdraw_misplaced();
+        self.has_misplaced = true;
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use jobmesh_store::{Job, ScheduleRow, StoreError};
 
 use crate::calendar::Timetable;
 use crate::command::{Schedule, ScheduleAction};
+use crate::dependency::Looked;
 use crate::engine::Engine;
 use crate::output::{Refusal, Response, Taken};
 use crate::step::Step;
@@ -117,7 +118,7 @@ impl Engine {
         // Who holds its unique key now says nothing of the instants to come.
         let submission = Submission { unique: None, ..schedule.submission.clone() };
         let checked = schedule.submission.check().map_err(|error| Refusal::BadSpec(error.to_string()));
-        if let Err(refusal) = checked.and(self.check(step, &submission)?) {
+        if let Err(refusal) = checked.and(self.check(step, &submission, &mut Looked::default())?) {
             return Ok(Err(refusal));
         }
         if let Err(error) = Timetable::parse(&schedule.timing, step.wall()) {

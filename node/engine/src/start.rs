@@ -82,6 +82,9 @@ impl Engine {
         if !(is_changed || looks_on) || self.is_draining {
             return Ok(());
         }
+        // A queue in which nothing waits any more is begun anew.
+        self.sweeps.retain(|queue, _| self.ready.has_queue(queue));
+        self.offered_up_to.retain(|queue, _| self.ready.has_queue(queue));
         if is_changed {
             self.sweeps.values_mut().for_each(|sweep| sweep.is_stale = true);
         }

@@ -9,6 +9,7 @@ use jobmesh_protocol::submission::{Condition, Conflict, Dependency, Span, Start,
 use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobState, Submission, UnixMillis, number};
 use jobmesh_store::{Edge, Group, Job, NewJob, Plan, StoreError};
 
+use crate::dependency::Looked;
 use crate::engine::Engine;
 use crate::group::Tasked;
 use crate::output::{Refusal, Response, Taken};
@@ -44,16 +45,28 @@ impl Engine {
         if self.is_draining {
             return Ok(Err(Refusal::Draining));
         }
+        let mut request = Looked::default();
+        let has_tasks = submissions.iter().any(|submission| submission.into.is_some());
         for (index, submission) in submissions.iter().enumerate() {
-            if let Err(refusal) = self.check(step, submission)? {
+            if let Err(refusal) = self.check(step, submission, &mut request)? {
                 let place = (submissions.len() > 1).then_some(index + 1);
                 return Ok(Err(refusal.of_submission(place)));
+            }
+            if let Some(unique) = submission.unique.as_ref().filter(|_| has_tasks) {
+                let upstream = self.upstream(step, submission, &request)?;
+                request.by_key.entry(unique.digest(&submission.spec)).or_default().extend(upstream);
             }
         }
         Ok(Ok(()))
     }
 
-    pub(crate) fn check(&self, step: &Step<'_>, submission: &Submission) -> Result<Result<(), Refusal>, StoreError> {
+    /// Whether a submission may be taken on, as one of a request.
+    pub(crate) fn check(
+        &self,
+        step: &Step<'_>,
+        submission: &Submission,
+        request: &mut Looked,
+    ) -> Result<Result<(), Refusal>, StoreError> {
         if let Err(error) = check(submission) {
             return Ok(Err(Refusal::BadSpec(error)));
         }
@@ -79,7 +92,7 @@ impl Engine {
             if !self.groups.get(&number).is_some_and(|group| group.row.is_open) {
                 return Ok(Err(Refusal::NotOpen(number)));
             }
-            if self.waits_for_group(step, submission, number)? {
+            if self.waits_for_group(step, submission, number, request)? {
                 let circle = format!("it would be a task of group {number} and wait for its end");
                 return Ok(Err(Refusal::BadSpec(circle)));
             }
@@ -97,7 +110,8 @@ impl Engine {
         if let Some(taken) = self.named(step, &submission)? {
             return Ok(taken);
         }
-        let unique_key = match self.claim_unique(step, &submission)? {
+        let asked = submission.after.len();
+        let key = match self.claim_unique(step, &submission)? {
             Claimed::Free { key, follows } => {
                 let end = |job| Dependency { job, on: Some(Condition::Done) };
                 submission.after.extend(follows.into_iter().map(end));
@@ -105,7 +119,7 @@ impl Engine {
             }
             Claimed::By(taken) => return Ok(taken),
         };
-        self.insert(step, submission, fire, unique_key)
+        self.insert(step, submission, fire, Claim { key, asked })
     }
 
     /// What became of an earlier submission of the same name.
@@ -125,7 +139,7 @@ impl Engine {
         step: &mut Step<'_>,
         mut submission: Submission,
         fire: Option<(String, UnixMillis)>,
-        unique_key: Option<Hash>,
+        claim: Claim,
     ) -> Result<Taken, StoreError> {
         let number = self.next_number(step, submission.into)?;
         let (after, array) = (std::mem::take(&mut submission.after), submission.array.take());
@@ -134,10 +148,10 @@ impl Engine {
         let mut job = new_job(step, number, submission, fire);
         job.plan.is_group = is_open || array.is_some();
         tell_instant(&mut job);
-        let edges = self.edges(step, &mut job, &after)?;
+        let edges = self.edges(step, &mut job, &after, claim.asked)?;
         let doomed = self.is_doomed(&job, &edges);
         enter_state(&mut job, step.wall());
-        step.txn.insert_job(&NewJob { job: &job, has_spec: true, unique_key })?;
+        step.txn.insert_job(&NewJob { job: &job, has_spec: true, unique_key: claim.key })?;
         for (edge, _) in &edges {
             step.txn.insert_edge(edge)?;
             self.awaited.insert(edge.upstream);
@@ -200,19 +214,28 @@ impl Engine {
         Ok(JobNumber::new(self.last_number))
     }
 
-    fn edges(&self, step: &Step<'_>, job: &mut Job, after: &[Dependency]) -> Result<Edges, StoreError> {
+    /// The first `asked` are those that were asked for, the others are for the unique key.
+    fn edges(&self, step: &Step<'_>, job: &mut Job, after: &[Dependency], asked: usize) -> Result<Edges, StoreError> {
         let mut edges = Edges::with_capacity(after.len());
         let mut seen = BTreeSet::new();
-        for dependency in after.iter().filter(|dependency| seen.insert(dependency.job)) {
+        for (place, dependency) in after.iter().enumerate().filter(|(_, dependency)| seen.insert(dependency.job)) {
             let Some(upstream) = step.view().job_number(dependency.job)? else { continue };
             let Some(state) = step.view().state_of(upstream)? else { continue };
-            let mut edge = Edge { upstream, job: job.number, condition: dependency.on, is_met: false };
+            let mut edge =
+                Edge { upstream, job: job.number, condition: dependency.on, is_met: false, is_of_key: place >= asked };
             edge.is_met = crate::dependency::is_met(&edge, job.plan.rule, state);
             edges.push((edge, Some(state)));
         }
         job.waits = crate::dependency::waits(job.plan.rule, edges.iter().map(|(edge, _)| edge));
         Ok(edges)
     }
+}
+
+/// What claiming its unique key has come to for a job, if it has one.
+struct Claim {
+    key: Option<Hash>,
+    /// How many of the jobs that it waits for were asked for. It waits for the others on account of the key.
+    asked: usize,
 }
 
 /// What a job waits for, and in which state that is.
@@ -227,7 +250,7 @@ pub(crate) fn hypothetical(
     let after = std::mem::take(&mut submission.after);
     let number = JobNumber::new(engine.last_number.saturating_add(1));
     let mut job = new_job(step, number, submission, None);
-    engine.edges(step, &mut job, &after)?;
+    engine.edges(step, &mut job, &after, after.len())?;
     enter_state(&mut job, step.wall());
     Ok(job)
 }

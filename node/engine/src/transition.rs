@@ -268,9 +268,8 @@ impl Engine {
     /// tells jobs apart by the limits of their groups.
     fn on_revived(&mut self, step: &Step<'_>, job: &Job, from: JobState) -> Result<(), StoreError> {
         self.take_key_again(step, job)?;
-        if job.spec.keep_ms.is_some() || self.removing.remove(&job.number) {
-            step.txn.set_keep_until(job.number, None)?;
-        }
+        self.removing.remove(&job.number);
+        step.txn.forget_end(job.number)?;
         if job.plan.is_group {
             self.on_group_revived(step, job)?;
         }

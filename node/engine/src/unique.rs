@@ -34,6 +34,22 @@ pub(crate) enum Claimed {
     By(Taken),
 }
 
+/// What becomes of a submission whose key another job has.
+enum Contest {
+    /// That job answers for it.
+    Answered,
+    /// It becomes a job that waits for the end of that one.
+    Followed,
+    /// It becomes a job, and that one is dropped.
+    Replaced,
+    /// That job does both.
+    Merged(Box<JobSpec>),
+    /// That job waits anew.
+    PutOff(DurationMillis),
+    /// It becomes a job like any other: that one has had the key for long enough.
+    Outlived,
+}
+
 impl Claimed {
     const fn free(key: Option<Hash>) -> Self {
         Self::Free { key, follows: Vec::new() }
@@ -76,40 +92,68 @@ impl Engine {
             }
             return Ok(Claimed::free(Some(key)));
         };
+        match self.contest(step, submission, unique, &holder) {
+            Contest::Answered => Ok(Claimed::By(answer(&holder))),
+            Contest::Followed => self.follow_holder(step, key, &holder),
+            Contest::Replaced => {
+                let follows = inherited(step, key, &holder)?.into_iter().map(|job| job.id).collect();
+                step.txn.free_unique_key(holder.number)?;
+                self.replace(step, holder)?;
+                Ok(Claimed::Free { key: Some(key), follows })
+            }
+            Contest::Merged(spec) => self.merge(step, holder, *spec).map(Claimed::By),
+            Contest::PutOff(wait) => self.put_off(step, holder, wait).map(Claimed::By),
+            Contest::Outlived => {
+                step.txn.free_unique_key(holder.number)?;
+                Ok(Claimed::free(Some(key)))
+            }
+        }
+    }
+
+    /// What becomes of a submission, and of the job that has its key.
+    fn contest(&self, step: &Step<'_>, submission: &Submission, unique: &Unique, holder: &Job) -> Contest {
         // A group has no attempts of its own, and its tasks may run while it waits itself.
         let has_started = holder.epoch > Epoch::default()
             || holder.state.is_final()
             || holder.state == JobState::Running
-            || self.has_tasks(&holder);
+            || self.has_tasks(holder);
         // Between two attempts there is nothing to wait for; those that were stay in its history.
         let is_underway = match holder.state {
             JobState::Running | JobState::Suspended => true,
             JobState::Offered => self.awarded.contains_key(&holder.id),
             JobState::Completed | JobState::Discarded | JobState::Cancelled | JobState::Skipped => true,
             JobState::Pending | JobState::Scheduled | JobState::Available | JobState::Retryable => {
-                self.has_tasks(&holder)
+                self.has_tasks(holder)
             }
         };
         match unique.on_conflict {
-            Conflict::Return | Conflict::Reject => Ok(Claimed::By(answer(&holder))),
+            Conflict::Return | Conflict::Reject => Contest::Answered,
             // A job that runs is never changed: its key goes to the one that follows it.
-            Conflict::Replace if is_underway => self.follow_holder(step, key, &holder),
-            Conflict::Merge | Conflict::Debounce(_) if has_started => self.follow_holder(step, key, &holder),
-            Conflict::Replace => {
-                let claimed = self.inherit(step, key, &holder)?;
-                self.replace(step, holder)?;
-                Ok(claimed)
+            Conflict::Replace if is_underway => Contest::Followed,
+            Conflict::Merge | Conflict::Debounce(_) if has_started => Contest::Followed,
+            Conflict::Replace => Contest::Replaced,
+            Conflict::Merge => {
+                merged(holder, submission).map_or(Contest::Followed, |spec| Contest::Merged(Box::new(spec)))
             }
-            Conflict::Merge => match merged(&holder, submission) {
-                Some(spec) => self.merge(step, holder, spec).map(Claimed::By),
-                None => self.follow_holder(step, key, &holder),
-            },
-            Conflict::Debounce(wait) => self.put_off(step, holder, wait).map(Claimed::By),
+            Conflict::Debounce(wait) => Contest::PutOff(wait),
             Conflict::Throttle(pause) if step.wall() >= holder.created_at.plus(pause) && has_started => {
-                step.txn.free_unique_key(holder.number)?;
-                Ok(Claimed::free(Some(key)))
+                Contest::Outlived
             }
-            Conflict::Throttle(_) => Ok(Claimed::By(answer(&holder))),
+            Conflict::Throttle(_) => Contest::Answered,
+        }
+    }
+
+    /// The jobs that a submission would wait for on account of its key.
+    pub(crate) fn key_upstream(&self, step: &Step<'_>, submission: &Submission) -> Result<Vec<JobNumber>, StoreError> {
+        let Some(unique) = &submission.unique else { return Ok(Vec::new()) };
+        let Some(holder) = self.holder(step, unique, submission)? else { return Ok(Vec::new()) };
+        match self.contest(step, submission, unique, &holder) {
+            Contest::Followed => Ok(vec![holder.number]),
+            Contest::Replaced => {
+                let jobs = inherited(step, unique.digest(&submission.spec), &holder)?;
+                Ok(jobs.into_iter().map(|job| job.number).collect())
+            }
+            Contest::Answered | Contest::Merged(_) | Contest::PutOff(_) | Contest::Outlived => Ok(Vec::new()),
         }
     }
 
@@ -120,18 +164,6 @@ impl Engine {
         Ok(Claimed::Free { key: Some(key), follows })
     }
 
-    /// The key goes to a new job, which waits for those that the one that has it waits for on account of the key.
-    fn inherit(&self, step: &Step<'_>, key: Hash, holder: &Job) -> Result<Claimed, StoreError> {
-        step.txn.free_unique_key(holder.number)?;
-        let mut follows = Vec::new();
-        for (edge, _) in step.view().dependencies(holder.number)? {
-            let before = step.view().job_by_number(edge.upstream)?;
-            let is_of_key = |job: &Job| job.plan.unique_key == Some(key) && !job.state.is_final();
-            follows.extend(before.filter(is_of_key).map(|job| job.id));
-        }
-        Ok(Claimed::Free { key: Some(key), follows })
-    }
-
     /// A job that has not started makes room for a newer one.
     fn replace(&mut self, step: &mut Step<'_>, holder: Job) -> Result<(), StoreError> {
         self.drop_job(step, holder, FinishReason::Replaced, "a newer job of its unique key took its place")
@@ -139,6 +171,7 @@ impl Engine {
 
     /// A job that has not started also does what the newer one would have done.
     fn merge(&mut self, step: &Step<'_>, mut holder: Job, spec: JobSpec) -> Result<Taken, StoreError> {
+        self.withdraw_offer(step, &mut holder, "it is to do more than was offered")?;
         step.txn.set_spec(holder.number, &spec)?;
         if holder.state == JobState::Available {
             self.unready(&holder);
@@ -178,10 +211,21 @@ impl Engine {
             // It waits for other jobs, and must not start without them when its time has come.
             return Ok(answer(&holder));
         }
+        self.withdraw_offer(step, &mut holder, "it is put off")?;
         let shift = Shift::new(&holder, Cause::Deferred).at(step.wall().plus(wait));
         self.shift(step, &mut holder, &shift)?;
         Ok(answer(&holder))
     }
+}
+
+/// The jobs of its key that the job which has the key waits for: whoever takes its place waits for them as well.
+fn inherited(step: &Step<'_>, key: Hash, holder: &Job) -> Result<Vec<Job>, StoreError> {
+    let mut jobs = Vec::new();
+    for (edge, _) in step.view().dependencies(holder.number)? {
+        let before = step.view().job_by_number(edge.upstream)?;
+        jobs.extend(before.filter(|job| job.plan.unique_key == Some(key) && !job.state.is_final()));
+    }
+    Ok(jobs)
 }
 
 const fn answer(job: &Job) -> Taken {

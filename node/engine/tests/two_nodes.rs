@@ -10,7 +10,7 @@ use jobmesh_protocol::job::{Effects, ProcessTask, Scope, Task};
 use jobmesh_protocol::outcome::Outputs;
 use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, Frame};
 use jobmesh_protocol::state::FinishReason;
-use jobmesh_protocol::submission::{Array, Tasks};
+use jobmesh_protocol::submission::{Array, Conflict, Span, Tasks, Unique};
 use jobmesh_protocol::ticket::Verdict;
 use jobmesh_protocol::{
     AttemptState, BlobRef, DurationMillis, Hash, Incarnation, JobSpec, JobState, Outcome, Submission,
@@ -222,6 +222,37 @@ fn what_a_receipt_proves_is_kept_as_long_as_receipts_are() {
     assert_eq!(after(2), [true, false, false]);
     assert_eq!(after(87), [true, false, false]);
     assert_eq!(after(2), [false, false, false]);
+}
+
+/// A job that was out for bids was merged into, and awarded as something else than was offered; or it was not put off.
+#[test]
+fn an_offer_is_withdrawn_when_a_newer_job_of_its_key_changes_it() {
+    for on_conflict in [Conflict::Merge, Conflict::Debounce(DurationMillis::from_secs(5)), Conflict::Replace] {
+        let mut wire = escalated();
+        wire.hold_frames();
+        let unique = Unique { key: Some("one".to_owned()), by: Vec::new(), scope: Span::Incomplete, on_conflict };
+        let mut submission = Submission::new(spec(Some("tool:gzip")));
+        submission.unique = Some(unique);
+        let job = wire.take(A, submission.clone());
+        if on_conflict != Conflict::Merge {
+            wire.pass(DurationMillis::from_secs(5));
+        }
+        assert_eq!(wire.job(A, job).state, JobState::Offered);
+        if let Task::Process(process) = &mut submission.spec.task {
+            process.argv.push("more".to_owned());
+        }
+        let second = wire.take(A, submission);
+        assert_eq!(second == job, on_conflict != Conflict::Replace);
+        wire.let_frames_go();
+        wire.pass(DurationMillis::from_secs(6));
+        assert_eq!(wire.job(A, second).state, JobState::Running, "{:?}", wire.trace());
+        let argv = wire.orders(B).last().map(|order| match &order.task {
+            Task::Process(process) => process.argv.len(),
+            Task::Noop {} | Task::Builtin(_) => 0,
+        });
+        assert_eq!(argv, Some(if matches!(on_conflict, Conflict::Debounce(_)) { 1 } else { 2 }));
+        assert_eq!(wire.attempts(A, second).len(), 1);
+    }
 }
 
 #[test]

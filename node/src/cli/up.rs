@@ -102,13 +102,7 @@ fn stopped(error: &ServeError) -> Failure {
 
 /// Why the node does not run in the background.
 pub(crate) fn not_started(error: &DetachError) -> Failure {
-    let kind = match error {
-        DetachError::Home(_) | DetachError::Log { .. } => Kind::Config,
-        DetachError::Spawn(_) => Kind::Internal,
-        DetachError::Ended { status, .. } => kind(status.code().unwrap_or(-1)),
-        DetachError::Silent { .. } => Kind::Unreachable,
-    };
-    Failure::of(kind, error)
+    Failure::of(error.exit_code().map_or(Kind::Unreachable, kind), error)
 }
 
 const fn kind(exit_code: i32) -> Kind {

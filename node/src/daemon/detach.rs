@@ -78,6 +78,23 @@ pub enum DetachError {
     },
 }
 
+impl DetachError {
+    /// The exit code that the daemon ended with or would have, as [`ServeError::exit_code`] says; `None` if it does not
+    /// answer.
+    ///
+    /// [`ServeError::exit_code`]: super::ServeError::exit_code
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Home(error) => Some(super::exit_code_of_home(error).into()),
+            Self::Log { source, .. } => Some(super::exit_code_of_io(source).into()),
+            Self::Spawn(_) => Some(70),
+            Self::Ended { status, .. } => Some(status.code().unwrap_or(70)),
+            Self::Silent { .. } => None,
+        }
+    }
+}
+
 /// Starts `jobmesh up` in the background and returns once it answers.
 ///
 /// Dropped early, the daemon starts all the same.

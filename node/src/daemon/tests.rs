@@ -235,4 +235,7 @@ fn a_full_disk_ends_the_daemon_with_its_own_code() {
     let socket = ServeError::from(StartError::TaskSocket(full())).exit_code();
     let home = ServeError::from(HomeError::Create { path: "/x".into(), source: full() }).exit_code();
     assert_eq!((socket, home), (75, 75));
+    let log = |source| DetachError::Log { path: "/x".into(), source }.exit_code();
+    let home = DetachError::from(HomeError::Create { path: "/x".into(), source: full() }).exit_code();
+    assert_eq!((log(full()), log(denied()), home), (Some(75), Some(78), Some(75)));
 }

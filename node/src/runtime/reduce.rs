@@ -73,7 +73,7 @@ pub(super) fn write(
     let reader = Reader::open(handle.home().path())?;
     let mut results =
         Results { handle, view: reader.view(), path: &path, file: BufWriter::new(file), written: 0, is_stopped };
-    for (edge, state) in reader.view().dependencies(number)? {
+    for (edge, state) in reader.view().dependencies(number)?.into_iter().filter(|(edge, _)| !edge.is_of_key) {
         match reader.view().group(edge.upstream)? {
             Some(_) => results.add_tasks(edge.upstream)?,
             None => results.add_job(edge.upstream, state)?,

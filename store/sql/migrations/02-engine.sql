@@ -99,12 +99,13 @@ CREATE TABLE array_item (
 ) STRICT, WITHOUT ROWID;
 
 -- What waits for what: `job` for `upstream`, both by key. `condition` is null where the job's rule decides. `met` is 1
--- once upstream has ended as it should.
+-- once upstream has ended as it should. `of_key` is 1 where nobody asked for it but the unique key of both.
 CREATE TABLE dependency (
     upstream  INTEGER NOT NULL,
     job       INTEGER NOT NULL,
     condition TEXT,
     met       INTEGER NOT NULL,
+    of_key    INTEGER NOT NULL,
     PRIMARY KEY (upstream, job)
 ) STRICT, WITHOUT ROWID;
 

@@ -8,7 +8,7 @@ use jobmesh_store::Edge;
 use crate::samples::{end, insert_job, memory, number, start};
 
 fn edge(upstream: u32, job: u32, condition: Option<Condition>) -> Edge {
-    Edge { upstream: number(upstream), job: number(job), condition, is_met: false }
+    Edge { upstream: number(upstream), job: number(job), condition, is_met: false, is_of_key: false }
 }
 
 #[test]

@@ -347,7 +347,7 @@ fn fill_waiting(txn: &Txn<'_>) {
     let job = waiting();
     txn.insert_job(&NewJob { job: &job, has_spec: true, unique_key: Some(KEY) }).unwrap();
     let (upstream, condition) = (number(4), Some(Condition::Done));
-    txn.insert_edge(&Edge { upstream, job: job.number, condition, is_met: false }).unwrap();
+    txn.insert_edge(&Edge { upstream, job: job.number, condition, is_met: false, is_of_key: false }).unwrap();
     txn.name_submission("deploy-7", job.number, AT).unwrap();
     let progress = Progress { epoch: Epoch(0), done: Some(2500), message: Some("a quarter".to_owned()), at: AT };
     txn.put_progress(job.number, &progress).unwrap();

@@ -1,8 +1,9 @@
 //! Open groups: they take tasks until they are closed, and end with the last one.
 
-use jobmesh_engine::{JobAction, StopReason};
+use jobmesh_engine::{Command, JobAction, Refusal, Response, StopReason};
+use jobmesh_protocol::job::Task;
 use jobmesh_protocol::state::FinishReason;
-use jobmesh_protocol::submission::Array;
+use jobmesh_protocol::submission::{Array, Conflict, Span, Unique};
 use jobmesh_protocol::{JobId, JobState, Outcome, Submission};
 
 use crate::desk::{HOUR, SECOND, after, array, cancel, failure, node, plain, with};
@@ -172,4 +173,47 @@ fn a_task_cannot_wait_for_its_own_group_not_even_through_others() {
     }
     let before = node.submit(into(group));
     node.submit(with(|job| (job.into, job.after) = (Some(group), after(&[before], None))));
+}
+
+/// What it waits for on account of its unique key was not looked at.
+#[test]
+fn a_task_cannot_wait_for_its_own_group_because_of_its_key() {
+    let keyed = |change: &dyn Fn(&mut Submission)| {
+        with(|job| {
+            let (key, by) = (Some("one".to_owned()), Vec::new());
+            job.unique = Some(Unique { key, by, scope: Span::Incomplete, on_conflict: Conflict::Merge });
+            change(job);
+        })
+    };
+    let of_other = |group| keyed(&move |job| (job.into, job.spec.kill_grace_ms) = (Some(group), SECOND));
+    let differs = |group| {
+        keyed(&move |job| {
+            job.into = Some(group);
+            if let Task::Process(process) = &mut job.spec.task {
+                process.argv = vec!["other".to_owned()];
+            }
+        })
+    };
+    let is_circle = |answer: Result<Response, Refusal>| answer.unwrap_err().to_string().contains("wait for its end");
+    let mut node = node(9);
+    let group = open(&mut node);
+    let waits = keyed(&|job| job.after = after(&[group], None));
+    assert!(is_circle(node.command(Command::Submit(vec![waits.clone(), differs(group)]))));
+    let first = node.submit(waits);
+    assert!(is_circle(node.command(Command::Submit(vec![differs(group)]))));
+    assert_eq!(node.take(of_other(group)).unwrap().job, first, "it is merged, and waits for nothing");
+    let other = open(&mut node);
+    node.submit(differs(other));
+    assert!(is_circle(node.command(Command::Submit(vec![with(|job| {
+        (job.into, job.after) = (Some(group), after(&[other], None));
+    })]))));
+}
+
+/// After so many looks it was taken for a circle.
+#[test]
+fn a_task_may_wait_for_a_group_of_very_many_tasks() {
+    let mut node = node(1);
+    let (group, other) = (open(&mut node), open(&mut node));
+    node.command(Command::Submit((0..2000).map(|_| into(other)).collect())).unwrap();
+    node.submit(with(|job| (job.into, job.after) = (Some(group), after(&[other], None))));
 }

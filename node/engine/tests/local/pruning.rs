@@ -2,6 +2,7 @@
 
 use jobmesh_engine::{Command, Declared, JobAction, Response, Retention};
 use jobmesh_protocol::{JobId, JobState, Outcome, UnixMillis};
+use jobmesh_store::Ended;
 
 use crate::desk::{DAY, HOUR, MINUTE, SECOND, array, cancel, failure, node, plain, with};
 use crate::node::{Node, Setup};
@@ -22,8 +23,6 @@ fn ended(node: &mut Node) -> [JobId; 3] {
     if node.state(jobs[2]) == JobState::Running {
         node.end(jobs[2], Outcome::Cancelled);
     }
-    let last = node.submit(plain());
-    node.ok(last);
     jobs
 }
 
@@ -74,7 +73,7 @@ fn by_hand_it_goes_by_the_date_alone_and_a_few_at_a_time() {
     assert_eq!(prune(&mut node, 2, Some(now)), 2);
     assert_eq!(prune(&mut node, 2, Some(now)), 1);
     assert_eq!(kept(&mut node, &jobs), []);
-    assert_eq!(prune(&mut node, 2, Some(now)), 0, "the newest one stays");
+    assert_eq!(prune(&mut node, 2, Some(now)), 0);
 }
 
 #[test]
@@ -87,22 +86,29 @@ fn tasks_stay_as_long_as_their_group() {
     assert_eq!(prune(&mut node, 100, None), 0);
     assert!(node.refused(first, JobAction::Remove).contains("deleted with its group"));
     node.finish_all();
-    let last = node.submit(plain());
-    node.ok(last);
     node.pass(DAY.plus(DAY));
     assert_eq!(prune(&mut node, 100, None), 4);
 }
 
-/// The group went and left its newest task behind, whose spec was the group's: the list of jobs could not be read.
+/// The group went and left its newest task behind, whose spec was the group's: the list of jobs could not be read. Then
+/// neither could be deleted, since the next number was counted from them.
 #[test]
-fn the_newest_group_stays_with_all_its_tasks() {
-    let mut node = node(1);
-    let group = node.submit(with(|job| job.array = Some(array(3))));
-    node.finish_all();
-    node.pass(DAY.plus(DAY));
-    assert_eq!(prune(&mut node, 100, None), 0);
-    assert!(node.refused(group, JobAction::Remove).contains("the newest job stays"));
-    assert_eq!(node.jobs().len(), 4);
+fn the_newest_group_goes_with_all_its_tasks_and_its_number_with_it() {
+    for is_removed in [true, false] {
+        let mut node = node(1);
+        let group = node.submit(with(|job| job.array = Some(array(3))));
+        node.finish_all();
+        if is_removed {
+            node.act(group, JobAction::Remove);
+        } else {
+            node.pass(DAY.plus(DAY));
+            assert_eq!(prune(&mut node, 100, None), 4);
+        }
+        assert_eq!(node.jobs(), []);
+        node.restart(SECOND, |_| false);
+        let next = node.submit(plain());
+        assert_eq!(node.job(next).number.number(), 2);
+    }
 }
 
 #[test]
@@ -130,6 +136,28 @@ fn a_job_that_said_so_is_kept_for_less_than_is_usual() {
     node.pass(MINUTE);
     assert_eq!(prune(&mut node, 100, None), 1);
     assert_eq!(kept(&mut node, &[brief, again]), [again], "what runs again is not deleted");
+}
+
+/// It was kept as long as its first end said.
+#[test]
+fn a_job_that_is_tried_again_is_kept_by_its_new_end() {
+    let mut node = node(1);
+    let job = node.submit(plain());
+    node.end(job, failure());
+    let number = node.job(job).number;
+    let until = Some(UnixMillis(1));
+    let txn = node.read();
+    txn.set_proven(number).unwrap();
+    txn.set_keep_until(number, until).unwrap();
+    let _committed = txn.commit().unwrap();
+    node.act(job, JobAction::Retry);
+    node.ok(job);
+    let before = UnixMillis(u64::MAX >> 1);
+    let ended = |node: &mut Node, is_proven| {
+        let which = Ended::As { state: JobState::Completed, is_proven, before };
+        node.read().view().ended(which, 9).unwrap()
+    };
+    assert_eq!((ended(&mut node, false), ended(&mut node, true)), (vec![number], vec![]));
 }
 
 /// All tasks of a group went in one transaction, however many.

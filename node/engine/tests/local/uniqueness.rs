@@ -180,6 +180,24 @@ fn a_debounced_job_starts_once_it_has_been_left_alone() {
     }
 }
 
+/// Whoever reads the results of what it waits for read those of the job before it as well.
+#[test]
+fn what_a_job_waits_for_because_of_its_key_is_told_from_what_it_asked_for() {
+    let mut node = node(2);
+    let (upstream, first) = (node.submit(plain()), node.submit(unique(Span::Incomplete, Conflict::Replace)));
+    let both = Submission { after: after(&[upstream], None), ..unique(Span::Incomplete, Conflict::Replace) };
+    let job = node.submit(both.clone());
+    let asked = Submission { after: after(&[upstream, first], None), ..both };
+    let last = node.submit(asked);
+    let of_key = |node: &mut Node, job| {
+        let number = node.job(job).number;
+        let edges = node.read().view().dependencies(number).unwrap();
+        edges.iter().map(|(edge, _)| (edge.upstream.number(), edge.is_of_key)).collect::<Vec<_>>()
+    };
+    assert_eq!(of_key(&mut node, job), [(1, false), (2, true)]);
+    assert_eq!(of_key(&mut node, last), [(1, false), (2, false)]);
+}
+
 /// It was given a time in place of its dependencies, and started without them.
 #[test]
 fn a_debounced_job_still_waits_for_others() {

@@ -39,6 +39,8 @@ pub(crate) struct Wire {
     rng: ChaCha8Rng,
     now: Now,
     is_up: bool,
+    /// What is under way and does not arrive for now, by the node that it is for.
+    held: Option<Vec<(usize, Input)>>,
     trace: Vec<String>,
 }
 
@@ -81,8 +83,14 @@ fn config(node: usize, boot: u8) -> Config {
 impl Wire {
     pub(crate) fn new() -> Self {
         let now = Now { mono: MonoMillis(5_000), wall: UnixMillis(1_800_000_000_000) };
-        let mut wire =
-            Self { nodes: Vec::new(), rng: ChaCha8Rng::seed_from_u64(1), now, is_up: false, trace: Vec::new() };
+        let mut wire = Self {
+            nodes: Vec::new(),
+            rng: ChaCha8Rng::seed_from_u64(1),
+            now,
+            is_up: false,
+            held: None,
+            trace: Vec::new(),
+        };
         for index in [A, B] {
             let fresh = Incarnation::from_bytes([u8::try_from(index).unwrap(); 16]);
             let id = Identity::from_seed(seed(index)).node();
@@ -142,7 +150,11 @@ impl Wire {
                 Output::Send { to, frame } if self.is_up => {
                     let other = self.nodes.iter().position(|node| node.id == to).unwrap();
                     let from = self.nodes[index].id;
-                    self.nodes[other].inputs.push_back(Input::Frame { from, bytes: frame });
+                    let input = Input::Frame { from, bytes: frame };
+                    match &mut self.held {
+                        Some(held) => held.push((other, input)),
+                        None => self.nodes[other].inputs.push_back(input),
+                    }
                 }
                 Output::Run(order) => {
                     let process = Process { pid: 1, started: 1 };
@@ -204,6 +216,19 @@ impl Wire {
         for (index, other) in [(A, B), (B, A)] {
             let node = self.nodes[other].id;
             self.step(index, Input::Connected { node, name: ["a", "b"][other].to_owned(), addresses: Vec::new() });
+        }
+        self.settle();
+    }
+
+    /// Lets nothing arrive for now.
+    pub(crate) fn hold_frames(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    /// Lets everything arrive that was held, and what follows.
+    pub(crate) fn let_frames_go(&mut self) {
+        for (index, input) in self.held.take().unwrap_or_default() {
+            self.nodes[index].inputs.push_back(input);
         }
         self.settle();
     }
