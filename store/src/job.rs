@@ -390,7 +390,8 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Moves a job if it still is where the caller believes it to be. Returns whether it was.
+    /// Moves a job if it still is where the caller believes it to be. Returns whether it was. One that had ended forgets
+    /// until when it was kept.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -419,9 +420,12 @@ impl Txn<'_> {
                 ],
             )?
         } else {
+            // What is tried again is kept by its next end. A group is proven while the receipt of a task tells of its end.
             let sql = "UPDATE job SET state = ?4, epoch = ?5, failures = ?6, crashes = ?7, snoozes = ?8, run_at = ?9, \
-                       expires_at = ?10, state_since = ?11, live = ?12, finish_reason = ?13, finished_at = ?14 \
-                       WHERE key = ?1 AND state = ?2 AND epoch = ?3";
+                       expires_at = ?10, state_since = ?11, live = ?12, finish_reason = ?13, finished_at = ?14, \
+                       keep_until = NULL, proven = iif(?12 = 1 AND proven = 1, EXISTS (SELECT 1 FROM job AS task \
+                       WHERE task.key > ?1 AND task.key <= (?1 | 4294967295) AND ?1 & 4294967295 = 0 \
+                       AND task.proven = 1), proven) WHERE key = ?1 AND state = ?2 AND epoch = ?3";
             let is_final = to.to.is_final();
             self.run(
                 sql,

@@ -122,19 +122,6 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Says that a job which had ended is to be kept by its next end: as long as is usual for that, and as one that a
-    /// receipt proves only if one tells of that end, or of that of a task.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the database fails.
-    pub fn forget_end(&self, job: JobNumber) -> Result<(), StoreError> {
-        let sql = "UPDATE job SET keep_until = NULL, proven = proven AND EXISTS (SELECT 1 FROM job AS task \
-                   WHERE task.key > ?1 AND task.key <= (?1 | 4294967295) AND ?1 & 4294967295 = 0 AND task.proven = 1) \
-                   WHERE key = ?1 AND (keep_until IS NOT NULL OR proven = 1)";
-        self.run(sql, [job.key()])?;
-        Ok(())
-    }
-
     /// Says of a job, and of its group, that a receipt of a peer tells how it ended.
     ///
     /// # Errors

@@ -166,8 +166,10 @@ impl Engine {
 
     /// Gives a job another try with all of its attempts; its history stays. Its unique key must be free.
     pub(crate) fn retry_job(&mut self, step: &Step<'_>, mut job: Job) -> Result<(), StoreError> {
-        step.txn.set_cancel_reason(job.number, None)?;
-        (job.cancel_reason, job.finish_reason) = (None, None);
+        if job.cancel_reason.take().is_some() {
+            step.txn.set_cancel_reason(job.number, None)?;
+        }
+        job.finish_reason = None;
         let mut shift = Shift::new(&job, Cause::Retried);
         (shift.failures, shift.crashes, shift.snoozes) = (0, 0, 0);
         self.clear_due(job.id);

@@ -23,7 +23,7 @@ use crate::output::{Output, Outputs, Refusal, Response};
 use crate::peers::Peers;
 use crate::pool::Pools;
 use crate::queue::{Queues, check_queues};
-use crate::ready::{Place, Ready};
+use crate::ready::{Rank, Ready};
 use crate::run::Running;
 use crate::schedule::Scheduled;
 use crate::start::Sweep;
@@ -45,7 +45,7 @@ pub struct Engine {
     /// Where the scheduler stopped in queues of very many lots.
     pub(crate) sweeps: BTreeMap<String, Sweep>,
     /// The same of what was offered to peers.
-    pub(crate) offered_up_to: BTreeMap<String, Place>,
+    pub(crate) offered_up_to: BTreeMap<String, Rank>,
     /// Some successors may be where they must not start any more.
     pub(crate) has_misplaced: bool,
     pub(crate) is_draining: bool,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::state::{Cause, FinishReason};
-use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState};
+use jobmesh_protocol::{Epoch, JobId, JobNumber, JobSpec, JobState};
 use jobmesh_store::{Group, Job, NewJob, Plan, StoreError};
 
 use crate::engine::Engine;
@@ -17,6 +17,7 @@ use crate::run::Claim;
 use crate::step::Step;
 use crate::submit::Answer;
 use crate::transition::Shift;
+use crate::unique::live_rival;
 
 /// A group that has not ended.
 #[derive(Clone, Debug)]
@@ -195,10 +196,11 @@ impl Engine {
         group.row.made = group.row.of;
         group.row.is_open = false;
         let parent = group.job.clone();
+        let spec = group.row.is_array.then(|| Arc::clone(&parent.spec));
         self.changed_groups.insert(number);
         self.unready(&parent);
         for task in step.view().live_tasks(number)? {
-            let Some(job) = step.view().job_by_number(task)? else { continue };
+            let Some(job) = task_row(step, task, spec.as_ref())? else { continue };
             if finish == FinishReason::User {
                 self.cancel_job(step, job, reason, force)?;
             } else {
@@ -216,7 +218,7 @@ impl Engine {
         self.changed_groups.remove(&number);
         let note = format!("{} of {} tasks completed, {} failed", row.completed, row.of, row.failed);
         let shift = if job.cancel_reason.is_some() {
-            stopped(&job)
+            stopped_group(&job)
         } else if row.failed == 0 && row.dropped == 0 {
             Shift::new(&job, Cause::Succeeded).finish(FinishReason::Ok)
         } else if row.failed == 0 && step.view().has_cancelled_task(number)? {
@@ -280,12 +282,14 @@ impl Engine {
         }
         let mut again = Vec::new();
         let mut holder = None;
+        let spec = step.view().group(number)?.filter(|row| row.is_array).map(|_| Arc::clone(&group.spec));
         for task in step.view().unfinished_tasks(number)? {
-            let Some(job) = step.view().job_by_number(task)? else { continue };
+            let Some(job) = task_row(step, task, spec.as_ref())? else { continue };
             if job.spec.effects == Effects::Once && job.epoch > Epoch::default() {
                 continue;
             }
-            match self.key_in_the_way(step, &job)? {
+            // The key of the group itself is free.
+            match live_rival(step, &job)? {
                 None => again.push(job),
                 Some(other) => holder = holder.or(Some((task, other))),
             }
@@ -326,7 +330,7 @@ impl Engine {
         }
         for job in again {
             // Two tasks may have had the same key, one after the other.
-            if self.key_in_the_way(step, &job)?.is_none() {
+            if live_rival(step, &job)?.is_none() {
                 self.retry_job(step, job)?;
             }
         }
@@ -376,8 +380,16 @@ impl Engine {
     }
 }
 
+/// A task as it stands; those of an array have the spec of their group, which need not be read again for each.
+fn task_row(step: &Step<'_>, task: JobNumber, spec: Option<&Arc<JobSpec>>) -> Result<Option<Job>, StoreError> {
+    match spec {
+        Some(spec) => step.view().task(task, spec),
+        None => step.view().job_by_number(task),
+    }
+}
+
 /// The end of a group that was stopped: by a person, or by the system for a reason that was kept.
-const fn stopped(group: &Job) -> Shift<'static> {
+const fn stopped_group(group: &Job) -> Shift<'static> {
     match group.finish_reason {
         None => Shift::new(group, Cause::Cancelled).finish(FinishReason::User),
         Some(FinishReason::Deadline) if matches!(group.state, JobState::Running) => {

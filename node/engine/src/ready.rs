@@ -44,13 +44,13 @@ pub(crate) struct LotId(u64);
 struct Lot {
     profile: Arc<Profile>,
     members: BTreeSet<JobNumber>,
-    place: Place,
+    rank: Rank,
     /// What held it back at the last look, and since when.
     reasons: Vec<(&'static str, UnixMillis)>,
 }
 
-/// A lot's place in its queue and among those of all queues: priority, turn, first job.
-pub(crate) type Place = (Reverse<i32>, u64, JobNumber, LotId);
+/// A lot's rank in its queue and among those of all queues: priority, turn, first job.
+pub(crate) type Rank = (Reverse<i32>, u64, JobNumber, LotId);
 
 /// Those of a queue that share a concurrency key, or have none.
 type Party = (String, Option<String>);
@@ -60,7 +60,7 @@ type Party = (String, Option<String>);
 pub(crate) struct Ready {
     lots: BTreeMap<LotId, Lot>,
     by_profile: BTreeMap<Arc<Profile>, LotId>,
-    queues: BTreeMap<String, BTreeSet<Place>>,
+    queues: BTreeMap<String, BTreeSet<Rank>>,
     parties: BTreeMap<Party, (u64, BTreeSet<LotId>)>,
     /// What holds whole queues back, and since when.
     held_queues: BTreeMap<String, Vec<(&'static str, UnixMillis)>>,
@@ -97,10 +97,10 @@ impl Ready {
         let turn = self.turn;
         let (turn, lots) = self.parties.entry(party).or_insert((turn, BTreeSet::new()));
         lots.insert(id);
-        let place = (Reverse(profile.priority), *turn, first, id);
-        self.queues.entry(profile.queue.clone()).or_default().insert(place);
+        let rank = (Reverse(profile.priority), *turn, first, id);
+        self.queues.entry(profile.queue.clone()).or_default().insert(rank);
         self.by_profile.insert(Arc::clone(&profile), id);
-        self.lots.insert(id, Lot { profile, members: BTreeSet::new(), place, reasons: Vec::new() });
+        self.lots.insert(id, Lot { profile, members: BTreeSet::new(), rank, reasons: Vec::new() });
         id
     }
 
@@ -108,7 +108,7 @@ impl Ready {
         let Some(lot) = self.lots.remove(&id) else { return };
         self.by_profile.remove(&lot.profile);
         if let Some(places) = self.queues.get_mut(&lot.profile.queue) {
-            places.remove(&lot.place);
+            places.remove(&lot.rank);
             if places.is_empty() {
                 self.queues.remove(&lot.profile.queue);
                 self.held_queues.remove(&lot.profile.queue);
@@ -127,14 +127,14 @@ impl Ready {
     fn settle(&mut self, id: LotId) {
         let Some(lot) = self.lots.get_mut(&id) else { return };
         let Some(first) = lot.members.first().copied() else { return };
-        let turn = lot.place.1;
-        let place = (Reverse(lot.profile.priority), turn, first, id);
-        if place != lot.place
+        let turn = lot.rank.1;
+        let rank = (Reverse(lot.profile.priority), turn, first, id);
+        if rank != lot.rank
             && let Some(places) = self.queues.get_mut(&lot.profile.queue)
         {
-            places.remove(&lot.place);
-            places.insert(place);
-            lot.place = place;
+            places.remove(&lot.rank);
+            places.insert(rank);
+            lot.rank = rank;
         }
     }
 
@@ -150,12 +150,12 @@ impl Ready {
         *turn = self.turn;
         for id in lots.clone() {
             let Some(lot) = self.lots.get_mut(&id) else { continue };
-            let place = (lot.place.0, self.turn, lot.place.2, id);
+            let rank = (lot.rank.0, self.turn, lot.rank.2, id);
             if let Some(places) = self.queues.get_mut(&lot.profile.queue) {
-                places.remove(&lot.place);
-                places.insert(place);
+                places.remove(&lot.rank);
+                places.insert(rank);
             }
-            lot.place = place;
+            lot.rank = rank;
         }
     }
 
@@ -177,7 +177,7 @@ impl Ready {
     }
 
     /// The lots of a queue in order, from the first after a place.
-    pub(crate) fn lots_after(&self, queue: &str, after: Option<Place>) -> impl Iterator<Item = Place> + '_ {
+    pub(crate) fn lots_after(&self, queue: &str, after: Option<Rank>) -> impl Iterator<Item = Rank> + '_ {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.queues.get(queue).into_iter().flat_map(move |places| places.range((from, Bound::Unbounded)).copied())
     }

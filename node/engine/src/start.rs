@@ -15,7 +15,7 @@ use jobmesh_store::{Job, StoreError};
 use crate::admission::{Blocked, Snapshot, limits_blocked, meets, queue_blocked, room_blocked};
 use crate::engine::Engine;
 use crate::output::{Output, StopReason};
-use crate::ready::{LotId, Place, Profile};
+use crate::ready::{LotId, Profile, Rank};
 use crate::run::{Claim, Room, Running};
 use crate::step::Step;
 use crate::timers::Timer;
@@ -48,7 +48,7 @@ struct Round {
 /// How far one round has looked at a queue. Every lot up to here is blocked, and stays so: a start only takes room.
 #[derive(Clone, Copy, Debug, Default)]
 struct Scan {
-    at: Option<Place>,
+    at: Option<Rank>,
     looks: usize,
     has_jumped: bool,
     is_over: bool,
@@ -57,7 +57,7 @@ struct Scan {
 /// Where the steps stopped that look at a queue of very many lots in turns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sweep {
-    at: Option<Place>,
+    at: Option<Rank>,
     /// Whether something has changed since it began, so that it has to begin again.
     is_stale: bool,
 }
@@ -68,7 +68,7 @@ impl Round {
     }
 
     /// Looks no further than past this lot from now on.
-    fn pass_over(&mut self, queue: &str, at: Place) {
+    fn pass_over(&mut self, queue: &str, at: Rank) {
         let scan = self.scans.entry(queue.to_owned()).or_default();
         (scan.at, scan.looks) = (Some(at), scan.looks + 1);
     }
@@ -100,9 +100,9 @@ impl Engine {
     }
 
     /// The lot whose first job should start next, of those that may, with its queue.
-    fn next_lot(&mut self, step: &Step<'_>, round: &mut Round, wanted: Where) -> Option<(String, Place)> {
+    fn next_lot(&mut self, step: &Step<'_>, round: &mut Round, wanted: Where) -> Option<(String, Rank)> {
         let queues: Vec<String> = self.ready.queues().filter(|queue| !round.is_over(queue)).cloned().collect();
-        let mut best: Option<(String, Place)> = None;
+        let mut best: Option<(String, Rank)> = None;
         for queue in queues {
             let reasons = queue_blocked(&queue, &self.snapshot(step, None));
             self.ready.note_queue(&queue, reasons.iter().map(Blocked::kind), step.wall());
@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// Goes on to the first lot of a queue that is not blocked.
-    fn scan(&mut self, step: &Step<'_>, queue: &str, scan: &mut Scan, wanted: Where) -> Option<Place> {
+    fn scan(&mut self, step: &Step<'_>, queue: &str, scan: &mut Scan, wanted: Where) -> Option<Rank> {
         loop {
             if scan.looks >= LOTS_MAX / 2 && !scan.has_jumped {
                 scan.has_jumped = true;
@@ -145,7 +145,7 @@ impl Engine {
     }
 
     /// There are more lots than one step looks at: a later one goes on here.
-    fn pause_sweep(&mut self, step: &Step<'_>, queue: &str, at: Option<Place>, wanted: Where) {
+    fn pause_sweep(&mut self, step: &Step<'_>, queue: &str, at: Option<Rank>, wanted: Where) {
         if wanted == Where::Free {
             let sweep = self.sweeps.entry(queue.to_owned()).or_insert(Sweep { at, is_stale: false });
             sweep.at = at;
@@ -377,8 +377,8 @@ impl Engine {
     }
 
     /// The lots of a queue to offer in this step: those that are next, and some more in turns.
-    fn lots_to_offer(&mut self, step: &Step<'_>, queue: &str) -> Vec<Place> {
-        let mut lots: Vec<Place> = self.ready.lots_after(queue, None).take(LOTS_MAX / 2).collect();
+    fn lots_to_offer(&mut self, step: &Step<'_>, queue: &str) -> Vec<Rank> {
+        let mut lots: Vec<Rank> = self.ready.lots_after(queue, None).take(LOTS_MAX / 2).collect();
         let from = lots.last().copied().max(self.offered_up_to.remove(queue));
         if lots.len() == LOTS_MAX / 2 {
             lots.extend(self.ready.lots_after(queue, from).take(LOTS_MAX / 2));

@@ -269,7 +269,6 @@ impl Engine {
     fn on_revived(&mut self, step: &Step<'_>, job: &Job, from: JobState) -> Result<(), StoreError> {
         self.take_key_again(step, job)?;
         self.removing.remove(&job.number);
-        step.txn.forget_end(job.number)?;
         if job.plan.is_group {
             self.on_group_revived(step, job)?;
         }

@@ -283,7 +283,7 @@ fn are_mere_arguments(ours: &[String], theirs: &[String], same: usize) -> bool {
 }
 
 /// Another job that has not ended and holds the key which an ended job does not hold any more.
-fn live_rival(step: &Step<'_>, job: &Job) -> Result<Option<JobNumber>, StoreError> {
+pub(crate) fn live_rival(step: &Step<'_>, job: &Job) -> Result<Option<JobNumber>, StoreError> {
     let Some(key) = job.plan.unique_key.filter(|_| job.state.is_final()) else { return Ok(None) };
     let holder = step.view().unique_holder(&key)?;
     Ok(holder.filter(|holder| holder.number != job.number && !holder.state.is_final()).map(|holder| holder.number))

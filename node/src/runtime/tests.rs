@@ -195,6 +195,25 @@ async fn tasks_of_an_array_get_their_items_and_the_reducer_their_results() {
     node.stop().await;
 }
 
+/// The results of the job that had its unique key before were among those that it had asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reducer_reads_what_it_asked_for_and_not_what_its_key_makes_it_wait_for() {
+    let node = Node::start("").await;
+    let unique = json!({ "key": "one", "scope": "incomplete", "on_conflict": "replace" });
+    let gate = node.home().path().join("gate");
+    let wait = format!("until [ -e {} ]; do sleep 0.01; done", gate.display());
+    node.submit(&wait, json!({ "unique": unique })).await;
+    let before = node.submit("printf before", json!({})).await;
+    let after = json!({ "after": [{ "job": before.job }], "reduce": true, "unique": unique });
+    let reducer = node.submit("cat $JOBMESH_RESULTS", after).await;
+    std::fs::write(&gate, b"").unwrap();
+    assert_eq!(node.ended(reducer).await.state, JobState::Completed);
+    let text = node.stdout(reducer);
+    let jobs: Vec<Value> = text.lines().map(|line| line.parse::<Value>().unwrap()["job"].clone()).collect();
+    assert_eq!(jobs, [json!(before.number.to_string())]);
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_has_indexes_only_and_a_plain_job_keeps_its_braces() {
     let node = Node::start("").await;
