@@ -200,7 +200,7 @@ async fn tasks_of_an_array_get_their_items_and_the_reducer_their_results() {
 async fn a_reducer_reads_what_it_asked_for_and_not_what_its_key_makes_it_wait_for() {
     let node = Node::start("").await;
     let unique = json!({ "key": "one", "scope": "incomplete", "on_conflict": "replace" });
-    let gate = node.home().path().join("gate");
+    let gate = node.handle().home().path().join("gate");
     let wait = format!("until [ -e {} ]; do sleep 0.01; done", gate.display());
     node.submit(&wait, json!({ "unique": unique })).await;
     let before = node.submit("printf before", json!({})).await;
