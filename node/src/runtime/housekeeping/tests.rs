@@ -45,7 +45,7 @@ async fn retention_deletes_what_nobody_needs_and_nothing_else() {
     let kept = node.submit("echo kept", json!({ "spec": { "keep_ms": 3_600_000 } })).await;
     node.ended(kept).await;
     let cat = json!({ "process": { "argv": ["cat"], "stdin": used } });
-    let last = node.submit_task(&cat, json!({})).await;
+    let last = node.submit_task(&cat, json!({ "spec": { "keep_ms": 3_600_000 } })).await;
     node.ended(last).await;
     let home = node.handle().home().clone();
     let lost = home.runs().join("0198c0de-0000-7000-8000-000000000000.1");
