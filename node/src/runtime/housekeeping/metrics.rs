@@ -2,10 +2,11 @@
 
 use jobmesh_engine::Command;
 
-use super::ChoreError;
+use super::{ChoreError, check};
 use crate::runtime::Handle;
 
 pub(super) fn perform(handle: &Handle) -> Result<(), ChoreError> {
+    check(handle)?;
     handle.command_blocking(Command::ForgetHours)?;
     Ok(())
 }
