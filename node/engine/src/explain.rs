@@ -2,7 +2,7 @@
 
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::state::FinishReason;
-use jobmesh_protocol::{JobId, JobNumber, JobState, NodeId, RunId, Submission, UnixMillis};
+use jobmesh_protocol::{JobId, JobNumber, JobState, NodeId, RunId, UnixMillis};
 use jobmesh_store::{Attempt, Job, StoreError};
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::group::Tasked;
 use crate::output::{Refusal, Response};
 use crate::step::Step;
-use crate::submit::{Answer, hypothetical};
+use crate::submit::{Answer, Edges};
 
 /// Most jobs ahead that are counted.
 const AHEAD_MAX: usize = 100_000;
@@ -21,7 +21,7 @@ const UPSTREAM_MAX: usize = 8;
 /// Everything that is known about a job's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// The job's number on this node; none of a plan.
+    /// The job's number on this node; none of a plan that makes a new job.
     pub number: Option<JobNumber>,
     /// Its state.
     pub state: JobState,
@@ -72,31 +72,20 @@ pub struct NodeFit {
 impl Engine {
     pub(crate) fn explain(&self, step: &Step<'_>, id: JobId) -> Answer {
         let Some(job) = step.view().job(id)? else { return Ok(Err(Refusal::NoSuchJob(id))) };
-        let explanation = self.explanation(step, &job, Some(job.number))?;
+        let edges = step.view().dependencies(job.number)?;
+        let explanation = self.explanation(step, (&job, &edges), Some(job.number))?;
         Ok(Ok(Response::Explained(Box::new(explanation))))
     }
 
-    /// Says what would become of a submission, without taking it on.
-    pub(crate) fn plan(&self, step: &mut Step<'_>, submission: Submission) -> Answer {
-        if let Err(refusal) = self.check(step, &submission)? {
-            return Ok(Err(refusal));
-        }
-        let job = hypothetical(self, step, submission)?;
-        let mut explanation = self.explanation(step, &job, None)?;
-        for reason in &mut explanation.reasons {
-            // It has no number yet that a command could name.
-            match reason.kind {
-                "held" => "submit it without --hold".clone_into(&mut reason.remedy),
-                "time" => "submit it without --at and --delay".clone_into(&mut reason.remedy),
-                _ => {}
-            }
-        }
-        Ok(Ok(Response::Explained(Box::new(explanation))))
-    }
-
-    fn explanation(&self, step: &Step<'_>, job: &Job, number: Option<JobNumber>) -> Result<Explanation, StoreError> {
+    /// Explains a job that waits, or would wait, for these.
+    pub(crate) fn explanation(
+        &self,
+        step: &Step<'_>,
+        (job, edges): (&Job, &Edges),
+        number: Option<JobNumber>,
+    ) -> Result<Explanation, StoreError> {
         let nodes = self.fits(job);
-        let reasons = self.reasons(step, job, &nodes)?;
+        let reasons = self.reasons(step, (job, edges), &nodes)?;
         let attempt = step.view().attempt(RunId { job: job.id, epoch: job.epoch })?;
         let summary = self.summary(step, job, attempt.as_ref(), &nodes, &reasons);
         let lot = self.ready.lot_of(&self.profile(job));
@@ -145,7 +134,12 @@ impl Engine {
         fits
     }
 
-    fn reasons(&self, step: &Step<'_>, job: &Job, nodes: &[NodeFit]) -> Result<Vec<Reason>, StoreError> {
+    fn reasons(
+        &self,
+        step: &Step<'_>,
+        (job, edges): (&Job, &Edges),
+        nodes: &[NodeFit],
+    ) -> Result<Vec<Reason>, StoreError> {
         let mut reasons = Vec::new();
         if let Some(why) = job.held.as_ref().filter(|_| !job.state.is_final()) {
             let words = if why.is_empty() { "it is held".to_owned() } else { format!("it is held: {why}") };
@@ -153,7 +147,7 @@ impl Engine {
             reasons.push(Reason { kind: "held", words, since: job.state_since, remedy });
         }
         match job.state {
-            JobState::Pending => reasons.extend(upstream_reasons(step, job)?),
+            JobState::Pending => reasons.extend(upstream_reasons(job, edges)),
             JobState::Scheduled | JobState::Retryable => reasons.push(time_reason(job)),
             JobState::Available | JobState::Offered => reasons.extend(self.room_reasons(step, job, nodes)),
             JobState::Running if job.plan.is_group => reasons.extend(self.task_reasons(step, job, nodes)?),
@@ -163,7 +157,7 @@ impl Engine {
             | JobState::Discarded
             | JobState::Cancelled => {}
             JobState::Skipped if job.finish_reason == Some(FinishReason::UpstreamFailed) => {
-                reasons.extend(culprits(step, job)?);
+                reasons.extend(culprits(job, edges));
             }
             JobState::Skipped => {}
         }
@@ -178,7 +172,10 @@ impl Engine {
         let waits = [JobState::Available, JobState::Retryable, JobState::Scheduled, JobState::Pending];
         match step.view().first_task_in(group.number, &waits)? {
             // A task is no group, so this goes no deeper.
-            Some(task) => self.reasons(step, &task, &self.fits(&task)),
+            Some(task) => {
+                let edges = step.view().dependencies(task.number)?;
+                self.reasons(step, (&task, &edges), &self.fits(&task))
+            }
             None => Ok(Vec::new()),
         }
     }
@@ -278,8 +275,7 @@ fn waits(nodes: &[NodeFit], reasons: &[Reason]) -> String {
     }
 }
 
-fn upstream_reasons(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreError> {
-    let edges = step.view().dependencies(job.number)?;
+fn upstream_reasons(job: &Job, edges: &Edges) -> Vec<Reason> {
     let open: Vec<_> = edges.iter().filter(|(edge, _)| !edge.is_met).collect();
     let reason = |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| {
         let wanted = edge.condition.map_or(job.plan.rule.word(), jobmesh_protocol::submission::Condition::word);
@@ -294,12 +290,11 @@ fn upstream_reasons(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreErro
         let remedy = "they end as they should".to_owned();
         reasons.push(Reason { kind: "dependency", words, since: job.created_at, remedy });
     }
-    Ok(reasons)
+    reasons
 }
 
 /// The jobs because of which one was dropped that waited for them.
-fn culprits(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreError> {
-    let edges = step.view().dependencies(job.number)?;
+fn culprits(job: &Job, edges: &Edges) -> Vec<Reason> {
     let is_lost =
         |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| !edge.is_met && state.is_none_or(JobState::is_final);
     let reason = |(edge, state): &(jobmesh_store::Edge, Option<JobState>)| {
@@ -312,7 +307,7 @@ fn culprits(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreError> {
         };
         Reason { kind: "dependency", words, since: job.state_since, remedy }
     };
-    Ok(edges.iter().filter(is_lost).take(UPSTREAM_MAX).map(reason).collect())
+    edges.iter().filter(is_lost).take(UPSTREAM_MAX).map(reason).collect()
 }
 
 fn time_reason(job: &Job) -> Reason {
