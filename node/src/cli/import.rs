@@ -21,7 +21,7 @@ use jobmesh_protocol::{Submission, UnixMillis};
 use serde_json::{Map, Value};
 
 use crate::cli::failure::Kind;
-use crate::cli::time_words::{now, parse_length};
+use crate::cli::time_words::{now, parse_since};
 use crate::cli::{Context, Exit, Failure, note};
 use crate::client::ClientError;
 
@@ -327,15 +327,6 @@ fn write_new(path: &Path, content: &str) -> Result<(), Failure> {
     })
 }
 
-/// Reads a length of time back from now, or a point in time.
-fn parse_since(text: &str) -> Result<UnixMillis, String> {
-    if let Ok(length) = parse_length(text) {
-        return Ok(UnixMillis(now().0.saturating_sub(length.0)));
-    }
-    let time = if text.contains(['T', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
-    jobmesh::import::parse_time(&time).ok_or_else(|| "write it as 7d, 2026-01-31 or 2026-01-31T08:00:00Z".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,15 +346,6 @@ mod tests {
         assert_eq!(unmapped(&all, true), None);
         assert_eq!(unmapped(&Totals { jobs: 1, ..all }, false), None);
         assert_eq!(unmapped(&Totals { left_out: 1, ..Totals::default() }, false), None);
-    }
-
-    #[test]
-    fn a_time_is_a_length_or_a_date() {
-        let day = parse_since("2026-01-31");
-        assert_eq!(day, Ok(UnixMillis(1_769_817_600_000)));
-        assert_eq!(parse_since("2026-01-31T01:00:00+01:00"), day);
-        assert!(parse_since("7d").is_ok_and(|at| at < now()));
-        assert!(parse_since("then").is_err());
     }
 
     #[test]
