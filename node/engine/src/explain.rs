@@ -17,6 +17,8 @@ use crate::submit::{Answer, Edges};
 const AHEAD_MAX: usize = 100_000;
 /// Most jobs named that a job waits for.
 const UPSTREAM_MAX: usize = 8;
+/// Most jobs named that have the slots of a node.
+const HOLDERS_MAX: usize = 4;
 
 /// Everything that is known about a job's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -185,9 +187,21 @@ impl Engine {
         let lot = self.ready.lot_of(&profile);
         let since = |kind| lot.and_then(|lot| self.ready.since(lot, kind)).unwrap_or(job.state_since);
         let here = blocked(&job.spec, &profile, &self.snapshot(step, profile.group));
+        let words = |blocked: &Blocked| match blocked {
+            Blocked::NoSlot { .. } => format!("{}{}", blocked.words(), self.holders()),
+            Blocked::Draining
+            | Blocked::NetworkOnly
+            | Blocked::Incapable { .. }
+            | Blocked::Paused { .. }
+            | Blocked::QueueFull { .. }
+            | Blocked::KeyFull { .. }
+            | Blocked::GroupFull { .. }
+            | Blocked::Rate { .. }
+            | Blocked::NoRoom(_) => blocked.words(),
+        };
         let reason = |blocked: &Blocked| Reason {
             kind: blocked.kind(),
-            words: blocked.words(),
+            words: words(blocked),
             since: since(blocked.kind()).max(job.state_since),
             remedy: blocked.remedy(),
         };
@@ -197,6 +211,18 @@ impl Engine {
             reasons.push(Reason { kind: "network", words, since: job.state_since, remedy });
         }
         reasons
+    }
+
+    /// Which jobs have the slots of this node, in words to go behind others.
+    fn holders(&self) -> String {
+        let mut jobs = self.running.values().filter(|run| run.follows.is_none()).map(|run| run.job.number.to_string());
+        let named: Vec<String> = jobs.by_ref().take(HOLDERS_MAX).collect();
+        let (jobs, named, more) = (if named.len() == 1 { "job" } else { "jobs" }, named.join(", "), jobs.count());
+        match (named.is_empty(), more) {
+            (true, _) => String::new(),
+            (false, 0) => format!(", by {jobs} {named}"),
+            (false, more) => format!(", by {jobs} {named} and {more} more"),
+        }
     }
 
     fn summary(

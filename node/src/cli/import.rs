@@ -13,7 +13,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use jobmesh::config::{Config, Overrides};
 use jobmesh::home::Home;
 use jobmesh::import::pueue::Environment;
-use jobmesh::import::report::Totals;
+use jobmesh::import::report::{Line, Totals, Verdict};
 use jobmesh::import::source::{self, SourceError};
 use jobmesh::import::{Finished, ImportError, Plan, Release, Report, crontab, oban, pueue};
 use jobmesh::job_types::JobTypes;
@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::failure::Kind;
 use crate::cli::time_words::{now, parse_since};
-use crate::cli::{Context, Exit, Failure, note};
+use crate::cli::{Context, Exit, Failure, clean, note};
 use crate::client::ClientError;
 
 #[derive(Args, Debug)]
@@ -142,7 +142,13 @@ impl Import {
         if let (Some(present), false) = (&present, shared.dry_run) {
             carry_out::carry_out(&client, &plan, present).await?;
         }
-        context.output.show(&report, |colour| text::report(&report, colour))?;
+        if context.output.is_quiet() {
+            let new = |line: &&Line| matches!(line.verdict, Verdict::Job | Verdict::Schedule);
+            let names = report.items.iter().filter(new).filter_map(|line| line.becomes.as_deref());
+            context.output.bytes(names.map(|name| format!("{}\n", clean(name))).collect::<String>().as_bytes())?;
+        } else {
+            context.output.show(&report, |colour| text::report(&report, colour))?;
+        }
         if let (Some(path), Some(replacement)) =
             (&commented_out, plan.replacement.as_deref().filter(|_| !shared.dry_run))
         {

@@ -249,3 +249,19 @@ fn the_next_task_of_a_group_that_runs() {
     }
     assert_reason(&mut node, open, "key_full", "concurrency key x", "x:2");
 }
+
+/// A job that waits for another one on the only slot waits for ever; nothing said who had the slot.
+#[test]
+fn who_has_the_slots_is_told() {
+    let mut one = node(1);
+    one.submit(plain());
+    let waits = one.submit(plain());
+    assert_reason(&mut one, waits, "no_slot", "the only slot of this node is in use, by job 1", "a job ends");
+    let mut many = node(6);
+    for _ in 0..6 {
+        many.submit(plain());
+    }
+    let waits = many.submit(plain());
+    assert_reason(&mut many, waits, "no_slot", "all 6 slots of this node are in use, by jobs", "a job ends");
+    assert_reason(&mut many, waits, "no_slot", "and 2 more", "a job ends");
+}
