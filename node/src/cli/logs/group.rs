@@ -100,8 +100,7 @@ impl Tasks<'_> {
     /// The attempts to write of all tasks that have begun, in the order of the tasks.
     async fn parts(&self) -> Result<Vec<Part>, Failure> {
         let group = JobNumber::new(u32::try_from(self.group.number).unwrap_or(NUMBER_MAX));
-        // A group that is named is named with its tasks.
-        let span = Span { first: group, last: group };
+        let span = Span { first: group.task(0), last: group.task(NUMBER_MAX) };
         let filter = Filter { tasks: true, ..Filter::default() };
         let request = SelectRequest { jobs: vec![Pick::Numbers(vec![span])], filter, limit: Some(SELECTED_MAX) };
         let list: JobList = self.client.post("/v1/select", &request).await?;
