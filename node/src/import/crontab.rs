@@ -216,7 +216,10 @@ impl<'o> Reader<'o> {
         if entry.command.starts_with("root ") && self.options.layout == Layout::User {
             notes.push("the command begins with `root`; if this is a crontab of the system, add --system".to_owned());
         }
-        if timing.jitter_ms > DurationMillis(0) {
+        if timing.jitter_ms < self.delay_ms {
+            let cut = format_length(timing.jitter_ms);
+            notes.push(format!("up to {cut} later: RANDOM_DELAY has more, but it fires again by then"));
+        } else if timing.jitter_ms > DurationMillis(0) {
             notes.push(format!("up to {} later, as RANDOM_DELAY has it", format_length(timing.jitter_ms)));
         }
         let next = timetable.next_after(self.options.now).map(|next| timetable.wall_clock(next));
