@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jobmesh_protocol::job::{JobSpec, Task};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Conflict, Span, Unique};
-use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobState, Submission};
+use jobmesh_protocol::{Epoch, Hash, JobId, JobNumber, JobState, Submission, UnixMillis};
 use jobmesh_store::{Job, StoreError};
 
 use crate::engine::Engine;
@@ -40,6 +40,24 @@ impl Claimed {
     }
 }
 
+/// How a submission and the job that has its key stand to each other.
+pub(crate) enum Meeting {
+    /// Nobody has the key.
+    Alone,
+    /// The job that has it answers for both.
+    Answered(Job),
+    /// A new job takes it on, and waits for the end of the one that has it.
+    Following(Job),
+    /// A new job takes the place of the one that has it.
+    Replacing(Job),
+    /// The job that has it does this from now on, which is the work of both.
+    Merging(Job, Box<JobSpec>),
+    /// The job that has it waits anew, until then.
+    PuttingOff(Job, UnixMillis),
+    /// A new job takes it on, and waits for nobody.
+    Passing(Job),
+}
+
 impl Engine {
     /// Whether a submission would be refused for its key.
     pub(crate) fn check_unique(
@@ -65,17 +83,14 @@ impl Engine {
         Ok(is_in_the_way.then_some(job))
     }
 
-    /// Claims the key of a submission, or does to the job that has it what the submission says.
-    pub(crate) fn claim_unique(&mut self, step: &mut Step<'_>, submission: &Submission) -> Result<Claimed, StoreError> {
-        let Some(unique) = &submission.unique else { return Ok(Claimed::free(None)) };
-        let key = unique.digest(&submission.spec);
-        let Some(holder) = self.holder(step, unique, submission)? else {
-            // Whoever still has it has outlived its period.
-            if let Some(late) = step.view().unique_holder(&key)? {
-                step.txn.free_unique_key(late.number)?;
-            }
-            return Ok(Claimed::free(Some(key)));
-        };
+    /// How a submission with a unique key and the job that has it stand to each other.
+    pub(crate) fn meeting(
+        &self,
+        step: &Step<'_>,
+        unique: &Unique,
+        submission: &Submission,
+    ) -> Result<Meeting, StoreError> {
+        let Some(holder) = self.holder(step, unique, submission)? else { return Ok(Meeting::Alone) };
         // A group has no attempts of its own, and its tasks may run while it waits itself.
         let has_started = holder.epoch > Epoch::default()
             || holder.state.is_final()
@@ -90,46 +105,56 @@ impl Engine {
                 self.has_tasks(&holder)
             }
         };
-        match unique.on_conflict {
-            Conflict::Return | Conflict::Reject => Ok(Claimed::By(answer(&holder))),
+        Ok(match unique.on_conflict {
+            Conflict::Return | Conflict::Reject => Meeting::Answered(holder),
             // A job that runs is never changed: its key goes to the one that follows it.
-            Conflict::Replace if is_underway => self.follow_holder(step, key, &holder),
-            Conflict::Merge | Conflict::Debounce(_) if has_started => self.follow_holder(step, key, &holder),
-            Conflict::Replace => {
-                let claimed = self.inherit(step, key, &holder)?;
-                self.replace(step, holder)?;
-                Ok(claimed)
-            }
+            Conflict::Replace if is_underway => Meeting::Following(holder),
+            Conflict::Merge | Conflict::Debounce(_) if has_started => Meeting::Following(holder),
+            Conflict::Replace => Meeting::Replacing(holder),
             Conflict::Merge => match merged(&holder, submission) {
-                Some(spec) => self.merge(step, holder, spec).map(Claimed::By),
-                None => self.follow_holder(step, key, &holder),
+                Some(spec) => Meeting::Merging(holder, Box::new(spec)),
+                None => Meeting::Following(holder),
             },
-            Conflict::Debounce(wait) => self.put_off(step, holder, wait).map(Claimed::By),
+            // It waits for other jobs, and must not start without them when its time has come.
+            Conflict::Debounce(_) if holder.state == JobState::Pending => Meeting::Answered(holder),
+            Conflict::Debounce(wait) => Meeting::PuttingOff(holder, step.wall().plus(wait)),
             Conflict::Throttle(pause) if step.wall() >= holder.created_at.plus(pause) && has_started => {
+                Meeting::Passing(holder)
+            }
+            Conflict::Throttle(_) => Meeting::Answered(holder),
+        })
+    }
+
+    /// Claims the key of a submission, or does to the job that has it what the submission says.
+    pub(crate) fn claim_unique(&mut self, step: &mut Step<'_>, submission: &Submission) -> Result<Claimed, StoreError> {
+        let Some(unique) = &submission.unique else { return Ok(Claimed::free(None)) };
+        let key = unique.digest(&submission.spec);
+        match self.meeting(step, unique, submission)? {
+            Meeting::Alone => {
+                // Whoever still has it has outlived its period.
+                if let Some(late) = step.view().unique_holder(&key)? {
+                    step.txn.free_unique_key(late.number)?;
+                }
+                Ok(Claimed::free(Some(key)))
+            }
+            Meeting::Answered(holder) => Ok(Claimed::By(answer(&holder))),
+            Meeting::Following(holder) => {
+                step.txn.free_unique_key(holder.number)?;
+                Ok(Claimed::Free { key: Some(key), follows: followed(&holder) })
+            }
+            Meeting::Replacing(holder) => {
+                step.txn.free_unique_key(holder.number)?;
+                let follows = inherited(step, &key, &holder)?;
+                self.replace(step, holder)?;
+                Ok(Claimed::Free { key: Some(key), follows })
+            }
+            Meeting::Merging(holder, spec) => self.merge(step, holder, *spec).map(Claimed::By),
+            Meeting::PuttingOff(holder, until) => self.put_off(step, holder, until).map(Claimed::By),
+            Meeting::Passing(holder) => {
                 step.txn.free_unique_key(holder.number)?;
                 Ok(Claimed::free(Some(key)))
             }
-            Conflict::Throttle(_) => Ok(Claimed::By(answer(&holder))),
         }
-    }
-
-    /// The key goes to a new job, which waits for the end of the one that has it.
-    fn follow_holder(&self, step: &Step<'_>, key: Hash, holder: &Job) -> Result<Claimed, StoreError> {
-        step.txn.free_unique_key(holder.number)?;
-        let follows = if holder.state.is_final() { Vec::new() } else { vec![holder.id] };
-        Ok(Claimed::Free { key: Some(key), follows })
-    }
-
-    /// The key goes to a new job, which waits for those that the one that has it waits for on account of the key.
-    fn inherit(&self, step: &Step<'_>, key: Hash, holder: &Job) -> Result<Claimed, StoreError> {
-        step.txn.free_unique_key(holder.number)?;
-        let mut follows = Vec::new();
-        for (edge, _) in step.view().dependencies(holder.number)? {
-            let before = step.view().job_by_number(edge.upstream)?;
-            let is_of_key = |job: &Job| job.plan.unique_key == Some(key) && !job.state.is_final();
-            follows.extend(before.filter(is_of_key).map(|job| job.id));
-        }
-        Ok(Claimed::Free { key: Some(key), follows })
     }
 
     /// A job that has not started makes room for a newer one.
@@ -173,15 +198,28 @@ impl Engine {
     }
 
     /// A job that has not started waits anew.
-    fn put_off(&mut self, step: &Step<'_>, mut holder: Job, wait: DurationMillis) -> Result<Taken, StoreError> {
-        if holder.state == JobState::Pending {
-            // It waits for other jobs, and must not start without them when its time has come.
-            return Ok(answer(&holder));
-        }
-        let shift = Shift::new(&holder, Cause::Deferred).at(step.wall().plus(wait));
+    fn put_off(&mut self, step: &mut Step<'_>, mut holder: Job, until: UnixMillis) -> Result<Taken, StoreError> {
+        let shift = Shift::new(&holder, Cause::Deferred).at(until);
         self.shift(step, &mut holder, &shift)?;
         Ok(answer(&holder))
     }
+}
+
+/// The jobs that a new one waits for if it takes on the key of this one.
+pub(crate) fn followed(holder: &Job) -> Vec<JobId> {
+    if holder.state.is_final() { Vec::new() } else { vec![holder.id] }
+}
+
+/// The jobs that a new one waits for if it takes the place of this one: those that this one waits for on account of
+/// the key.
+pub(crate) fn inherited(step: &Step<'_>, key: &Hash, holder: &Job) -> Result<Vec<JobId>, StoreError> {
+    let mut follows = Vec::new();
+    for (edge, _) in step.view().dependencies(holder.number)? {
+        let before = step.view().job_by_number(edge.upstream)?;
+        let is_of_key = |job: &Job| job.plan.unique_key.as_ref() == Some(key) && !job.state.is_final();
+        follows.extend(before.filter(is_of_key).map(|job| job.id));
+    }
+    Ok(follows)
 }
 
 const fn answer(job: &Job) -> Taken {
