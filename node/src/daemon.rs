@@ -10,6 +10,7 @@
 
 mod detach;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jobmesh_engine::Command;
@@ -99,7 +100,9 @@ fn exit_code_of_start(error: &StartError) -> u8 {
         StartError::Store(error) => exit_code_of_store(error),
         StartError::Engine(failure) => exit_code_of_engine(failure),
         StartError::Mesh(_) | StartError::Key(_) | StartError::Membership | StartError::Resources { .. } => 78,
-        StartError::Blobs(source) | StartError::TaskSocket(source) => exit_code_of_io(source),
+        StartError::Blobs(source) | StartError::TaskSocket(source) | StartError::Aside(source) => {
+            exit_code_of_io(source)
+        }
         StartError::Entropy(_) | StartError::Thread(_) | StartError::Executors(_) => 70,
     }
 }
@@ -134,11 +137,12 @@ const fn exit_code_of_store(error: &StoreError) -> u8 {
     }
 }
 
-/// Makes an empty job database where that of a node is lost, for the next [`serve`] to start with.
+/// Makes an empty job database where that of a node is lost, for the next [`serve`] to start with. Returns where it has
+/// put what the jobs of the lost one left, if they left anything.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn make_database(home: &Home) -> Result<(), ServeError> {
+pub fn make_database(home: &Home) -> Result<Option<PathBuf>, ServeError> {
     home.create()?;
     Ok(Runtime::make_database(home)?)
 }

@@ -5,6 +5,7 @@
 //! jobs.db   daemon.lock
 //! config.toml          what a person wrote
 //! runs/<job>.<epoch>/  output and working directory of each run here
+//! aside-<n>/           runs/ and blobs/ of a database that was lost
 //! blobs/<hash>         inputs, and outputs of peers too large for the database
 //! control.sock         where the daemon answers
 //! task.sock  task.key  where running jobs report, and what proves them
@@ -105,6 +106,49 @@ impl Home {
             Some(directory) if directory != self.path => make_private(directory),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Moves what runs left, and the blobs, to a directory of their own beside them. Returns that directory; none if
+    /// there was nothing.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn set_aside(&self) -> io::Result<Option<PathBuf>> {
+        let mut aside: Option<PathBuf> = None;
+        for folder in [self.runs(), self.blobs()] {
+            if !folder.exists() || is_empty(&folder)? {
+                continue;
+            }
+            let into = match &aside {
+                Some(into) => into.clone(),
+                None => self.new_aside()?,
+            };
+            fs::rename(&folder, into.join(folder.file_name().unwrap_or_default()))?;
+            DirBuilder::new().mode(0o700).create(&folder)?;
+            aside = Some(into);
+        }
+        Ok(aside)
+    }
+
+    /// Makes a directory for what is set aside, one that was not there.
+    fn new_aside(&self) -> io::Result<PathBuf> {
+        let mut number = 1_u32;
+        loop {
+            let path = self.path.join(format!("aside-{number}"));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(path),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Checks that nobody else can get into the directory. One that is missing is fine.
+    ///
+    /// # Errors
+    /// [`HomeError::Open`].
+    pub fn check(&self) -> Result<(), HomeError> {
+        if self.path.exists() && !is_left_to_us(&self.path) { check_private(&self.path) } else { Ok(()) }
     }
 
     /// The directory itself.
@@ -245,6 +289,22 @@ mod tests {
 
     fn home(path: &Path) -> Home {
         Home::locate(Some(path)).unwrap()
+    }
+
+    #[test]
+    fn what_a_lost_database_leaves_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = home(&directory.path().join("home"));
+        home.create().unwrap();
+        assert_eq!(home.set_aside().unwrap(), None, "nothing was left");
+        for number in [1, 2] {
+            fs::write(home.runs().join("output"), "text").unwrap();
+            let aside = home.set_aside().unwrap().unwrap();
+            assert_eq!(aside, home.path().join(format!("aside-{number}")));
+            assert_eq!(fs::read_to_string(aside.join("runs/output")).unwrap(), "text");
+            assert!(!aside.join("blobs").exists() && is_empty(&home.runs()).unwrap());
+            home.create().unwrap();
+        }
     }
 
     #[test]

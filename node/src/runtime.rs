@@ -58,6 +58,7 @@ mod uploads;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
 use jobmesh_protocol::{NodeId, RunId};
-use jobmesh_store::{OpenError, Store, StoreError};
+use jobmesh_store::{OpenError, Store, StoreError, find_database};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -127,6 +128,11 @@ pub enum StartError {
     /// The system has no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Entropy(getrandom::Error),
+    /// What the jobs of a lost database left can't be moved.
+    #[error(
+        "failed to set aside what the jobs of the lost database left; move runs/ and blobs/ away before the node is up"
+    )]
+    Aside(#[source] io::Error),
     /// A folder of the data directory can't be read.
     #[error("failed to open the folder of blobs")]
     Blobs(#[source] io::Error),
@@ -203,13 +209,17 @@ impl Runtime {
         }
     }
 
-    /// Makes an empty database in a data directory that has lost its own. One that is there is left as it is.
+    /// Makes an empty database in a data directory that has lost its own. One that is there is left as it is. What the
+    /// jobs of the lost one left would be deleted as that of no job; it is set aside. Returns where, if there was any.
     ///
     /// # Errors
-    /// [`StartError`] if a daemon runs there, or none can be made.
-    pub fn make_database(home: &Home) -> Result<(), StartError> {
-        Store::open(home.path(), Incarnation::from_bytes(source::entropy()?))?;
-        Ok(())
+    /// [`StartError`] if a daemon runs there, none can be made, or what is left can't be moved.
+    pub fn make_database(home: &Home) -> Result<Option<PathBuf>, StartError> {
+        let is_there = find_database(home.path(), false)?;
+        let store = Store::open(home.path(), Incarnation::from_bytes(source::entropy()?))?;
+        let aside = if is_there { None } else { home.set_aside().map_err(StartError::Aside)? };
+        drop(store);
+        Ok(aside)
     }
 
     /// Waits for the engine, then joins the mesh.

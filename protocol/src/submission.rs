@@ -111,7 +111,12 @@ impl Submission {
         if shapes.into_iter().filter(|is| *is).count() > 1 {
             return Err(SubmissionError::Shape);
         }
-        Ok(())
+        match (self.start, self.deadline) {
+            (Start::At(start), Some(deadline)) if deadline <= start => {
+                Err(SubmissionError::Deadline { deadline, start })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -392,11 +397,17 @@ fn check_ranges(ranges: &[Range]) -> Result<(), SubmissionError> {
     }
     let mut before: Option<u32> = None;
     for range in ranges {
-        let is_range = range.step > 0 && range.first <= range.last && range.last <= NUMBER_MAX;
-        if !is_range || before.is_some_and(|last| range.first <= last) {
-            return Err(SubmissionError::Range { first: range.first, last: range.last, step: range.step });
+        let Range { first, last, step } = *range;
+        if step == 0 {
+            return Err(SubmissionError::Step { first, last });
         }
-        before = Some(range.last);
+        if first > last || last > NUMBER_MAX {
+            return Err(SubmissionError::Range { first, last });
+        }
+        if let Some(before) = before.filter(|before| first <= *before) {
+            return Err(SubmissionError::Order { first, before });
+        }
+        before = Some(last);
     }
     Ok(())
 }
@@ -452,21 +463,41 @@ pub enum SubmissionError {
         /// How many.
         found: usize,
     },
-    /// A range that goes down, overlaps the one before, or leaves the numbers.
-    #[error(
-        "the range {first}-{last} in steps of {step} must go up, past the range before it, to {NUMBER_MAX} at most"
-    )]
+    /// A range that goes down, or leaves the numbers.
+    #[error("the range {first}-{last} must go up, to {NUMBER_MAX} at most")]
     Range {
         /// Its first number.
         first: u32,
         /// Its last number.
         last: u32,
-        /// Its step.
-        step: u32,
+    },
+    /// A range that stands still.
+    #[error("the range {first}-{last} in steps of 0 never gets on; leave the step out, or make it 1 or more")]
+    Step {
+        /// Its first number.
+        first: u32,
+        /// Its last number.
+        last: u32,
+    },
+    /// A range that begins before the end of the one before it.
+    #[error("{first} comes behind {before}; each number can stand there once, and they must go up")]
+    Order {
+        /// Its first number.
+        first: u32,
+        /// The last number before it.
+        before: u32,
     },
     /// No task at a time.
     #[error("an array must be allowed at least 1 task at a time")]
     AtATime,
+    /// It would have to be over before it may start.
+    #[error("its deadline is {}, and it may not start before {}", deadline.to_rfc3339(), start.to_rfc3339())]
+    Deadline {
+        /// When it must be over.
+        deadline: UnixMillis,
+        /// When it may start.
+        start: UnixMillis,
+    },
     /// More than one of array, open group and task of a group.
     #[error("a job is an array, an open group or a task of a group, not several of these")]
     Shape,
@@ -525,6 +556,30 @@ mod tests {
         let by_queue = unique(vec![Field::Task, Field::Queue]);
         assert_ne!(by_queue.digest(&spec()), by_queue.digest(&other));
         assert_eq!(unique(Vec::new()).check(), Err(SubmissionError::UniqueByNothing));
+    }
+
+    #[test]
+    fn a_job_that_would_have_to_be_over_before_it_may_start_is_refused() {
+        let of = |deadline| {
+            let start = Start::At(UnixMillis(2000));
+            Submission { start, deadline: Some(UnixMillis(deadline)), ..Submission::new(spec()) }.check()
+        };
+        assert_eq!(of(2001), Ok(()));
+        let start = UnixMillis(2000);
+        assert_eq!(of(2000), Err(SubmissionError::Deadline { deadline: start, start }));
+    }
+
+    #[test]
+    fn the_fault_of_a_range_is_named() {
+        let words = |list: &[(u32, u32, u32)]| ranges(list).check().map_err(|error| error.to_string());
+        for (list, said) in [
+            (&[(1, 1, 1), (1, 1, 1)][..], "1 comes behind 1"),
+            (&[(5, 5, 1), (3, 3, 1)], "3 comes behind 5"),
+            (&[(1, 5, 0)], "1-5 in steps of 0"),
+            (&[(5, 1, 1)], "5-1 must go up"),
+        ] {
+            assert!(words(list).is_err_and(|error| error.contains(said)), "{list:?}");
+        }
     }
 
     #[test]

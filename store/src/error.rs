@@ -36,12 +36,15 @@ pub enum Fault {
     /// The pages of the file contradict each other.
     #[error(
         "the job database is damaged; stop the daemon, copy the data directory to a safe place, then restore a backup \
-         or save what still reads with `sqlite3 jobs.db .recover`"
+         or save what still reads with `sqlite3 jobs.db .recover`; to begin anew without jobs, move jobs.db, and \
+         jobs.db-wal and jobs.db-shm if they are there, to another directory and run `jobmesh up --new-database`"
     )]
     Corrupt(#[source] rusqlite::Error),
     /// The file does not begin like a database.
     #[error(
-        "the file is no database, or its first page is damaged; move it away, and restore a backup if it held jobs"
+        "the file is no database, or its first page is damaged; move jobs.db, and jobs.db-wal and jobs.db-shm if they \
+         are there, to another directory, and restore a backup if it held jobs, or begin anew without them by `jobmesh \
+         up --new-database`"
     )]
     NoDatabase(#[source] rusqlite::Error),
     /// Another program has it locked.
@@ -143,8 +146,9 @@ pub enum OpenError {
     },
     /// There was one, and only the log of what was written to it last is left.
     #[error(
-        "the job database {} is missing or empty, but {} beside it holds what was written to it last; restore the one \
-         and keep the other, or move that away",
+        "the job database {} is missing or empty, but {} beside it holds what was written to it last; put the database \
+         back beside it, or move it, and jobs.db-shm if it is there, to another directory and begin anew without jobs \
+         by `jobmesh up --new-database`",
         path.display(),
         log.display()
     )]

@@ -106,12 +106,21 @@ fn a_database_that_is_gone_is_told_and_made_again_only_when_asked_for() {
     stage.refuses(&["jobs.db is missing or empty", "restore a backup", "jobmesh up --new-database"]);
     let log = stage.node.home().join("jobs.db-wal");
     fs::write(&log, "something").unwrap();
-    stage.refuses(&["jobs.db is missing or empty", "jobs.db-wal beside it"]);
+    stage.refuses(&["jobs.db is missing or empty", "jobs.db-wal beside it", "another directory", "--new-database"]);
+    let run = stage.node.run(&["up", "-d", "--new-database"]);
+    refused(&run, DATA, &["jobs.db-wal beside it", "another directory"]);
     fs::remove_file(&log).unwrap();
     let doctor = stage.node.run(&["doctor"]);
     let said = String::from_utf8_lossy(&doctor.stdout);
     assert!(doctor.code == 1 && said.contains("jobs.db is missing or empty"), "{said}");
-    assert_eq!(stage.node.run(&["up", "-d", "--new-database"]).code, 0);
+    let runs = || fs::read_dir(stage.node.home().join("runs")).unwrap().count();
+    fs::create_dir(stage.node.home().join("runs/0198c0de-0000-7000-8000-000000000000.1")).unwrap();
+    let before = runs();
+    let run = stage.node.run(&["up", "-d", "--new-database"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let aside = stage.node.home().join("aside-1");
+    assert!(run.stderr.contains(&*aside.to_string_lossy()), "{}", run.stderr);
+    assert_eq!(fs::read_dir(aside.join("runs")).unwrap().count(), before, "what the old jobs left stays");
     assert_eq!(stage.node.run(&["up", "-d", "--new-database"]).code, 69, "a running node is left alone");
     stage.node.down();
     fs::rename(&kept, &database).unwrap();
@@ -123,7 +132,7 @@ fn a_damaged_first_page_is_told() {
     let stage = Stage::new();
     let whole = fs::read(stage.node.database()).unwrap();
     damage(&stage.node.database(), 0, 512);
-    stage.refuses(&["jobs.db", "no database, or its first page is damaged", "restore a backup"]);
+    stage.refuses(&["jobs.db", "no database, or its first page is damaged", "restore a backup", "--new-database"]);
     fs::write(stage.node.database(), whole).unwrap();
     stage.is_whole();
 }

@@ -93,3 +93,17 @@ fn a_reload_tells_what_waits_for_a_restart_and_leaves_everything_as_it_was_if_it
     assert_eq!(concurrency(), 4);
     refused(&node, 78, &["config", "check"]);
 }
+
+#[test]
+fn a_data_directory_that_is_open_to_others_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = bench();
+    let node = node(&bench, "");
+    let check = |mode: u32| {
+        std::fs::set_permissions(node.home(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let (run, document) = (node.run(&["config", "check"]), node.json(&["config", "check"]));
+        (run.code, run.stderr.contains("chmod 700"), document["warnings"].as_array().unwrap().len())
+    };
+    assert_eq!(check(0o755), (0, true, 1));
+    assert_eq!(check(0o700), (0, false, 0));
+}

@@ -110,3 +110,23 @@ fn what_has_ended_is_counted() {
     }
     assert!(node.run(&["metrics"]).text().contains("sheep"));
 }
+
+/// It waited for its own end, without a word of that.
+#[test]
+fn a_run_inside_the_job_that_has_the_only_slot_says_so() {
+    let bench = bench();
+    let node = bench.node_with("a", 1, &crate::resources(""));
+    node.up();
+    let gate = Gate::new(bench.folder(), "gate");
+    let outer = node.submit(&["--", "cat", gate.path()]);
+    let mut command = node.command(&["run", "--cpus", "none", "--", "true"]);
+    let mut run = command.env("JOBMESH_JOB", &outer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(run.stderr.take().unwrap()));
+    let mut said = || lines.next().unwrap().unwrap();
+    let (why, hint) = (said(), said());
+    assert!(why.contains(&format!("the only slot of this node is in use, by job {outer}")), "{why}");
+    assert!(hint.contains(&format!("inside job {outer}")), "{hint}");
+    gate.open();
+    assert!(run.wait().unwrap().success());
+    assert_eq!(lines.map(Result::unwrap).find(|line| line.contains("inside job")), None, "once is enough");
+}

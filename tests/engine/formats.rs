@@ -105,3 +105,39 @@ fn a_watched_list_is_written_again_when_something_changes() {
     watching.kill().unwrap();
     watching.wait().unwrap();
 }
+
+/// Where there was nothing, some lists said so on stdout, and a script took the sentence for a name.
+#[test]
+fn every_list_has_names_only_and_nothing_where_there_is_nothing() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let nothing = node.file("crontab", b"# nothing\n");
+    for (command, is_empty) in [
+        (&["ls"][..], true),
+        (&["ls", "-a", "--state", "discarded"], true),
+        (&["dead", "ls"], true),
+        (&["peers"], true),
+        (&["import", "crontab", &nothing], true),
+        (&["hold", "all", "--yes"], true),
+        (&["queue", "ls"], false),
+        (&["cron", "ls"], false),
+        (&["types", "ls"], false),
+        (&["capability", "ls"], false),
+        (&["metrics"], false),
+        (&["learn"], false),
+        (&["events"], false),
+        (&["config", "show"], false),
+    ] {
+        for names in [&["-q"][..], &["-o", "name"]] {
+            let run = node.run(&[command, names].concat());
+            assert_eq!(run.code, 0, "{command:?}: {}", run.stderr);
+            let is_name = |line: &str| !line.is_empty() && !line.contains(' ');
+            assert!(run.text().lines().all(is_name), "{command:?}: {}", run.text());
+            assert!(!is_empty || run.text().is_empty(), "{command:?}: {}", run.text());
+        }
+        if is_empty && command[0] != "import" {
+            let run = node.run(command);
+            assert!(run.text().is_empty() && !run.stderr.is_empty(), "{command:?}: {}{}", run.text(), run.stderr);
+        }
+    }
+}

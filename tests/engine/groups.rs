@@ -6,7 +6,7 @@ use crate::{bench, node, refused};
 fn an_open_group_takes_tasks_until_it_is_closed() {
     let bench = bench();
     let node = node(&bench, "");
-    let group = node.submit(&["--open", "--name", "harvest", "--", "true"]);
+    let group = node.submit(&["--open", "--name", "harvest"]);
     let tasks = ["a", "b"].map(|word| node.submit(&["--into", &group, "--", "echo", word]));
     assert_eq!(tasks, [format!("{group}.1"), format!("{group}.2")]);
     node.wait_for(&tasks);
@@ -34,7 +34,7 @@ fn a_group_with_a_failed_task_fails_once_it_is_closed() {
 fn what_waits_for_a_group_waits_for_its_last_task() {
     let bench = bench();
     let node = node(&bench, "");
-    let group = node.submit(&["--open", "--", "true"]);
+    let group = node.submit(&["--open"]);
     let after = node.submit(&["--after", &group, "--", "true"]);
     node.wait_for(&[node.submit(&["--into", &group, "--", "true"])]);
     assert_eq!(node.state(&after), "pending");

@@ -175,3 +175,21 @@ fn dead_letters_are_kept_listed_and_tried_again_with_their_history() {
     node.wait_for(&jobs);
     assert_eq!(node.run(&["dead", "ls", "-q"]).text(), "");
 }
+
+#[test]
+fn a_result_that_is_not_there_says_why() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let held = node.submit(&["--hold", "--", "true"]);
+    let array = node.submit(&["--array", "1-2", "--", "true"]);
+    node.wait_for(std::slice::from_ref(&array));
+    let ended = format!("{array}.1");
+    for (job, said) in
+        [(&held, "has not begun"), (&array, "is a group"), (&ended, "attempt 1 of job 2.1 has no result")]
+    {
+        let run = node.run(&["result", job]);
+        assert!(run.code == 2 && run.stderr.contains(said), "{job}: {}", run.stderr);
+    }
+    assert_eq!(node.run(&["kill", &held]).code, 0);
+    assert!(node.run(&["result", &held]).stderr.contains("was cancelled before it began"));
+}

@@ -83,6 +83,7 @@ impl Blocked {
             Self::Rate { name, until } => {
                 format!("the rate of {name} allows the next start at {}", until.to_rfc3339())
             }
+            Self::NoSlot { slots: 1 } => "the only slot of this node is in use".to_owned(),
             Self::NoSlot { slots } => format!("all {slots} slots of this node are in use"),
             Self::NoRoom(variants) => variants
                 .iter()

@@ -30,6 +30,9 @@ use self::zone::{END_SECS, Zone};
 const LATE_MAX: DurationMillis = DurationMillis::from_secs(60);
 /// The largest jitter: 1 day.
 const JITTER_MAX: DurationMillis = DurationMillis::from_secs(86_400);
+/// How many pauses are looked at for one that is as long as the jitter: about 50 ms of searching. The time between two
+/// of them is the jitter, so a jitter of 10 minutes is looked for in ten days.
+const PAUSES_MAX: usize = 1500;
 /// The shortest period of `every`: 1 second, the resolution of a cron expression.
 const PERIOD_MIN: DurationMillis = DurationMillis::from_secs(1);
 /// The longest period of `every`: ten years of 365 days.
@@ -164,6 +167,27 @@ impl Timetable {
         let mut bytes = [0; 8];
         hasher.finalize_xof().fill(&mut bytes);
         at.plus(DurationMillis(u64::from_le_bytes(bytes) % jitter.0))
+    }
+
+    /// Refuses a jitter that is longer than any pause between the instants around `at`: it would be cut at each of
+    /// them.
+    ///
+    /// # Errors
+    /// [`TimetableError::JitterPause`].
+    pub fn check_jitter(&self, at: UnixMillis) -> Result<(), TimetableError> {
+        let mut longest = DurationMillis(0);
+        let mut place = at;
+        // A pause that is long enough holds one of the places.
+        for _ in 0..PAUSES_MAX {
+            let Some(next) = self.next_after(place) else { return Ok(()) };
+            let before = self.latest_at_or_before(place).unwrap_or(place);
+            longest = longest.max(next.since(before));
+            if self.jitter <= longest {
+                return Ok(());
+            }
+            place = place.plus(self.jitter);
+        }
+        Err(TimetableError::JitterPause { found: self.jitter, longest })
     }
 
     /// The jitter, or the time to the next instant if that is shorter.
@@ -329,6 +353,18 @@ pub enum TimetableError {
     Jitter {
         /// The jitter.
         found: DurationMillis,
+    },
+    /// A jitter that is never had in full.
+    #[error(
+        "a jitter of {} is longer than the time between two of its instants; make it {} at most",
+        format_length(*found),
+        format_length(*longest)
+    )]
+    JitterPause {
+        /// The jitter.
+        found: DurationMillis,
+        /// The longest pause that was found.
+        longest: DurationMillis,
     },
     /// A time zone that the database does not know.
     #[error("unknown time zone {zone:?}; {}", suggestion(near))]

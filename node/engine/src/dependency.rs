@@ -97,9 +97,10 @@ impl Engine {
         submission: &Submission,
         request: &Looked,
     ) -> Result<Vec<JobNumber>, StoreError> {
-        let mut upstream = self.key_upstream(step, submission)?;
-        for dependency in &submission.after {
-            upstream.extend(step.view().job_number(dependency.job)?);
+        let mut upstream = Vec::new();
+        let of_key = self.key_upstream(step, submission)?;
+        for job in submission.after.iter().map(|dependency| dependency.job).chain(of_key) {
+            upstream.extend(step.view().job_number(job)?);
         }
         if let Some(unique) = submission.unique.as_ref().filter(|unique| unique.on_conflict == Conflict::Merge) {
             // One that can't be merged into an earlier one of the request will wait for it.

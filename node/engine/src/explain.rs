@@ -2,27 +2,28 @@
 
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::state::FinishReason;
-use jobmesh_protocol::{JobId, JobNumber, JobState, NodeId, RunId, Submission, UnixMillis};
+use jobmesh_protocol::{JobId, JobNumber, JobState, NodeId, RunId, UnixMillis};
 use jobmesh_store::{Attempt, Job, StoreError};
 use serde::Serialize;
 
 use crate::admission::{Blocked, blocked, lacks};
-use crate::dependency::Looked;
 use crate::engine::Engine;
 use crate::group::Tasked;
 use crate::output::{Refusal, Response};
 use crate::step::Step;
-use crate::submit::{Answer, hypothetical};
+use crate::submit::{Answer, Edges};
 
 /// Most jobs ahead that are counted.
 const AHEAD_MAX: usize = 100_000;
 /// Most jobs named that a job waits for.
 const UPSTREAM_MAX: usize = 8;
+/// Most jobs named that have the slots of a node.
+const HOLDERS_MAX: usize = 4;
 
 /// Everything that is known about a job's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// The job's number on this node; none of a plan.
+    /// The job's number on this node; none of a plan that makes a new job.
     pub number: Option<JobNumber>,
     /// Its state.
     pub state: JobState,
@@ -73,31 +74,20 @@ pub struct NodeFit {
 impl Engine {
     pub(crate) fn explain(&self, step: &Step<'_>, id: JobId) -> Answer {
         let Some(job) = step.view().job(id)? else { return Ok(Err(Refusal::NoSuchJob(id))) };
-        let explanation = self.explanation(step, &job, Some(job.number))?;
+        let edges = step.view().dependencies(job.number)?;
+        let explanation = self.explanation(step, (&job, &edges), Some(job.number))?;
         Ok(Ok(Response::Explained(Box::new(explanation))))
     }
 
-    /// Says what would become of a submission, without taking it on.
-    pub(crate) fn plan(&self, step: &mut Step<'_>, submission: Submission) -> Answer {
-        if let Err(refusal) = self.check(step, &submission, &mut Looked::default())? {
-            return Ok(Err(refusal));
-        }
-        let job = hypothetical(self, step, submission)?;
-        let mut explanation = self.explanation(step, &job, None)?;
-        for reason in &mut explanation.reasons {
-            // It has no number yet that a command could name.
-            match reason.kind {
-                "held" => "submit it without --hold".clone_into(&mut reason.remedy),
-                "time" => "submit it without --at and --delay".clone_into(&mut reason.remedy),
-                _ => {}
-            }
-        }
-        Ok(Ok(Response::Explained(Box::new(explanation))))
-    }
-
-    fn explanation(&self, step: &Step<'_>, job: &Job, number: Option<JobNumber>) -> Result<Explanation, StoreError> {
+    /// Explains a job that waits, or would wait, for these.
+    pub(crate) fn explanation(
+        &self,
+        step: &Step<'_>,
+        (job, edges): (&Job, &Edges),
+        number: Option<JobNumber>,
+    ) -> Result<Explanation, StoreError> {
         let nodes = self.fits(job);
-        let reasons = self.reasons(step, job, &nodes)?;
+        let reasons = self.reasons(step, (job, edges), &nodes)?;
         let attempt = step.view().attempt(RunId { job: job.id, epoch: job.epoch })?;
         let summary = self.summary(step, job, attempt.as_ref(), &nodes, &reasons);
         let lot = self.ready.lot_of(&self.profile(job));
@@ -146,7 +136,12 @@ impl Engine {
         fits
     }
 
-    fn reasons(&self, step: &Step<'_>, job: &Job, nodes: &[NodeFit]) -> Result<Vec<Reason>, StoreError> {
+    fn reasons(
+        &self,
+        step: &Step<'_>,
+        (job, edges): (&Job, &Edges),
+        nodes: &[NodeFit],
+    ) -> Result<Vec<Reason>, StoreError> {
         let mut reasons = Vec::new();
         if let Some(why) = job.held.as_ref().filter(|_| !job.state.is_final()) {
             let words = if why.is_empty() { "it is held".to_owned() } else { format!("it is held: {why}") };
@@ -154,7 +149,7 @@ impl Engine {
             reasons.push(Reason { kind: "held", words, since: job.state_since, remedy });
         }
         match job.state {
-            JobState::Pending => reasons.extend(upstream_reasons(step, job)?),
+            JobState::Pending => reasons.extend(upstream_reasons(job, edges)),
             JobState::Scheduled | JobState::Retryable => reasons.push(time_reason(job)),
             JobState::Available | JobState::Offered => reasons.extend(self.room_reasons(step, job, nodes)),
             JobState::Running if job.plan.is_group => reasons.extend(self.task_reasons(step, job, nodes)?),
@@ -164,7 +159,7 @@ impl Engine {
             | JobState::Discarded
             | JobState::Cancelled => {}
             JobState::Skipped if job.finish_reason == Some(FinishReason::UpstreamFailed) => {
-                reasons.extend(culprits(step, job)?);
+                reasons.extend(culprits(job, edges));
             }
             JobState::Skipped => {}
         }
@@ -179,7 +174,10 @@ impl Engine {
         let waits = [JobState::Available, JobState::Retryable, JobState::Scheduled, JobState::Pending];
         match step.view().first_task_in(group.number, &waits)? {
             // A task is no group, so this goes no deeper.
-            Some(task) => self.reasons(step, &task, &self.fits(&task)),
+            Some(task) => {
+                let edges = step.view().dependencies(task.number)?;
+                self.reasons(step, (&task, &edges), &self.fits(&task))
+            }
             None => Ok(Vec::new()),
         }
     }
@@ -189,9 +187,21 @@ impl Engine {
         let lot = self.ready.lot_of(&profile);
         let since = |kind| lot.and_then(|lot| self.ready.since(lot, kind)).unwrap_or(job.state_since);
         let here = blocked(&job.spec, &profile, &self.snapshot(step, profile.group));
+        let words = |blocked: &Blocked| match blocked {
+            Blocked::NoSlot { .. } => format!("{}{}", blocked.words(), self.holders()),
+            Blocked::Draining
+            | Blocked::NetworkOnly
+            | Blocked::Incapable { .. }
+            | Blocked::Paused { .. }
+            | Blocked::QueueFull { .. }
+            | Blocked::KeyFull { .. }
+            | Blocked::GroupFull { .. }
+            | Blocked::Rate { .. }
+            | Blocked::NoRoom(_) => blocked.words(),
+        };
         let reason = |blocked: &Blocked| Reason {
             kind: blocked.kind(),
-            words: blocked.words(),
+            words: words(blocked),
             since: since(blocked.kind()).max(job.state_since),
             remedy: blocked.remedy(),
         };
@@ -201,6 +211,18 @@ impl Engine {
             reasons.push(Reason { kind: "network", words, since: job.state_since, remedy });
         }
         reasons
+    }
+
+    /// Which jobs have the slots of this node, in words to go behind others.
+    fn holders(&self) -> String {
+        let mut jobs = self.running.values().filter(|run| run.follows.is_none()).map(|run| run.job.number.to_string());
+        let named: Vec<String> = jobs.by_ref().take(HOLDERS_MAX).collect();
+        let (jobs, named, more) = (if named.len() == 1 { "job" } else { "jobs" }, named.join(", "), jobs.count());
+        match (named.is_empty(), more) {
+            (true, _) => String::new(),
+            (false, 0) => format!(", by {jobs} {named}"),
+            (false, more) => format!(", by {jobs} {named} and {more} more"),
+        }
     }
 
     fn summary(
@@ -279,8 +301,7 @@ fn waits(nodes: &[NodeFit], reasons: &[Reason]) -> String {
     }
 }
 
-fn upstream_reasons(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreError> {
-    let edges = step.view().dependencies(job.number)?;
+fn upstream_reasons(job: &Job, edges: &Edges) -> Vec<Reason> {
     let open: Vec<_> = edges.iter().filter(|(edge, _)| !edge.is_met).collect();
     let reason = |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| {
         let wanted = edge.condition.map_or(job.plan.rule.word(), jobmesh_protocol::submission::Condition::word);
@@ -295,12 +316,11 @@ fn upstream_reasons(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreErro
         let remedy = "they end as they should".to_owned();
         reasons.push(Reason { kind: "dependency", words, since: job.created_at, remedy });
     }
-    Ok(reasons)
+    reasons
 }
 
 /// The jobs because of which one was dropped that waited for them.
-fn culprits(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreError> {
-    let edges = step.view().dependencies(job.number)?;
+fn culprits(job: &Job, edges: &Edges) -> Vec<Reason> {
     let is_lost =
         |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| !edge.is_met && state.is_none_or(JobState::is_final);
     let reason = |(edge, state): &(jobmesh_store::Edge, Option<JobState>)| {
@@ -313,7 +333,7 @@ fn culprits(step: &Step<'_>, job: &Job) -> Result<Vec<Reason>, StoreError> {
         };
         Reason { kind: "dependency", words, since: job.state_since, remedy }
     };
-    Ok(edges.iter().filter(is_lost).take(UPSTREAM_MAX).map(reason).collect())
+    edges.iter().filter(is_lost).take(UPSTREAM_MAX).map(reason).collect()
 }
 
 fn time_reason(job: &Job) -> Reason {

@@ -341,7 +341,8 @@ mod tests {
         let mut learn = |engine: &mut Engine, now: Now, job_type: &str| {
             let mut step = Step { now, rng: &mut rng, txn: &txn };
             let spec = JobSpec::new(job_type, Task::Process(ProcessTask::new(vec!["work".to_owned()])));
-            let job = crate::submit::hypothetical(engine, &mut step, jobmesh_protocol::Submission::new(spec)).unwrap();
+            let submission = jobmesh_protocol::Submission::new(spec);
+            let (job, _) = crate::submit::hypothetical(engine, &mut step, submission).unwrap();
             engine.observe(&step, &job, &Conclusion::bare(other, &Outcome::Ok)).unwrap();
             engine.write_cells(&step).unwrap();
             engine.score(&job, other)

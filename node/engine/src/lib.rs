@@ -33,6 +33,7 @@ mod membership;
 mod message;
 mod naming;
 mod peers;
+mod plan;
 pub mod pool;
 mod prune;
 mod queue;

@@ -100,7 +100,8 @@ impl Engine {
         }
         Ok(Err(match step.view().state_of(group)? {
             Some(_) => format!("job {group} has no tasks"),
-            None => format!("there is no job {group} on this node"),
+            None if group.number() <= self.last_number => format!("job {group} was deleted"),
+            None => format!("this node has had no job {group} yet"),
         }))
     }
 

@@ -121,7 +121,8 @@ impl Engine {
         if let Err(refusal) = checked.and(self.check(step, &submission, &mut Looked::default())?) {
             return Ok(Err(refusal));
         }
-        if let Err(error) = Timetable::parse(&schedule.timing, step.wall()) {
+        let timetable = Timetable::parse(&schedule.timing, step.wall());
+        if let Err(error) = timetable.and_then(|timetable| timetable.check_jitter(step.wall())) {
             return Ok(Err(Refusal::BadSchedule(error.to_string())));
         }
         let body = cbor::encode(schedule);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jobmesh_protocol::job::{JobSpec, Scope, Task};
-use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Condition, Conflict, Dependency, Span, Start, Tasks, Unique};
 use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobState, Submission, UnixMillis, number};
 use jobmesh_store::{Edge, Group, Job, NewJob, Plan, StoreError};
@@ -41,7 +41,11 @@ impl Engine {
     }
 
     /// Finds whatever is wrong with any of the submissions before the first is written.
-    fn check_all(&self, step: &Step<'_>, submissions: &[Submission]) -> Result<Result<(), Refusal>, StoreError> {
+    pub(crate) fn check_all(
+        &self,
+        step: &Step<'_>,
+        submissions: &[Submission],
+    ) -> Result<Result<(), Refusal>, StoreError> {
         if self.is_draining {
             return Ok(Err(Refusal::Draining));
         }
@@ -124,7 +128,7 @@ impl Engine {
 
     /// What became of an earlier submission of the same name.
     #[expect(clippy::unused_self, reason = "it is asked of the engine like every other check")]
-    fn named(&self, step: &Step<'_>, submission: &Submission) -> Result<Option<Taken>, StoreError> {
+    pub(crate) fn named(&self, step: &Step<'_>, submission: &Submission) -> Result<Option<Taken>, StoreError> {
         let Some(name) = &submission.idempotency_key else { return Ok(None) };
         let Some((number, at)) = step.view().submitted_as(name)? else { return Ok(None) };
         if step.wall().since(at) >= NAME_KEPT {
@@ -239,20 +243,36 @@ struct Claim {
 }
 
 /// What a job waits for, and in which state that is.
-type Edges = Vec<(Edge, Option<JobState>)>;
+pub(crate) type Edges = Vec<(Edge, Option<JobState>)>;
 
-/// The job that a submission would become, for a plan.
+/// The job that a submission would become, and what it would wait for.
 pub(crate) fn hypothetical(
     engine: &Engine,
     step: &mut Step<'_>,
     mut submission: Submission,
-) -> Result<Job, StoreError> {
+) -> Result<(Job, Edges), StoreError> {
     let after = std::mem::take(&mut submission.after);
-    let number = JobNumber::new(engine.last_number.saturating_add(1));
+    let group = match submission.into {
+        Some(into) => step.view().job_number(into)?,
+        None => None,
+    };
+    let number = match group.and_then(|number| engine.groups.get(&number)) {
+        Some(group) => group.row.job.task(group.row.of.saturating_add(1)),
+        None => JobNumber::new(engine.last_number.saturating_add(1)),
+    };
     let mut job = new_job(step, number, submission, None);
-    engine.edges(step, &mut job, &after, after.len())?;
+    let edges = engine.edges(step, &mut job, &after, after.len())?;
     enter_state(&mut job, step.wall());
-    Ok(job)
+    let over = if engine.is_doomed(&job, &edges) {
+        Some(FinishReason::UpstreamFailed)
+    } else {
+        job.deadline.filter(|deadline| *deadline <= step.wall()).map(|_| FinishReason::Deadline)
+    };
+    if over.is_some() {
+        job.state = JobState::Skipped;
+        job.finish_reason = over;
+    }
+    Ok((job, edges))
 }
 
 fn new_job(step: &mut Step<'_>, number: JobNumber, submission: Submission, fire: Option<(String, UnixMillis)>) -> Job {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jobmesh_protocol::job::{JobSpec, Task};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Conflict, Span, Unique};
-use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobState, Submission};
+use jobmesh_protocol::{Epoch, Hash, JobId, JobNumber, JobState, Submission, UnixMillis};
 use jobmesh_store::{Job, StoreError};
 
 use crate::engine::Engine;
@@ -34,26 +34,28 @@ pub(crate) enum Claimed {
     By(Taken),
 }
 
-/// What becomes of a submission whose key another job has.
-enum Contest {
-    /// That job answers for it.
-    Answered,
-    /// It becomes a job that waits for the end of that one.
-    Followed,
-    /// It becomes a job, and that one is dropped.
-    Replaced,
-    /// That job does both.
-    Merged(Box<JobSpec>),
-    /// That job waits anew.
-    PutOff(DurationMillis),
-    /// It becomes a job like any other: that one has had the key for long enough.
-    Outlived,
-}
-
 impl Claimed {
     const fn free(key: Option<Hash>) -> Self {
         Self::Free { key, follows: Vec::new() }
     }
+}
+
+/// How a submission and the job that has its key stand to each other.
+pub(crate) enum Meeting {
+    /// Nobody has the key.
+    Alone,
+    /// The job that has it answers for both.
+    Answered(Job),
+    /// A new job takes it on, and waits for the end of the one that has it.
+    Following(Job),
+    /// A new job takes the place of the one that has it.
+    Replacing(Job),
+    /// The job that has it does this from now on, which is the work of both.
+    Merging(Job, Box<JobSpec>),
+    /// The job that has it waits anew, until then.
+    PuttingOff(Job, UnixMillis),
+    /// A new job takes it on, and waits for nobody.
+    Passing(Job),
 }
 
 impl Engine {
@@ -81,87 +83,92 @@ impl Engine {
         Ok(is_in_the_way.then_some(job))
     }
 
-    /// Claims the key of a submission, or does to the job that has it what the submission says.
-    pub(crate) fn claim_unique(&mut self, step: &mut Step<'_>, submission: &Submission) -> Result<Claimed, StoreError> {
-        let Some(unique) = &submission.unique else { return Ok(Claimed::free(None)) };
-        let key = unique.digest(&submission.spec);
-        let Some(holder) = self.holder(step, unique, submission)? else {
-            // Whoever still has it has outlived its period.
-            if let Some(late) = step.view().unique_holder(&key)? {
-                step.txn.free_unique_key(late.number)?;
-            }
-            return Ok(Claimed::free(Some(key)));
-        };
-        match self.contest(step, submission, unique, &holder) {
-            Contest::Answered => Ok(Claimed::By(answer(&holder))),
-            Contest::Followed => self.follow_holder(step, key, &holder),
-            Contest::Replaced => {
-                let follows = inherited(step, key, &holder)?.into_iter().map(|job| job.id).collect();
-                step.txn.free_unique_key(holder.number)?;
-                self.replace(step, holder)?;
-                Ok(Claimed::Free { key: Some(key), follows })
-            }
-            Contest::Merged(spec) => self.merge(step, holder, *spec).map(Claimed::By),
-            Contest::PutOff(wait) => self.put_off(step, holder, wait).map(Claimed::By),
-            Contest::Outlived => {
-                step.txn.free_unique_key(holder.number)?;
-                Ok(Claimed::free(Some(key)))
-            }
-        }
-    }
-
-    /// What becomes of a submission, and of the job that has its key.
-    fn contest(&self, step: &Step<'_>, submission: &Submission, unique: &Unique, holder: &Job) -> Contest {
+    /// How a submission with a unique key and the job that has it stand to each other.
+    pub(crate) fn meeting(
+        &self,
+        step: &Step<'_>,
+        unique: &Unique,
+        submission: &Submission,
+    ) -> Result<Meeting, StoreError> {
+        let Some(holder) = self.holder(step, unique, submission)? else { return Ok(Meeting::Alone) };
         // A group has no attempts of its own, and its tasks may run while it waits itself.
         let has_started = holder.epoch > Epoch::default()
             || holder.state.is_final()
             || holder.state == JobState::Running
-            || self.has_tasks(holder);
+            || self.has_tasks(&holder);
         // Between two attempts there is nothing to wait for; those that were stay in its history.
         let is_underway = match holder.state {
             JobState::Running | JobState::Suspended => true,
             JobState::Offered => self.awarded.contains_key(&holder.id),
             JobState::Completed | JobState::Discarded | JobState::Cancelled | JobState::Skipped => true,
             JobState::Pending | JobState::Scheduled | JobState::Available | JobState::Retryable => {
-                self.has_tasks(holder)
+                self.has_tasks(&holder)
             }
         };
-        match unique.on_conflict {
-            Conflict::Return | Conflict::Reject => Contest::Answered,
+        Ok(match unique.on_conflict {
+            Conflict::Return | Conflict::Reject => Meeting::Answered(holder),
             // A job that runs is never changed: its key goes to the one that follows it.
-            Conflict::Replace if is_underway => Contest::Followed,
-            Conflict::Merge | Conflict::Debounce(_) if has_started => Contest::Followed,
-            Conflict::Replace => Contest::Replaced,
-            Conflict::Merge => {
-                merged(holder, submission).map_or(Contest::Followed, |spec| Contest::Merged(Box::new(spec)))
-            }
-            Conflict::Debounce(wait) => Contest::PutOff(wait),
+            Conflict::Replace if is_underway => Meeting::Following(holder),
+            Conflict::Merge | Conflict::Debounce(_) if has_started => Meeting::Following(holder),
+            Conflict::Replace => Meeting::Replacing(holder),
+            Conflict::Merge => match merged(&holder, submission) {
+                Some(spec) => Meeting::Merging(holder, Box::new(spec)),
+                None => Meeting::Following(holder),
+            },
+            // It waits for other jobs, and must not start without them when its time has come.
+            Conflict::Debounce(_) if holder.state == JobState::Pending => Meeting::Answered(holder),
+            Conflict::Debounce(wait) => Meeting::PuttingOff(holder, step.wall().plus(wait)),
             Conflict::Throttle(pause) if step.wall() >= holder.created_at.plus(pause) && has_started => {
-                Contest::Outlived
+                Meeting::Passing(holder)
             }
-            Conflict::Throttle(_) => Contest::Answered,
-        }
+            Conflict::Throttle(_) => Meeting::Answered(holder),
+        })
     }
 
     /// The jobs that a submission would wait for on account of its key.
-    pub(crate) fn key_upstream(&self, step: &Step<'_>, submission: &Submission) -> Result<Vec<JobNumber>, StoreError> {
+    pub(crate) fn key_upstream(&self, step: &Step<'_>, submission: &Submission) -> Result<Vec<JobId>, StoreError> {
         let Some(unique) = &submission.unique else { return Ok(Vec::new()) };
-        let Some(holder) = self.holder(step, unique, submission)? else { return Ok(Vec::new()) };
-        match self.contest(step, submission, unique, &holder) {
-            Contest::Followed => Ok(vec![holder.number]),
-            Contest::Replaced => {
-                let jobs = inherited(step, unique.digest(&submission.spec), &holder)?;
-                Ok(jobs.into_iter().map(|job| job.number).collect())
-            }
-            Contest::Answered | Contest::Merged(_) | Contest::PutOff(_) | Contest::Outlived => Ok(Vec::new()),
+        match self.meeting(step, unique, submission)? {
+            Meeting::Following(holder) => Ok(followed(&holder)),
+            Meeting::Replacing(holder) => inherited(step, &unique.digest(&submission.spec), &holder),
+            Meeting::Alone
+            | Meeting::Answered(_)
+            | Meeting::Merging(..)
+            | Meeting::PuttingOff(..)
+            | Meeting::Passing(_) => Ok(Vec::new()),
         }
     }
 
-    /// The key goes to a new job, which waits for the end of the one that has it.
-    fn follow_holder(&self, step: &Step<'_>, key: Hash, holder: &Job) -> Result<Claimed, StoreError> {
-        step.txn.free_unique_key(holder.number)?;
-        let follows = if holder.state.is_final() { Vec::new() } else { vec![holder.id] };
-        Ok(Claimed::Free { key: Some(key), follows })
+    /// Claims the key of a submission, or does to the job that has it what the submission says.
+    pub(crate) fn claim_unique(&mut self, step: &mut Step<'_>, submission: &Submission) -> Result<Claimed, StoreError> {
+        let Some(unique) = &submission.unique else { return Ok(Claimed::free(None)) };
+        let key = unique.digest(&submission.spec);
+        match self.meeting(step, unique, submission)? {
+            Meeting::Alone => {
+                // Whoever still has it has outlived its period.
+                if let Some(late) = step.view().unique_holder(&key)? {
+                    step.txn.free_unique_key(late.number)?;
+                }
+                Ok(Claimed::free(Some(key)))
+            }
+            Meeting::Answered(holder) => Ok(Claimed::By(answer(&holder))),
+            Meeting::Following(holder) => {
+                step.txn.free_unique_key(holder.number)?;
+                Ok(Claimed::Free { key: Some(key), follows: followed(&holder) })
+            }
+            Meeting::Replacing(holder) => {
+                step.txn.free_unique_key(holder.number)?;
+                let follows = inherited(step, &key, &holder)?;
+                self.replace(step, holder)?;
+                Ok(Claimed::Free { key: Some(key), follows })
+            }
+            Meeting::Merging(holder, spec) => self.merge(step, holder, *spec).map(Claimed::By),
+            Meeting::PuttingOff(holder, until) => self.put_off(step, holder, until).map(Claimed::By),
+            Meeting::Passing(holder) => {
+                step.txn.free_unique_key(holder.number)?;
+                Ok(Claimed::free(Some(key)))
+            }
+        }
     }
 
     /// A job that has not started makes room for a newer one.
@@ -206,26 +213,29 @@ impl Engine {
     }
 
     /// A job that has not started waits anew.
-    fn put_off(&mut self, step: &Step<'_>, mut holder: Job, wait: DurationMillis) -> Result<Taken, StoreError> {
-        if holder.state == JobState::Pending {
-            // It waits for other jobs, and must not start without them when its time has come.
-            return Ok(answer(&holder));
-        }
+    fn put_off(&mut self, step: &mut Step<'_>, mut holder: Job, until: UnixMillis) -> Result<Taken, StoreError> {
         self.withdraw_offer(step, &mut holder, "it is put off")?;
-        let shift = Shift::new(&holder, Cause::Deferred).at(step.wall().plus(wait));
+        let shift = Shift::new(&holder, Cause::Deferred).at(until);
         self.shift(step, &mut holder, &shift)?;
         Ok(answer(&holder))
     }
 }
 
-/// The jobs of its key that the job which has the key waits for: whoever takes its place waits for them as well.
-fn inherited(step: &Step<'_>, key: Hash, holder: &Job) -> Result<Vec<Job>, StoreError> {
-    let mut jobs = Vec::new();
+/// The jobs that a new one waits for if it takes on the key of this one.
+pub(crate) fn followed(holder: &Job) -> Vec<JobId> {
+    if holder.state.is_final() { Vec::new() } else { vec![holder.id] }
+}
+
+/// The jobs that a new one waits for if it takes the place of this one: those that this one waits for on account of
+/// the key.
+pub(crate) fn inherited(step: &Step<'_>, key: &Hash, holder: &Job) -> Result<Vec<JobId>, StoreError> {
+    let mut follows = Vec::new();
     for (edge, _) in step.view().dependencies(holder.number)? {
         let before = step.view().job_by_number(edge.upstream)?;
-        jobs.extend(before.filter(|job| job.plan.unique_key == Some(key) && !job.state.is_final()));
+        let is_of_key = |job: &Job| job.plan.unique_key.as_ref() == Some(key) && !job.state.is_final();
+        follows.extend(before.filter(is_of_key).map(|job| job.id));
     }
-    Ok(jobs)
+    Ok(follows)
 }
 
 const fn answer(job: &Job) -> Taken {

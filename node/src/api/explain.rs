@@ -9,7 +9,7 @@ use crate::api::number_parts;
 /// Why a job is where it is, or where it would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The job's number on this node; none of a plan.
+    /// The job's number on this node; none of a plan that makes a new job.
     pub number: Option<u64>,
     /// Which task of its group it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

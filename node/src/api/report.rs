@@ -10,6 +10,8 @@ pub const SOCKET_VARIABLE: &str = "JOBMESH_SOCKET";
 pub const RUN_VARIABLE: &str = "JOBMESH_RUN";
 /// The variable that names the file for the outcome.
 pub const OUTCOME_VARIABLE: &str = "JOBMESH_OUTCOME";
+/// The variable that names the job that a process is of, by its number.
+pub const JOB_VARIABLE: &str = "JOBMESH_JOB";
 /// The variable that names the file for the result.
 pub const RESULT_VARIABLE: &str = "JOBMESH_RESULT";
 /// The variable that proves to the node which run is speaking.

@@ -7,7 +7,7 @@ use jobmesh::api::Reloaded;
 use jobmesh::config::{Config as Resolved, Overrides, Pending, Setting};
 use serde_json::json;
 
-use crate::cli::{Cell, Context, Exit, Failure, Kind, Style, Table, clean};
+use crate::cli::{Cell, Context, Exit, Failure, Kind, Style, Table, clean, note};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Flags of `up` win over the environment, that over config.toml in the data directory.")]
@@ -37,8 +37,13 @@ impl Config {
             Action::Check {} => {
                 resolve(context)?;
                 let what = if path.exists() { "makes sense" } else { "is not there; the defaults hold" };
-                let document = json!({ "path": shown, "exists": path.exists(), "good": true });
+                let warning = context.home.check().err().map(|error| error.to_string());
+                let warnings: Vec<&String> = warning.iter().collect();
+                let document = json!({ "path": shown, "exists": path.exists(), "good": true, "warnings": warnings });
                 context.output.show(&document, |_| format!("{} {what}\n", clean(&shown)))?;
+                if let Some(warning) = &warning {
+                    note(&format!("warning: {warning}"));
+                }
             }
             Action::Reload {} => reload(context).await?,
             Action::Show {} => show(context, &resolve(context)?)?,

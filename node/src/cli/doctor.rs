@@ -122,7 +122,9 @@ fn examine(home: &Path) -> Result<Result<(), String>, StoreError> {
         if let Some(fault) = reader.view().faults(&table)?.first() {
             let text = format!(
                 "{DATABASE_NAME} is damaged in {table}: {fault}; stop the node with `jobmesh down`, copy {} to a safe \
-                 place, then restore a backup or save what still reads with `sqlite3 {DATABASE_NAME} .recover`",
+                 place, then restore a backup or save what still reads with `sqlite3 {DATABASE_NAME} .recover`; to begin \
+                 anew without jobs, move {DATABASE_NAME} and the files {DATABASE_NAME}-wal and -shm beside it away and \
+                 run `jobmesh up --new-database`",
                 home.display()
             );
             return Ok(Err(text));

@@ -35,6 +35,10 @@ pub(crate) fn text(explanation: &Explanation, now: UnixMillis, colour: Colour) -
             let _ = writeln!(text, "    what would help: {}", clean(&reason.remedy));
         }
     }
+    if explanation.state.is_final() {
+        // What else could have run it, and for how long, is past.
+        return text;
+    }
     match explanation.ahead {
         0 => {}
         1 => text.push_str("  1 job like it is ahead of it\n"),
@@ -108,6 +112,23 @@ mod tests {
             lacks: lacks.iter().map(|lack| (*lack).to_owned()).collect(),
             answer: None,
         }
+    }
+
+    #[test]
+    fn of_a_job_that_has_ended_one_sentence_is_said() {
+        let explanation = Explanation {
+            number: Some(12),
+            task: Some(3),
+            state: JobState::Completed,
+            summary: "completed on server".to_owned(),
+            since: UnixMillis(1_000),
+            reasons: Vec::new(),
+            ahead: 0,
+            takes_micros: Some(2_100_000),
+            nodes: vec![fit("server", false, &["tool:gzip"])],
+        };
+        let said = text(&explanation, UnixMillis(13_000), Colour::Off);
+        assert_eq!(said, "Job 12.3 completed on server (completed, 12 s ago).\n");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use data_encoding::BASE64;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jobmesh::api::{
-    ATTEMPT_HEADER, CancelRequest, Change, Done, Ended, Explanation, FollowLine, JobDetail, JobView, LogStream,
-    Submitted,
+    ATTEMPT_HEADER, CancelRequest, Change, Done, Ended, Explanation, FollowLine, JOB_VARIABLE, JobDetail, JobView,
+    LogStream, Reason, Submitted,
 };
 use jobmesh_protocol::{Epoch, JobState};
 use serde::Serialize;
@@ -358,8 +358,19 @@ impl<'c> Follower<'c> {
         self.wonder = None;
         // Whoever can't be asked has nothing to add; the job is followed all the same.
         let explanation = self.client.get::<Explanation>(&format!("/v1/jobs/{}/explain", self.job)).await;
-        if let Some(why) = explanation.ok().as_ref().and_then(explain::brief) {
+        let explanation = explanation.ok();
+        if let Some(why) = explanation.as_ref().and_then(explain::brief) {
             note(&format!("job {} {why}", self.name));
+        }
+        let lacks_room = |reason: &Reason| matches!(reason.kind.as_str(), "no_slot" | "no_room");
+        if let Ok(outer) = std::env::var(JOB_VARIABLE)
+            && explanation.is_some_and(|explanation| explanation.reasons.iter().any(lacks_room))
+        {
+            note(&format!(
+                "hint: this runs inside job {outer}, which keeps its slot and resources meanwhile; if job {} needs them, \
+                 queue it with `jobmesh submit` and let job {outer} end, or give the node more slots",
+                self.name
+            ));
         }
     }
 

@@ -13,7 +13,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use jobmesh::config::{Config, Overrides};
 use jobmesh::home::Home;
 use jobmesh::import::pueue::Environment;
-use jobmesh::import::report::Totals;
+use jobmesh::import::report::{Line, Totals, Verdict};
 use jobmesh::import::source::{self, SourceError};
 use jobmesh::import::{Finished, ImportError, Plan, Release, Report, crontab, oban, pueue};
 use jobmesh::job_types::JobTypes;
@@ -21,8 +21,8 @@ use jobmesh_protocol::{Submission, UnixMillis};
 use serde_json::{Map, Value};
 
 use crate::cli::failure::Kind;
-use crate::cli::time_words::{now, parse_length};
-use crate::cli::{Context, Exit, Failure, note};
+use crate::cli::time_words::{now, parse_since};
+use crate::cli::{Context, Exit, Failure, clean, note};
 use crate::client::ClientError;
 
 #[derive(Args, Debug)]
@@ -142,7 +142,13 @@ impl Import {
         if let (Some(present), false) = (&present, shared.dry_run) {
             carry_out::carry_out(&client, &plan, present).await?;
         }
-        context.output.show(&report, |colour| text::report(&report, colour))?;
+        if context.output.is_quiet() {
+            let new = |line: &&Line| matches!(line.verdict, Verdict::Job | Verdict::Schedule);
+            let names = report.items.iter().filter(new).filter_map(|line| line.becomes.as_deref());
+            context.output.bytes(names.map(|name| format!("{}\n", clean(name))).collect::<String>().as_bytes())?;
+        } else {
+            context.output.show(&report, |colour| text::report(&report, colour))?;
+        }
         if let (Some(path), Some(replacement)) =
             (&commented_out, plan.replacement.as_deref().filter(|_| !shared.dry_run))
         {
@@ -327,15 +333,6 @@ fn write_new(path: &Path, content: &str) -> Result<(), Failure> {
     })
 }
 
-/// Reads a length of time back from now, or a point in time.
-fn parse_since(text: &str) -> Result<UnixMillis, String> {
-    if let Ok(length) = parse_length(text) {
-        return Ok(UnixMillis(now().0.saturating_sub(length.0)));
-    }
-    let time = if text.contains(['T', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
-    jobmesh::import::parse_time(&time).ok_or_else(|| "write it as 7d, 2026-01-31 or 2026-01-31T08:00:00Z".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,15 +352,6 @@ mod tests {
         assert_eq!(unmapped(&all, true), None);
         assert_eq!(unmapped(&Totals { jobs: 1, ..all }, false), None);
         assert_eq!(unmapped(&Totals { left_out: 1, ..Totals::default() }, false), None);
-    }
-
-    #[test]
-    fn a_time_is_a_length_or_a_date() {
-        let day = parse_since("2026-01-31");
-        assert_eq!(day, Ok(UnixMillis(1_769_817_600_000)));
-        assert_eq!(parse_since("2026-01-31T01:00:00+01:00"), day);
-        assert!(parse_since("7d").is_ok_and(|at| at < now()));
-        assert!(parse_since("then").is_err());
     }
 
     #[test]

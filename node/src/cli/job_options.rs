@@ -20,11 +20,12 @@ use std::path::PathBuf;
 use clap::Args;
 use jobmesh::api::{JobList, Pick, SelectRequest};
 use jobmesh_protocol::job::{JobSpec, Scope, Task};
-use jobmesh_protocol::submission::{Condition, Dependency};
+use jobmesh_protocol::submission::{Condition, Dependency, Start};
 use jobmesh_protocol::{JobId, Submission};
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::job_ref::JobRef;
+use crate::cli::time_words::now;
 use crate::client::{Client, segment};
 
 pub(crate) use script::Script;
@@ -100,7 +101,17 @@ impl Draft {
         let mut whole = self.submission.clone();
         whole.after.extend(stands_in);
         whole.into = whole.into.or_else(|| self.into.as_ref().map(|_| JobId::from_bytes([0; 16])));
-        whole.check().map_err(|error| Failure::of(Kind::Usage, &error))
+        if let Start::After(wait) = whole.start {
+            // By the clock here, which may be another than that of the node, but not by much.
+            whole.start = Start::At(now().plus(wait));
+        }
+        whole.check().map_err(|error| Failure::of(Kind::Usage, &error))?;
+        let does_something = !matches!(self.submission.spec.task, Task::Noop {});
+        if self.submission.open && does_something {
+            let failure = Failure::new(Kind::Usage, "an open group runs nothing itself, and here is a command for it");
+            return Err(failure.hint("open it with `jobmesh submit --open`, then give it tasks with --into"));
+        }
+        Ok(())
     }
 
     /// Asks the node which jobs are meant.

@@ -14,7 +14,12 @@ pub(crate) struct Learn {}
 impl Learn {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let learned: Learned = context.client()?.get("/v1/learn").await?;
-        context.output.show(&learned, |colour| text(&learned, colour))?;
+        if context.output.is_quiet() || learned.own.is_empty() && learned.heard.is_empty() {
+            let name = |cell: &CellView| cell.job_type.clone();
+            context.output.list((&learned, &learned.own), name, |colour| text(&learned, colour))?;
+        } else {
+            context.output.show(&learned, |colour| text(&learned, colour))?;
+        }
         Ok(Exit::OK)
     }
 }

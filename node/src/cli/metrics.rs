@@ -6,7 +6,7 @@ use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::schedule::format_length;
 use jobmesh_protocol::time::HOUR_MS;
 
-use crate::cli::time_words::{length, parse_length};
+use crate::cli::time_words::{length, now, parse_since};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table};
 
 #[derive(Args, Debug)]
@@ -16,7 +16,7 @@ use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table};
                         they are among the last 14."
 )]
 pub(crate) struct Metrics {
-    /// How far to look back, up to 395d
+    /// How far to look back, up to 395d: a length of time, or a date
     #[arg(long, value_name = "TIME", default_value = "1d", value_parser = parse_span)]
     since: DurationMillis,
     /// How finely
@@ -55,10 +55,10 @@ impl Metrics {
 }
 
 fn parse_span(text: &str) -> Result<DurationMillis, String> {
-    let span = parse_length(text)?;
+    let span = now().since(parse_since(text)?);
     if span.0 == 0 || span > METRICS_SPAN_MAX {
         return Err(format!(
-            "write a time from 1ms to {}: for so long the hours are kept",
+            "write a time or a date from 1ms to {} ago: for so long the hours are kept",
             format_length(METRICS_SPAN_MAX)
         ));
     }
@@ -117,6 +117,16 @@ mod tests {
     use jobmesh_protocol::UnixMillis;
 
     use super::*;
+
+    #[test]
+    fn it_looks_back_by_a_length_or_to_a_date() {
+        assert!(parse_span("1d").is_ok_and(|span| span.0.abs_diff(24 * HOUR_MS) < HOUR_MS));
+        let yesterday = UnixMillis(now().0 - 24 * HOUR_MS).to_rfc3339();
+        assert!(parse_span(yesterday.get(..10).unwrap_or_default()).is_ok_and(|span| span.0 >= 24 * HOUR_MS));
+        for text in ["0s", "396d", "1999-01-01", "2999-01-01", "soon"] {
+            assert!(parse_span(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn what_was_counted_reads_well() {

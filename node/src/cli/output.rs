@@ -141,7 +141,7 @@ impl Output {
     }
 
     /// Writes a list: `whole` as one document or its `items` one by one for a program, their names, or the lines that
-    /// `text` makes of it.
+    /// `text` makes of it: on stderr if there is no item.
     pub(crate) fn list<T: Serialize, I: Serialize>(
         &self,
         (whole, items): (&T, &[I]),
@@ -149,6 +149,8 @@ impl Output {
         text: impl FnOnce(Colour) -> String,
     ) -> Result<(), Failure> {
         match self.format {
+            // What is said where there is nothing is no data.
+            Format::Table | Format::Wide if items.is_empty() => error_bytes(text(Colour::Off).as_bytes()),
             Format::Json | Format::Yaml | Format::Table | Format::Wide => self.show(whole, text),
             Format::Jsonl => items.iter().try_for_each(|item| self.line(item)),
             Format::Name => {

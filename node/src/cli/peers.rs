@@ -21,7 +21,13 @@ impl Peers {
         let answer: Answer = client.get("/v1/peers").await?;
         let status: Status = client.get("/v1/status").await?;
         let name = |peer: &PeerView| peer.name.clone();
-        context.output.list((&answer, &answer.peers), name, |colour| text(&answer, &status.node, now(), colour))?;
+        let text = |colour| text(&answer, &status.node, now(), colour);
+        if answer.refused.is_empty() || context.output.is_quiet() {
+            context.output.list((&answer, &answer.peers), name, text)?;
+        } else {
+            // Those that were turned away stand in no list of members.
+            context.output.show(&answer, text)?;
+        }
         Ok(Exit::OK)
     }
 }

@@ -4,9 +4,9 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Args;
 use jobmesh::api::{Filter, JobList, Pick, SelectRequest};
-use jobmesh_protocol::{DurationMillis, JobState, UnixMillis};
+use jobmesh_protocol::{JobState, UnixMillis};
 
-use crate::cli::time_words::{now, parse_length};
+use crate::cli::time_words::parse_since;
 use crate::cli::{Failure, Kind};
 use crate::client::Client;
 
@@ -47,16 +47,14 @@ pub(crate) struct FilterOptions {
     /// The tasks of groups too, not only the groups
     #[arg(long)]
     pub(crate) tasks: bool,
-    /// Only jobs that were submitted no longer ago than this
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
-    pub(crate) since: Option<DurationMillis>,
+    /// Only jobs that were submitted since then: a length of time such as 7d, or a date
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub(crate) since: Option<UnixMillis>,
 }
 
 impl FilterOptions {
-    /// The filter, counted from `now`.
-    fn filter(self, now: UnixMillis) -> Filter {
+    fn filter(self) -> Filter {
         let Self { states, queue, job_type, name, labels, schedule, tasks, since } = self;
-        let since = since.map(|length| UnixMillis(now.0.saturating_sub(length.0)));
         let labels = labels.into_iter().collect();
         Filter { states, live: false, queue, job_type, name, labels, schedule, tasks, since }
     }
@@ -65,7 +63,7 @@ impl FilterOptions {
 impl Selector {
     /// What the daemon is asked for.
     pub(crate) fn request(self, limit: Option<u32>) -> SelectRequest {
-        SelectRequest { jobs: self.jobs, filter: self.filter.filter(now()), limit }
+        SelectRequest { jobs: self.jobs, filter: self.filter.filter(), limit }
     }
 
     /// What the daemon is asked for, if anything was said at all.

@@ -22,7 +22,8 @@ const BATCH_BYTES_MAX: usize = 32 << 20;
 #[derive(Args, Debug)]
 #[command(
     after_help = "Writes the number of the job. When it has done so, the job survives a power cut. The node must \
-                        be up; `jobmesh run -d` starts it.\n\n\
+                        be up: `jobmesh up -d` starts it. `jobmesh run -d` queues a job too, and starts a node first if \
+                        none runs.\n\n\
                         Examples:\n  \
                         jobmesh submit --retries 3 -- make all\n  \
                         jobmesh submit build.sh release      # a script, with its arguments; see #JM above\n  \

@@ -72,6 +72,15 @@ pub(crate) fn parse_time(text: &str) -> Result<UnixMillis, String> {
     read_time(text, &chrono::Local::now())
 }
 
+/// Reads a length of time back from now, or a point in time; a day alone begins at midnight UTC.
+pub(crate) fn parse_since(text: &str) -> Result<UnixMillis, String> {
+    if let Ok(length) = parse_length(text) {
+        return Ok(UnixMillis(now().0.saturating_sub(length.0)));
+    }
+    let time = if text.contains(['T', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
+    jobmesh::import::parse_time(&time).ok_or_else(|| "write it as 7d, 2026-01-31 or 2026-01-31T08:00:00Z".to_owned())
+}
+
 fn read_time<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixMillis, String> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return millis(&at);
@@ -167,6 +176,15 @@ mod tests {
         assert_eq!(parse_length("250ms"), Ok(DurationMillis(250)));
         assert!(parse_length("30").is_err_and(|error| error.contains("30s")));
         assert!(parse_length("soon").is_err());
+    }
+
+    #[test]
+    fn a_time_is_a_length_or_a_date() {
+        let day = parse_since("2026-01-31");
+        assert_eq!(day, Ok(UnixMillis(1_769_817_600_000)));
+        assert_eq!(parse_since("2026-01-31T01:00:00+01:00"), day);
+        assert!(parse_since("7d").is_ok_and(|at| at < now()));
+        assert!(parse_since("then").is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use jobmesh::config::{Config, Overrides};
 use jobmesh::daemon::{self, DetachError, ServeError, Started};
 use serde::Serialize;
 
-use crate::cli::{Context, Exit, Failure, Kind, clean};
+use crate::cli::{Context, Exit, Failure, Kind, clean, note};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Each option wins over the environment (JOBMESH_NAME, JOBMESH_SLOTS, JOBMESH_LISTEN, \
@@ -32,7 +32,8 @@ pub(crate) struct Up {
     /// What to log, such as `info` or `jobmesh=debug`
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// Begin anew without jobs where the job database is lost; one that is there stays
+    /// Begin anew without jobs where the job database is lost; one that is there stays. What the jobs of the lost one
+    /// left is kept aside, in a directory beside it
     #[arg(long)]
     new_database: bool,
 }
@@ -59,7 +60,10 @@ impl Up {
         let config = Config::resolve(context.home.clone(), flags.clone());
         let config = config.map_err(|error| Failure::of(Kind::Config, &error))?;
         if self.new_database {
-            daemon::make_database(&context.home).map_err(|error| stopped(&error))?;
+            let aside = daemon::make_database(&context.home).map_err(|error| stopped(&error))?;
+            if let Some(aside) = aside {
+                note(&format!("what the jobs of the lost database left is in {} now", aside.display()));
+            }
         }
         if self.detach {
             return detach(context, &arguments(flags)).await;

@@ -165,6 +165,7 @@ pub(super) async fn explain(State(control): State<Control>, Path(id): Path<Strin
 }
 
 pub(super) async fn plan(State(control): State<Control>, Ask(body): Ask<SubmitRequest>) -> Answer<Json<Explanation>> {
+    control.check_input(&body.spec)?;
     explained(control.handle.command(Command::Plan(Box::new(body))).await?)
 }
 

@@ -5,8 +5,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use jobmesh_executors::result_path;
-use jobmesh_protocol::RunId;
-use jobmesh_store::View;
+use jobmesh_protocol::{Epoch, JobState, RunId};
+use jobmesh_store::{Job, View};
 
 use super::Control;
 use super::error::{Answer, Failure};
@@ -16,6 +16,30 @@ use crate::api::{ATTEMPT_HEADER, ErrorCode, ResultQuery};
 
 /// Bytes of one read.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Why there is no result of this attempt.
+fn missing(job: &Job, attempt: Epoch) -> Failure {
+    let number = job.number;
+    let failure = |message: String| Failure::new(ErrorCode::NotFound, message);
+    if job.plan.is_group {
+        let hint = format!("its tasks have results of their own: `jobmesh result {number}.1`");
+        return failure(format!("job {number} is a group, and runs nothing itself")).hint(hint);
+    }
+    if attempt == Epoch::default() {
+        let (state, hint) = (job.state, format!("`jobmesh explain {number}` says why"));
+        let message = match job.state.is_final() {
+            true => format!("job {number} was {state} before it began, so it has no result"),
+            false => format!("job {number} has not begun ({state}), so it has no result yet"),
+        };
+        return failure(message).hint(hint);
+    }
+    if attempt == job.epoch && job.state == JobState::Running {
+        let hint = format!("`jobmesh wait {number}` waits for its end");
+        return failure(format!("job {number} runs; its result comes with the end of attempt {attempt}")).hint(hint);
+    }
+    let hint = format!("a job writes it to $JOBMESH_RESULT; `jobmesh logs {number}` shows what it printed");
+    failure(format!("attempt {attempt} of job {number} has no result")).hint(hint)
+}
 
 pub(super) async fn show(
     State(control): State<Control>,
@@ -32,10 +56,7 @@ pub(super) async fn show(
     };
     let found = control.handle.read(read).await?;
     let number = job.number;
-    let (node, blob, bytes) = found.ok_or_else(|| {
-        let hint = format!("a job writes it to $JOBMESH_RESULT; `jobmesh logs {number}` shows what it printed");
-        Failure::new(ErrorCode::NotFound, format!("attempt {} of job {number} has no result", run.epoch)).hint(hint)
-    })?;
+    let (node, blob, bytes) = found.ok_or_else(|| missing(&job, run.epoch))?;
     let body = match bytes {
         Some(bytes) => Body::from(bytes),
         None => {

@@ -35,7 +35,7 @@ impl Control {
     }
 
     /// The engine takes the input to be on disk; nobody could fetch it later.
-    fn check_input(&self, spec: &JobSpec) -> Answer<()> {
+    pub(super) fn check_input(&self, spec: &JobSpec) -> Answer<()> {
         match spec.task.input() {
             Some(blob) if !self.handle.blobs().has(blob) => {
                 let message = format!("the input {} is not on this node", blob.hash.short());

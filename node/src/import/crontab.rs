@@ -12,7 +12,7 @@ mod line;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobmesh_engine::{Schedule, Timetable};
+use jobmesh_engine::{Schedule, Timetable, TimetableError};
 use jobmesh_protocol::job::{Effects, Task};
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing, format_length};
 use jobmesh_protocol::{DurationMillis, JobSpec, Submission, UnixMillis};
@@ -192,11 +192,18 @@ impl<'o> Reader<'o> {
         let Time::Text(text) = &entry.time else {
             return Fate::left_out("it has no time");
         };
-        let timing = Timing { text: text.clone(), zone: self.zone.clone(), jitter_ms: self.delay_ms };
-        let timetable = match Timetable::parse(&timing, self.options.now) {
+        let mut timing = Timing { text: text.clone(), zone: self.zone.clone(), jitter_ms: self.delay_ms };
+        let mut timetable = match Timetable::parse(&timing, self.options.now) {
             Ok(timetable) => timetable,
             Err(error) => return Fate::left_out(error.to_string()),
         };
+        if let Err(TimetableError::JitterPause { longest, .. }) = timetable.check_jitter(self.options.now) {
+            timing.jitter_ms = longest;
+            timetable = match Timetable::parse(&timing, self.options.now) {
+                Ok(timetable) => timetable,
+                Err(error) => return Fate::left_out(error.to_string()),
+            };
+        }
         let name = self.name(entry, text);
         let mut spec = self.spec(entry, notes);
         label(&mut spec, LABEL_KEY, &name);
@@ -209,8 +216,11 @@ impl<'o> Reader<'o> {
         if entry.command.starts_with("root ") && self.options.layout == Layout::User {
             notes.push("the command begins with `root`; if this is a crontab of the system, add --system".to_owned());
         }
-        if self.delay_ms > DurationMillis(0) {
-            notes.push(format!("up to {} later, as RANDOM_DELAY has it", format_length(self.delay_ms)));
+        if timing.jitter_ms < self.delay_ms {
+            let cut = format_length(timing.jitter_ms);
+            notes.push(format!("up to {cut} later: RANDOM_DELAY has more, but it fires again by then"));
+        } else if timing.jitter_ms > DurationMillis(0) {
+            notes.push(format!("up to {} later, as RANDOM_DELAY has it", format_length(timing.jitter_ms)));
         }
         let next = timetable.next_after(self.options.now).map(|next| timetable.wall_clock(next));
         // As cron has it: a run of a line never waits for the one before, and what was missed is gone.

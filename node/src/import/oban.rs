@@ -3,7 +3,7 @@
 //! A worker is an Elixir module, which no node can run; a [`WorkerMap`] names the command or the job type that does its
 //! work, with places for its arguments. A worker without an entry is reported, not guessed. Rows come from the SQLite
 //! file itself or from a dump of a Postgres table, and all three forms lead to the same keys: id, worker, arguments and
-//! time of insertion.
+//! time of insertion. A row whose state nobody knows is left out, and the others come.
 //!
 //! **The hard case** is a job that was executing: nobody can know how far it got. It is held, even if the rest is
 //! released; so is a suspended one, and one that was given up, which is listed only if asked for.
@@ -57,12 +57,14 @@ struct Reader<'o> {
     options: Options<'o>,
     plan: Plan,
     taken: BTreeSet<String>,
+    ids: BTreeSet<i64>,
     has_queues: bool,
 }
 
 impl<'o> Reader<'o> {
     fn new(source: &str, options: Options<'o>) -> Self {
-        Self { options, plan: Plan::new(Kind::Oban, source), taken: BTreeSet::new(), has_queues: false }
+        let plan = Plan::new(Kind::Oban, source);
+        Self { options, plan, taken: BTreeSet::new(), ids: BTreeSet::new(), has_queues: false }
     }
 
     fn take(&mut self, row: &Row) -> Result<(), ImportError> {
@@ -76,6 +78,9 @@ impl<'o> Reader<'o> {
             return Ok(());
         }
         let mut notes = Vec::new();
+        if !self.ids.insert(row.id) {
+            notes.push("a row before it has the same id: is this the export of one table?".to_owned());
+        }
         let fate = self.fate(row, &mut notes);
         let title = format!("{} {}", row.worker, row.args_text());
         let item = Item { origin: format!("job {}", row.id), title, fate, notes };
@@ -83,13 +88,14 @@ impl<'o> Reader<'o> {
     }
 
     fn fate(&mut self, row: &Row, notes: &mut Vec<String>) -> Fate {
-        let held_because = match row.state {
+        let held_because = match &row.state {
             State::Available | State::Scheduled | State::Retryable => None,
             State::Executing => Some("it was executing, and may have done its work"),
             State::Suspended => Some("it was suspended"),
             State::Discarded => Some("it was discarded: a dead letter"),
             State::Completed => return Fate::left_out("it has completed"),
             State::Cancelled => return Fate::left_out("it was cancelled"),
+            State::Unknown(word) => return Fate::left_out(format!("its state is {word:?}, which is none of Oban's")),
         };
         let mut submission = match self.options.map.submission(row, self.options.types) {
             Ok(submission) => submission,
@@ -145,9 +151,9 @@ fn fill(submission: &mut Submission, row: &Row, notes: &mut Vec<String>) {
         let names: Vec<&str> = row.meta.keys().map(String::as_str).take(8).collect();
         notes.push(format!("its meta is left out: {}", names.join(", ")));
     }
-    match (row.state, row.scheduled_at) {
+    match (&row.state, row.scheduled_at) {
         (State::Scheduled | State::Retryable, Some(at)) => submission.start = Start::At(at),
         (State::Scheduled | State::Retryable, None) | (State::Available | State::Executing, _) => {}
-        (State::Suspended | State::Completed | State::Discarded | State::Cancelled, _) => {}
+        (State::Suspended | State::Completed | State::Discarded | State::Cancelled | State::Unknown(_), _) => {}
     }
 }

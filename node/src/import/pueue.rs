@@ -129,7 +129,13 @@ impl<'s> Reader<'s> {
             held_because = Some(format!("the group {:?} was paused", task.group));
         }
         let (after, unmet) = self.after(task, notes);
-        let held_because = held_because.or(unmet);
+        if let Some(unmet) = unmet {
+            // That it is held for another reason makes it no less true.
+            match &held_because {
+                Some(_) => notes.push(unmet),
+                None => held_because = Some(unmet),
+            }
+        }
         if self.options.environment == Environment::Drop {
             self.dropped_variables += task.envs.len();
         }

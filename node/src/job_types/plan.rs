@@ -62,8 +62,13 @@ pub(super) fn read_plan(entry: &Entry<'_>) -> Result<Lined<Option<Plan>>, Fault>
     let zone = zone.unwrap_or_else(|| "UTC".to_owned());
     let jitter = table.read("jitter", |entry| entry.length(DurationMillis(0)..=JITTER_MAX))?;
     let jitter_ms = jitter.map(|jitter| jitter.value).unwrap_or_default();
+    let timing = Timing { text, zone, jitter_ms };
+    if let Some(jitter) = table.entry("jitter") {
+        let checked = Timetable::parse(&timing, UnixMillis(0)).and_then(|found| found.check_jitter(UnixMillis(0)));
+        checked.map_err(|error| jitter.refused(&error))?;
+    }
     let overlaps: Vec<(&str, Overlap)> = Overlap::ALL.iter().map(|policy| (policy.word(), *policy)).collect();
-    let mut plan = Plan::new(Timing { text, zone, jitter_ms });
+    let mut plan = Plan::new(timing);
     if let Some(overlap) = table.read("overlap", |entry| entry.word(&overlaps))? {
         plan.overlap = overlap.value;
     }

@@ -11,6 +11,7 @@ use jobmesh_protocol::resource::{Amount, Name};
 
 use super::handle::Handle;
 use super::reduce::RESULTS_NAME;
+use crate::api::JOB_VARIABLE;
 use crate::config::Config;
 use crate::home::HOME_VARIABLE;
 
@@ -33,7 +34,7 @@ pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> 
     let mut environment = BTreeMap::new();
     if let Task::Process(process) = &task {
         environment.extend([
-            ("JOBMESH_JOB".to_owned(), number.to_string()),
+            (JOB_VARIABLE.to_owned(), number.to_string()),
             ("JOBMESH_ATTEMPT".to_owned(), run.epoch.to_string()),
             ("JOBMESH_SOCKET".to_owned(), handle.task_socket().to_owned()),
             ("JOBMESH_TOKEN".to_owned(), handle.tokens().token(run)),

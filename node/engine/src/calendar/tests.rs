@@ -432,3 +432,27 @@ fn a_firing_that_jitter_holds_back_is_not_late() {
     assert_eq!(daily.missed(last, UnixMillis(at.0 + 30 * MINUTE), CatchUp::None, 10), [at]);
     assert_eq!(daily.missed(last, UnixMillis(at.0 + 32 * MINUTE), CatchUp::None, 10), []);
 }
+
+#[test]
+fn a_jitter_is_no_longer_than_some_pause_between_two_instants() {
+    let check = |text: &str, millis: u64| {
+        let timing = Timing { jitter_ms: DurationMillis(millis), ..Timing::new(text) };
+        Timetable::parse(&timing, anchor()).unwrap().check_jitter(anchor())
+    };
+    for (text, seconds) in [
+        ("every 5m", 300),
+        ("* * * * *", 60),
+        // The night between two mornings, and the end of the week.
+        ("0-30 9 * * *", 300),
+        ("* * * * 1-5", 3600),
+        ("0 3 * * *", 86_400),
+        ("0 9,17 * * *", 36_000),
+    ] {
+        assert_eq!(check(text, seconds * 1000), Ok(()), "{text}");
+    }
+    for (text, seconds, longest) in [("every 5m", 301, 300), ("* * * * *", 61, 60), ("@hourly", 7200, 3600)] {
+        let longest = DurationMillis::from_secs(longest);
+        let found = DurationMillis::from_secs(seconds);
+        assert_eq!(check(text, seconds * 1000), Err(TimetableError::JitterPause { found, longest }), "{text}");
+    }
+}

@@ -379,9 +379,9 @@ fn a_range_of_too_many_tasks_or_of_none_is_refused() {
     assert!(name_all(&mut node, pending, (1, 2)).unwrap_err().contains("array 2 is pending"));
     let gone = JobNumber::new(99);
     let refusal = node.command(Command::NameRange(gone.task(1), gone.task(2))).unwrap_err();
-    assert!(refusal.to_string().contains("there is no job 99"), "{refusal}");
+    assert!(refusal.to_string().contains("no job 99"), "{refusal}");
     let refusal = node.command(Command::NameTasks(vec![gone.task(1)])).unwrap_err();
-    assert!(refusal.to_string().contains("there is no job 99"), "{refusal}");
+    assert!(refusal.to_string().contains("no job 99"), "{refusal}");
 }
 
 #[test]

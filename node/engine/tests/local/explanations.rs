@@ -175,10 +175,21 @@ fn a_plan_answers_like_the_job_would_and_writes_nothing() {
     assert_eq!(planned.reasons.iter().map(|reason| reason.kind).collect::<Vec<_>>(), ["no_slot", "no_room"]);
     let after_it = plan(&mut node, with(|job| job.after = after(&[first], None)));
     assert_eq!(after_it.state, JobState::Pending);
+    assert!(after_it.summary.contains("it waits for job 1, which is running"), "{}", after_it.summary);
+    let late = plan(&mut node, with(|job| job.deadline = Some(crate::node::START)));
+    assert_eq!((late.state, late.summary.as_str()), (JobState::Skipped, "would be skipped (deadline)"));
+    let on_failure = Some(Condition::Failed);
     assert_eq!(plan(&mut node, with(|job| job.start = Start::After(HOUR))).state, JobState::Scheduled);
     plan(&mut node, with(|job| job.array = Some(array(1000))));
     assert_eq!(node.jobs().len(), 1);
     node.ok(first);
+    let doomed = plan(&mut node, with(|job| job.after = after(&[first], on_failure)));
+    assert_eq!(doomed.state, JobState::Skipped);
+    assert!(
+        doomed.summary.starts_with("would be skipped (upstream_failed): job 1 was completed"),
+        "{}",
+        doomed.summary
+    );
     let next = node.submit(plain());
     assert_eq!(node.job(next).number.number(), 2);
     let mut bad = plain();
@@ -237,4 +248,20 @@ fn the_next_task_of_a_group_that_runs() {
         }));
     }
     assert_reason(&mut node, open, "key_full", "concurrency key x", "x:2");
+}
+
+/// A job that waits for another one on the only slot waits for ever; nothing said who had the slot.
+#[test]
+fn who_has_the_slots_is_told() {
+    let mut one = node(1);
+    one.submit(plain());
+    let waits = one.submit(plain());
+    assert_reason(&mut one, waits, "no_slot", "the only slot of this node is in use, by job 1", "a job ends");
+    let mut many = node(6);
+    for _ in 0..6 {
+        many.submit(plain());
+    }
+    let waits = many.submit(plain());
+    assert_reason(&mut many, waits, "no_slot", "all 6 slots of this node are in use, by jobs", "a job ends");
+    assert_reason(&mut many, waits, "no_slot", "and 2 more", "a job ends");
 }

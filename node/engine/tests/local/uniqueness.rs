@@ -354,3 +354,54 @@ fn a_merge_is_told_from_an_answer_by_the_job_that_is_there() {
     let merged = |node: &mut Node, conflict| node.take(unique(Span::Incomplete, conflict)).unwrap().is_merged;
     assert!(merged(&mut node, Conflict::Merge) && !merged(&mut node, Conflict::Return));
 }
+
+/// A dry run answered as if the key were not there.
+#[test]
+fn a_plan_knows_the_job_of_its_key() {
+    let plan = |node: &mut Node, submission: Submission| match node.command(Command::Plan(Box::new(submission))) {
+        Ok(Response::Explained(plan)) => Ok((plan.number.map(|number| number.number()), plan.state, plan.summary)),
+        Ok(other) => panic!("{other:?}"),
+        Err(refusal) => Err(refusal.to_string()),
+    };
+    let first = || Submission { start: Start::After(HOUR), ..unique(Span::Incomplete, Conflict::Return) };
+    for on_conflict in [
+        Conflict::Return,
+        Conflict::Reject,
+        Conflict::Replace,
+        Conflict::Merge,
+        Conflict::Debounce(DAY),
+        Conflict::Throttle(MINUTE),
+    ] {
+        for is_running in [false, true] {
+            let mut node = node(9);
+            let start = if is_running { Start::Now } else { Start::After(HOUR) };
+            let holder = node.submit(Submission { start, ..first() });
+            let second = || unique(Span::Incomplete, on_conflict);
+            let promised = plan(&mut node, second());
+            let Ok(taken) = node.take(second()) else {
+                assert!(promised.unwrap_err().contains("job 1 has the same unique key"));
+                continue;
+            };
+            let (number, state, summary) = promised.unwrap();
+            let case = format!("{on_conflict:?}, running: {is_running}: {summary}");
+            assert_eq!(number.is_none(), taken.is_new, "{case}");
+            let now = node.job(taken.job);
+            // A job that is taken on starts at once if it may.
+            let state_then =
+                if now.state == JobState::Running && taken.is_new { JobState::Available } else { now.state };
+            assert_eq!(state, state_then, "{case}");
+            assert_eq!(summary.contains("nothing new would be queued"), !taken.is_new, "{case}");
+            assert_eq!(summary.contains("take the place of job 1"), node.state(holder) == JobState::Skipped, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_knows_an_earlier_submission_of_its_name() {
+    let mut node = node(1);
+    let named = || with(|job| job.idempotency_key = Some("one".to_owned()));
+    node.submit(named());
+    let Ok(Response::Explained(plan)) = node.command(Command::Plan(Box::new(named()))) else { panic!("no plan") };
+    assert_eq!((plan.number.map(|number| number.number()), plan.state), (Some(1), JobState::Running));
+    assert!(plan.summary.starts_with("was submitted under the same idempotency key; nothing new"), "{}", plan.summary);
+}

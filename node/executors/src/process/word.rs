@@ -63,7 +63,10 @@ pub(super) enum WordError {
     TooLong,
     #[error("the outcome file is empty; write {{\"outcome\":\"ok\"}} or leave it out")]
     Empty,
-    #[error("the outcome file is not what it should be")]
+    #[error(
+        "the outcome file is not one JSON object such as {{\"outcome\":\"error\",\"message\":\"why\"}}: outcome is ok, \
+         error, permanent, snooze, cancel or release, and beside it may stand message, retry_after, for and result"
+    )]
     Json(#[from] serde_json::Error),
     #[error("the outcome file has `{key}`, which goes with {goes_with} only")]
     Misplaced { key: &'static str, goes_with: &'static str },
@@ -246,6 +249,7 @@ mod tests {
         for (text, expected) in cases {
             let message = error(text);
             assert!(message.contains(expected), "{text}: {message}");
+            assert!(message.contains("or release") || !message.contains("JSON"), "{text}: {message}");
         }
     }
 

@@ -29,9 +29,7 @@ const BATCH_JOBS_MAX: usize = 1000;
 pub(super) async fn present(client: &Client, plan: &Plan) -> Result<Present, ClientError> {
     let mut present = Present::default();
     if plan.jobs().next().is_some() {
-        let labels = BTreeMap::from([(LABEL_SOURCE.to_owned(), plan.kind.word().to_owned())]);
-        let request = SelectRequest { filter: Filter { labels, ..Filter::default() }, ..SelectRequest::default() };
-        present.jobs = keys(&client.post("/v1/select", &request).await?);
+        present.jobs = imported(client, plan).await?;
     }
     if plan.schedules().next().is_some() {
         let found: Schedules = client.get("/v1/schedules").await?;
@@ -44,6 +42,24 @@ pub(super) async fn present(client: &Client, plan: &Plan) -> Result<Present, Cli
         present.queues = found.queues.iter().filter(has_limits).map(|queue| queue.name.clone()).collect();
     }
     Ok(present)
+}
+
+/// The jobs that were imported from such a source, by their keys: list by list, since one holds only so many.
+async fn imported(client: &Client, plan: &Plan) -> Result<BTreeMap<String, JobId>, ClientError> {
+    let labels = BTreeMap::from([(LABEL_SOURCE.to_owned(), plan.kind.word().to_owned())]);
+    let filter = Filter { labels, ..Filter::default() };
+    let mut request = SelectRequest { filter, ..SelectRequest::default() };
+    let mut jobs = BTreeMap::new();
+    loop {
+        let list: JobList = client.post("/v1/select", &request).await?;
+        jobs.extend(keys(&list));
+        let oldest = list.jobs.iter().map(|job| job.number).min();
+        // The oldest is asked for once more: a single job that is named must be there, a range need not.
+        let rest =
+            oldest.filter(|oldest| list.more && *oldest > 1).and_then(|oldest| format!("1-{oldest}").parse().ok());
+        let Some(rest) = rest else { return Ok(jobs) };
+        request.jobs = vec![rest];
+    }
 }
 
 /// The imported jobs of a list by their keys.

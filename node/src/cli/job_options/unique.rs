@@ -23,7 +23,7 @@ pub(super) struct UniqueOptions {
     /// another environment or input, is an array, or has too many of them.
     #[arg(long, value_name = "KEY[:WHAT]", value_parser = parse_unique)]
     unique: Option<(String, Conflict)>,
-    /// What else makes jobs the same: type, queue, task, label:KEY (several with commas)
+    /// What makes jobs the same, beside the key or without one: type, queue, task, label:KEY (several with commas)
     #[arg(long, value_name = "FIELD", value_delimiter = ',', value_parser = parse_field)]
     unique_by: Vec<Field>,
     /// For how long the first one is in the way: incomplete, retained, or a time [default: incomplete]

@@ -100,7 +100,7 @@ impl Tasks<'_> {
     /// The attempts to write of all tasks that have begun, in the order of the tasks.
     async fn parts(&self) -> Result<Vec<Part>, Failure> {
         let group = JobNumber::new(u32::try_from(self.group.number).unwrap_or(NUMBER_MAX));
-        let span = Span { first: group.task(0), last: group.task(NUMBER_MAX) };
+        let span = Span { first: group, last: group };
         let filter = Filter { tasks: true, ..Filter::default() };
         let request = SelectRequest { jobs: vec![Pick::Numbers(vec![span])], filter, limit: Some(SELECTED_MAX) };
         let list: JobList = self.client.post("/v1/select", &request).await?;
@@ -108,7 +108,7 @@ impl Tasks<'_> {
             note(&format!("only the last {SELECTED_MAX} tasks are shown; name the others one by one, as {group}.1"));
         }
         // They come newest first.
-        let begun = list.jobs.iter().rev().filter(|task| task.epoch > Epoch(0));
+        let begun = list.jobs.iter().rev().filter(|job| job.task.is_some() && job.epoch > Epoch(0));
         let part =
             |task: &JobView| Part { job: task.id, name: task.label(), attempt: self.attempt.unwrap_or(task.epoch) };
         Ok(begun.map(part).collect())

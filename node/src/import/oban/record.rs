@@ -44,7 +44,7 @@ pub(super) struct Row {
 }
 
 /// Where a job of Oban is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Suspended,
     Scheduled,
@@ -54,11 +54,13 @@ pub(super) enum State {
     Completed,
     Discarded,
     Cancelled,
+    /// A word that no version of Oban has.
+    Unknown(String),
 }
 
 impl State {
-    fn parse(text: &str) -> Option<Self> {
-        Some(match text {
+    fn parse(text: String) -> Self {
+        match text.as_str() {
             "suspended" => Self::Suspended,
             "scheduled" => Self::Scheduled,
             "available" => Self::Available,
@@ -67,12 +69,12 @@ impl State {
             "completed" => Self::Completed,
             "discarded" => Self::Discarded,
             "cancelled" => Self::Cancelled,
-            _ => return None,
-        })
+            _ => Self::Unknown(text),
+        }
     }
 
     /// Whether Oban would never run it again.
-    pub(super) const fn has_ended(self) -> bool {
+    pub(super) const fn has_ended(&self) -> bool {
         matches!(self, Self::Completed | Self::Discarded | Self::Cancelled)
     }
 }
@@ -88,8 +90,7 @@ impl Row {
         let worker = fields.text("worker")?.ok_or_else(|| fields.wrong("worker", "is missing"))?;
         Ok(Self {
             id: fields.integer("id")?.ok_or_else(|| fields.wrong("id", "is missing"))?,
-            state: State::parse(&state)
-                .ok_or_else(|| fields.wrong("state", &format!("is {state:?}, which is none")))?,
+            state: State::parse(state),
             queue: fields.text("queue")?.unwrap_or_else(|| "default".to_owned()),
             worker: worker.strip_prefix("Elixir.").unwrap_or(&worker).to_owned(),
             args: fields.object("args")?,

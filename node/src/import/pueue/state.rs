@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_protocol::UnixMillis;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::import::{ImportError, check_lines, order, parse_time};
@@ -16,10 +17,10 @@ pub(super) struct State {
     statuses: BTreeMap<u64, Status>,
 }
 
-/// The document. What is not named is not needed.
+/// The document. What is not named is not needed. Its tasks are read one by one, so that a fault is that of a task.
 #[derive(Debug, Deserialize)]
 struct Document {
-    tasks: BTreeMap<u64, StoredTask>,
+    tasks: BTreeMap<u64, Value>,
     #[serde(default)]
     groups: BTreeMap<String, Group>,
 }
@@ -35,13 +36,20 @@ pub(super) struct StoredTask {
     pub(super) group: String,
     #[serde(default)]
     pub(super) dependencies: Vec<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "priority")]
     pub(super) priority: i32,
     #[serde(default)]
     pub(super) label: Option<String>,
     #[serde(default)]
     pub(super) created_at: Option<String>,
     status: Value,
+}
+
+fn priority<'d, D: Deserializer<'d>>(from: D) -> Result<i32, D::Error> {
+    let value = Value::deserialize(from)?;
+    let number = value.as_i64().and_then(|number| i32::try_from(number).ok());
+    let wrong = || format!("its priority is {value}; it must be a whole number from {} to {}", i32::MIN, i32::MAX);
+    number.ok_or_else(|| D::Error::custom(wrong()))
 }
 
 fn default_group() -> String {
@@ -103,14 +111,14 @@ impl State {
         check_nul(text)?;
         let wrong = |source| ImportError::Json { what: "state of pueue".to_owned(), source };
         let document: Document = serde_json::from_str(text).map_err(wrong)?;
-        let mut statuses = BTreeMap::new();
-        for (id, task) in &document.tasks {
-            let status = status(&task.status);
-            let problem =
-                |problem: &str| ImportError::Form { place: format!("task {id}"), problem: problem.to_owned() };
-            statuses.insert(*id, status.map_err(|text| problem(&text))?);
+        let (mut tasks, mut statuses) = (BTreeMap::new(), BTreeMap::new());
+        for (id, task) in document.tasks {
+            let wrong = |problem: String| ImportError::Form { place: format!("task {id}"), problem };
+            let task = StoredTask::deserialize(task).map_err(|error| wrong(error.to_string()))?;
+            statuses.insert(id, status(&task.status).map_err(wrong)?);
+            tasks.insert(id, task);
         }
-        Ok(Self { tasks: document.tasks, groups: document.groups, statuses })
+        Ok(Self { tasks, groups: document.groups, statuses })
     }
 
     /// Where a task is; none if there is no such task.

@@ -143,3 +143,13 @@ fn hostile_text_is_refused_with_its_line() {
     let plan = read("x", "CRON_TZ=Mars/Olympus\n* * * * * x", &options).unwrap();
     assert!(reason(&plan, "line 2").contains("Mars/Olympus"), "{}", reason(&plan, "line 2"));
 }
+
+/// The node refuses a jitter that is longer than the time between two instants, and the import promised the schedule.
+#[test]
+fn a_delay_is_cut_to_the_time_between_two_instants() {
+    let plan = plan("RANDOM_DELAY=6\n* * * * * often\n0 * * * * seldom\n", Layout::User, Release::Hold);
+    let jitters: Vec<_> = plan.schedules().map(|it| it.schedule.timing.jitter_ms).collect();
+    assert_eq!(jitters, [DurationMillis::from_secs(60), DurationMillis::from_secs(360)]);
+    assert_eq!(item(&plan, "line 2").notes, ["up to 1m later: RANDOM_DELAY has more, but it fires again by then"]);
+    assert_eq!(item(&plan, "line 3").notes, ["up to 6m later, as RANDOM_DELAY has it"]);
+}

@@ -142,7 +142,6 @@ fn hostile_dumps_are_refused_with_their_line() {
     assert!(
         refused("id,state,worker,args\n1,available\n").starts_with("the record that starts on line 2 has 2 fields")
     );
-    assert_eq!(refused("id,state,worker,args\n1,flying,W,{}\n"), "line 2: its state is \"flying\", which is none");
     assert_eq!(refused("id,state,worker,args\nx,available,W,{}\n"), "line 2: its id is a text, not a whole number");
     assert!(refused("id,state,worker,args\n1,available,W,\"{\n").starts_with("the quote that opens on line 2"));
     assert_eq!(refused("{\"id\":1}"), "line 1: its state is missing");
@@ -153,6 +152,31 @@ fn hostile_dumps_are_refused_with_their_line() {
     assert_eq!(refused("{\"id\":1,\n"), "failed to read the JSON on line 1");
     assert!(refused(&format!("{{\"id\":\"{}\"}}", "x".repeat(10 << 20))).starts_with("line 1 has more than"));
     assert!(refused("{\"id\":\"\u{0}\"}").starts_with("line 1 contains a NUL byte"));
+}
+
+/// One row of an unknown state kept all the others out.
+#[test]
+fn a_row_of_an_unknown_state_is_left_out_and_the_others_come() {
+    let map = map();
+    let options = options(&map, Finished::Count, Release::Hold);
+    let plan = read("x", &format!("{JSON_LINES}{}", JSON_LINES.replace("retryable", "flying")), &options).unwrap();
+    assert_eq!(plan.jobs().count(), 2);
+    let flying = plan.items.last().unwrap();
+    assert!(matches!(&flying.fate, Fate::LeftOut { reason } if reason.contains("\"flying\"")), "{flying:?}");
+    let totals = Report::new(&plan, None).totals;
+    assert_eq!((totals.jobs, totals.left_out), (2, 2));
+}
+
+#[test]
+fn rows_of_one_id_are_noted() {
+    let map = map();
+    let options = options(&map, Finished::Count, Release::Hold);
+    let other = JSON_LINES.replace("2025-01", "2024-01");
+    assert_ne!(other, JSON_LINES);
+    let plan = read("x", &format!("{JSON_LINES}{other}"), &options).unwrap();
+    assert_eq!(plan.jobs().count(), 4, "they are other jobs all the same");
+    let noted = |item: &&Item| item.notes.iter().any(|note| note.contains("has the same id"));
+    assert_eq!(plan.items.iter().filter(noted).count(), 2);
 }
 
 #[test]

@@ -102,6 +102,16 @@ fn a_circle_is_left_out_and_what_waits_for_the_lost_is_held() {
     assert_eq!(plan.rounds(&Present::default()).len(), 1);
 }
 
+/// That it waited for a task which is gone was told of those only that nothing else held.
+#[test]
+fn what_waits_for_the_lost_says_so_even_if_it_is_held_anyway() {
+    let text =
+        r#"{"tasks":{"3":{"command":"c","path":"/","dependencies":[99],"status":{"Stashed":{"enqueue_at":null}}}}}"#;
+    let plan = plan(text, Release::Enqueue);
+    assert_eq!(held(&plan, "task 3"), (true, Some("it was stashed".to_owned())));
+    assert_eq!(item(&plan, "task 3").notes, ["it waited for task 99, which is gone"]);
+}
+
 #[test]
 fn hostile_text_is_refused() {
     let refused = |text: &str| {
@@ -118,6 +128,11 @@ fn hostile_text_is_refused() {
     assert_eq!(refused(&one("\"Flying\"")), "task 3: \"Flying\" is no status");
     assert_eq!(refused(&one(r#"{"Stashed":{"enqueue_at":"soon"}}"#)), "task 3: \"soon\" is no time");
     assert_eq!(refused(&one("7")), "task 3: 7 is no status");
+    for priority in ["\"high\"", "3000000000", "1.5"] {
+        let said = refused(&one(&format!("\"Queued\",\"priority\":{priority}")));
+        assert!(said.starts_with(&format!("task 3: its priority is {priority}; it must be")), "{said}");
+    }
+    assert_eq!(refused(r#"{"tasks":{"4":{"path":"/","status":"Queued"}}}"#), "task 4: missing field `command`");
     assert!(refused("{\n\u{0}}").starts_with("line 2 contains a NUL byte"));
     assert!(refused(&one(&"[".repeat(10 << 20))).contains("recursion limit"));
     assert!(refused(&format!(r#"{{"tasks": "{}"}}"#, "x".repeat(10 << 20))).contains("invalid type"));

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::{Request, State};
 use axum::routing::any;
 use axum::{Json, Router};
+use jobmesh::api::Pick;
 use jobmesh::import::pueue::Environment;
 use jobmesh::import::{Finished, Release, Report, crontab, pueue};
-use jobmesh_protocol::{Submission, UnixMillis};
+use jobmesh_protocol::{JobNumber, Submission, UnixMillis};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -19,6 +20,8 @@ use super::*;
 #[derive(Debug, Default)]
 struct Node {
     asked: Vec<String>,
+    /// Most jobs of a list.
+    list_max: usize,
     jobs: Vec<Submission>,
     schedules: BTreeMap<String, Value>,
     queues: BTreeMap<String, Value>,
@@ -68,7 +71,17 @@ impl Node {
                 "exit": {"code": null, "signal": null}, "created_at": 0,
             })
         };
-        json!({"jobs": self.jobs.iter().enumerate().map(view).collect::<Vec<_>>()})
+        let wanted = |place: usize| match request.jobs.as_slice() {
+            [Pick::Numbers(spans)] => spans.iter().any(|span| {
+                let number = JobNumber::new(u32::try_from(place + 1).unwrap());
+                span.first <= number && number <= span.last
+            }),
+            _ => true,
+        };
+        let mut found: Vec<_> = self.jobs.iter().enumerate().rev().filter(|(place, _)| wanted(*place)).collect();
+        let more = found.len() > self.list_max;
+        found.truncate(self.list_max);
+        json!({"jobs": found.into_iter().map(view).collect::<Vec<_>>(), "more": more})
     }
 }
 
@@ -90,7 +103,7 @@ async fn answer(State(node): State<Shared>, request: Request) -> Json<Value> {
 fn start(directory: &Path) -> (Client, Shared, JoinSet<()>) {
     let socket = directory.join("control.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let node = Shared::default();
+    let node = Arc::new(Mutex::new(Node { list_max: 100, ..Node::default() }));
     let router = Router::new().fallback(any(answer)).with_state(Arc::clone(&node));
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -129,6 +142,23 @@ async fn jobs_come_after_those_that_they_wait_for_and_only_once() {
     assert_eq!((totals.jobs, totals.queues, totals.already_there), (0, 0, promised.jobs));
     carry_out(&client, &plan, &after).await.unwrap();
     assert_eq!(writes(asked(&node)).count(), 0);
+}
+
+/// A list holds ten thousand jobs, an import ten times as many: the older ones were announced as new.
+#[tokio::test]
+async fn what_is_there_is_found_over_many_lists() {
+    let directory = tempfile::tempdir().unwrap();
+    let (client, node, _tasks) = start(directory.path());
+    let text = include_str!("../../../import/fixtures/pueue-3.json");
+    let (environment, finished) = (Environment::Drop, Finished::Count);
+    let options = pueue::Options { since: None, environment, finished, release: Release::Hold };
+    let plan = pueue::read("state.json", text, &options).unwrap();
+    carry_out(&client, &plan, &Present::default()).await.unwrap();
+    for list_max in [2, 3, 4] {
+        node.lock().unwrap_or_else(PoisonError::into_inner).list_max = list_max;
+        let there = present(&client, &plan).await.unwrap();
+        assert_eq!(there.jobs.len(), plan.jobs().count(), "{list_max} in a list");
+    }
 }
 
 #[tokio::test]
