@@ -69,7 +69,7 @@ use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
 use jobmesh_protocol::{NodeId, RunId};
-use jobmesh_store::{OpenError, Store, StoreError, find_database};
+use jobmesh_store::{Lock, OpenError, Store, StoreError, find_database};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -215,10 +215,12 @@ impl Runtime {
     /// # Errors
     /// [`StartError`] if a daemon runs there, none can be made, or what is left can't be moved.
     pub fn make_database(home: &Home) -> Result<Option<PathBuf>, StartError> {
-        let is_there = find_database(home.path(), false)?;
-        let store = Store::open(home.path(), Incarnation::from_bytes(source::entropy()?))?;
-        let aside = if is_there { None } else { home.set_aside().map_err(StartError::Aside)? };
-        drop(store);
+        let lock = Lock::take(home.path())?;
+        // Before there is a new database: one that is there says that nothing is to be set aside.
+        let aside =
+            if find_database(home.path(), false)? { None } else { home.set_aside().map_err(StartError::Aside)? };
+        drop(lock);
+        drop(Store::open(home.path(), Incarnation::from_bytes(source::entropy()?))?);
         Ok(aside)
     }
 

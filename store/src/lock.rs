@@ -30,14 +30,18 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Holds the lock until dropped.
+/// Keeps every other daemon out of a data directory until it is dropped. A [`crate::Store`] has one of its own.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    pub(crate) fn take(directory: &Path) -> Result<Self, OpenError> {
+    /// Takes the lock, or says who has it.
+    ///
+    /// # Errors
+    /// [`OpenError`] if another daemon has it or the directory can't be written.
+    pub fn take(directory: &Path) -> Result<Self, OpenError> {
         let path = directory.join(LOCK_NAME);
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = open.map_err(|source| OpenError::of_file(path.clone(), source))?;

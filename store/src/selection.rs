@@ -22,6 +22,8 @@ pub struct Selection {
     pub states: Vec<JobState>,
     /// Only jobs that have not ended.
     pub live_only: bool,
+    /// Only jobs that no other node sent.
+    pub own_only: bool,
     /// Only jobs of this queue.
     pub queue: Option<String>,
     /// Only jobs of this type.
@@ -55,6 +57,9 @@ impl Selection {
         };
         if self.live_only {
             parts.push("live = 1".to_owned());
+        }
+        if self.own_only {
+            parts.push("origin IS NULL".to_owned());
         }
         if !self.states.is_empty() {
             let words: Vec<String> = self.states.iter().map(|state| add("?", Box::new(state.word()))).collect();

@@ -18,7 +18,7 @@ pub(crate) struct Looked {
     /// The jobs that wait for the end of a group.
     waiting: BTreeMap<JobNumber, BTreeSet<JobNumber>>,
     /// What those with a unique key would wait for.
-    pub(crate) by_key: BTreeMap<Hash, Vec<JobNumber>>,
+    pub(crate) by_key: BTreeMap<Hash, BTreeSet<JobNumber>>,
 }
 
 /// Whether an upstream job in this state is what the edge asks for.
@@ -96,8 +96,8 @@ impl Engine {
         step: &Step<'_>,
         submission: &Submission,
         request: &Looked,
-    ) -> Result<Vec<JobNumber>, StoreError> {
-        let mut upstream = Vec::new();
+    ) -> Result<BTreeSet<JobNumber>, StoreError> {
+        let mut upstream = BTreeSet::new();
         let of_key = self.key_upstream(step, submission)?;
         for job in submission.after.iter().map(|dependency| dependency.job).chain(of_key) {
             upstream.extend(step.view().job_number(job)?);

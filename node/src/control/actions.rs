@@ -128,6 +128,7 @@ pub(super) async fn act_on_all(State(control): State<Control>, Ask(body): Ask<Ac
     let is_for_live = is_for_live(&action);
     let action = checked(action)?;
     let picks = select.jobs.clone();
+    control.name_ranges(picks.clone()).await?;
     let mut found = control.find(select).await?;
     // A range of tasks means those of them that it can be done to.
     found.jobs.retain(|job| !(is_for_live && job.state.is_final() && is_one_of_many(&picks, job.number)));

@@ -94,11 +94,11 @@ impl JobKey {
 
 /// The job that somebody submitted last to this node: neither one of the node's own, nor one of a peer's.
 pub(super) fn last_job(view: View<'_>) -> Result<Option<JobNumber>, StoreError> {
-    let mut page = Selection { limit: LAST_PAGE, ..Selection::default() };
+    let mut page = Selection { own_only: true, limit: LAST_PAGE, ..Selection::default() };
     loop {
         let jobs = view.jobs(&page)?;
-        let is_own = |job: &&Job| matches!(job.spec.task, Task::Builtin(_)) || job.origin.is_some();
-        if let Some(job) = jobs.iter().find(|job| !is_own(job)) {
+        let is_chore = |job: &&Job| matches!(job.spec.task, Task::Builtin(_));
+        if let Some(job) = jobs.iter().find(|job| !is_chore(job)) {
             return Ok(Some(job.number));
         }
         let Some(oldest) = jobs.last() else { return Ok(None) };

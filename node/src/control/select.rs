@@ -33,21 +33,27 @@ impl Control {
             return Err(Failure::new(ErrorCode::BadRequest, message).hint("name them as ranges, such as 7-900"));
         }
         self.name_tasks(request.jobs.iter().flat_map(single).collect()).await?;
-        self.name_ranges(request.jobs.clone()).await?;
         self.handle.read(move |view| find(view, &request)).await?
     }
 
-    /// Has the tasks made that are named by ranges and wait in their arrays, unmade.
-    async fn name_ranges(&self, mut picks: Vec<Pick>) -> Answer<()> {
+    /// Has the tasks made that are named by ranges and wait in their arrays, unmade: something is to be done to them.
+    pub(super) async fn name_ranges(&self, mut picks: Vec<Pick>) -> Answer<()> {
         picks.retain(|pick| matches!(pick, Pick::Numbers(_) | Pick::LastTasks(..)));
         if picks.is_empty() {
             return Ok(());
         }
         let read = move |view: View<'_>| {
-            let all: Result<Vec<_>, StoreError> = picks.iter().map(|pick| task_ranges(view, pick)).collect();
-            all
+            let mut unmade = Vec::new();
+            for pick in &picks {
+                for range in task_ranges(view, pick)? {
+                    if !are_made(view, range)? {
+                        unmade.push(range);
+                    }
+                }
+            }
+            Ok::<_, StoreError>(unmade)
         };
-        for (first, last) in self.handle.read(read).await?.into_iter().flatten() {
+        for (first, last) in self.handle.read(read).await? {
             self.handle.command(Command::NameRange(first, last)).await?;
         }
         Ok(())
@@ -97,6 +103,13 @@ fn task_ranges(view: View<'_>, pick: &Pick) -> Result<Vec<Numbers>, StoreError> 
         }
         Pick::LastTasks(..) | Pick::All | Pick::Last | Pick::Id(_) => Vec::new(),
     })
+}
+
+/// Whether all tasks of a range are there, so that nobody has to be asked for them.
+fn are_made(view: View<'_>, (first, last): Numbers) -> Result<bool, StoreError> {
+    let Some(group) = view.group(first.group())? else { return Ok(false) };
+    let ends = (group.task_at(0), group.of.checked_sub(1).and_then(|end| group.task_at(end)));
+    Ok(matches!(ends, (Some(from), Some(to)) if group.made >= group.of && from <= first && last <= to))
 }
 
 /// The outer error is the database's, the inner one the client's.
@@ -176,6 +189,7 @@ impl Finding<'_> {
         let selection = Selection {
             states: states.clone(),
             live_only: *live,
+            own_only: false,
             queue: queue.clone(),
             job_type: job_type.clone(),
             name: name.clone(),

@@ -11,7 +11,7 @@ use jobmesh_protocol::resource::{Amount, Name};
 
 use super::handle::Handle;
 use super::reduce::RESULTS_NAME;
-use crate::api::JOB_VARIABLE;
+use crate::api::{JOB_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE};
 use crate::config::Config;
 use crate::home::HOME_VARIABLE;
 
@@ -36,8 +36,8 @@ pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> 
         environment.extend([
             (JOB_VARIABLE.to_owned(), number.to_string()),
             ("JOBMESH_ATTEMPT".to_owned(), run.epoch.to_string()),
-            ("JOBMESH_SOCKET".to_owned(), handle.task_socket().to_owned()),
-            ("JOBMESH_TOKEN".to_owned(), handle.tokens().token(run)),
+            (SOCKET_VARIABLE.to_owned(), handle.task_socket().to_owned()),
+            (TOKEN_VARIABLE.to_owned(), handle.tokens().token(run)),
         ]);
         // A job of this node that calls `jobmesh` means this node, unless it says otherwise. One of a peer has no
         // business with either.

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 use super::fixture::{LIMIT, Node, first_run};
 use super::handle::ReloadError;
+use super::{Home, Runtime};
 
 /// A job that goes on until its file `go` is there.
 const UNTIL_GO: &str = "while [ ! -e go ]; do sleep 0.02; done";
@@ -313,4 +314,17 @@ async fn a_token_and_checkpoints_outlive_the_daemon() {
     let late = json!({ "run": run.to_string(), "token": token, "heartbeat": true });
     assert_eq!(code(&client.say(&late).await), "not_found");
     node.stop().await;
+}
+
+/// The next start found the new database, and upkeep deleted what was to be kept.
+#[test]
+fn no_database_is_made_where_what_is_left_can_not_be_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::locate(Some(folder.path())).unwrap();
+    std::fs::write(home.runs(), "no directory").unwrap();
+    Runtime::make_database(&home).unwrap_err();
+    assert!(!folder.path().join(jobmesh_store::DATABASE_NAME).exists());
+    std::fs::remove_file(home.runs()).unwrap();
+    assert_eq!(Runtime::make_database(&home).unwrap(), None);
+    assert!(folder.path().join(jobmesh_store::DATABASE_NAME).exists());
 }

@@ -119,6 +119,7 @@ fn every_condition_holds_at_once() {
     let together = Selection {
         states: vec![JobState::Scheduled, JobState::Completed],
         live_only: true,
+        own_only: true,
         queue: Some("slow".to_owned()),
         job_type: Some("gzip".to_owned()),
         name: None,

@@ -405,3 +405,19 @@ fn a_plan_knows_an_earlier_submission_of_its_name() {
     assert_eq!((plan.number.map(|number| number.number()), plan.state), (Some(1), JobState::Running));
     assert!(plan.summary.starts_with("was submitted under the same idempotency key; nothing new"), "{}", plan.summary);
 }
+
+/// What each would wait for was taken over by the next one twice, and thirty lines took all memory.
+#[test]
+fn a_request_of_many_that_merge_is_looked_at_in_small_time() {
+    let mut node = node(1);
+    let upstream = node.submit(plain());
+    let group = node.submit(with(|job| job.open = true));
+    let submission = |_| {
+        let mut one = unique(Span::Incomplete, Conflict::Merge);
+        (one.after, one.into) = (after(&[upstream], None), Some(group));
+        one
+    };
+    let answer = node.command(Command::Submit((0..100).map(submission).collect()));
+    let Ok(Response::Submitted(taken)) = answer else { panic!("{answer:?}") };
+    assert_eq!(taken.len(), 100);
+}
