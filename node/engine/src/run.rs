@@ -317,11 +317,11 @@ impl Engine {
     /// node is not given back for another attempt: nobody knows how far it had come.
     fn outcome_of(&self, job: &Job, ended: &Ended) -> Outcome {
         let has_begun = ended.ran_micros > 0 || ended.exit != Exit::default();
-        match &ended.outcome {
-            Outcome::Released { .. } if self.is_draining && has_begun && job.spec.effects == Effects::Once => {
-                Outcome::Lost { reason: INTERRUPTED.to_owned() }
-            }
-            outcome => outcome.clone(),
+        let is_cut_off = matches!(ended.outcome, Outcome::Released { .. }) && self.is_draining && has_begun;
+        if is_cut_off && job.spec.effects == Effects::Once {
+            Outcome::Lost { reason: INTERRUPTED.to_owned() }
+        } else {
+            ended.outcome.clone()
         }
     }
 
