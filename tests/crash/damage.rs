@@ -5,12 +5,15 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use jobmesh_tests::{Bench, Mount, Node, Place, Run, private_mounts};
 
 use crate::bench;
 use crate::record::Record;
 
+/// How long a node may need to answer.
+const LIMIT: Duration = Duration::from_secs(30);
 /// Exit code of a fault in the data directory.
 const DATA: i32 = 78;
 
@@ -201,13 +204,21 @@ fn a_node_that_finds_damage_is_not_left_behind_takes_no_jobs_and_can_be_stopped(
     damage(&stage.node.database(), page, bytes);
     refused(&stage.node.run(&["up", "-d"]), DATA, &words);
     assert!(stage.node.run(&["down"]).text().contains("No node runs"), "{}", stage.node.log());
-    mend();
-    stage.node.up();
-    damage(&stage.node.database(), page, bytes);
-    refused(&stage.node.run(&["ls", "-a"]), DATA, &words);
+    // In the foreground it goes on, for whoever wants to save what still reads.
+    let mut daemon = stage.node.command(&["up"]).spawn().unwrap();
+    let deadline = Instant::now() + LIMIT;
+    let status = loop {
+        let run = stage.node.run(&["status"]);
+        if run.code != 69 {
+            break run;
+        }
+        assert!(Instant::now() < deadline, "{}", run.stderr);
+    };
+    refused(&status, DATA, &words);
     refused(&stage.node.run(&["submit", "--", "true"]), DATA, &words);
     let down = stage.node.run(&["down"]);
     assert_eq!(down.code, 0, "{}", down.stderr);
+    assert!(daemon.wait().unwrap().success());
     mend();
     stage.is_whole();
 }

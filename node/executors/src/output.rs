@@ -30,8 +30,8 @@ pub const RESULT_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// How much is read at once while hashing: enough for BLAKE3 to use all its lanes.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Room on a disk below which it is doubted that it takes all that a run writes: 16 MiB.
-const LOW_BYTES: u64 = 16 << 20;
+/// Room on a disk below which it is doubted that it takes all that a run writes: 64 MiB.
+const LOW_BYTES: u64 = 64 << 20;
 
 /// What is kept for a log on such a disk: the usual block, so that a few words always fit.
 const RESERVED_BYTES: u64 = 4096;
@@ -97,11 +97,16 @@ impl Log {
             opened => opened?,
         };
         let log = Self { file: file.into() };
-        if log.is_cramped() {
-            // Without it the run may still have nothing to say.
-            let _ = log.reserve(0);
-        }
+        log.keep_room();
         Ok(log)
+    }
+
+    /// Has room kept for the first words of a run that has said nothing yet, if there may soon be none.
+    pub(crate) fn keep_room(&self) {
+        if self.is_cramped() && self.length().is_ok_and(|length| length == 0) {
+            // Without it the run may still have nothing to say.
+            let _ = self.reserve(0);
+        }
     }
 
     fn is_cramped(&self) -> bool {

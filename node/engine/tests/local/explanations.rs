@@ -141,12 +141,12 @@ fn a_job_that_waits_for_others_or_its_time_has_its_other_reasons_as_well() {
         }),
     );
     let kinds: Vec<_> = planned.reasons.iter().map(|reason| reason.kind).collect();
-    assert_eq!(kinds, ["time", "incapable", "paused", "no_slot", "no_room"]);
+    assert_eq!(kinds, ["time", "incapable", "paused", "no_slot"]);
     let all = node.submit(with(|job| {
         (job.after, job.held, job.start) = (after(&[up], Some(Condition::Failed)), true, Start::After(HOUR));
         stuck(job);
     }));
-    assert_eq!(node.kinds(all), ["held", "dependency", "time", "incapable", "paused", "no_slot", "no_room"]);
+    assert_eq!(node.kinds(all), ["held", "dependency", "time", "incapable", "paused", "no_slot"]);
     assert!(node.explain(all).summary.starts_with("waits: it waits for job 1"), "{}", node.explain(all).summary);
     assert_reason(&mut node, all, "dependency", "(failed)", "job 1 fails");
     node.ok(up);
