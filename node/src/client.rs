@@ -96,6 +96,17 @@ impl Client {
         UnixStream::connect(&self.socket).await.is_ok()
     }
 
+    /// The process that listens, if the system says so.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`].
+    pub(crate) async fn pid(&self) -> Result<Option<u32>, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { socket: self.socket.clone(), source };
+        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+        let peer = stream.peer_cred().map_err(unreachable)?;
+        Ok(peer.pid().and_then(|pid| u32::try_from(pid).ok()))
+    }
+
     /// Asks for what is at `path`.
     ///
     /// # Errors

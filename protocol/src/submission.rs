@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Hash, JobId};
-use crate::job::{JobSpec, NAME_BYTES_MAX, SpecError};
+use crate::job::{Effects, JobSpec, NAME_BYTES_MAX, SpecError};
 use crate::number::NUMBER_MAX;
 use crate::state::words;
 use crate::time::{DurationMillis, UnixMillis};
@@ -92,6 +92,10 @@ impl Submission {
     /// [`SubmissionError`] names the field and its range.
     pub fn check(&self) -> Result<(), SubmissionError> {
         self.spec.check()?;
+        let retry = &self.spec.retry;
+        if self.spec.effects == Effects::Once && (retry.max_attempts > 1 || !retry.retry_on.is_empty()) {
+            return Err(SubmissionError::OnceAgain);
+        }
         if self.after.len() > AFTER_MAX {
             return Err(SubmissionError::After { found: self.after.len() });
         }
@@ -418,6 +422,12 @@ pub enum SubmissionError {
     /// The spec is out of bounds.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// It must not run twice, and be tried again.
+    #[error(
+        "a job with the effects `once` must not run again once it may have started, and this one is to be tried again \
+         after a failure; leave out its retries, or say that it may run twice with the effects `idempotent`"
+    )]
+    OnceAgain,
     /// A text is empty, too long or not printable.
     #[error("the {what} must be 1 to {NAME_BYTES_MAX} printable bytes")]
     Text {
@@ -567,6 +577,18 @@ mod tests {
         assert_eq!(of(2001), Ok(()));
         let start = UnixMillis(2000);
         assert_eq!(of(2000), Err(SubmissionError::Deadline { deadline: start, start }));
+    }
+
+    /// It was taken on, and then run again.
+    #[test]
+    fn what_must_not_run_twice_is_not_tried_again() {
+        let mut once = Submission::new(spec());
+        once.spec.effects = Effects::Once;
+        assert_eq!(once.check(), Ok(()));
+        once.spec.retry.retry_on = vec![crate::retry::Failure::Timeout];
+        assert_eq!(once.check(), Err(SubmissionError::OnceAgain));
+        once.spec.retry = crate::retry::Retry { max_attempts: 2, ..crate::retry::Retry::default() };
+        assert_eq!(once.check(), Err(SubmissionError::OnceAgain));
     }
 
     #[test]

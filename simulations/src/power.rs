@@ -338,7 +338,7 @@ impl Bench {
         let mut spec = JobSpec::new("work", behaviour.task(None));
         spec.scope = Scope::Local;
         spec.effects = if self.stream.chance(300) { Effects::Once } else { Effects::Idempotent };
-        spec.retry.max_attempts = 3;
+        spec.retry.max_attempts = if spec.effects == Effects::Once { 1 } else { 3 };
         spec.retry.backoff = Backoff::exponential(DurationMillis(500), DurationMillis(2_000));
         Command::Submit(vec![Submission::new(spec)])
     }

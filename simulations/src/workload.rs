@@ -147,7 +147,8 @@ fn draw_work(stream: &mut Stream, nodes: usize, index: usize) -> Work {
         _ => Effects::Idempotent,
     };
     spec.requirements = draw_requirements(stream, nodes, spec.scope);
-    spec.retry.max_attempts = u32::try_from(stream.between(1, 4)).unwrap_or(1);
+    let attempts = u32::try_from(stream.between(1, 4)).unwrap_or(1);
+    spec.retry.max_attempts = if spec.effects == Effects::Once { 1 } else { attempts };
     spec.retry.backoff = Backoff::exponential(DurationMillis(500), DurationMillis(10_000));
     let needs_timeout = behaviour.ending == Ending::Never;
     spec.timeout_ms = (needs_timeout || stream.chance(200)).then(|| DurationMillis(stream.between(1_000, 60_000)));

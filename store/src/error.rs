@@ -67,6 +67,14 @@ pub enum Fault {
     Other(#[source] rusqlite::Error),
 }
 
+impl StoreError {
+    /// Whether the file itself is bad, so that nothing more should be entrusted to it.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Sqlite(Fault::Corrupt(_) | Fault::NoDatabase(_)))
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(match error.sqlite_error_code() {

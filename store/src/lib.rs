@@ -48,7 +48,7 @@ pub use group::{Group, Items, TaskRow};
 pub use invite::InviteRow;
 pub use job::{Job, Move, NewJob, Plan};
 pub use lease::{Lease, LeasePhase};
-pub use lock::{Holder, Lock};
+pub use lock::{Holder, Lock, find_holder};
 pub use open::{DATABASE_NAME, Store, find_database};
 pub use outbox::{Inbound, Queued};
 pub use peer::PeerRow;

@@ -30,6 +30,24 @@ impl fmt::Display for Holder {
     }
 }
 
+/// Who holds the lock of a data directory; `None` if nobody does.
+///
+/// Should nobody hold it, it is taken for a moment, in which no daemon can start. So this is for when one does not answer.
+#[must_use]
+pub fn find_holder(directory: &Path) -> Option<Holder> {
+    let mut file = File::open(directory.join(LOCK_NAME)).ok()?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(Errno::WOULDBLOCK) => Some(read_holder(&mut file)),
+        Ok(()) | Err(_) => None,
+    }
+}
+
+fn read_holder(file: &mut File) -> Holder {
+    let mut text = String::new();
+    let read = file.take(20).read_to_string(&mut text);
+    Holder { pid: read.ok().and_then(|_| text.trim().parse().ok()) }
+}
+
 /// Keeps every other daemon out of a data directory until it is dropped. A [`crate::Store`] has one of its own.
 #[derive(Debug)]
 pub struct Lock {
@@ -49,10 +67,8 @@ impl Lock {
             if errno != Errno::WOULDBLOCK {
                 return Err(OpenError::File { path, source: errno.into() });
             }
-            let mut text = String::new();
-            let read = (&mut file).take(20).read_to_string(&mut text);
-            let pid = read.ok().and_then(|_| text.trim().parse().ok());
-            return Err(OpenError::InUse { directory: directory.to_owned(), holder: Holder { pid } });
+            let holder = read_holder(&mut file);
+            return Err(OpenError::InUse { directory: directory.to_owned(), holder });
         }
         write_pid(&mut file).map_err(|source| OpenError::File { path, source })?;
         Ok(Self { _file: file })

@@ -5,12 +5,15 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use jobmesh_tests::{Bench, Mount, Node, Place, Run, private_mounts};
 
 use crate::bench;
 use crate::record::Record;
 
+/// How long a node may need to answer.
+const LIMIT: Duration = Duration::from_secs(30);
 /// Exit code of a fault in the data directory.
 const DATA: i32 = 78;
 
@@ -171,6 +174,66 @@ fn a_page_that_is_damaged_while_the_node_runs_is_told() {
         let _ = fs::remove_file(stage.node.home().join(beside));
     }
     fs::write(stage.node.database(), whole).unwrap();
+    stage.is_whole();
+}
+
+/// A leaf of the table of jobs with those that ended first, which only a list or a count reads.
+fn oldest_leaf(stage: &Stage) -> (u64, u64) {
+    let (root, bytes) = Record::open(&stage.node.database()).root_page("job");
+    let whole = fs::read(stage.node.database()).unwrap();
+    let page = &whole[usize::try_from(root * bytes).unwrap()..];
+    assert_eq!(page[0], 5, "an inner page of a table");
+    let cell = usize::from(u16::from_be_bytes([page[12], page[13]]));
+    let child = u32::from_be_bytes(page[cell..cell + 4].try_into().unwrap());
+    (u64::from(child) - 1, bytes)
+}
+
+/// It ended with 78 and left a node behind that took jobs, and that nothing could stop.
+#[test]
+fn a_node_that_finds_damage_is_not_left_behind_takes_no_jobs_and_can_be_stopped() {
+    let stage = Stage::new();
+    let (page, bytes) = oldest_leaf(&stage);
+    let whole = fs::read(stage.node.database()).unwrap();
+    let mend = || {
+        for beside in ["jobs.db-wal", "jobs.db-shm"] {
+            let _ = fs::remove_file(stage.node.home().join(beside));
+        }
+        fs::write(stage.node.database(), &whole).unwrap();
+    };
+    let words = ["the job database is damaged", "restore a backup"];
+    damage(&stage.node.database(), page, bytes);
+    refused(&stage.node.run(&["up", "-d"]), DATA, &words);
+    assert!(stage.node.run(&["down"]).text().contains("No node runs"), "{}", stage.node.log());
+    // In the foreground it goes on, for whoever wants to save what still reads.
+    let mut daemon = stage.node.command(&["up"]).spawn().unwrap();
+    let deadline = Instant::now() + LIMIT;
+    let status = loop {
+        let run = stage.node.run(&["status"]);
+        if run.code != 69 {
+            break run;
+        }
+        assert!(Instant::now() < deadline, "{}", run.stderr);
+    };
+    refused(&status, DATA, &words);
+    refused(&stage.node.run(&["submit", "--", "true"]), DATA, &words);
+    let down = stage.node.run(&["down"]);
+    assert_eq!(down.code, 0, "{}", down.stderr);
+    assert!(daemon.wait().unwrap().success());
+    mend();
+    stage.is_whole();
+}
+
+/// A node without its socket could not be stopped, and was said not to run.
+#[test]
+fn a_node_whose_socket_is_gone_is_found_by_its_lock() {
+    let stage = Stage::new();
+    stage.node.up();
+    fs::remove_file(stage.node.home().join("control.sock")).unwrap();
+    let run = stage.node.run(&["down"]);
+    refused(&run, 69, &["a node runs in", "with pid", "does not answer", "jobmesh down --now"]);
+    let run = stage.node.run(&["down", "--now"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(stage.node.run(&["down"]).text().contains("No node runs"));
     stage.is_whole();
 }
 

@@ -151,6 +151,33 @@ fn what_ends_or_reports_on_a_full_disk_is_kept_and_new_work_is_refused() {
     assert_eq!(stage.node.json(&["show", &job])["job"]["epoch"], 1);
 }
 
+/// It was completed, and what it wrote was gone without a word.
+#[test]
+fn a_job_whose_output_the_disk_did_not_take_fails_and_says_so() {
+    let test = "disk::a_job_whose_output_the_disk_did_not_take_fails_and_says_so";
+    if private_mounts(test) == Place::Outside {
+        return;
+    }
+    let stage = Stage::new(24);
+    let [mut told, mut go] = ["told", "go"].map(|name| Fifo::new(stage.bench.folder().join(name)));
+    let script = "echo ready > \"$0\"; read word < \"$1\"; yes 2> /dev/null | head -c 12000000; echo done > \"$0\"";
+    let paths = [told.path(), go.path()].map(|path: &Path| path.display().to_string());
+    let job = stage.node.submit(&["--", "sh", "-c", script, &paths[0], &paths[1]]);
+    assert_eq!(told.line(), "ready");
+    stage.fill(0);
+    go.tell("go");
+    assert_eq!(told.line(), "done");
+    // Should the node have no reserve left by now, it can write the end down only later.
+    let _ = stage.node.run(&["wait", &job, "--timeout", "2s"]);
+    stage.free();
+    stage.node.wait_for(std::slice::from_ref(&job));
+    let shown = stage.node.json(&["show", &job]);
+    assert_eq!(shown["job"]["state"], "discarded", "{shown}");
+    assert!(shown.to_string().contains("its output could not be kept: No space left"), "{shown}");
+    let kept = stage.node.run(&["logs", &job]).stdout;
+    assert!(kept.starts_with(b"y\ny\n") && kept.len() < 12_000_000, "{}", kept.len());
+}
+
 #[test]
 fn whatever_room_is_left_nothing_acknowledged_is_lost() {
     let test = "disk::whatever_room_is_left_nothing_acknowledged_is_lost";

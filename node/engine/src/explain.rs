@@ -2,8 +2,9 @@
 
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::state::FinishReason;
+use jobmesh_protocol::submission::{Condition, Rule};
 use jobmesh_protocol::{JobId, JobNumber, JobState, NodeId, RunId, UnixMillis};
-use jobmesh_store::{Attempt, Job, StoreError};
+use jobmesh_store::{Attempt, Edge, Job, StoreError};
 use serde::Serialize;
 
 use crate::admission::{Blocked, blocked, lacks};
@@ -149,8 +150,16 @@ impl Engine {
             reasons.push(Reason { kind: "held", words, since: job.state_since, remedy });
         }
         match job.state {
-            JobState::Pending => reasons.extend(upstream_reasons(job, edges)),
-            JobState::Scheduled | JobState::Retryable => reasons.push(time_reason(job)),
+            // What holds it back beside that for which it waits now would be news only later.
+            JobState::Pending => {
+                reasons.extend(upstream_reasons(job, edges));
+                reasons.extend(job.run_at.filter(|at| *at > step.wall()).map(|_| time_reason(job)));
+                reasons.extend(self.room_reasons(step, job, nodes));
+            }
+            JobState::Scheduled | JobState::Retryable => {
+                reasons.push(time_reason(job));
+                reasons.extend(self.room_reasons(step, job, nodes));
+            }
             JobState::Available | JobState::Offered => reasons.extend(self.room_reasons(step, job, nodes)),
             JobState::Running if job.plan.is_group => reasons.extend(self.task_reasons(step, job, nodes)?),
             JobState::Running
@@ -206,7 +215,8 @@ impl Engine {
             remedy: blocked.remedy(),
         };
         let mut reasons: Vec<Reason> = here.iter().map(reason).collect();
-        if let Some(words) = network_reason(job, nodes) {
+        // Where nothing holds it back here, nobody else is asked.
+        if let Some(words) = network_reason(job, nodes).filter(|_| !here.is_empty()) {
             let remedy = "a capable node joins, comes back or has room".to_owned();
             reasons.push(Reason { kind: "network", words, since: job.state_since, remedy });
         }
@@ -237,7 +247,7 @@ impl Engine {
         let on = runner.as_ref().map(|runner| format!(" on {runner}")).unwrap_or_default();
         let runner = runner.as_deref().unwrap_or("no node");
         match job.state {
-            JobState::Pending => match reasons.last() {
+            JobState::Pending => match reasons.iter().rfind(|reason| reason.kind == "dependency") {
                 Some(reason) => format!("waits: {}", reason.words),
                 None => "waits for other jobs".to_owned(),
             },
@@ -303,11 +313,11 @@ fn waits(nodes: &[NodeFit], reasons: &[Reason]) -> String {
 
 fn upstream_reasons(job: &Job, edges: &Edges) -> Vec<Reason> {
     let open: Vec<_> = edges.iter().filter(|(edge, _)| !edge.is_met).collect();
-    let reason = |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| {
-        let wanted = edge.condition.map_or(job.plan.rule.word(), jobmesh_protocol::submission::Condition::word);
+    let reason = |(edge, state): &&(Edge, Option<JobState>)| {
+        let wanted = edge.condition.map_or(job.plan.rule.word(), Condition::word);
         let state = state.map_or("deleted", JobState::word);
         let words = format!("it waits for job {}, which is {state} ({wanted})", edge.upstream);
-        let remedy = format!("job {} ends as it should", edge.upstream);
+        let remedy = format!("job {} {}", edge.upstream, wanted_end(job, edge));
         Reason { kind: "dependency", words, since: job.created_at, remedy }
     };
     let mut reasons: Vec<Reason> = open.iter().take(UPSTREAM_MAX).map(reason).collect();
@@ -319,15 +329,29 @@ fn upstream_reasons(job: &Job, edges: &Edges) -> Vec<Reason> {
     reasons
 }
 
+/// How a job must end for another one that waits for it.
+const fn wanted_end(job: &Job, edge: &Edge) -> &'static str {
+    match (edge.condition, job.plan.rule) {
+        (Some(Condition::Failed), _) => "fails",
+        (Some(Condition::Ok), _) | (None, Rule::AllSuccess | Rule::AnySuccess) => "completes",
+        (Some(Condition::Done), _) | (None, Rule::AllDone | Rule::Always) => "ends",
+        (None, Rule::NoneFailed) => "completes or is skipped",
+    }
+}
+
 /// The jobs because of which one was dropped that waited for them.
 fn culprits(job: &Job, edges: &Edges) -> Vec<Reason> {
-    let is_lost =
-        |(edge, state): &&(jobmesh_store::Edge, Option<JobState>)| !edge.is_met && state.is_none_or(JobState::is_final);
-    let reason = |(edge, state): &(jobmesh_store::Edge, Option<JobState>)| {
-        let wanted = edge.condition.map_or(job.plan.rule.word(), jobmesh_protocol::submission::Condition::word);
+    let is_lost = |(edge, state): &&(Edge, Option<JobState>)| !edge.is_met && state.is_none_or(JobState::is_final);
+    let reason = |(edge, state): &(Edge, Option<JobState>)| {
+        let wanted = edge.condition.map_or(job.plan.rule.word(), Condition::word);
         let ended = state.map_or("deleted", JobState::word);
         let words = format!("job {} was {ended}, and it waited for that one ({wanted})", edge.upstream);
         let remedy = match state {
+            // To try it again helps only if that goes wrong.
+            Some(JobState::Completed) => {
+                let (upstream, end) = (edge.upstream, wanted_end(job, edge));
+                format!("job {upstream} {end} when it runs again, by `jobmesh retry {upstream}`")
+            }
             Some(_) => format!("`jobmesh retry {}`", edge.upstream),
             None => format!("`jobmesh retry {}`", job.number),
         };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use jobmesh_protocol::job::Task;
+use jobmesh_protocol::job::{Effects, Task};
 use jobmesh_protocol::outcome::{Exit, Outputs as Written, Usage};
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{AttemptState, DurationMillis, JobState, NodeId, Outcome, RunId, UnixMillis, cbor};
@@ -104,6 +104,9 @@ impl<'a> Conclusion<'a> {
         }
     }
 }
+
+/// What is said of a run with effects that the end of the node cut off.
+const INTERRUPTED: &str = "this node was stopped while it ran, and it must not run twice; look at what it has done before it is submitted anew";
 
 /// What the history says of a successor, which may never begin.
 const CLAIMED_AHEAD: &str = "claimed behind another run";
@@ -281,11 +284,12 @@ impl Engine {
         };
         self.stirred = true;
         self.write_report(step, run, &running)?;
-        let stopped_for = running.stopped_for.filter(|_| ended.outcome == Outcome::Timeout);
+        let outcome = self.outcome_of(&running.job, ended);
+        let stopped_for = running.stopped_for.filter(|_| outcome == Outcome::Timeout);
         let notices: Vec<&str> = stopped_for.into_iter().chain(ended.notice.as_deref()).collect();
         let notice = (!notices.is_empty()).then(|| notices.join("; "));
         let job = running.job;
-        if ended.outcome == Outcome::Ok && !matches!(job.spec.task, Task::Noop {}) {
+        if outcome == Outcome::Ok && !matches!(job.spec.task, Task::Noop {}) {
             self.learn_duration(&job.spec, ended.ran_micros);
         }
         for bytes in ended.inline.iter().filter(|_| ended.outputs.result.is_some() && job.origin.is_none()) {
@@ -296,7 +300,7 @@ impl Engine {
         }
         let conclusion = Conclusion {
             node: self.me,
-            outcome: &ended.outcome,
+            outcome: &outcome,
             exit: ended.exit,
             written: ended.outputs,
             usage: ended.usage,
@@ -306,6 +310,18 @@ impl Engine {
         match job.origin {
             Some(_) => self.conclude_lease(step, job, run, &conclusion, &ended.inline),
             None => self.conclude(step, job, run, &conclusion),
+        }
+    }
+
+    /// What the end of a run means for its job. What must not run twice and was stopped in the middle by the end of the
+    /// node is not given back for another attempt: nobody knows how far it had come.
+    fn outcome_of(&self, job: &Job, ended: &Ended) -> Outcome {
+        let has_begun = ended.ran_micros > 0 || ended.exit != Exit::default();
+        let is_cut_off = matches!(ended.outcome, Outcome::Released { .. }) && self.is_draining && has_begun;
+        if is_cut_off && job.spec.effects == Effects::Once {
+            Outcome::Lost { reason: INTERRUPTED.to_owned() }
+        } else {
+            ended.outcome.clone()
         }
     }
 

@@ -86,7 +86,9 @@ impl Engine {
                 let both = format!("it waits for job {} in two ways; name that once", dependency.job);
                 return Ok(Err(Refusal::BadSpec(both)));
             }
-            if step.view().job_number(dependency.job)?.is_none() {
+            // Of a group that is being deleted no more than its rows are there.
+            let upstream = step.view().job_number(dependency.job)?;
+            if upstream.is_none_or(|number| self.removing.contains(&number.group())) {
                 return Ok(Err(Refusal::NoSuchJob(dependency.job)));
             }
         }

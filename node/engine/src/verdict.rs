@@ -92,7 +92,8 @@ fn snoozed(step: &Step<'_>, job: &Job, wait: DurationMillis) -> Shift<'static> {
     };
     shift.snoozes = snoozes;
     if shift.finish.is_none() {
-        shift.run_at = Some(step.wall().plus(wait.min(jobmesh_protocol::retry::WAIT_MAX)));
+        let wait = wait.clamp(SNOOZE_MIN, jobmesh_protocol::retry::WAIT_MAX);
+        shift.run_at = Some(step.wall().plus(wait));
     }
     shift
 }
@@ -111,6 +112,8 @@ fn lost(job: &Job) -> Shift<'static> {
     shift
 }
 
+/// Shortest wait of a job that asks for one: without it, one that asks for none would run again and again.
+const SNOOZE_MIN: DurationMillis = DurationMillis::from_secs(1);
 /// The wait of a failure that asked for none.
 const NO_WAIT: DurationMillis = DurationMillis(0);
 

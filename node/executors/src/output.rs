@@ -2,6 +2,10 @@
 //!
 //! The process writes straight into them, so nothing has to copy while it runs and a crash of the daemon loses no
 //! byte. We hash through the descriptor that we opened, not through the path, which the job could have replaced.
+//!
+//! **The hard case** is a full disk, of which only the process hears, and it may not care. So on a disk that is nearly
+//! full each log is given some room in advance, and at the end it is looked whether it could still grow: one that could
+//! not, and ends where a file is cut, is not whole.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +14,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jobmesh_protocol::{BlobRef, Hash};
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, fstatvfs, openat, unlinkat};
 use rustix::io::Errno;
 
 /// Largest output whose content travels with the end of the run: 16 KiB.
@@ -25,6 +29,15 @@ pub const RESULT_INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// How much is read at once while hashing: enough for BLAKE3 to use all its lanes.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Room on a disk below which it is doubted that it takes all that a run writes: 64 MiB.
+const LOW_BYTES: u64 = 64 << 20;
+
+/// What is kept for a log on such a disk: the usual block, so that a few words always fit.
+const RESERVED_BYTES: u64 = 4096;
+
+/// No file system gives out less room than this at once, so a file for which there was no more ends at a multiple of it.
+const SECTOR_BYTES: u64 = 512;
 
 /// One of the two things a process writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,7 +96,44 @@ impl Log {
             }
             opened => opened?,
         };
-        Ok(Self { file: file.into() })
+        let log = Self { file: file.into() };
+        log.keep_room();
+        Ok(log)
+    }
+
+    /// Has room kept for the first words of a run that has said nothing yet, if there may soon be none.
+    pub(crate) fn keep_room(&self) {
+        if self.is_cramped() && self.length().is_ok_and(|length| length == 0) {
+            // Without it the run may still have nothing to say.
+            let _ = self.reserve(0);
+        }
+    }
+
+    fn is_cramped(&self) -> bool {
+        fstatvfs(&self.file).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < LOW_BYTES)
+    }
+
+    /// Has room kept for what may be written from `length` on.
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        Ok(fallocate(&self.file, FallocateFlags::KEEP_SIZE, length, RESERVED_BYTES)?)
+    }
+
+    /// What the system says if there is no room for more. Gives back what was kept, so it is for a run that is over.
+    pub(crate) fn no_room(&self) -> Option<io::Error> {
+        if !self.is_cramped() {
+            return None;
+        }
+        let length = self.length().ok()?;
+        let refused = self.reserve(length).err();
+        if let Err(error) = self.truncate(length) {
+            tracing::warn!(error = %error, "failed to give back the room that was kept for a log");
+        }
+        refused.filter(is_full)
+    }
+
+    /// Whether it ends where it would if there had been no room for more.
+    pub(crate) fn may_be_cut(&self) -> bool {
+        self.length().is_ok_and(|length| length > 0 && length.is_multiple_of(SECTOR_BYTES))
     }
 
     /// A second descriptor, for the process to write to.
@@ -113,6 +163,16 @@ impl Log {
     pub(crate) fn digest(&self) -> io::Result<Option<Digest>> {
         digest(&self.file, INLINE_BYTES_MAX)
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+}
+
+/// Whether a result ends where it would if there had been no room for more.
+pub(crate) fn may_result_be_cut(directory: &Path) -> bool {
+    let found = std::fs::symlink_metadata(result_path(directory));
+    found.is_ok_and(|found| found.is_file() && found.len().is_multiple_of(SECTOR_BYTES))
 }
 
 /// Names what a file holds, with its content if that is no longer than `inline_max`; none if it is empty.

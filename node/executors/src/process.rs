@@ -146,7 +146,7 @@ pub(crate) fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut
     let ran = spawned.at.elapsed();
     let left = seat.spare.contents();
     let mut ended = spawned.remains(order, left, exit, (usage, ran)).conclude(brought.map(Brought::outcome));
-    ended.notice = notice;
+    ended.notice = notice.or(ended.notice);
     seat.stand_up(order, &ended, left, is_alone && brought.is_none());
     ended
 }

@@ -59,8 +59,12 @@ pub(crate) fn text(explanation: &Explanation, now: UnixMillis, colour: Colour) -
 
 /// Why a job waits and what would help, in one line; none if there is no reason.
 pub(crate) fn brief(explanation: &Explanation) -> Option<String> {
-    let remedy = explanation.reasons.first()?.remedy.as_str();
-    let help = if remedy.is_empty() { String::new() } else { format!("; what would help: {remedy}") };
+    explanation.reasons.first()?;
+    let mut remedies: Vec<&str> = explanation.reasons.iter().map(|reason| reason.remedy.as_str()).collect();
+    remedies.retain(|remedy| !remedy.is_empty());
+    remedies.dedup();
+    let help =
+        if remedies.is_empty() { String::new() } else { format!("; what would help: {}", remedies.join("; and ")) };
     Some(format!("{}{help}", explanation.summary))
 }
 

@@ -10,6 +10,7 @@ use jobmesh::api::{
     Checkpoints, ErrorBody, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE,
 };
 use jobmesh_protocol::DurationMillis;
+use jobmesh_protocol::retry::WAIT_MAX;
 use serde_json::{Value, json};
 
 use crate::cli::time_words::parse_length;
@@ -98,7 +99,7 @@ enum Outcome {
         /// What went wrong
         message: String,
         /// How long to wait at least before the next attempt
-        #[arg(long, value_name = "TIME", value_parser = parse_length)]
+        #[arg(long, value_name = "TIME", value_parser = parse_wait)]
         retry_after: Option<DurationMillis>,
     },
     /// It failed, and would fail again
@@ -108,8 +109,8 @@ enum Outcome {
     },
     /// It goes on later; that costs no attempt
     Snooze {
-        /// How much later
-        #[arg(value_name = "TIME", value_parser = parse_length)]
+        /// How much later: from 1 s to 366 days
+        #[arg(value_name = "TIME", value_parser = parse_wait)]
         time: DurationMillis,
         /// Why
         reason: Option<String>,
@@ -239,6 +240,12 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&beside, path)
 }
 
+/// Reads how long the next attempt is put off.
+fn parse_wait(text: &str) -> Result<DurationMillis, String> {
+    let wait = parse_length(text)?;
+    if wait > WAIT_MAX { Err("the longest wait is 366 days".to_owned()) } else { Ok(wait) }
+}
+
 /// Reads a part of a hundred with at most two decimals, as ten-thousandths.
 fn parse_percent(text: &str) -> Result<u16, String> {
     let wrong = || "write it as a number from 0 to 100, such as 40 or 99.5".to_owned();
@@ -262,6 +269,12 @@ mod tests {
         for text in ["", "101", "100.01", "-1", "1e1", "0.001", "."] {
             assert!(parse_percent(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_wait_has_its_limit() {
+        assert_eq!(parse_wait("366d"), Ok(WAIT_MAX));
+        assert!(parse_wait("2y").is_err_and(|error| error.contains("366 days")));
     }
 
     #[test]

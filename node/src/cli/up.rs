@@ -75,7 +75,22 @@ impl Up {
 
 async fn detach(context: &Context, arguments: &[OsString]) -> Result<Exit, Failure> {
     let started = daemon::start_detached_with(&context.home, arguments).await.map_err(|error| not_started(&error))?;
-    let status: Status = context.client()?.get("/v1/status").await?;
+    let client = context.client()?;
+    let status: Status = match client.get("/v1/status").await {
+        Ok(status) => status,
+        // What was started here and can't say how it is must not go on unseen.
+        Err(error) if started == Started::Now => {
+            let gone = super::down::stop_now(&client).await;
+            let left = gone.err().map(|failure| format!("; it still runs: {}", failure.message())).unwrap_or_default();
+            let failure = Failure::from(error);
+            return Err(if left.is_empty() {
+                failure
+            } else {
+                failure.hint(format!("stop it with `jobmesh down --now`{left}"))
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
     let running = Running { started: started == Started::Now, status };
     context.output.show(&running, |_| {
         let Status { name, pid, .. } = &running.status;

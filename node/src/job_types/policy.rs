@@ -121,6 +121,7 @@ impl Policy {
                 names.check_certain(&format!("{path}.requirements"), template, *place)?;
             }
         }
+        self.check_effects(path)?;
         match &self.scope {
             Some(Lined { value: Scope::Network | Scope::Hybrid, place }) if is_builtin => {
                 let problem =
@@ -129,6 +130,19 @@ impl Policy {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// What must not run twice is not tried again.
+    fn check_effects(&self, path: &str) -> Result<(), Fault> {
+        let Some(Lined { value: Effects::Once, place }) = &self.effects else { return Ok(()) };
+        let retries = self.retries.as_ref().is_some_and(|retries| retries.value > 0);
+        let key = match &self.retry_on {
+            _ if retries => "retries",
+            Some(named) if !named.value.is_empty() => "retry_on",
+            Some(_) | None => return Ok(()),
+        };
+        let problem = format!("{path}.effects is \"once\", so leave {key} out: such a job never runs a second time");
+        Err(Fault::new(*place, problem))
     }
 
     /// Puts it into a spec. `is_bound` says that a value names something on this machine.

@@ -64,7 +64,7 @@ fn everything_that_is_declared_lands_in_the_submission() {
         crash_limit = 2
         max_snoozes = 7
         requirements = ["tool:gzip", "mode={{mode}}"]
-        effects = "once"
+        effects = "pure"
         scope = "local"
         concurrency = 3
         concurrency_key = "k-{{mode}}"
@@ -89,7 +89,7 @@ fn everything_that_is_declared_lands_in_the_submission() {
     let seconds = |secs| Some(DurationMillis::from_secs(secs));
     assert_eq!((spec.timeout_ms, spec.heartbeat_ms, spec.keep_ms), (seconds(3600), seconds(60), seconds(259_200)));
     assert_eq!((spec.kill_grace_ms, spec.log_bytes_max), (DurationMillis(0), Some(1 << 20)));
-    assert_eq!((spec.effects, spec.scope), (Effects::Once, Scope::Local));
+    assert_eq!((spec.effects, spec.scope), (Effects::Pure, Scope::Local));
     let retry = &spec.retry;
     assert_eq!((retry.max_attempts, retry.crash_limit, retry.max_snoozes), (5, 2, Some(7)));
     assert_eq!(retry.backoff.wait(3, 9), DurationMillis(3000));

@@ -8,7 +8,8 @@
 //! the database. Commands are answered with the error. What drivers reported once and will not report again (a
 //! process started or ended, a blob came, a peer connected) is handed in again afterwards; frames and gossip are
 //! not, since their senders repeat them. A full disk costs the ballast, by which what runs can be finished, and new
-//! jobs are turned away until there is room for it again. Beyond that, tries go on a second at a time, for as long as
+//! jobs are turned away until there is room for it again. Once the file is found damaged, new jobs are turned away for
+//! good, and what runs is written down as far as that goes. Beyond that, tries go on a second at a time, for as long as
 //! it takes; any other fault that outlives [`REOPENS_MAX`] tries ends the daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -240,6 +241,10 @@ impl EngineThread {
                 // Whoever asked may have gone.
                 let _ = answer.send(Err(CommandError::from(&StoreError::Full)));
             }
+            Message::Ask(command, answer) if adds_jobs(&command) && self.handle.damage().is_some() => {
+                let words = self.handle.damage().unwrap_or_default().to_owned();
+                let _ = answer.send(Err(CommandError::Store(words)));
+            }
             Message::Ask(command, answer) => {
                 batch.has_asked = true;
                 self.next_request += 1;
@@ -419,6 +424,7 @@ impl EngineThread {
             let _ = answer.send(Err(CommandError::from(&error)));
         }
         loop {
+            self.handle.note_damage(&error);
             tracing::error!(%error, source = ?std::error::Error::source(&error), "the commit failed; trying again");
             let is_full = matches!(error, StoreError::Full);
             let has_room_again = is_full && self.ballast.drop_it();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use jobmesh_engine::{Change, Command, Detected, Refusal, Response};
@@ -47,6 +47,8 @@ struct Inner {
     readers: Readers,
     changes: broadcast::Sender<Change>,
     is_draining: AtomicBool,
+    /// What is wrong with the database, once its file was found damaged.
+    damage: OnceLock<String>,
     config: RwLock<Arc<Config>>,
     /// One reload at a time, so that what holds is what the engine was told last.
     reloading: tokio::sync::Mutex<()>,
@@ -177,6 +179,7 @@ impl Handle {
             readers: Readers::new(config.home.path().to_owned()),
             changes: broadcast::Sender::new(CHANGES_MAX),
             is_draining: AtomicBool::new(false),
+            damage: OnceLock::new(),
             config: RwLock::new(Arc::new(config.clone())),
             reloading: tokio::sync::Mutex::default(),
             task_socket: config.home.task_socket().to_string_lossy().into_owned(),
@@ -230,7 +233,24 @@ impl Handle {
         T: Send + 'static,
         F: FnOnce(View<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.0.readers.read(query).await
+        let answer = self.0.readers.read(query).await;
+        if let Err(ReadError::Store(error)) = &answer {
+            self.note_damage(error);
+        }
+        answer
+    }
+
+    /// Remembers that the database is damaged, if that is what an error says. No new work is taken on from then on: it
+    /// might never be read again.
+    pub(super) fn note_damage(&self, error: &StoreError) {
+        if error.is_damage() {
+            self.0.damage.get_or_init(|| error.to_string());
+        }
+    }
+
+    /// What is wrong with the database, if it is damaged.
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.0.damage.get().map(String::as_str)
     }
 
     /// Lets the database go, before the writer does. Reads fail from then on.

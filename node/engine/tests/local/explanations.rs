@@ -114,13 +114,43 @@ fn other_jobs_and_time() {
     let mut node = node(1);
     let up = node.submit(with(|job| job.spec.retry.max_attempts = 2));
     let pending = node.submit(with(|job| job.after = after(&[up], Some(Condition::Done))));
-    assert_reason(&mut node, pending, "dependency", "job 1, which is running (done)", "job 1 ends as it should");
+    assert_reason(&mut node, pending, "dependency", "job 1, which is running (done)", "job 1 ends");
     let scheduled = node.submit(with(|job| job.start = Start::After(HOUR)));
     assert_reason(&mut node, scheduled, "time", "its start is at 2027-01-15T09:00:00", "reschedule --at now");
     node.end(up, failure());
     assert_reason(&mut node, up, "time", "the wait before its next attempt", "jobmesh retry 1");
     let held = node.submit(with(|job| job.held = true));
     assert_reason(&mut node, held, "held", "held at submission", "jobmesh release 4");
+}
+
+/// Only what a job waited for first was told: the rest came out one by one, as it went on.
+#[test]
+fn a_job_that_waits_for_others_or_its_time_has_its_other_reasons_as_well() {
+    let mut node = node(1);
+    node.queue("slow", QueueAction::Pause);
+    let up = node.submit(plain());
+    let stuck = |job: &mut Submission| {
+        job.spec.queue = "slow".to_owned();
+        job.spec.resources = "cpus=64".parse().unwrap();
+    };
+    let planned = plan(
+        &mut node,
+        with(|job| {
+            job.start = Start::After(HOUR);
+            stuck(job);
+        }),
+    );
+    let kinds: Vec<_> = planned.reasons.iter().map(|reason| reason.kind).collect();
+    assert_eq!(kinds, ["time", "incapable", "paused", "no_slot"]);
+    let all = node.submit(with(|job| {
+        (job.after, job.held, job.start) = (after(&[up], Some(Condition::Failed)), true, Start::After(HOUR));
+        stuck(job);
+    }));
+    assert_eq!(node.kinds(all), ["held", "dependency", "time", "incapable", "paused", "no_slot"]);
+    assert!(node.explain(all).summary.starts_with("waits: it waits for job 1"), "{}", node.explain(all).summary);
+    assert_reason(&mut node, all, "dependency", "(failed)", "job 1 fails");
+    node.ok(up);
+    assert_reason(&mut node, all, "dependency", "(failed)", "job 1 fails when it runs again, by `jobmesh retry 1`");
 }
 
 #[test]

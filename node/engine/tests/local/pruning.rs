@@ -1,11 +1,12 @@
 //! Deleting what has been kept long enough, and what is still known of it in sum.
 
 use jobmesh_engine::{Command, Declared, JobAction, Response, Retention};
-use jobmesh_protocol::{JobId, JobState, Outcome, UnixMillis};
+use jobmesh_protocol::submission::Start;
+use jobmesh_protocol::{JobId, JobState, Outcome, Submission, UnixMillis};
 use jobmesh_store::Ended;
 
-use crate::desk::{DAY, HOUR, MINUTE, SECOND, array, cancel, failure, node, plain, with};
-use crate::node::{Node, Setup};
+use crate::desk::{DAY, HOUR, MINUTE, SECOND, YEAR, array, cancel, failure, node, plain, with};
+use crate::node::{Fate, Node, Setup};
 
 fn prune(node: &mut Node, limit: u32, ended_before: Option<UnixMillis>) -> u32 {
     match node.command(Command::Prune { limit, ended_before }).unwrap() {
@@ -198,6 +199,69 @@ fn a_job_stays_as_long_as_another_may_want_its_results() {
     assert_eq!(prune(&mut node, 100, None), 0);
     node.act(waiting, cancel());
     assert_eq!(prune(&mut node, 100, None), 3);
+}
+
+/// Those were deleted which had ended before the job that wants their results was submitted.
+#[test]
+fn what_had_ended_before_stays_for_whoever_wants_its_results_later() {
+    let wants = |upstream: JobId, change: fn(&mut Submission)| {
+        with(|job| {
+            (job.after, job.reduce) = (crate::desk::after(&[upstream], None), true);
+            job.spec.retry.max_attempts = 2;
+            change(job);
+        })
+    };
+    let changes: [fn(&mut Submission); 5] = [
+        |_| {},
+        |job| job.held = true,
+        |job| job.start = Start::After(YEAR),
+        |job| job.spec.requirements = vec!["tool:gzip".parse().unwrap()],
+        |job| job.array = Some(array(2)),
+    ];
+    for (place, change) in changes.into_iter().enumerate() {
+        for is_task in [false, true] {
+            let mut node = node(1);
+            let group = node.submit(with(|job| job.array = Some(array(2))));
+            node.finish_all();
+            let upstream = if is_task { node.task(group, 2) } else { group };
+            let waiting = node.submit(wants(upstream, change));
+            let stays = |node: &mut Node, when: &str| {
+                let refusal = node.refused(group, JobAction::Remove);
+                assert!(refusal.contains("job 1 is kept as long as job 2"), "{place} {when}: {refusal}");
+                node.pass(DAY.plus(DAY));
+                let now = node.now.wall;
+                assert_eq!([prune(node, 9, None), prune(node, 9, Some(now))], [0, 0], "{place} {when}");
+                assert_eq!(kept(node, &[group]), [group]);
+            };
+            stays(&mut node, "at first");
+            node.restart(SECOND, |_| true);
+            stays(&mut node, "after a restart");
+            if node.state(waiting) == JobState::Running && node.running() == [waiting] {
+                node.end(waiting, failure());
+                let row = node.job(waiting);
+                assert_eq!(row.state, JobState::Retryable);
+                node.step(&[], Fate::Unknown);
+                assert!(node.refused(group, JobAction::Remove).contains("is kept"));
+            }
+            node.act(waiting, cancel());
+            node.finish_all();
+            let refused = node.command(Command::Job(group, JobAction::Remove));
+            assert!(refused.is_ok(), "{place}: {refused:?}");
+        }
+    }
+}
+
+/// Its last rows were deleted a moment later, whoever waited for them by then.
+#[test]
+fn nothing_can_wait_for_a_group_that_is_being_deleted() {
+    let mut node = node(64);
+    let group = node.submit(with(|job| job.array = Some(array(1200))));
+    node.finish_all();
+    node.act(group, JobAction::Remove);
+    let late = node.take(with(|job| job.after = crate::desk::after(&[group], None)));
+    assert!(late.unwrap_err().to_string().contains("no job"));
+    node.pass(SECOND);
+    assert_eq!(node.jobs(), []);
 }
 
 /// How many jobs ended in a state, of all hours.

@@ -1,12 +1,14 @@
 //! What the end of an attempt makes of its job.
 
-use jobmesh_engine::JobAction;
+use jobmesh_engine::{Command, Ended, Input, JobAction};
 use jobmesh_protocol::job::Effects;
+use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::retry::{Backoff, Failure, Growth, Jitter};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::{AttemptState, DurationMillis, JobState, Outcome, Submission};
 
 use crate::desk::{HOUR, MINUTE, SECOND, failure, node, plain, with};
+use crate::node::Fate;
 
 fn growing(growth: Growth, attempts: u32) -> Submission {
     with(|job| {
@@ -133,6 +135,41 @@ fn a_job_that_must_not_run_twice_ends_with_its_first_loss_and_is_never_retried()
     node.end(job, lost());
     assert_eq!(node.fate(job), (JobState::Discarded, Some(FinishReason::Lost)));
     assert!(node.refused(job, JobAction::Retry).contains("must not run twice"));
+}
+
+/// It was given back by the end of the node, and run a second time by the next one.
+#[test]
+fn a_job_that_must_not_run_twice_is_given_up_if_the_node_stops_in_the_middle_of_it() {
+    let mut node = node(2);
+    let once = || with(|job| job.spec.effects = Effects::Once);
+    let [cut, own] = [0, 1].map(|_| node.submit(once()));
+    let waits = node.submit(once());
+    let released = || Outcome::Released { reason: "shutdown".to_owned() };
+    node.end_with(own, released(), 0);
+    assert_eq!(node.state(own), JobState::Running, "it asked for that itself");
+    node.command(Command::Drain).unwrap();
+    node.end(cut, released());
+    assert_eq!(node.fate(cut), (JobState::Discarded, Some(FinishReason::Lost)));
+    assert!(node.explain(cut).summary.contains("stopped while it ran"), "{}", node.explain(cut).summary);
+    node.end(own, released());
+    assert_eq!(node.state(waits), JobState::Available, "it had not begun");
+    node.restart(SECOND, |_| true);
+    assert_eq!(node.states(&[cut, own, waits]), [JobState::Discarded, JobState::Discarded, JobState::Running]);
+}
+
+/// Nothing of it was done, so it may begin with the next daemon.
+#[test]
+fn a_job_that_must_not_run_twice_is_kept_if_the_node_stops_before_it_begins() {
+    let mut node = node(1);
+    let job = node.submit(with(|job| job.spec.effects = Effects::Once));
+    node.command(Command::Drain).unwrap();
+    let run = node.executor.running()[0];
+    let ended = Ended {
+        exit: Exit::default(),
+        ..crate::executor::ended(Outcome::Released { reason: "shutdown".to_owned() }, 0, 0)
+    };
+    node.step(&[Input::Ended { run, ended }], Fate::Kept);
+    assert_eq!(node.state(job), JobState::Available);
 }
 
 #[test]

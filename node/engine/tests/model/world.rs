@@ -131,7 +131,7 @@ impl World {
         spec.concurrency = wish.key.map(|key| Concurrency { key: KEYS[key].0.to_owned(), limit: KEYS[key].1 });
         spec.resources = format!("cpus={}", wish.cpus).parse().unwrap();
         spec.effects = if wish.is_once { Effects::Once } else { Effects::Idempotent };
-        spec.retry.max_attempts = wish.max_attempts;
+        spec.retry.max_attempts = if wish.is_once { 1 } else { wish.max_attempts };
         spec.retry.crash_limit = wish.crash_limit;
         spec.retry.max_snoozes = wish.max_snoozes;
         let mut submission = Submission::new(spec);

@@ -63,7 +63,8 @@ pub(crate) fn attend(adopt: &Adopt, control: &Control<'_>) -> Ended {
         None => {
             let notice = attempt.end_tree(None, &|| false);
             let ending = Ending::Unknown(UNSEEN.to_owned());
-            Ended { notice, ..attempt.conclude(Exit::default(), ending, Usage::default(), None, Duration::ZERO) }
+            let ended = attempt.conclude(Exit::default(), ending, Usage::default(), None, Duration::ZERO);
+            Ended { notice: notice.or(ended.notice.clone()), ..ended }
         }
     };
     for fence in &attempt.fences {
@@ -123,7 +124,8 @@ impl Attempt<'_> {
         let memory_peak_bytes = self.fences.iter().find_map(|fence| fence.memory()?.peak()).or(guard.memory_peak());
         let usage = Usage { cpu_ms, memory_peak_bytes };
         let ran = scan::age(process.started);
-        Ended { notice, ..self.conclude(exit.unwrap_or_default(), ending, usage, brought, ran) }
+        let ended = self.conclude(exit.unwrap_or_default(), ending, usage, brought, ran);
+        Ended { notice: notice.or(ended.notice.clone()), ..ended }
     }
 
     /// Ends what is left of the run. Returns what there is to say about that.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jobmesh_protocol::outcome::{Exit, Usage};
 use jobmesh_protocol::{BlobRef, Outcome};
 
-use crate::event::{Ended, chain};
+use crate::event::{Ended, chain, clip};
 use crate::output::{self, Digest, Log, RESULT_INLINE_BYTES_MAX, outcome_path, result_path};
 use crate::process::exit::{self, Ending, OutOfMemory};
 use crate::process::spare::Contents;
@@ -46,7 +46,44 @@ impl Remains<'_> {
             None => Ok(None),
         };
         ended.outputs.result = keep(&mut ended, result);
+        if let Some(error) = self.no_room() {
+            self.mark_cut(&mut ended, &error);
+        }
         ended
+    }
+
+    fn logs(&self) -> impl Iterator<Item = &Log> {
+        [self.stdout, self.stderr].into_iter().flatten()
+    }
+
+    /// What the system says if the disk is full. Every log is asked, to give back what was kept for it.
+    fn no_room(&self) -> Option<io::Error> {
+        self.logs().filter_map(Log::no_room).last()
+    }
+
+    /// Makes an error of an end whose output is not whole, and says so where nobody knows whether it is.
+    fn mark_cut(&self, ended: &mut Ended, error: &io::Error) {
+        let is_cut =
+            self.logs().any(Log::may_be_cut) || (self.left.result && output::may_result_be_cut(self.directory));
+        let why = format!("its output could not be kept: {error}; free some space");
+        match &ended.outcome {
+            Outcome::Ok if is_cut => ended.outcome = Outcome::error(why),
+            Outcome::Error { message, retry_after_ms } if is_cut => {
+                let (message, retry_after_ms) = (clip(format!("{message}; {why}")), *retry_after_ms);
+                ended.outcome = Outcome::Error { message, retry_after_ms };
+            }
+            Outcome::Ok
+            | Outcome::Error { .. }
+            | Outcome::Permanent { .. }
+            | Outcome::Timeout
+            | Outcome::Cancelled
+            | Outcome::Snoozed { .. }
+            | Outcome::SelfCancelled { .. }
+            | Outcome::Released { .. }
+            | Outcome::Lost { .. } => {
+                ended.notice = Some(format!("what it wrote last may be lost: {error}"));
+            }
+        }
     }
 }
 

@@ -130,6 +130,7 @@ impl<'a> Guard<'a> {
     /// Looks at a run that goes on.
     pub(super) fn look(&mut self) -> Option<Breach> {
         self.looks = self.looks.saturating_add(1);
+        self.logs.into_iter().flatten().for_each(Log::keep_room);
         if self.looks <= LOOKS_EAGER || self.looks.is_multiple_of(LOOKS_EAGER) {
             self.sample_memory();
         }

@@ -72,9 +72,7 @@ pub(super) enum WordError {
     Misplaced { key: &'static str, goes_with: &'static str },
     #[error("the outcome file says `snooze` without `for`; add how long, such as \"for\":\"5m\"")]
     NoLength,
-    #[error(
-        "the outcome file has `{key}`: {text:?}, which is no length of time up to a year; write 90000, \"90s\" or \"1h30m\""
-    )]
+    #[error("the outcome file has `{key}`: {text:?}, which is no length of time; write 90000, \"90s\" or \"1h30m\"")]
     Length { key: &'static str, text: String },
 }
 
@@ -108,7 +106,8 @@ struct Length(serde_json::Value);
 impl Length {
     fn checked(&self, key: &'static str) -> Result<DurationMillis, WordError> {
         let length = self.0.as_str().map_or_else(|| self.0.as_u64().map(DurationMillis), parse_length);
-        length.filter(|length| *length <= WAIT_MAX).ok_or_else(|| {
+        // More than the longest wait is taken for that: it must not cost the attempt.
+        length.map(|length| length.min(WAIT_MAX)).ok_or_else(|| {
             let text = self.0.to_string().chars().take(64).collect();
             WordError::Length { key, text }
         })
@@ -222,6 +221,15 @@ mod tests {
         assert_eq!(verdict("{\"outcome\":\"release\",\n \"message\":\"why\"}\n"), Verdict::Release { reason: message });
     }
 
+    /// The job was discarded for it.
+    #[test]
+    fn a_wait_that_is_too_long_is_cut() {
+        for length in ["\"2000d\"", "18446744073709551615"] {
+            let text = format!(r#"{{"outcome":"snooze","for":{length}}}"#);
+            assert_eq!(verdict(&text), Verdict::Snooze { wait: WAIT_MAX, reason: None });
+        }
+    }
+
     #[test]
     fn a_result_is_kept_to_the_letter() {
         let word = parse(br#"{"outcome":"ok","result":{"n": 12345678901234567890123, "x":1.10}}"#).unwrap();
@@ -242,7 +250,6 @@ mod tests {
             (r#"{"outcome":"snooze"}"#, "without `for`"),
             (r#"{"outcome":"snooze","for":"soon"}"#, "`for`: \"\\\"soon\\\"\""),
             (r#"{"outcome":"snooze","for":-5}"#, "no length of time"),
-            (r#"{"outcome":"snooze","for":"367d"}"#, "up to a year"),
             (r#"{"outcome":"ok","for":"5m"}"#, "goes with `snooze` only"),
             (r#"{"outcome":"permanent","retry_after":"5m"}"#, "goes with `error` only"),
         ];

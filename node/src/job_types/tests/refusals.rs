@@ -173,6 +173,14 @@ const DECLARATIONS: &[(&str, &str)] = &[
         "1: job_types.t does not say what the node is to do; add builtin = one of metrics, retention, upkeep, learning_export",
     ),
     (
+        "command = [\"x\"]\neffects = \"once\"\nretries = 1",
+        "3: job_types.t.effects is \"once\", so leave retries out: such a job never runs a second time",
+    ),
+    (
+        "command = [\"x\"]\neffects = \"once\"\nretry_on = [\"timeout\"]",
+        "3: job_types.t.effects is \"once\", so leave retry_on out: such a job never runs a second time",
+    ),
+    (
         "builtin = \"upkeep\"\nscope = \"hybrid\"",
         "3: job_types.t.scope must be \"local\": the node keeps itself in order, not another one",
     ),
