@@ -106,7 +106,24 @@ fn database(home: &Home) -> Finding {
             Err(error) => (Health::Bad, Failure::of(crate::cli::Kind::Database, &error).message().to_owned()),
         },
     };
-    finding("database", health, text)
+    match unwritable(home.path()) {
+        Some(text) if health == Health::Good => finding("database", Health::Bad, text),
+        Some(_) | None => finding("database", health, text),
+    }
+}
+
+/// Says which part of the database a node could not write. What is not there is made when the node starts.
+fn unwritable(home: &Path) -> Option<String> {
+    let files = ["", "-wal", "-shm"].map(|end| home.join(format!("{DATABASE_NAME}{end}")));
+    std::iter::once(home.to_owned()).chain(files).filter(|path| path.exists()).find_map(|path| {
+        let error = rustix::fs::access(&path, rustix::fs::Access::WRITE_OK).err()?;
+        let remedy = match error {
+            rustix::io::Errno::ROFS => "mount its file system for writing",
+            rustix::io::Errno::PERM => "see `lsattr -d` for what forbids it",
+            _ => "see its owner and mode with `ls -ld`",
+        };
+        Some(format!("{} can't be written: {}; {remedy}", path.display(), std::io::Error::from(error)))
+    })
 }
 
 /// Says what is wrong with a database that can be read.

@@ -93,7 +93,7 @@ struct Pueue {
     #[arg(long)]
     with_done: bool,
     /// Only tasks that were added since then: a length of time such as 7d, or a date
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    #[arg(long, value_name = "TIME", value_parser = parse_since, allow_hyphen_values = true)]
     since: Option<UnixMillis>,
     #[command(flatten)]
     shared: Shared,
@@ -115,7 +115,7 @@ struct Oban {
     #[arg(long)]
     with_done: bool,
     /// Only jobs that were inserted since then: a length of time such as 7d, or a date
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    #[arg(long, value_name = "TIME", value_parser = parse_since, allow_hyphen_values = true)]
     since: Option<UnixMillis>,
     #[command(flatten)]
     shared: Shared,

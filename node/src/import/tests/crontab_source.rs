@@ -72,6 +72,8 @@ fn a_line_keeps_its_shell_environment_directory_and_comment() {
     assert_eq!(process.directory.as_deref(), Some("/home/me"));
     assert_eq!(process.environment.get("PATH").map(String::as_str), Some("/usr/local/bin:/usr/bin:/bin"));
     assert!(!process.environment.contains_key("MAILTO"));
+    let of_cron = ["SHELL", "HOME", "LOGNAME"].map(|name| process.environment.get(name).map(String::as_str));
+    assert_eq!(of_cron, [Some("/bin/bash"), Some("/home/me"), Some("me")]);
     assert_eq!(spec.labels.get(LABEL_DESCRIPTION).map(String::as_str), Some("Back up the photos every night"));
     assert_eq!(spec.job_type, "backup");
 }
