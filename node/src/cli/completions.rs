@@ -307,7 +307,7 @@ mod tests {
                     .get_subcommands()
                     .any(|it| it.get_name() == *action || it.get_all_aliases().any(|alias| alias == *action))
             };
-            assert!(actions.iter().all(|action| is_known(action)), "{name}");
+            assert!(actions.iter().all(is_known), "{name}");
         }
     }
 

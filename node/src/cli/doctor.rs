@@ -250,3 +250,26 @@ fn table(findings: &[Finding], colour: Colour) -> String {
     }
     table.render(colour, 0)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A database that could be read was called good, and no node started with it.
+    #[test]
+    fn a_database_that_can_not_be_written_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(unwritable(folder.path()), None, "what is not there yet is made");
+        let database = folder.path().join(DATABASE_NAME);
+        std::fs::write(&database, "").unwrap();
+        assert_eq!(unwritable(folder.path()), None);
+        std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o400)).unwrap();
+        let found = unwritable(folder.path());
+        // Root may write whatever its mode.
+        let is_told = found.is_some_and(|text| text.contains("jobs.db can't be written") && text.contains("ls -ld"));
+        assert!(is_told || rustix::process::geteuid().is_root());
+    }
+}

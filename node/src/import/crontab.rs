@@ -55,6 +55,8 @@ pub struct Options<'o> {
     pub home: Option<&'o str>,
     /// The zone of the machine's wall clock.
     pub zone: &'o str,
+    /// Whether a person asked for that zone, which then holds for schedules of an earlier import, too.
+    pub is_zone_asked: bool,
     /// The time, for the next instant of each schedule.
     pub now: UnixMillis,
     /// Whether the schedules may fire.
@@ -230,7 +232,9 @@ impl<'o> Reader<'o> {
         // As cron has it: a run of a line never waits for the one before, and what was missed is gone.
         let schedule = Schedule { timing, overlap: Overlap::Allow, catch_up: CatchUp::None, submission };
         let is_paused = self.options.release == Release::Hold;
-        Fate::Schedule(Box::new(PlannedSchedule { name, schedule, is_paused, next, words: timetable.words() }))
+        let is_zone_asked = self.options.is_zone_asked && self.zone.is_none();
+        let words = timetable.words();
+        Fate::Schedule(Box::new(PlannedSchedule { name, schedule, is_zone_asked, is_paused, next, words }))
     }
 
     /// The same for the same line, whether it comes from `crontab -l` or from a copy of that, in whichever zone. A line
