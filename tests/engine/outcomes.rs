@@ -56,7 +56,7 @@ fn a_run_that_ends_with_a_code_of_ours_says_why() {
     for (options, script, code, said) in [
         (&[][..], r#"echo '{"outcome":"permanent","message":"no way"}' > $JOBMESH_OUTCOME"#, 1, "no way"),
         (&[], r#"echo '{"outcome":"cancel","message":"not wanted"}' > $JOBMESH_OUTCOME"#, 3, "not wanted"),
-        (&[], "echo garbage > $JOBMESH_OUTCOME", 1, "JOBMESH_OUTCOME"),
+        (&[], "echo garbage > $JOBMESH_OUTCOME", 1, "the outcome file"),
         (&["--timeout", "200ms"], "trap 'exit 0' TERM; while :; do sleep 0.1; done", 124, "timeout"),
     ] {
         let run = node.run(&[&["run"][..], options, &["--", "sh", "-c", script]].concat());
