@@ -9,6 +9,7 @@ mod failure;
 mod follow;
 mod job_options;
 mod job_ref;
+mod json_text;
 mod output;
 mod selector;
 mod table;

@@ -170,12 +170,29 @@ pub struct PlannedSchedule {
     pub name: String,
     /// What it does.
     pub schedule: Schedule,
+    /// Whether its zone is what a person asked for, so that one that is there gets it, too.
+    pub is_zone_asked: bool,
     /// Whether it fires only once a person resumes it.
     pub is_paused: bool,
     /// When it fires next, by its own wall clock.
     pub next: Option<String>,
     /// When it fires, in words.
     pub words: String,
+}
+
+impl PlannedSchedule {
+    /// What the schedule of this name that is there must become, if it must change: what else a person changed of it
+    /// stays.
+    #[must_use]
+    pub fn change(&self, there: &Schedule) -> Option<Schedule> {
+        let zone = &self.schedule.timing.zone;
+        if !self.is_zone_asked || *zone == there.timing.zone {
+            return None;
+        }
+        let mut changed = there.clone();
+        changed.timing.zone.clone_from(zone);
+        Some(changed)
+    }
 }
 
 /// A queue that is to have limits.

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 
 use jobmesh_tests::{Node, Value};
 
-use crate::{bench, node};
+use crate::{bench, node, refused};
 
 fn two_jobs(node: &Node) -> [String; 2] {
     let jobs = ["one", "two"].map(|word| node.submit(&["--", "echo", word]));
@@ -88,6 +88,55 @@ fn events_are_told_in_order_and_from_where_one_left_off() {
     let numbers: Vec<u64> = all.iter().map(|event| event["event"].as_u64().unwrap()).collect();
     assert!(numbers.is_sorted(), "{numbers:?}");
     assert_eq!(events(&numbers[1].to_string()), all[2..]);
+}
+
+/// They wrote bytes, or lines, where one document was wanted.
+#[test]
+fn logs_and_results_are_documents_for_a_program() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let job = node.submit(&["--", "sh", "-c", "echo out; echo err >&2; printf '{\"n\": 1.10}' > $JOBMESH_RESULT"]);
+    let silent = node.submit(&["--", "true"]);
+    node.wait_for(&[job.clone(), silent.clone()]);
+    let logs = node.json(&["logs", &job]);
+    let mut texts: Vec<&str> =
+        logs["lines"].as_array().unwrap().iter().map(|it| it["text"].as_str().unwrap()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["err\n", "out\n"], "{logs}");
+    assert_eq!(node.json(&["logs", &silent])["lines"].as_array().unwrap().len(), 0);
+    assert_eq!(node.run(&["logs", &job, "-o", "jsonl"]).text().lines().count(), 2);
+    let result = node.run(&["result", &job, "-o", "jsonl"]).text();
+    assert!(result.ends_with("\"encoding\":\"json\",\"result\":{\"n\":1.10}}\n"), "{result}");
+    assert_eq!(node.run(&["result", &job]).text(), "{\"n\": 1.10}");
+}
+
+/// The shell's tools take such words for options, and so did we: "use -- -5".
+#[test]
+fn what_begins_with_a_hyphen_is_read_where_it_makes_sense_and_named_where_not() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let program = env!("CARGO_BIN_EXE_jobmesh");
+    let script = format!("{program} task notify -x && {program} task checkpoint set a -5 && {program} task result -5");
+    let job = node.submit(&["--", "sh", "-c", &script]);
+    assert_eq!(node.ended(&job)["job"]["state"], "completed");
+    assert_eq!(node.run(&["result", &job]).text(), "-5");
+    for arguments in [
+        &["submit", "--cpus", "-1", "--", "true"][..],
+        &["submit", "--mem", "-1", "--", "true"],
+        &["submit", "--delay", "-1h", "--", "true"],
+        &["ls", "--since", "-1h"],
+        &["snooze", &job, "-1s"],
+    ] {
+        let said = refused(&node, 2, arguments);
+        assert!(said.contains("below zero") && !said.contains("use '--"), "{said}");
+    }
+    for (arguments, word) in [
+        (&["submit", "-q", "--dry-run", "--mem", "none", "--gpus", "none", "--", "true"][..], "start\n"),
+        (&["submit", "-q", "--dry-run", "--hold", "--", "true"], "wait\n"),
+        (&["explain", "last", "-q"], "1\n"),
+    ] {
+        assert_eq!(node.run(arguments).text(), word, "{arguments:?}");
+    }
 }
 
 #[test]

@@ -48,6 +48,25 @@ fn the_end_of_a_run_names_what_had_to_be_ended() {
     assert!(shown.contains("ended what it left running: "), "{shown}");
 }
 
+/// The process ended with 0, `run` with another code, and nobody said why.
+#[test]
+fn a_run_that_ends_with_a_code_of_ours_says_why() {
+    let bench = bench();
+    let node = node(&bench, "");
+    for (options, script, code, said) in [
+        (&[][..], r#"echo '{"outcome":"permanent","message":"no way"}' > $JOBMESH_OUTCOME"#, 1, "no way"),
+        (&[], r#"echo '{"outcome":"cancel","message":"not wanted"}' > $JOBMESH_OUTCOME"#, 3, "not wanted"),
+        (&[], "echo garbage > $JOBMESH_OUTCOME", 1, "the outcome file"),
+        (&["--timeout", "200ms"], "trap 'exit 0' TERM; while :; do sleep 0.1; done", 124, "timeout"),
+    ] {
+        let run = node.run(&[&["run"][..], options, &["--", "sh", "-c", script]].concat());
+        assert_eq!(run.code, code, "{script}: {}", run.stderr);
+        assert!(run.stderr.contains(said) && run.stderr.contains("see `jobmesh show "), "{script}: {}", run.stderr);
+    }
+    let run = node.run(&["run", "--", "sh", "-c", "exit 7"]);
+    assert_eq!((run.code, run.stderr.as_str()), (7, ""), "a code of the job speaks for itself");
+}
+
 #[test]
 fn a_job_that_works_the_second_time_completes() {
     let bench = bench();

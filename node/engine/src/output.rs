@@ -208,6 +208,9 @@ pub enum Refusal {
     /// The spec is out of bounds.
     #[error("the job is refused: {0}")]
     BadSpec(String),
+    /// What the job remembers is out of bounds.
+    #[error("the checkpoint is refused: {0}")]
+    BadCheckpoint(String),
     /// One of several submissions is refused, and so all of them are.
     #[error("submission {place} of the request is refused, and so are the others: {refusal}")]
     Submission {

@@ -2,7 +2,7 @@
 //! there, so it writes what it knows and is silent otherwise.
 
 use clap::{Args, ValueEnum};
-use jobmesh::api::{JobList, Queues, Schedules, SelectRequest};
+use jobmesh::api::{JobList, Queues, Schedules, SelectRequest, Types};
 
 use crate::cli::{Context, Exit, Failure, clean, words};
 
@@ -22,6 +22,7 @@ enum Kind {
     Jobs,
     Queues,
     Schedules,
+    Types,
 }
 
 impl Complete {
@@ -53,6 +54,10 @@ impl Complete {
             Kind::Schedules => {
                 let schedules: Schedules = client.get("/v1/schedules").await?;
                 Ok(schedules.schedules.into_iter().map(|view| (view.name, view.words)).collect())
+            }
+            Kind::Types => {
+                let types: Types = client.get("/v1/types").await?;
+                Ok(types.types.into_iter().map(|view| (view.name, view.description.unwrap_or_default())).collect())
             }
         }
     }

@@ -69,7 +69,7 @@ struct Add {
     #[arg(long, value_name = "POLICY", default_value = "latest")]
     catchup: CatchUp,
     /// How much later than its instant it may fire, so that many do not fire at once
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_length, allow_hyphen_values = true)]
     jitter: Option<DurationMillis>,
     #[command(flatten)]
     options: JobOptions,

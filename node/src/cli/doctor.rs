@@ -106,7 +106,24 @@ fn database(home: &Home) -> Finding {
             Err(error) => (Health::Bad, Failure::of(crate::cli::Kind::Database, &error).message().to_owned()),
         },
     };
-    finding("database", health, text)
+    match unwritable(home.path()) {
+        Some(text) if health == Health::Good => finding("database", Health::Bad, text),
+        Some(_) | None => finding("database", health, text),
+    }
+}
+
+/// Says which part of the database a node could not write. What is not there is made when the node starts.
+fn unwritable(home: &Path) -> Option<String> {
+    let files = ["", "-wal", "-shm"].map(|end| home.join(format!("{DATABASE_NAME}{end}")));
+    std::iter::once(home.to_owned()).chain(files).filter(|path| path.exists()).find_map(|path| {
+        let error = rustix::fs::access(&path, rustix::fs::Access::WRITE_OK).err()?;
+        let remedy = match error {
+            rustix::io::Errno::ROFS => "mount its file system for writing",
+            rustix::io::Errno::PERM => "see `lsattr -d` for what forbids it",
+            _ => "see its owner and mode with `ls -ld`",
+        };
+        Some(format!("{} can't be written: {}; {remedy}", path.display(), std::io::Error::from(error)))
+    })
 }
 
 /// Says what is wrong with a database that can be read.
@@ -232,4 +249,27 @@ fn table(findings: &[Finding], colour: Colour) -> String {
         table.push([Cell::styled(style, mark), Cell::from(what), Cell::whole(text)]);
     }
     table.render(colour, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A database that could be read was called good, and no node started with it.
+    #[test]
+    fn a_database_that_can_not_be_written_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(unwritable(folder.path()), None, "what is not there yet is made");
+        let database = folder.path().join(DATABASE_NAME);
+        std::fs::write(&database, "").unwrap();
+        assert_eq!(unwritable(folder.path()), None);
+        std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o400)).unwrap();
+        let found = unwritable(folder.path());
+        // Root may write whatever its mode.
+        let is_told = found.is_some_and(|text| text.contains("jobs.db can't be written") && text.contains("ls -ld"));
+        assert!(is_told || rustix::process::geteuid().is_root());
+    }
 }

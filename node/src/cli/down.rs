@@ -21,7 +21,7 @@ pub(crate) struct Down {
     #[arg(long)]
     now: bool,
     /// Wait no longer than this for the node to be gone
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_length, allow_hyphen_values = true)]
     timeout: DurationMillis,
 }
 

@@ -86,6 +86,12 @@ impl Exit {
         }
     }
 
+    /// Whether this is the code that `job` itself ended with.
+    pub(crate) fn is_of_job(self, job: &JobView) -> bool {
+        let is_told = job.state == JobState::Discarded && job.finish_reason != Some(FinishReason::Timeout);
+        is_told && self != Self::OK && job.exit.code == Some(i32::from(self.0))
+    }
+
     /// The worse of two: a discarded job is worse than a cancelled one, which is worse than a skipped one.
     pub(crate) const fn worse(self, other: Self) -> Self {
         match (self.0, other.0) {
@@ -105,7 +111,31 @@ impl From<Exit> for ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use jobmesh_protocol::outcome;
+
     use super::*;
+    use crate::cli::ls;
+
+    /// A process that ended with 0 and was no success all the same ended `run` with 1, and not a word.
+    #[test]
+    fn a_code_of_ours_is_not_that_of_the_job() {
+        let ended = |state, code, finish_reason| JobView {
+            state,
+            finish_reason,
+            exit: outcome::Exit { code: Some(code), signal: None },
+            ..ls::tests::example()
+        };
+        for (state, code, reason, exit, is_of_job) in [
+            (JobState::Discarded, 1, None, Exit::FAILED, true),
+            (JobState::Discarded, 0, None, Exit::FAILED, false),
+            (JobState::Discarded, 124, Some(FinishReason::Timeout), Exit::TIMEOUT, false),
+            (JobState::Cancelled, 3, None, Exit::CANCELLED, false),
+            (JobState::Completed, 0, None, Exit::OK, false),
+        ] {
+            let job = ended(state, code, reason);
+            assert_eq!((Exit::of_run(&job), exit.is_of_job(&job)), (exit, is_of_job), "{job:?}");
+        }
+    }
 
     #[test]
     fn a_discarded_job_outweighs_a_cancelled_and_a_skipped_one() {

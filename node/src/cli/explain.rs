@@ -18,8 +18,17 @@ pub(crate) struct Explain {
 impl Explain {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let explanation: Explanation = context.client()?.get(&format!("/v1/jobs/{}/explain", self.job)).await?;
-        context.output.one(&explanation, &self.job.to_string(), |colour| text(&explanation, now(), colour))?;
+        context.output.one(&explanation, &name(&explanation, &self.job), |colour| text(&explanation, now(), colour))?;
         Ok(Exit::OK)
+    }
+}
+
+/// The number of the job that is explained, whatever it was called.
+fn name(explanation: &Explanation, asked: &JobRef) -> String {
+    match (explanation.number, explanation.task) {
+        (Some(number), Some(task)) => format!("{number}.{task}"),
+        (Some(number), None) => number.to_string(),
+        (None, _) => asked.to_string(),
     }
 }
 

@@ -8,6 +8,7 @@
 //! A job that is over within [`HEAD_START`] costs one question: little output comes with the news of its end, and
 //! only of one that goes on is the output followed as it grows.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -22,7 +23,7 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::cli::output::{error_bytes, note};
+use crate::cli::output::{ListDocument, error_bytes, note};
 use crate::cli::{Failure, JobRef, Kind, Output};
 use crate::cli::{explain, words};
 use crate::client::{Client, ClientError, Lines};
@@ -98,12 +99,27 @@ pub(crate) const fn word(stream: LogStream) -> &'static str {
     }
 }
 
+/// Where output is copied to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'d> {
+    /// Where its bytes go, or the lines that hold them.
+    pub(crate) output: Output,
+    /// The document that its lines become items of, if they are not written one by one.
+    pub(crate) document: Option<&'d Mutex<ListDocument>>,
+}
+
+impl From<Output> for Place<'_> {
+    fn from(output: Output) -> Self {
+        Self { output, document: None }
+    }
+}
+
 /// Copies a slice of a job's output to ours and returns how many bytes that were.
 ///
 /// # Errors
 /// [`Failure`] if there is no such output, the daemon goes away, or nobody reads ours.
-pub(crate) async fn copy(client: &Client, output: Output, job: &JobRef, slice: Slice) -> Result<u64, Failure> {
-    copy_of_task(client, output, (job, None), slice).await
+pub(crate) async fn copy(client: &Client, to: Place<'_>, job: &JobRef, slice: Slice) -> Result<u64, Failure> {
+    copy_of_task(client, to, (job, None), slice).await
 }
 
 /// Does the same as [`copy`] line by line, each with the task before it that wrote it.
@@ -112,13 +128,13 @@ pub(crate) async fn copy(client: &Client, output: Output, job: &JobRef, slice: S
 /// As [`copy`].
 pub(crate) async fn copy_of_task(
     client: &Client,
-    output: Output,
+    to: Place<'_>,
     (job, task): (&JobRef, Option<&str>),
     slice: Slice,
 ) -> Result<u64, Failure> {
     let mut answer = client.bytes(&slice.path(job)).await?;
     let attempt = answer.header(ATTEMPT_HEADER).and_then(|value| value.parse().ok());
-    let mut sink = Sink { output, stream: slice.stream, attempt, task, rest: Vec::new() };
+    let mut sink = Sink { to, stream: slice.stream, attempt, task, rest: Vec::new() };
     let mut copied = 0;
     while let Some(piece) = answer.next().await? {
         copied += piece.len() as u64;
@@ -130,7 +146,7 @@ pub(crate) async fn copy_of_task(
 
 /// Takes the bytes of one stream.
 struct Sink<'t> {
-    output: Output,
+    to: Place<'t>,
     stream: LogStream,
     attempt: Option<u32>,
     /// What is written before each line.
@@ -141,7 +157,7 @@ struct Sink<'t> {
 
 impl Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if self.output.is_json() || self.task.is_some() {
+        if self.to.output.is_json() || self.task.is_some() {
             self.rest.extend_from_slice(bytes);
             return self.whole_lines();
         }
@@ -150,7 +166,7 @@ impl Sink<'_> {
 
     fn pass_on(&self, bytes: &[u8]) -> Result<(), Failure> {
         match self.stream {
-            LogStream::Stdout => self.output.bytes(bytes),
+            LogStream::Stdout => self.to.output.bytes(bytes),
             LogStream::Stderr => error_bytes(bytes),
         }
     }
@@ -170,7 +186,7 @@ impl Sink<'_> {
     }
 
     fn line(&self, line: &[u8]) -> Result<(), Failure> {
-        if let Some(task) = self.task.filter(|_| !self.output.is_json()) {
+        if let Some(task) = self.task.filter(|_| !self.to.output.is_json()) {
             let mut labelled = format!("{task} | ").into_bytes();
             labelled.extend_from_slice(line);
             if line.last() != Some(&b'\n') {
@@ -180,13 +196,12 @@ impl Sink<'_> {
         }
         let text = std::str::from_utf8(line).ok();
         let base64 = text.is_none().then(|| BASE64.encode(line));
-        self.output.line(&Line::Output(OutputLine {
-            stream: self.stream,
-            attempt: self.attempt,
-            task: self.task,
-            text,
-            base64,
-        }))
+        let (stream, attempt, task) = (self.stream, self.attempt, self.task);
+        let line = Line::Output(OutputLine { stream, attempt, task, text, base64 });
+        match self.to.document {
+            Some(document) => document.lock().unwrap_or_else(PoisonError::into_inner).add(&line),
+            None => self.to.output.line(&line),
+        }
     }
 }
 
@@ -386,9 +401,9 @@ impl<'c> Follower<'c> {
     }
 
     fn copy_from_start(&self, epoch: Epoch, stream: LogStream) {
-        let (client, output, job) = (self.client, self.output, self.job.clone());
+        let (client, to, job) = (self.client, self.output.into(), self.job.clone());
         let slice = Slice { stream, attempt: Some(epoch), offset: 0, follow: true };
-        let copying = async move { Copied { epoch, stream, result: copy(client, output, &job, slice).await } };
+        let copying = async move { Copied { epoch, stream, result: copy(client, to, &job, slice).await } };
         self.copies.push(copying.boxed());
     }
 
@@ -443,7 +458,7 @@ impl<'c> Follower<'c> {
                 Some(bytes) => self.write_told(last.epoch, stream, &bytes)?,
                 None => {
                     let slice = Slice { stream, attempt: Some(last.epoch), offset, follow: false };
-                    offset + copy(self.client, self.output, &self.job, slice).await?
+                    offset + copy(self.client, self.output.into(), &self.job, slice).await?
                 }
             };
             if copied < blob.size {
@@ -454,7 +469,7 @@ impl<'c> Follower<'c> {
     }
 
     fn write_told(&self, epoch: Epoch, stream: LogStream, bytes: &[u8]) -> Result<u64, Failure> {
-        let mut sink = Sink { output: self.output, stream, attempt: Some(epoch.0), task: None, rest: Vec::new() };
+        let mut sink = Sink { to: self.output.into(), stream, attempt: Some(epoch.0), task: None, rest: Vec::new() };
         sink.write(bytes)?;
         sink.finish()?;
         Ok(bytes.len() as u64)

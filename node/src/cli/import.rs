@@ -72,7 +72,8 @@ struct Crontab {
     /// It has a user before each command, as /etc/crontab and the files of /etc/cron.d do; those are known by their path
     #[arg(long)]
     system: bool,
-    /// The zone of the times, where the crontab sets no CRON_TZ [default: that of this machine]
+    /// The zone of the times, where the crontab sets no CRON_TZ; schedules of an earlier import get it, too
+    /// [default: that of this machine]
     #[arg(long, value_name = "ZONE")]
     tz: Option<String>,
     /// Write the crontab with the imported lines switched off to this new file, to be installed instead of the old one
@@ -93,7 +94,7 @@ struct Pueue {
     #[arg(long)]
     with_done: bool,
     /// Only tasks that were added since then: a length of time such as 7d, or a date
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    #[arg(long, value_name = "TIME", value_parser = parse_since, allow_hyphen_values = true)]
     since: Option<UnixMillis>,
     #[command(flatten)]
     shared: Shared,
@@ -115,7 +116,7 @@ struct Oban {
     #[arg(long)]
     with_done: bool,
     /// Only jobs that were inserted since then: a length of time such as 7d, or a date
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    #[arg(long, value_name = "TIME", value_parser = parse_since, allow_hyphen_values = true)]
     since: Option<UnixMillis>,
     #[command(flatten)]
     shared: Shared,
@@ -187,6 +188,7 @@ impl Crontab {
             user: &machine.user,
             home: machine.home.as_deref(),
             zone: self.tz.as_deref().unwrap_or(&machine.zone),
+            is_zone_asked: self.tz.is_some(),
             now: now(),
             release: self.shared.release(),
         };

@@ -12,7 +12,7 @@ use crate::cli::{Context, Exit, Failure, note};
 #[command(after_help = "Whoever has the string can join once, until it ends. Hand it over as you would a password.")]
 pub(crate) struct Invite {
     /// How long it is good for
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_length, allow_hyphen_values = true)]
     ttl: DurationMillis,
     /// What the new member may do: `member`, or `admin` to invite others as well
     #[arg(long, default_value_t = Role::Member)]

@@ -2,19 +2,24 @@
 
 mod group;
 
+use std::sync::{Mutex, PoisonError};
+
 use clap::Args;
 use futures::future::try_join;
-use jobmesh::api::{JobDetail, LogStream};
+use jobmesh::api::{JobDetail, JobView, LogStream};
 use jobmesh_protocol::Epoch;
 
-use crate::cli::follow::{Slice, copy};
+use crate::cli::follow::{Place, Slice, copy};
+use crate::cli::output::ListDocument;
 use crate::cli::{Context, Exit, Failure, JobRef, Kind};
+use crate::client::Client;
 use group::Tasks;
 
 #[derive(Args, Debug)]
 #[command(
     after_help = "Standard output of the job goes to ours, its standard error to ours. Of a group, what its tasks \
-                        wrote is written line by line, with the task before each."
+                        wrote is written line by line, with the task before each. With -f, -o json and -o yaml write \
+                        one JSON line each, else one document."
 )]
 pub(crate) struct Logs {
     /// The job: its number, id, or `last`
@@ -52,21 +57,33 @@ impl Logs {
         // Before the look at the job, so that no task begins unheard.
         let events = if self.follow { Some(client.events("/v1/events").await?) } else { None };
         let job = client.get::<JobDetail>(&format!("/v1/jobs/{}", self.job)).await?.job;
+        let document = (context.output.is_document() && !self.follow)
+            .then(|| Mutex::new(ListDocument::new(context.output, "lines")));
+        let to = Place { output: context.output, document: document.as_ref() };
         if job.tasks.is_some() {
             let streams = self.streams();
             let attempt = self.attempt.map(Epoch);
-            let tasks = Tasks { client: &client, output: context.output, group: &job, streams: &streams, attempt };
+            let tasks = Tasks { client: &client, to, group: &job, streams: &streams, attempt };
             match events {
                 Some(events) => tasks.follow(events).await?,
                 None => tasks.write().await?,
             }
-            return Ok(Exit::OK);
+        } else {
+            drop(events);
+            self.copy(&client, to, &job).await?;
         }
-        drop(events);
+        if let Some(document) = document {
+            document.into_inner().unwrap_or_else(PoisonError::into_inner).end()?;
+        }
+        Ok(Exit::OK)
+    }
+
+    /// Copies what a single job wrote.
+    async fn copy(&self, client: &Client, to: Place<'_>, job: &JobView) -> Result<(), Failure> {
         // `last` must not become another job on the way.
         let job = JobRef::of(job.id);
         let slice = |stream| Slice { stream, attempt: self.attempt.map(Epoch), offset: 0, follow: self.follow };
-        let stream = |stream| copy(&client, context.output, &job, slice(stream));
+        let stream = |stream| copy(client, to, &job, slice(stream));
         if self.stderr {
             stream(LogStream::Stderr).await?;
         } else if self.stdout {
@@ -81,6 +98,6 @@ impl Logs {
             };
             try_join(stream(LogStream::Stdout), stderr).await?;
         }
-        Ok(Exit::OK)
+        Ok(())
     }
 }

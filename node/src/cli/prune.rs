@@ -11,7 +11,7 @@ use crate::cli::{Context, Exit, Failure, Kind};
 #[command(after_help = "The node does this by itself every now and then, by `[retention]` in config.toml.")]
 pub(crate) struct Prune {
     /// Delete all that ended longer ago than this, whatever the configuration says
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_length, allow_hyphen_values = true)]
     older: Option<DurationMillis>,
     /// Do it without asking
     #[arg(long, short)]

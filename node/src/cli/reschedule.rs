@@ -29,7 +29,7 @@ pub(crate) struct Snooze {
     /// The job: its number, id, or `last`
     job: JobRef,
     /// For how long, from now
-    #[arg(value_name = "TIME", value_parser = parse_length)]
+    #[arg(value_name = "TIME", value_parser = parse_length, allow_hyphen_values = true)]
     time: DurationMillis,
 }
 

@@ -104,8 +104,8 @@ fn finish(context: &Context, job: &Submitted, followed: &Followed, talk: Talk) -
         return Ok(Exit::of_run(&detail.job));
     }
     let exit = Exit::of_run(&detail.job);
-    // The job's own words explain a code of its own. Where it had no chance to speak, we do.
-    let is_silent_failure = exit != Exit::OK && detail.job.exit.code.is_none();
+    // The job's own words explain a code of its own. Where the code is ours, we do.
+    let is_silent_failure = exit != Exit::OK && !exit.is_of_job(&detail.job);
     if let Some(said) = last_words(detail)
         && (is_silent_failure || talk == Talk::Lines)
     {

@@ -48,7 +48,7 @@ pub(crate) struct FilterOptions {
     #[arg(long)]
     pub(crate) tasks: bool,
     /// Only jobs that were submitted since then: a length of time such as 7d, or a date
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    #[arg(long, value_name = "TIME", value_parser = parse_since, allow_hyphen_values = true)]
     pub(crate) since: Option<UnixMillis>,
 }
 

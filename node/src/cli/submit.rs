@@ -32,18 +32,19 @@ const BATCH_BYTES_MAX: usize = 32 << 20;
 )]
 pub(crate) struct Submit {
     /// Wait until the job has ended, and end as `jobmesh wait` does
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long, short, conflicts_with = "dry_run")]
     wait: bool,
     /// Follow the job to its end, as `jobmesh run` does
     #[arg(long, conflicts_with_all = ["wait", "dry_run"])]
     follow: bool,
-    /// Say what would become of the job and why, and queue nothing
+    /// Say what would become of the job and why, and queue nothing; with -q in a word: start, wait or exists
     #[arg(long)]
     dry_run: bool,
     /// Queue a job for each line that we read: submissions as JSON, those of 10 000 lines at once or not at all
     #[arg(long, conflicts_with_all = ["wait", "follow", "dry_run", "script", "file", "command"])]
     stdin_jobs: bool,
-    /// A script to run, with its arguments; what it wants is in its own lines that begin with `#JM`
+    /// A script to run, with its arguments; what it wants is in its own lines that begin with `#JM` and a blank. What
+    /// runs is what is in the file when the job starts
     #[arg(value_name = "SCRIPT", num_args = 1.., conflicts_with = "file")]
     script: Vec<String>,
     #[command(flatten)]
@@ -88,8 +89,17 @@ fn script(words: Vec<String>, says_what: bool) -> Result<Option<Script>, Failure
 async fn plan(context: &Context, client: &Client, submission: &Submission) -> Result<Exit, Failure> {
     let plan: Explanation = client.post("/v1/plan", submission).await?;
     let both = json!({ "submission": submission, "plan": plan });
-    context.output.show(&both, |colour| explain::text(&plan, now(), colour))?;
+    context.output.one(&both, verdict(&plan), |colour| explain::text(&plan, now(), colour))?;
     Ok(Exit::OK)
+}
+
+/// What would become of a submission, in a word.
+const fn verdict(plan: &Explanation) -> &'static str {
+    match (plan.number, plan.reasons.is_empty()) {
+        (Some(_), _) => "exists",
+        (None, true) => "start",
+        (None, false) => "wait",
+    }
 }
 
 /// Shows a job that was just submitted: its number, so that a script can take it as it is.

@@ -42,14 +42,16 @@ enum Action {
     /// Say how far the job is, in per cent, and what it does
     Progress {
         /// How much is done, from 0 to 100
-        #[arg(value_parser = parse_percent)]
+        #[arg(value_parser = parse_percent, allow_negative_numbers = true)]
         percent: u16,
         /// What it does, for people
+        #[arg(allow_hyphen_values = true)]
         message: Option<String>,
     },
     /// Say what the job does
     Notify {
         /// What, for people
+        #[arg(allow_hyphen_values = true)]
         message: String,
     },
     /// Say that the job lives, which it must do in time if it was submitted with --heartbeat
@@ -57,6 +59,7 @@ enum Action {
     /// Say what the result of the job is
     Result {
         /// The result, or `-` for what we read
+        #[arg(allow_hyphen_values = true)]
         value: String,
     },
     /// Remember something for the next attempt
@@ -86,6 +89,7 @@ enum Checkpoint {
         /// Under which name
         name: String,
         /// What, or `-` for what we read
+        #[arg(allow_hyphen_values = true)]
         value: String,
     },
 }
@@ -97,32 +101,37 @@ enum Outcome {
     /// It failed, and may work another time
     Error {
         /// What went wrong
+        #[arg(allow_hyphen_values = true)]
         message: String,
         /// How long to wait at least before the next attempt
-        #[arg(long, value_name = "TIME", value_parser = parse_wait)]
+        #[arg(long, value_name = "TIME", value_parser = parse_wait, allow_hyphen_values = true)]
         retry_after: Option<DurationMillis>,
     },
     /// It failed, and would fail again
     Permanent {
         /// What went wrong
+        #[arg(allow_hyphen_values = true)]
         message: String,
     },
     /// It goes on later; that costs no attempt
     Snooze {
         /// How much later: from 1 s to 366 days
-        #[arg(value_name = "TIME", value_parser = parse_wait)]
+        #[arg(value_name = "TIME", value_parser = parse_wait, allow_hyphen_values = true)]
         time: DurationMillis,
         /// Why
+        #[arg(allow_hyphen_values = true)]
         reason: Option<String>,
     },
     /// It found that it is not wanted any more
     Cancel {
         /// Why
+        #[arg(allow_hyphen_values = true)]
         reason: String,
     },
     /// It gives itself back, to be started again, perhaps elsewhere; that costs no attempt
     Release {
         /// Why
+        #[arg(allow_hyphen_values = true)]
         reason: Option<String>,
     },
 }
@@ -246,15 +255,19 @@ fn parse_wait(text: &str) -> Result<DurationMillis, String> {
     if wait > WAIT_MAX { Err("the longest wait is 366 days".to_owned()) } else { Ok(wait) }
 }
 
-/// Reads a part of a hundred with at most two decimals, as ten-thousandths.
+/// Reads a part of a hundred as ten-thousandths, rounded to the nearest.
 fn parse_percent(text: &str) -> Result<u16, String> {
     let wrong = || "write it as a number from 0 to 100, such as 40 or 99.5".to_owned();
-    let (whole, decimals) = text.trim_end_matches('%').split_once('.').unwrap_or((text.trim_end_matches('%'), ""));
-    let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || decimals.len() > 2 || !is_number(whole) || !is_number(decimals) {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    let mut digits = whole.bytes().chain(decimals.bytes());
+    if (whole.is_empty() && decimals.is_empty()) || !digits.all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
-    format!("{whole}{decimals:0<2}").parse().ok().filter(|done| *done <= 10_000).ok_or_else(wrong)
+    let (told, rest) = decimals.split_at_checked(2).unwrap_or((decimals, ""));
+    let rounded = u16::from(rest.starts_with(['5', '6', '7', '8', '9']));
+    let done = format!("{whole}{told:0<2}").parse::<u16>().ok().and_then(|done| done.checked_add(rounded));
+    done.filter(|done| *done <= 10_000).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -263,10 +276,13 @@ mod tests {
 
     #[test]
     fn per_cents_are_read_exactly() {
-        for (text, done) in [("0", 0), ("40", 4000), ("99.5", 9950), ("100%", 10_000), ("0.01", 1)] {
+        for (text, done) in [("0", 0), ("40", 4000), ("99.5", 9950), ("100%", 10_000), ("0.01", 1), (".5", 50)] {
             assert_eq!(parse_percent(text), Ok(done), "{text}");
         }
-        for text in ["", "101", "100.01", "-1", "1e1", "0.001", "."] {
+        for (text, done) in [("33.333", 3333), ("66.66666666666667", 6667), ("99.999", 10_000), ("0.001", 0)] {
+            assert_eq!(parse_percent(text), Ok(done), "{text}");
+        }
+        for text in ["", "101", "100.01", "-1", "1e1", ".", "%", "1.2.3", "99999999999999999999"] {
             assert!(parse_percent(text).is_err(), "{text}");
         }
     }

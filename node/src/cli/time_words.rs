@@ -5,10 +5,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone};
 use jobmesh_protocol::{DurationMillis, UnixMillis};
 
+use crate::cli::words::not_below_zero;
+
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+/// Longest time that is read: with it, the years of today keep their four digits.
+const LENGTH_MAX: u64 = 1000 * 365 * DAY;
+/// Last point in time that is read: the end of the year 9999, behind which RFC 3339 has no words.
+const TIME_MAX: u64 = 253_402_300_799_999;
+/// What is said of a time behind that.
+const TOO_LATE: &str = "that is too late; the last year is 9999";
 
 /// The time of this moment.
 pub(crate) fn now() -> UnixMillis {
@@ -60,10 +68,11 @@ pub(crate) fn clock(at: UnixMillis) -> String {
 
 /// Reads a length such as `30s` or `1h30m`.
 pub(crate) fn parse_length(text: &str) -> Result<DurationMillis, String> {
-    let length = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 30s, 5m or 1h30m"))?;
-    u64::try_from(length.as_millis())
-        .map(DurationMillis)
-        .map_err(|_| "that is longer than the age of the world".to_owned())
+    let wrong = |error: String| format!("{error}; write it as 30s, 5m or 1h30m");
+    not_below_zero(text).map_err(wrong)?;
+    let length = humantime::parse_duration(text).map_err(|error| wrong(error.to_string()))?;
+    let length = u64::try_from(length.as_millis()).ok().filter(|length| *length <= LENGTH_MAX);
+    length.map(DurationMillis).ok_or_else(|| format!("{text} is too long; the longest is {}d", LENGTH_MAX / DAY))
 }
 
 /// Reads a point in time: `now`, `2026-03-01T08:00:00+01:00`, `2026-03-01 08:00`, `08:00`, `tomorrow 08:00`. Where no zone is
@@ -74,11 +83,13 @@ pub(crate) fn parse_time(text: &str) -> Result<UnixMillis, String> {
 
 /// Reads a length of time back from now, or a point in time; a day alone begins at midnight UTC.
 pub(crate) fn parse_since(text: &str) -> Result<UnixMillis, String> {
+    let form = "write it as 7d, 2026-01-31 or 2026-01-31T08:00:00Z";
+    not_below_zero(text).map_err(|error| format!("{error}; {form}"))?;
     if let Ok(length) = parse_length(text) {
         return Ok(UnixMillis(now().0.saturating_sub(length.0)));
     }
     let time = if text.contains(['T', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
-    jobmesh::import::parse_time(&time).ok_or_else(|| "write it as 7d, 2026-01-31 or 2026-01-31T08:00:00Z".to_owned())
+    jobmesh::import::parse_time(&time).ok_or_else(|| form.to_owned())
 }
 
 fn read_time<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixMillis, String> {
@@ -87,6 +98,10 @@ fn read_time<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixMillis, S
     }
     if text.trim() == "now" {
         return millis(now);
+    }
+    // No reader knows years of five digits without a sign.
+    if text.trim().split('-').next().is_some_and(|year| year.len() > 4 && year.bytes().all(|b| b.is_ascii_digit())) {
+        return Err(TOO_LATE.to_owned());
     }
     let wrong = || {
         format!(
@@ -109,7 +124,11 @@ fn read_time<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixMillis, S
 }
 
 fn millis<Z: TimeZone>(at: &DateTime<Z>) -> Result<UnixMillis, String> {
-    u64::try_from(at.timestamp_millis()).map(UnixMillis).map_err(|_| "that is before 1970".to_owned())
+    match u64::try_from(at.timestamp_millis()) {
+        Ok(at) if at <= TIME_MAX => Ok(UnixMillis(at)),
+        Ok(_) => Err(TOO_LATE.to_owned()),
+        Err(_) => Err("that is before 1970".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +151,9 @@ mod tests {
             ("2027-01-02T03:04:05Z", "2027-01-02T03:04:05.000Z"),
         ] {
             assert_eq!(read_time(text, &now).unwrap().to_rfc3339(), at, "{text}");
+        }
+        for late in ["+10000-02-01 00:00", "10000-02-01 00:00", "10000-02-01T00:00:00Z"] {
+            assert_eq!(read_time(late, &now), Err(TOO_LATE.to_owned()), "{late}");
         }
         for text in ["", "25:00", "8", "soon", "yesterday 08:00", "2026-13-01 08:00", "1950-01-01 00:00"] {
             assert!(read_time(text, &now).is_err(), "{text}");
@@ -176,6 +198,11 @@ mod tests {
         assert_eq!(parse_length("250ms"), Ok(DurationMillis(250)));
         assert!(parse_length("30").is_err_and(|error| error.contains("30s")));
         assert!(parse_length("soon").is_err());
+        assert!(parse_length("365000d").is_ok());
+        assert!(parse_length("1000000y").is_err_and(|error| error.ends_with("the longest is 365000d")));
+        for below in [parse_length("-1h").map(drop), parse_since("-1h").map(drop)] {
+            assert!(below.is_err_and(|error| error.starts_with("-1h is below zero; write it as")));
+        }
     }
 
     #[test]

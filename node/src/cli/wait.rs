@@ -18,7 +18,7 @@ pub(crate) struct Wait {
     #[arg(long)]
     any: bool,
     /// Wait no longer than this in all [default: for ever]
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_length, allow_hyphen_values = true)]
     timeout: Option<DurationMillis>,
     /// Which job the exit code tells of
     #[arg(long, value_name = "WHICH", default_value = "worst")]

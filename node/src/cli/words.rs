@@ -127,6 +127,13 @@ pub(crate) fn happened(cause: Cause, state: JobState, on: Option<&NodeName>) -> 
     }
 }
 
+/// Says of a number or a length of time with a minus sign what is wrong with it: its other readers know no sign.
+pub(crate) fn not_below_zero(text: &str) -> Result<(), String> {
+    let is_signed =
+        text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'));
+    if is_signed { Err(format!("{text} is below zero")) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

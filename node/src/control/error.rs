@@ -100,9 +100,11 @@ impl From<Refusal> for Failure {
             Refusal::WrongState { number, .. } => {
                 Self::new(ErrorCode::Conflict, message).hint(format!("`jobmesh show {number}` tells what became of it"))
             }
-            Refusal::BadSpec(_) | Refusal::BadInvite(_) | Refusal::BadMembership(_) | Refusal::BadSchedule(_) => {
-                Self::new(ErrorCode::BadRequest, message)
-            }
+            Refusal::BadSpec(_)
+            | Refusal::BadCheckpoint(_)
+            | Refusal::BadInvite(_)
+            | Refusal::BadMembership(_)
+            | Refusal::BadSchedule(_) => Self::new(ErrorCode::BadRequest, message),
             // What to do about one of several is what to do about it alone.
             Refusal::Submission { refusal, .. } => {
                 let Self(alone) = (*refusal).into();

@@ -27,6 +27,8 @@ use line::{Entry, Line, Time};
 const SWITCHED_OFF: &str = "#jobmesh# ";
 /// The shell of a crontab that names none.
 const SHELL_DEFAULT: &str = "/bin/sh";
+/// Where a command is looked for if the crontab does not say.
+const PATH_DEFAULT: &str = "/usr/bin:/bin";
 /// Most bytes of the first words in the name of a schedule.
 const WORDS_BYTES_MAX: usize = 40;
 
@@ -53,6 +55,8 @@ pub struct Options<'o> {
     pub home: Option<&'o str>,
     /// The zone of the machine's wall clock.
     pub zone: &'o str,
+    /// Whether a person asked for that zone, which then holds for schedules of an earlier import, too.
+    pub is_zone_asked: bool,
     /// The time, for the next instant of each schedule.
     pub now: UnixMillis,
     /// Whether the schedules may fire.
@@ -83,7 +87,8 @@ struct Reader<'o> {
     plan: Plan,
     taken: BTreeSet<String>,
     environment: BTreeMap<String, String>,
-    zone: String,
+    /// The zone that a line above set.
+    zone: Option<String>,
     delay_ms: DurationMillis,
     /// The comments right above.
     comments: Vec<String>,
@@ -101,7 +106,7 @@ impl<'o> Reader<'o> {
             plan: Plan::new(Kind::Crontab, source),
             taken: BTreeSet::new(),
             environment: BTreeMap::new(),
-            zone: options.zone.to_owned(),
+            zone: None,
             delay_ms: DurationMillis(0),
             comments: Vec::new(),
             is_crontab: false,
@@ -142,7 +147,7 @@ impl<'o> Reader<'o> {
     fn set(&mut self, number: usize, name: &str, value: &str) {
         let mut warn = |words: String| self.plan.warnings.push(format!("line {number}: {words}"));
         match name {
-            "CRON_TZ" => value.clone_into(&mut self.zone),
+            "CRON_TZ" => self.zone = Some(value.to_owned()),
             "RANDOM_DELAY" => match value.parse::<u64>() {
                 Ok(minutes) => self.delay_ms = DurationMillis::from_secs(minutes.saturating_mul(60)),
                 Err(_) => warn(format!("RANDOM_DELAY={value} is no number of minutes and is left out")),
@@ -192,7 +197,8 @@ impl<'o> Reader<'o> {
         let Time::Text(text) = &entry.time else {
             return Fate::left_out("it has no time");
         };
-        let mut timing = Timing { text: text.clone(), zone: self.zone.clone(), jitter_ms: self.delay_ms };
+        let zone = self.zone.as_deref().unwrap_or(self.options.zone).to_owned();
+        let mut timing = Timing { text: text.clone(), zone, jitter_ms: self.delay_ms };
         let mut timetable = match Timetable::parse(&timing, self.options.now) {
             Ok(timetable) => timetable,
             Err(error) => return Fate::left_out(error.to_string()),
@@ -226,14 +232,17 @@ impl<'o> Reader<'o> {
         // As cron has it: a run of a line never waits for the one before, and what was missed is gone.
         let schedule = Schedule { timing, overlap: Overlap::Allow, catch_up: CatchUp::None, submission };
         let is_paused = self.options.release == Release::Hold;
-        Fate::Schedule(Box::new(PlannedSchedule { name, schedule, is_paused, next, words: timetable.words() }))
+        let is_zone_asked = self.options.is_zone_asked && self.zone.is_none();
+        let words = timetable.words();
+        Fate::Schedule(Box::new(PlannedSchedule { name, schedule, is_zone_asked, is_paused, next, words }))
     }
 
-    /// The same for the same line, whether it comes from `crontab -l` or from a copy of that. A line that stands in a
-    /// crontab twice is one schedule.
+    /// The same for the same line, whether it comes from `crontab -l` or from a copy of that, in whichever zone. A line
+    /// that stands in a crontab twice is one schedule.
     fn name(&self, entry: &Entry<'_>, text: &str) -> String {
         let input = entry.input.as_deref().unwrap_or_default();
-        let parts = [text, &self.zone, entry.user.unwrap_or_default(), &entry.command, input];
+        let zone = self.zone.as_deref().unwrap_or_default();
+        let parts = [text, zone, entry.user.unwrap_or_default(), &entry.command, input];
         let words = slug(&entry.command);
         format!("crontab-{}-{words}", digest(Kind::Crontab, &parts, 8))
     }
@@ -253,9 +262,18 @@ impl<'o> Reader<'o> {
         if let Task::Process(process) = &mut spec.task {
             process.directory =
                 self.environment.get("HOME").map(String::as_str).or(self.options.home).map(str::to_owned);
-            process.environment.clone_from(&self.environment);
+            process.environment = self.environment_of_cron();
+            process.environment.extend(self.environment.clone());
         }
         spec
+    }
+
+    /// What cron gives each command: little, whatever the node was started with.
+    fn environment_of_cron(&self) -> BTreeMap<String, String> {
+        let Options { user, home, .. } = *self.options;
+        let always = [("LOGNAME", user), ("USER", user), ("SHELL", SHELL_DEFAULT), ("PATH", PATH_DEFAULT)];
+        let of_home = home.map(|home| ("HOME", home));
+        always.into_iter().chain(of_home).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     fn finish(mut self) -> Result<Plan, ImportError> {

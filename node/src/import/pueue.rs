@@ -188,9 +188,11 @@ impl<'s> Reader<'s> {
             }
         }
         let id = id.to_string();
-        let made = task.created_at.as_deref().unwrap_or_default();
+        // A copy of a state is the same state. Only where it does not say when a task was made, the source must tell it
+        // from that of another pueue.
+        let made = task.created_at.as_deref().unwrap_or(&self.plan.source);
         // What a person can still change there (group, priority, label, the state) makes no other job of it.
-        let key = key(Kind::Pueue, &[&self.plan.source, &id, made, &task.command, &task.path]);
+        let key = key(Kind::Pueue, &[&id, made, &task.command, &task.path]);
         Draft { kind: Kind::Pueue, key, submission: Submission::new(spec), held_because }
     }
 

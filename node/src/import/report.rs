@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jobmesh_engine::Schedule;
 use jobmesh_protocol::JobId;
 use serde::Serialize;
 
@@ -15,8 +16,8 @@ use super::{Fate, Item, Kind, Plan, PlannedQueue};
 pub struct Present {
     /// The jobs by their keys.
     pub jobs: BTreeMap<String, JobId>,
-    /// The names of the schedules.
-    pub schedules: BTreeSet<String>,
+    /// The schedules by their names.
+    pub schedules: BTreeMap<String, Schedule>,
     /// The names of the queues that have limits.
     pub queues: BTreeSet<String>,
 }
@@ -73,6 +74,8 @@ pub enum Verdict {
     Job,
     /// A schedule that is not there yet.
     Schedule,
+    /// A schedule that is there since an earlier import, and gets another zone.
+    Changed,
     /// It is there since an earlier import.
     AlreadyThere,
     /// Nothing, before a person says what it means here.
@@ -103,6 +106,8 @@ pub struct Totals {
     pub jobs: usize,
     /// New schedules.
     pub schedules: usize,
+    /// Schedules that are there since an earlier import and get another zone.
+    pub changed: usize,
     /// There since an earlier import.
     pub already_there: usize,
     /// Waiting for a mapping.
@@ -129,6 +134,7 @@ impl Report {
         let totals = Totals {
             jobs: count(Verdict::Job),
             schedules: count(Verdict::Schedule),
+            changed: count(Verdict::Changed),
             already_there: count(Verdict::AlreadyThere),
             needs_mapping: count(Verdict::NeedsMapping),
             left_out: count(Verdict::LeftOut),
@@ -171,9 +177,10 @@ fn line(item: &Item, present: &Present) -> Line {
             ..empty
         },
         Fate::Schedule(schedule) => Line {
-            verdict: match present.schedules.contains(&schedule.name) {
-                true => Verdict::AlreadyThere,
-                false => Verdict::Schedule,
+            verdict: match present.schedules.get(&schedule.name) {
+                Some(there) if schedule.change(there).is_some() => Verdict::Changed,
+                Some(_) => Verdict::AlreadyThere,
+                None => Verdict::Schedule,
             },
             becomes: Some(schedule.name.clone()),
             is_held: schedule.is_paused,

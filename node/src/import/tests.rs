@@ -21,7 +21,7 @@ fn carried_out(plan: &Plan) -> Present {
     let id = |number: usize| JobId::from_bytes([u8::try_from(number % 256).unwrap(); 16]);
     Present {
         jobs: plan.jobs().enumerate().map(|(number, job)| (job.key.clone(), id(number))).collect(),
-        schedules: plan.schedules().map(|schedule| schedule.name.clone()).collect(),
+        schedules: plan.schedules().map(|it| (it.name.clone(), it.schedule.clone())).collect(),
         queues: plan.queues.iter().map(|queue| queue.name.clone()).collect(),
     }
 }

@@ -114,7 +114,7 @@ pub enum RequestError {
         name: Name,
     },
     /// A demand for nothing.
-    #[error("{name} is demanded with 0: leave it out, or write none for a job that takes nothing")]
+    #[error("{name} is demanded with 0: leave it out")]
     Zero {
         /// The resource.
         name: Name,

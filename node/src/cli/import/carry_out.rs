@@ -33,7 +33,7 @@ pub(super) async fn present(client: &Client, plan: &Plan) -> Result<Present, Cli
     }
     if plan.schedules().next().is_some() {
         let found: Schedules = client.get("/v1/schedules").await?;
-        present.schedules = found.schedules.into_iter().map(|schedule| schedule.name).collect();
+        present.schedules = found.schedules.into_iter().map(|view| (view.name, view.schedule)).collect();
     }
     if !plan.queues.is_empty() {
         let found: Queues = client.get("/v1/queues").await?;
@@ -80,8 +80,16 @@ pub(super) async fn carry_out(client: &Client, plan: &Plan, present: &Present) -
     for round in plan.rounds(present) {
         submit(client, &round, &mut ids).await?;
     }
-    for schedule in plan.schedules().filter(|schedule| !present.schedules.contains(&schedule.name)) {
-        set_schedule(client, schedule).await?;
+    for schedule in plan.schedules() {
+        match present.schedules.get(&schedule.name) {
+            None => set_schedule(client, schedule).await?,
+            // One that is paused stays so.
+            Some(there) => {
+                if let Some(changed) = schedule.change(there) {
+                    let _: Done = client.put(&path_of(schedule), &changed).await?;
+                }
+            }
+        }
     }
     Ok(())
 }
@@ -127,7 +135,7 @@ async fn learn(client: &Client, lines: Vec<u8>, ids: &mut BTreeMap<String, JobId
 
 /// Makes a schedule. One that is to be paused must not fire before it is: until then, what it would submit is held.
 async fn set_schedule(client: &Client, planned: &PlannedSchedule) -> Result<(), ClientError> {
-    let path = format!("/v1/schedules/{}", segment(&planned.name));
+    let path = path_of(planned);
     if planned.is_paused {
         let mut held = planned.schedule.clone();
         held.submission.held = true;
@@ -139,6 +147,10 @@ async fn set_schedule(client: &Client, planned: &PlannedSchedule) -> Result<(), 
         pause(client, &path).await?;
     }
     Ok(())
+}
+
+fn path_of(schedule: &PlannedSchedule) -> String {
+    format!("/v1/schedules/{}", segment(&schedule.name))
 }
 
 async fn pause(client: &Client, path: &str) -> Result<(), ClientError> {

@@ -54,6 +54,7 @@ const fn verdict(line: &Line) -> (Style, &'static str) {
         (Verdict::Job, false) => (Style::Good, "job"),
         (Verdict::Schedule, true) => (Style::Good, "paused schedule"),
         (Verdict::Schedule, false) => (Style::Good, "schedule"),
+        (Verdict::Changed, _) => (Style::Good, "another zone"),
         (Verdict::AlreadyThere, _) => (Style::Dim, "already there"),
         (Verdict::NeedsMapping, _) => (Style::Busy, "needs a mapping"),
         (Verdict::LeftOut, _) => (Style::Bad, "left out"),
@@ -102,6 +103,7 @@ fn totals(totals: &Totals) -> String {
         (totals.jobs, "new job", "new jobs"),
         (totals.schedules, "new schedule", "new schedules"),
         (totals.queues, "queue with limits", "queues with limits"),
+        (totals.changed, "schedule with another zone", "schedules with another zone"),
         (totals.already_there, "already there", "already there"),
         (totals.needs_mapping, "needs a mapping", "need a mapping"),
         (totals.left_out, "left out", "left out"),
@@ -119,6 +121,9 @@ pub(super) fn next_step(report: &Report, is_dry_run: bool, release: Release) -> 
     let totals = &report.totals;
     if is_dry_run {
         return "dry run: nothing was changed".to_owned();
+    }
+    if totals.jobs + totals.schedules == 0 && totals.changed > 0 {
+        return "the schedules go by their new zone".to_owned();
     }
     if totals.jobs + totals.schedules == 0 {
         let is_all = totals.needs_mapping + totals.left_out == 0 && totals.already_there > 0;

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jobmesh_protocol::number::NUMBER_MAX;
 use jobmesh_protocol::submission::{Array, ITEMS_BYTES_MAX, Range, Tasks};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Draft;
 use super::source;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::json_text::one_line;
 
 /// Largest file of items: what an array may hold, however it is escaped.
 const FILE_BYTES_MAX: u64 = 2 * ITEMS_BYTES_MAX as u64;
@@ -85,17 +86,21 @@ fn lines(path: &Path) -> Result<Vec<String>, Failure> {
     Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
 }
 
-/// The values of a JSON array: texts as they are, all else as JSON.
+/// The values of a JSON array: texts as they are, all else as the JSON that it was written as.
 fn values(path: &Path) -> Result<Vec<String>, Failure> {
     let text = source::text(path, FILE_BYTES_MAX)?;
     let wrong =
         |error: serde_json::Error| Failure::new(Kind::File, format!("{} holds no JSON array: {error}", path.display()));
-    let values: Vec<Value> = serde_json::from_str(&text).map_err(wrong)?;
-    let item = |value| match value {
-        Value::String(text) => text,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    read_values(&text).map_err(wrong)
+}
+
+fn read_values(text: &str) -> Result<Vec<String>, serde_json::Error> {
+    let values: Vec<&RawValue> = serde_json::from_str(text)?;
+    let item = |value: &RawValue| match value.get().starts_with('"') {
+        true => serde_json::from_str(value.get()),
+        false => Ok(one_line(value)),
     };
-    Ok(values.into_iter().map(item).collect())
+    values.into_iter().map(item).collect()
 }
 
 fn parse_array(text: &str) -> Result<Array, String> {
@@ -148,6 +153,15 @@ mod tests {
         for text in ["", "1-", "a", "5-1", "1-99999999999", "1-5%", "1-5:x", "-3", "1,,2"] {
             assert!(parse_array(text).is_err(), "{text}");
         }
+    }
+
+    /// Numbers were read as floats and written as ours: the job got others than stood in the file.
+    #[test]
+    fn values_stay_as_they_were_written() {
+        let text = r#" [12345678901234567890123, 1.10, -0.0, 1e2, "a \n", null, {"b": 1.0, "a": [ true ]}] "#;
+        let items = ["12345678901234567890123", "1.10", "-0.0", "1e2", "a \n", "null", r#"{"b":1.0,"a":[true]}"#];
+        assert_eq!(read_values(text).unwrap(), items);
+        assert!(read_values("{}").is_err() && read_values("[1,]").is_err() && read_values("[01]").is_err());
     }
 
     #[test]

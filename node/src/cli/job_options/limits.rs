@@ -11,19 +11,19 @@ use crate::cli::time_words::parse_length;
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitsOptions {
     /// Stop an attempt that runs longer than this
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_length, allow_hyphen_values = true)]
     timeout: Option<DurationMillis>,
     /// How long it may take to end by itself before it is killed [default: 5s]
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_length, allow_hyphen_values = true)]
     kill_grace: Option<DurationMillis>,
     /// Stop an attempt that says nothing by `jobmesh task` for so long
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_length, allow_hyphen_values = true)]
     heartbeat: Option<DurationMillis>,
     /// Stop it when it has written more than this, such as 10M [default: the node's own limit]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     log_limit: Option<u64>,
     /// How long it is kept after its end [default: up to the node, by how it ended]
-    #[arg(long, value_name = "TIME", value_parser = parse_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_length, allow_hyphen_values = true)]
     keep: Option<DurationMillis>,
 }
 

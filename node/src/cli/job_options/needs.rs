@@ -7,6 +7,7 @@ use jobmesh_protocol::resource::{Demand, Name, Request, Requests};
 
 use super::Draft;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::words::not_below_zero;
 
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Where, and with what")]
@@ -18,14 +19,14 @@ pub(super) struct NeedsOptions {
     #[arg(long = "where", value_name = "PLACE")]
     place: Option<Place>,
     /// How many processors it takes, such as 4, 0.5, "8 compact", all or none [default: 1]
-    #[arg(long, value_name = "N", value_parser = parse_cpus)]
-    cpus: Option<Cpus>,
-    /// How much memory it takes, such as 512M or 8G [default: not stated]
-    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
-    mem: Option<Demand>,
-    /// How many graphics processors it takes: 1, 0.5, amd:1 [default: none]
-    #[arg(long, value_name = "[KIND:]N", value_parser = parse_gpus)]
-    gpus: Option<Demand>,
+    #[arg(long, value_name = "N", value_parser = parse_cpus, allow_hyphen_values = true)]
+    cpus: Option<Share>,
+    /// How much memory it takes, such as 512M, 8G or none [default: not stated]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, allow_hyphen_values = true)]
+    mem: Option<Share>,
+    /// How many graphics processors it takes: 1, 0.5, amd:1 or none [default: none]
+    #[arg(long, value_name = "[KIND:]N", value_parser = parse_gpus, allow_hyphen_values = true)]
+    gpus: Option<Share>,
     /// How much of another resource it takes, such as licences=2 or gpus/nvidia=0.5 (may be repeated)
     #[arg(long = "resource", value_name = "NAME=N", value_parser = parse_demand)]
     others: Vec<Demand>,
@@ -55,11 +56,20 @@ impl From<Place> for Scope {
     }
 }
 
-/// The processors that a job takes.
+/// What a job takes of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Cpus {
+enum Share {
     None,
     Some(Demand),
+}
+
+impl Share {
+    fn demand(self) -> Option<Demand> {
+        match self {
+            Self::None => None,
+            Self::Some(demand) => Some(demand),
+        }
+    }
 }
 
 impl NeedsOptions {
@@ -70,10 +80,11 @@ impl NeedsOptions {
             spec.scope = place.into();
             draft.is_place_said = true;
         }
-        let takes: Vec<Demand> = [self.mem, self.gpus].into_iter().flatten().chain(self.others).collect();
-        if self.cpus.is_none() && takes.is_empty() && self.variants.is_empty() {
+        let is_said = self.cpus.is_some() || self.mem.is_some() || self.gpus.is_some();
+        if !is_said && self.others.is_empty() && self.variants.is_empty() {
             return Ok(());
         }
+        let takes = [self.mem, self.gpus].into_iter().flatten().filter_map(Share::demand).chain(self.others).collect();
         let request = request(self.cpus, takes)?;
         let requests = Requests::new(std::iter::once(request).chain(self.variants).collect());
         spec.resources = requests.map_err(|error| Failure::of(Kind::Usage, &error))?;
@@ -82,29 +93,33 @@ impl NeedsOptions {
 }
 
 /// All demands as one request; of processors one, if nothing is said of them.
-fn request(cpus: Option<Cpus>, mut demands: Vec<Demand>) -> Result<Request, Failure> {
+fn request(cpus: Option<Share>, mut demands: Vec<Demand>) -> Result<Request, Failure> {
     match cpus {
-        Some(Cpus::Some(demand)) => demands.push(demand),
-        Some(Cpus::None) => {}
+        Some(Share::Some(demand)) => demands.push(demand),
+        Some(Share::None) => {}
         None if demands.iter().any(|demand| demand.name == Name::CPUS) => {}
         None => demands.extend(Request::default().demands().iter().cloned()),
     }
     Request::new(demands).map_err(|error| Failure::of(Kind::Usage, &error))
 }
 
-fn parse_cpus(text: &str) -> Result<Cpus, String> {
+fn parse_cpus(text: &str) -> Result<Share, String> {
+    parse_share(Name::CPUS, text, "a number such as 4, 0.5 or \"8 compact\", or none")
+}
+
+fn parse_memory(text: &str) -> Result<Share, String> {
+    parse_share(Name::MEM, text, "a size such as 512M or 8G, or none")
+}
+
+fn parse_share(name: Name, text: &str, form: &str) -> Result<Share, String> {
     if text == "none" {
-        return Ok(Cpus::None);
+        return Ok(Share::None);
     }
-    let wrong = |error| format!("{error}; write a number such as 4, 0.5 or \"8 compact\", or none");
-    Demand::parse(Name::CPUS, text).map(Cpus::Some).map_err(wrong)
+    not_below_zero(text).map_err(|error| format!("{error}; write {form}"))?;
+    Demand::parse(name, text).map(Share::Some).map_err(|error| format!("{error}; write {form}"))
 }
 
-fn parse_memory(text: &str) -> Result<Demand, String> {
-    Demand::parse(Name::MEM, text).map_err(|error| format!("{error}; write a size such as 512M or 8G"))
-}
-
-fn parse_gpus(text: &str) -> Result<Demand, String> {
+fn parse_gpus(text: &str) -> Result<Share, String> {
     let (name, amount) = match text.split_once(':') {
         None => (Name::GPUS_NVIDIA, text),
         Some(("nvidia", amount)) => (Name::GPUS_NVIDIA, amount),
@@ -113,7 +128,7 @@ fn parse_gpus(text: &str) -> Result<Demand, String> {
             return Err(format!("{kind:?} is neither nvidia nor amd; for others write --resource gpus/{kind}=1"));
         }
     };
-    Demand::parse(name, amount).map_err(|error| error.to_string())
+    parse_share(name, amount, "a number such as 1 or 0.5, or none")
 }
 
 fn parse_demand(text: &str) -> Result<Demand, String> {

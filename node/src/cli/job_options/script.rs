@@ -1,5 +1,5 @@
-//! A script that says itself how it wants to be run: options in lines that begin with `#JM`, before its first line of
-//! code. The idea is that of the directives of batch schedulers.
+//! A script that says itself how it wants to be run: options in lines that begin with `#JM` and a blank, before its
+//! first line of code. The idea is that of the directives of batch schedulers.
 //!
 //! ```text
 //! #!/bin/bash
@@ -53,7 +53,10 @@ impl Script {
                 .hint("a command goes after `--`, as in `jobmesh submit -- echo hello`")
         };
         let whole = path.canonicalize().map_err(missing)?;
-        Ok(Self { path: whole, text: text(path, SCRIPT_BYTES_MAX)?, arguments })
+        let text = text(path, SCRIPT_BYTES_MAX)?;
+        // What some editors put in front is no part of the first line.
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+        Ok(Self { path: whole, text, arguments })
     }
 
     pub(super) fn draft(&self) -> Result<Draft, Failure> {
@@ -64,7 +67,7 @@ impl Script {
         argv.extend(self.arguments.iter().cloned());
         let mut draft = Draft::of(name, Task::Process(ProcessTask::new(argv)));
         for (line, number) in self.text.lines().zip(1..).take_while(|(line, _)| is_preamble(line)) {
-            let Some(words) = line.strip_prefix(MARK) else { continue };
+            let Some(words) = options(line) else { continue };
             let at =
                 |problem: &str| Failure::new(Kind::Usage, format!("{} line {number}: {problem}", self.path.display()));
             let words = split(words).ok_or_else(|| at("a quote is not closed"))?;
@@ -90,9 +93,7 @@ impl Script {
     /// The first line that looks like options but stands below the first line of code.
     fn unread(&self) -> Option<usize> {
         let mut lines = (1..).zip(self.text.lines()).skip_while(|(_, line)| is_preamble(line));
-        lines
-            .find(|(_, line)| line.strip_prefix(MARK).is_some_and(|rest| rest.starts_with([' ', '\t'])))
-            .map(|(at, _)| at)
+        lines.find(|(_, line)| options(line).is_some()).map(|(at, _)| at)
     }
 
     fn elsewhere(&self) -> Failure {
@@ -108,6 +109,11 @@ fn interpreter(text: &str) -> Vec<String> {
     let (program, argument) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
     let words = [program, argument.trim()];
     words.into_iter().filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// The options of a line, if it is one of options. `#JMeter` is a comment like any other.
+fn options(line: &str) -> Option<&str> {
+    line.strip_prefix(MARK).filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
 /// Whether a line comes before the code: a comment, or empty.
@@ -162,6 +168,25 @@ mod tests {
         let Task::Process(process) = &spec.task else { unreachable!("a script is a process") };
         assert_eq!(process.argv, ["/usr/bin/env", "bash", "/x/build.sh", "all"]);
         assert_eq!((spec.job_type.as_str(), spec.scope), ("build.sh", Scope::Local));
+    }
+
+    /// `#JMX --name x` was refused for its options, or taken for them.
+    #[test]
+    fn a_word_that_begins_alike_is_a_comment() {
+        let draft =
+            script("#!/bin/sh\n#JMX --nonsense\n#JMeter\n#JM\n#JM\t--name x\nmake\n#JMX --y\n").draft().unwrap();
+        assert_eq!(draft.submission.spec.name.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn what_an_editor_puts_in_front_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("build.sh");
+        std::fs::write(&path, "\u{feff}#!/bin/bash\n#JM --name x\nmake\n").unwrap();
+        let draft = Script::read(&path, Vec::new()).unwrap().draft().unwrap();
+        assert_eq!(draft.submission.spec.name.as_deref(), Some("x"));
+        let Task::Process(process) = &draft.submission.spec.task else { unreachable!("a script is a process") };
+        assert_eq!(process.argv.first().map(String::as_str), Some("/bin/bash"));
     }
 
     #[test]

@@ -17,14 +17,14 @@ pub(super) struct WhenOptions {
     #[arg(long, short, alias = "prio", value_name = "N", allow_negative_numbers = true)]
     priority: Option<i32>,
     /// Start no sooner than after this time
-    #[arg(long, value_name = "TIME", value_parser = parse_length, conflicts_with = "at")]
+    #[arg(long, value_name = "TIME", value_parser = parse_length, allow_hyphen_values = true, conflicts_with = "at")]
     delay: Option<DurationMillis>,
     /// Start no sooner than then: 08:00, tomorrow 08:00, 2026-03-01 08:00, 2026-03-01T08:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
     at: Option<UnixMillis>,
     /// Skip it if no attempt has started so long after it could have: after its submission, its time, or the end of
     /// what it waits for
-    #[arg(long, value_name = "TIME", value_parser = parse_some_length)]
+    #[arg(long, value_name = "TIME", value_parser = parse_some_length, allow_hyphen_values = true)]
     start_within: Option<DurationMillis>,
     /// Stop or skip it if it is not over by then
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]

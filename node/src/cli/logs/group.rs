@@ -16,8 +16,8 @@ use jobmesh::api::{
 use jobmesh_protocol::number::NUMBER_MAX;
 use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState};
 
-use crate::cli::follow::{Slice, copy_of_task};
-use crate::cli::{Failure, JobRef, Kind, Output, note};
+use crate::cli::follow::{Place, Slice, copy_of_task};
+use crate::cli::{Failure, JobRef, Kind, note};
 use crate::client::{Client, EventStream};
 
 /// Most tasks that are followed at once: each takes two connections to the node.
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 16;
 /// The tasks of one group, and what is wanted of them.
 pub(super) struct Tasks<'c> {
     pub(super) client: &'c Client,
-    pub(super) output: Output,
+    pub(super) to: Place<'c>,
     pub(super) group: &'c JobView,
     pub(super) streams: &'c [LogStream],
     /// Which attempt; none is the last one.
@@ -119,7 +119,7 @@ impl Tasks<'_> {
         let (job, name) = (&job, part.name.as_str());
         let streams = self.streams.iter().map(|stream| async move {
             let slice = Slice { stream: *stream, attempt: Some(part.attempt), offset: 0, follow };
-            match copy_of_task(self.client, self.output, (job, Some(name)), slice).await {
+            match copy_of_task(self.client, self.to, (job, Some(name)), slice).await {
                 Ok(_) => Ok(()),
                 // One that vanished has left nothing.
                 Err(failure) if failure.kind() == Kind::NotFound => Ok(()),

@@ -9,7 +9,8 @@ const USER: &str = include_str!("../fixtures/crontab");
 const SYSTEM: &str = include_str!("../fixtures/crontab.system");
 
 fn options(layout: Layout, release: Release) -> Options<'static> {
-    Options { layout, user: "me", home: Some("/home/me"), zone: "Europe/Oslo", now: NOW, release }
+    let (zone, is_zone_asked) = ("Europe/Oslo", false);
+    Options { layout, user: "me", home: Some("/home/me"), zone, is_zone_asked, now: NOW, release }
 }
 
 fn plan(text: &str, layout: Layout, release: Release) -> Plan {
@@ -72,6 +73,8 @@ fn a_line_keeps_its_shell_environment_directory_and_comment() {
     assert_eq!(process.directory.as_deref(), Some("/home/me"));
     assert_eq!(process.environment.get("PATH").map(String::as_str), Some("/usr/local/bin:/usr/bin:/bin"));
     assert!(!process.environment.contains_key("MAILTO"));
+    let of_cron = ["SHELL", "HOME", "LOGNAME"].map(|name| process.environment.get(name).map(String::as_str));
+    assert_eq!(of_cron, [Some("/bin/bash"), Some("/home/me"), Some("me")]);
     assert_eq!(spec.labels.get(LABEL_DESCRIPTION).map(String::as_str), Some("Back up the photos every night"));
     assert_eq!(spec.job_type, "backup");
 }
@@ -119,6 +122,22 @@ fn doing_it_twice_changes_nothing() {
     assert!(
         doubled.items.iter().any(|item| matches!(&item.fate, Fate::LeftOut { reason } if reason.contains("twice")))
     );
+}
+
+/// With another `--tz`, the whole crontab was imported beside what was there.
+#[test]
+fn another_zone_changes_the_schedules_that_go_by_it() {
+    let first = plan(USER, Layout::User, Release::Hold);
+    let schedules = first.schedules().map(|it| (it.name.clone(), it.schedule.clone())).collect();
+    let there = Present { schedules, ..Present::default() };
+    for is_zone_asked in [true, false] {
+        let moved = Options { zone: "Asia/Tokyo", is_zone_asked, ..options(Layout::User, Release::Hold) };
+        let second = read("crontab of me", USER, &moved).unwrap();
+        let report = Report::new(&second, Some(&there));
+        assert_eq!((report.totals.schedules, report.totals.changed), (0, if is_zone_asked { 3 } else { 0 }));
+        let fixed = item(&second, "line 17");
+        assert!(report.items.iter().any(|it| it.origin == fixed.origin && it.verdict == report::Verdict::AlreadyThere));
+    }
 }
 
 #[test]

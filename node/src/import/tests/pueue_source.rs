@@ -87,6 +87,16 @@ fn doing_it_twice_changes_nothing() {
     assert_eq!(job(&first, "task 1").key, job(&second, "task 1").key);
 }
 
+/// The same state, copied or read from standard input, was imported once more.
+#[test]
+fn a_copy_of_a_state_is_the_same_state() {
+    let [one, other] = ["/a/state.json", "standard input"].map(|source| {
+        let plan = read(source, VERSION_4, &options(Release::Hold)).unwrap();
+        plan.jobs().map(|job| job.key.clone()).collect::<Vec<_>>()
+    });
+    assert_eq!(one, other);
+}
+
 #[test]
 fn a_circle_is_left_out_and_what_waits_for_the_lost_is_held() {
     let task = |id: u32, after: &str, command: &str| {

@@ -170,6 +170,7 @@ async fn a_schedule_can_not_fire_before_it_is_paused() {
         user: "me",
         home: None,
         zone: "UTC",
+        is_zone_asked: false,
         now: UnixMillis(0),
         release,
     };
@@ -189,6 +190,10 @@ async fn a_schedule_can_not_fire_before_it_is_paused() {
     let there = present(&client, &plan).await.unwrap();
     carry_out(&client, &plan, &there).await.unwrap();
     assert_eq!(asked(&node), ["GET /v1/schedules"]);
+    let zoned = crontab::Options { zone: "Asia/Tokyo", is_zone_asked: true, ..options(Release::Hold) };
+    let zoned = crontab::read("crontab", "* * * * * tool\n", &zoned).unwrap();
+    carry_out(&client, &zoned, &there).await.unwrap();
+    assert_eq!(asked(&node), [format!("PUT {path}"), format!("{name} held: false")], "as paused as it was");
     let released = crontab::read("crontab", "0 * * * * tool\n", &options(Release::Enqueue)).unwrap();
     carry_out(&client, &released, &there).await.unwrap();
     assert!(!asked(&node).iter().any(|it| it.ends_with("/pause") || it.ends_with("held: true")));
