@@ -277,6 +277,9 @@ impl Engine {
     pub(crate) fn retry_group(&mut self, step: &mut Step<'_>, group: Job) -> Answer {
         let refuse = |rule| Ok(Err(Refusal::WrongState { number: group.number, state: group.state, rule }));
         let number = group.number;
+        if let Some(refusal) = self.keeps_out(step, &group) {
+            return Ok(Err(refusal));
+        }
         if let Some(holder) = self.key_in_the_way(step, &group)? {
             return Ok(Err(Refusal::KeyTaken { number, holder }));
         }

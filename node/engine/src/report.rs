@@ -95,7 +95,7 @@ fn checkpoint(step: &Step<'_>, job: JobNumber, name: String, value: String) -> A
         let limits = format!(
             "a checkpoint has a name of 1 to {CHECKPOINT_NAME_MAX} bytes and a value of at most {CHECKPOINT_BYTES_MAX}"
         );
-        return Ok(Err(Refusal::BadSpec(limits)));
+        return Ok(Err(Refusal::BadReport(limits)));
     }
     if value.is_empty() {
         step.txn.drop_checkpoint(job, &name)?;

@@ -61,9 +61,8 @@ pub(crate) fn clock(at: UnixMillis) -> String {
 /// Reads a length such as `30s` or `1h30m`.
 pub(crate) fn parse_length(text: &str) -> Result<DurationMillis, String> {
     let length = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 30s, 5m or 1h30m"))?;
-    u64::try_from(length.as_millis())
-        .map(DurationMillis)
-        .map_err(|_| "that is longer than the age of the world".to_owned())
+    let length = u64::try_from(length.as_millis()).map(DurationMillis).ok();
+    length.filter(|length| *length <= LENGTH_MAX).ok_or_else(|| "that is longer than 100 years".to_owned())
 }
 
 /// Reads a point in time: `now`, `2026-03-01T08:00:00+01:00`, `2026-03-01 08:00`, `08:00`, `tomorrow 08:00`. Where no zone is
@@ -109,7 +108,8 @@ fn read_time<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixMillis, S
 }
 
 fn millis<Z: TimeZone>(at: &DateTime<Z>) -> Result<UnixMillis, String> {
-    u64::try_from(at.timestamp_millis()).map(UnixMillis).map_err(|_| "that is before 1970".to_owned())
+    let at = u64::try_from(at.timestamp_millis()).map(UnixMillis).map_err(|_| "that is before 1970".to_owned())?;
+    if at > DATE_MAX { Err("that is after the year 9999".to_owned()) } else { Ok(at) }
 }
 
 #[cfg(test)]

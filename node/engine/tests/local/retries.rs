@@ -7,6 +7,7 @@ use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::{AttemptState, DurationMillis, JobState, Outcome, Submission};
 
 use crate::desk::{HOUR, MINUTE, SECOND, failure, node, plain, with};
+use crate::node::START;
 
 fn growing(growth: Growth, attempts: u32) -> Submission {
     with(|job| {
@@ -169,4 +170,16 @@ fn an_end_that_is_told_twice_counts_once() {
     node.settle();
     let row = node.job(job);
     assert_eq!((row.state, row.failures), (JobState::Retryable, 1));
+}
+
+/// It was started all the same, and its deadline had no say any more.
+#[test]
+fn nothing_is_tried_again_after_its_deadline() {
+    let mut node = node(1);
+    let job = node.submit(with(|job| job.deadline = Some(START.plus(HOUR))));
+    node.end(job, failure());
+    node.pass(HOUR.plus(HOUR));
+    let refusal = node.refused(job, JobAction::Retry);
+    assert!(refusal.contains("2027-01-15T09:00:00.000Z; submit it anew"), "{refusal}");
+    assert_eq!(node.running(), []);
 }
