@@ -319,6 +319,7 @@ fn check(limits: &QueueLimits) -> Result<(), String> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+
     #[test]
     fn no_limit_is_told_from_nothing_said_after_a_restart() {
         let limits = QueueLimits { concurrency: Some(None), rate: None };

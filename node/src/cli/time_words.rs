@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone};
+use jobmesh_protocol::time::{DATE_MAX, LENGTH_MAX};
 use jobmesh_protocol::{DurationMillis, UnixMillis};
 
 const SECOND: u64 = 1000;
