@@ -6,7 +6,7 @@ use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
 use jobmesh_protocol::time::{DATE_MAX, LENGTH_MAX};
 use jobmesh_protocol::{JobState, Submission, UnixMillis};
 
-use crate::desk::{HOUR, SECOND, YEAR, node, plain, with};
+use crate::desk::{HOUR, SECOND, node, plain, with};
 
 fn unique(key: &str, scope: Span, on_conflict: Conflict) -> Submission {
     let unique = Unique { key: Some(key.to_owned()), by: Vec::new(), scope, on_conflict };
@@ -53,7 +53,7 @@ fn times_at_their_bounds_survive_an_end_a_restart_and_a_firing() {
     node.act(jobs[0], reschedule);
     node.act(jobs[3], JobAction::Release);
     node.finish_all();
-    node.restart(YEAR, |_| true);
+    node.restart(HOUR, |_| true);
     node.finish_all();
     assert_eq!(node.states(&jobs[..2]), [JobState::Scheduled; 2]);
     let ended = node.states(&jobs[3..]).into_iter().filter(|state| *state == JobState::Completed).count();

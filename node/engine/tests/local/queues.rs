@@ -145,21 +145,6 @@ fn a_rate_holds_over_a_restart_and_wakes_by_itself() {
     assert_eq!(node.running().len(), 4);
 }
 
-/// Claimed in advance, it counted then and started whenever the one before it ended.
-#[test]
-fn what_starts_only_so_often_is_not_claimed_in_advance() {
-    let mut node = node(1);
-    let brief = |mut job: Submission| {
-        job.spec.task = jobmesh_protocol::job::Task::Noop {};
-        job
-    };
-    submit_all(&mut node, 3, &brief(rated(2, MINUTE)));
-    assert_eq!(node.executor.orders().count(), 1);
-    let mut node = crate::desk::node(1);
-    submit_all(&mut node, 3, &brief(plain()));
-    assert!(node.executor.orders().count() > 1, "others are");
-}
-
 #[test]
 fn nothing_is_tried_again_into_a_draining_queue() {
     let mut node = node(1);
