@@ -183,3 +183,19 @@ fn nothing_is_tried_again_after_its_deadline() {
     assert!(refusal.contains("2027-01-15T09:00:00.000Z; submit it anew"), "{refusal}");
     assert_eq!(node.running(), []);
 }
+
+#[test]
+fn of_a_group_only_those_are_tried_again_whose_deadline_is_to_come() {
+    let mut node = node(9);
+    let group = node.submit(with(|job| job.open = true));
+    let late = node.submit(with(|job| (job.into, job.deadline) = (Some(group), Some(START.plus(HOUR)))));
+    let other = node.submit(with(|job| job.into = Some(group)));
+    for job in [late, other] {
+        node.end(job, failure());
+    }
+    node.pass(HOUR.plus(HOUR));
+    node.act(group, JobAction::Retry);
+    assert_eq!(node.running(), [other]);
+    node.ok(other);
+    assert!(node.refused(group, JobAction::Retry).contains("submit it anew"));
+}
