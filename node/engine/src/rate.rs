@@ -164,10 +164,15 @@ mod tests {
 
         #[test]
         fn in_no_stretch_as_long_as_the_period_do_more_start_than_allowed(
-            count in prop_oneof![1_u32..6, 1001_u32..1010], period in 1_u64..5000, pauses in proptest::collection::vec(0_u64..900, 1..40),
+            count in prop_oneof![1_u32..6, 1001_u32..1010],
+            period in 1_u64..5000,
+            pauses in proptest::collection::vec(0_u64..900, 1..40),
         ) {
             let limit = limit(count, period);
-            let times = pauses.iter().scan(10_000, |now, pause| { *now += pause; Some(*now) });
+            let times = pauses.iter().scan(10_000, |now, pause| {
+                *now += pause;
+                Some(*now)
+            });
             let mut log = Log::default();
             let starts = starts(&mut log, limit, times);
             let most = usize::try_from(count).unwrap();
