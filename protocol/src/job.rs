@@ -9,7 +9,7 @@ use crate::requirement::{Requirement, RequirementError};
 use crate::resource::Requests;
 use crate::retry::{Retry, RetryError};
 use crate::state::words;
-use crate::time::DurationMillis;
+use crate::time::{DurationMillis, LENGTH_MAX};
 
 /// Largest encoded spec: it must fit into one award frame.
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
@@ -133,6 +133,16 @@ impl JobSpec {
                 return Err(SpecError::Zero { what });
             }
         }
+        for (what, length) in [
+            ("timeout", self.timeout_ms),
+            ("time between TERM and KILL", Some(self.kill_grace_ms)),
+            ("heartbeat", self.heartbeat_ms),
+            ("time to be kept", self.keep_ms),
+        ] {
+            if length.is_some_and(|length| length > LENGTH_MAX) {
+                return Err(SpecError::TooLong { what });
+            }
+        }
         if self.log_bytes_max == Some(0) {
             return Err(SpecError::Zero { what: "log limit" });
         }
@@ -180,13 +190,13 @@ impl JobSpec {
     }
 }
 
-/// Checks that a name is printable and neither empty nor too long.
+/// Checks that a name is printable and neither empty, blank nor too long.
 ///
 /// # Errors
 /// [`SpecError::Name`] if it is.
 pub fn check_name(what: &'static str, text: &str) -> Result<(), SpecError> {
     let printable = text.chars().all(|c| !c.is_control());
-    if text.is_empty() || text.len() > NAME_BYTES_MAX || !printable {
+    if text.trim().is_empty() || text.len() > NAME_BYTES_MAX || !printable {
         return Err(SpecError::Name { what });
     }
     Ok(())
@@ -361,8 +371,8 @@ pub enum Effects {
 /// What is wrong with a job spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// A name is empty, too long or not printable.
-    #[error("the {what} must be 1 to {NAME_BYTES_MAX} printable bytes")]
+    /// A name is empty, blank, too long or not printable.
+    #[error("the {what} must be 1 to {NAME_BYTES_MAX} printable bytes, not all of them blank")]
     Name {
         /// Which name.
         what: &'static str,
@@ -383,6 +393,12 @@ pub enum SpecError {
     #[error("the {what} is 0; leave it out for no limit")]
     Zero {
         /// Which limit.
+        what: &'static str,
+    },
+    /// A length of time beyond all sense.
+    #[error("the {what} is longer than 100 years")]
+    TooLong {
+        /// Which one.
         what: &'static str,
     },
     /// A rate that makes no sense.

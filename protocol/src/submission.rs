@@ -10,7 +10,7 @@ use crate::id::{Hash, JobId};
 use crate::job::{Effects, JobSpec, NAME_BYTES_MAX, SpecError};
 use crate::number::NUMBER_MAX;
 use crate::state::words;
-use crate::time::{DurationMillis, UnixMillis};
+use crate::time::{DATE_MAX, DurationMillis, LENGTH_MAX, UnixMillis};
 
 /// Most jobs that one job may wait for.
 pub const AFTER_MAX: usize = 1024;
@@ -102,6 +102,13 @@ impl Submission {
         if self.reduce && self.after.is_empty() {
             return Err(SubmissionError::Reduce);
         }
+        if self.rule != Rule::default() && self.after.is_empty() {
+            return Err(SubmissionError::RuleOfNothing);
+        }
+        if self.open && self.spec.retry.max_attempts > 1 {
+            return Err(SubmissionError::OpenRetries);
+        }
+        self.check_times()?;
         if let Some(key) = &self.idempotency_key {
             check_text("idempotency key", key)?;
         }
@@ -122,6 +129,30 @@ impl Submission {
             _ => Ok(()),
         }
     }
+
+    fn check_times(&self) -> Result<(), SubmissionError> {
+        let (delay, start) = match self.start {
+            Start::Now => (None, None),
+            Start::After(delay) => (Some(delay), None),
+            Start::At(start) => (None, Some(start)),
+        };
+        for (what, length) in [("delay", delay), ("time to start within", self.start_within_ms)] {
+            check_length(what, length)?;
+        }
+        for (what, date) in [("start", start), ("deadline", self.deadline)] {
+            if date.is_some_and(|date| date > DATE_MAX) {
+                return Err(SubmissionError::TooLate { what });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_length(what: &'static str, length: Option<DurationMillis>) -> Result<(), SubmissionError> {
+    if length.is_some_and(|length| length > LENGTH_MAX) {
+        return Err(SubmissionError::TooLong { what });
+    }
+    Ok(())
 }
 
 fn check_text(what: &'static str, text: &str) -> Result<(), SubmissionError> {
@@ -162,13 +193,14 @@ words!(
         Ok = "ok",
         /// In any way.
         Done = "done",
-        /// Otherwise than completed.
+        /// Otherwise than completed: discarded, cancelled or skipped.
         Failed = "failed",
     }
 );
 
 words!(
-    /// How many of the jobs that are waited for must end how. A condition of its own goes before the rule.
+    /// How many of the jobs that are waited for must end how. A condition of its own goes before the rule, but for `ok`
+    /// under `any_success`, which says the same.
     #[derive(Default)]
     Rule {
         /// All are completed.
@@ -215,6 +247,14 @@ impl Unique {
             if let Field::Label(label) = field {
                 check_text("label", label)?;
             }
+        }
+        let pause = match self.on_conflict {
+            Conflict::Debounce(pause) | Conflict::Throttle(pause) => Some(pause),
+            Conflict::Return | Conflict::Reject | Conflict::Replace | Conflict::Merge => None,
+        };
+        let period = if let Span::Period(period) = self.scope { Some(period) } else { None };
+        for length in [period, pause] {
+            check_length("period of a unique job", length)?;
         }
         match (self.scope, self.on_conflict) {
             (Span::Period(DurationMillis(0)), _)
@@ -440,6 +480,24 @@ pub enum SubmissionError {
         /// How many.
         found: usize,
     },
+    /// A length of time beyond all sense.
+    #[error("the {what} is longer than 100 years")]
+    TooLong {
+        /// Which one.
+        what: &'static str,
+    },
+    /// A date beyond all sense.
+    #[error("the {what} is after the year 9999")]
+    TooLate {
+        /// Which one.
+        what: &'static str,
+    },
+    /// A rule about nothing.
+    #[error("a rule says how many of the jobs that it waits for must end how; name them with --after")]
+    RuleOfNothing,
+    /// Retries of what has no attempts.
+    #[error("an open group runs nothing itself, so it isn't tried again; give the retries to its tasks")]
+    OpenRetries,
     /// Results of nothing.
     #[error("a job that gets results must say whose; name the job or array with --after")]
     Reduce,
@@ -514,99 +572,4 @@ pub enum SubmissionError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::job::{ProcessTask, Task};
-
-    fn spec() -> JobSpec {
-        JobSpec::new("x", Task::Process(ProcessTask::new(vec!["true".to_owned()])))
-    }
-
-    fn ranges(list: &[(u32, u32, u32)]) -> Array {
-        let ranges = list.iter().map(|&(first, last, step)| Range { first, last, step }).collect();
-        Array { tasks: Tasks::Ranges(ranges), at_a_time: None, max_fails: None }
-    }
-
-    #[test]
-    fn the_tasks_of_ranges_are_numbered_by_them() {
-        let array = ranges(&[(1, 6, 2), (10, 11, 1)]);
-        assert_eq!(array.check(), Ok(()));
-        assert_eq!(array.count(), 5);
-        let numbers: Vec<_> = (0..6).map(|place| array.index_at(place)).collect();
-        assert_eq!(numbers, [Some(1), Some(3), Some(5), Some(10), Some(11), None]);
-    }
-
-    /// A task of such an item could never start: neither an argument nor a variable holds a zero byte.
-    #[test]
-    fn an_item_with_a_zero_byte_is_refused_by_its_place() {
-        let items = |list: &[&str]| {
-            let items = list.iter().map(|&item| item.to_owned()).collect();
-            Array { tasks: Tasks::Items(items), at_a_time: None, max_fails: None }.check()
-        };
-        assert_eq!(items(&["a", "b\n"]), Ok(()));
-        assert_eq!(items(&["a", "x\0y"]), Err(SubmissionError::Nul { item: 2 }));
-    }
-
-    #[test]
-    fn ranges_that_overlap_go_down_or_stand_still_are_refused() {
-        for list in [&[(1, 5, 1), (5, 9, 1)][..], &[(5, 1, 1)], &[(1, 5, 0)], &[(1, u32::MAX, 1)]] {
-            // It is counted before it is checked, where a part of the tasks may fail.
-            assert!(ranges(list).check().is_err() && ranges(list).count() > 0, "{list:?}");
-        }
-        assert_eq!(ranges(&[]).check(), Err(SubmissionError::Tasks { count: 0 }));
-    }
-
-    #[test]
-    fn the_digest_follows_the_fields_that_count_and_no_others() {
-        let unique = |by| Unique { key: None, by, scope: Span::Incomplete, on_conflict: Conflict::Return };
-        let mut other = spec();
-        other.queue = "slow".to_owned();
-        let by_task = unique(vec![Field::Type, Field::Task]);
-        assert_eq!(by_task.digest(&spec()), by_task.digest(&other));
-        let by_queue = unique(vec![Field::Task, Field::Queue]);
-        assert_ne!(by_queue.digest(&spec()), by_queue.digest(&other));
-        assert_eq!(unique(Vec::new()).check(), Err(SubmissionError::UniqueByNothing));
-    }
-
-    #[test]
-    fn a_job_that_would_have_to_be_over_before_it_may_start_is_refused() {
-        let of = |deadline| {
-            let start = Start::At(UnixMillis(2000));
-            Submission { start, deadline: Some(UnixMillis(deadline)), ..Submission::new(spec()) }.check()
-        };
-        assert_eq!(of(2001), Ok(()));
-        let start = UnixMillis(2000);
-        assert_eq!(of(2000), Err(SubmissionError::Deadline { deadline: start, start }));
-    }
-
-    /// It was taken on, and then run again.
-    #[test]
-    fn what_must_not_run_twice_is_not_tried_again() {
-        let mut once = Submission::new(spec());
-        once.spec.effects = Effects::Once;
-        assert_eq!(once.check(), Ok(()));
-        once.spec.retry.retry_on = vec![crate::retry::Failure::Timeout];
-        assert_eq!(once.check(), Err(SubmissionError::OnceAgain));
-        once.spec.retry = crate::retry::Retry { max_attempts: 2, ..crate::retry::Retry::default() };
-        assert_eq!(once.check(), Err(SubmissionError::OnceAgain));
-    }
-
-    #[test]
-    fn the_fault_of_a_range_is_named() {
-        let words = |list: &[(u32, u32, u32)]| ranges(list).check().map_err(|error| error.to_string());
-        for (list, said) in [
-            (&[(1, 1, 1), (1, 1, 1)][..], "1 comes behind 1"),
-            (&[(5, 5, 1), (3, 3, 1)], "3 comes behind 5"),
-            (&[(1, 5, 0)], "1-5 in steps of 0"),
-            (&[(5, 1, 1)], "5-1 must go up"),
-        ] {
-            assert!(words(list).is_err_and(|error| error.contains(said)), "{list:?}");
-        }
-    }
-
-    #[test]
-    fn a_submission_is_an_array_or_open_but_not_both() {
-        let both = Submission { array: Some(ranges(&[(1, 2, 1)])), open: true, ..Submission::new(spec()) };
-        assert_eq!(both.check(), Err(SubmissionError::Shape));
-    }
-}
+mod tests;

@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 
 /// The milliseconds of an hour.
 pub const HOUR_MS: u64 = 3_600_000;
+/// The longest length of time that can be asked for: 100 years. Longer than any job is waited for, and so short that no
+/// sum of a few of them comes near what a number or a column of a database can hold.
+pub const LENGTH_MAX: DurationMillis = DurationMillis::from_secs(100 * 366 * 86_400);
+/// The last date: the end of the year 9999, which is also the last one that RFC 3339 can write.
+pub const DATE_MAX: UnixMillis = UnixMillis(253_402_300_799_999);
 
 /// Milliseconds since 1970-01-01 UTC on the node's wall clock, which may jump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -11,10 +16,11 @@ pub const HOUR_MS: u64 = 3_600_000;
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// This time plus `by`, at most the end of time.
+    /// This time plus `by`, at most [`DATE_MAX`].
     #[must_use]
     pub const fn plus(self, by: DurationMillis) -> Self {
-        Self(self.0.saturating_add(by.0))
+        let sum = self.0.saturating_add(by.0);
+        if sum > DATE_MAX.0 { DATE_MAX } else { Self(sum) }
     }
 
     /// How long it is since `earlier`; zero if `earlier` is later.

@@ -6,10 +6,10 @@ use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::{
     AttemptState, AwardId, BlobRef, DurationMillis, Epoch, JobId, Outcome, ReceiptId, RunId, UnixMillis,
 };
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use jobmesh_protocol::submission::Condition;
 use jobmesh_protocol::{JobNumber, JobState};
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

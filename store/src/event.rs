@@ -3,10 +3,10 @@
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState, UnixMillis};
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

@@ -2,11 +2,11 @@
 
 use jobmesh_protocol::submission::{ITEMS_BYTES_MAX, Range, Tasks};
 use jobmesh_protocol::{Epoch, JobId, JobNumber, JobState, cbor};
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use crate::error::StoreError;
 use crate::job::{self, Job};
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

@@ -1,10 +1,9 @@
 //! Submissions that named themselves, so that a repeated one gets the first one's answer.
 
 use jobmesh_protocol::{JobNumber, UnixMillis};
-use rusqlite::params;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

@@ -2,10 +2,9 @@
 
 use jobmesh_keys::{NodeId, Role};
 use jobmesh_protocol::UnixMillis;
-use rusqlite::params;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

@@ -7,11 +7,11 @@ use jobmesh_protocol::job::SPEC_BYTES_MAX;
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Rule, Span};
 use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobSpec, JobState, RunId, UnixMillis, cbor};
-use rusqlite::{Row, params};
+use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
-use crate::row::{Columns as _, InOrder};
+use crate::row::{Columns as _, InOrder, params};
 use crate::txn::Txn;
 use crate::view::View;
 

@@ -4,10 +4,10 @@ use jobmesh_keys::NodeId;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::ticket::{LeaseKey, Verdict};
 use jobmesh_protocol::{AwardId, DurationMillis, Epoch, JobId, TicketId};
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

@@ -1,9 +1,7 @@
 //! Facts about this database and its node, one named value each.
 
-use rusqlite::params;
-
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

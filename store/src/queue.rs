@@ -1,9 +1,9 @@
 //! What was set for queues by hand, and the rate limits that are in use.
 
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 
@@ -38,13 +38,13 @@ impl View<'_> {
         self.all("SELECT name, limits, is_paused, is_draining FROM queue ORDER BY name", [], read)
     }
 
-    /// Every rate limit that is in use, by name: its name, and when the next start would be on time, in microseconds since
-    /// 1970 UTC.
+    /// Every rate limit that is in use, by name: its name, and which starts count for it, in the engine's encoding.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn rates(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        self.all("SELECT name, next FROM rate ORDER BY name", [], |row| Ok((row.column("name")?, row.column("next")?)))
+    pub fn rates(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let sql = "SELECT name, starts FROM rate ORDER BY name";
+        self.all(sql, [], |row| Ok((row.column("name")?, row.column("starts")?)))
     }
 }
 
@@ -68,12 +68,12 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Writes how far a rate limit is used.
+    /// Writes which starts count for a rate limit.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn put_rate(&self, name: &str, next: u64) -> Result<(), StoreError> {
-        self.run("INSERT OR REPLACE INTO rate (name, next) VALUES (?1, ?2)", params![name, next])?;
+    pub fn put_rate(&self, name: &str, starts: &[u8]) -> Result<(), StoreError> {
+        self.run("INSERT OR REPLACE INTO rate (name, starts) VALUES (?1, ?2)", params![name, starts])?;
         Ok(())
     }
 

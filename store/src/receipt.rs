@@ -4,10 +4,9 @@ use jobmesh_keys::NodeId;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::ticket::Verdict;
 use jobmesh_protocol::{Epoch, JobId, ReceiptId, RunId, UnixMillis};
-use rusqlite::params;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

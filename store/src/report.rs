@@ -1,10 +1,9 @@
 //! What running jobs say of themselves: how far they are, and what the next attempt wants to know.
 
 use jobmesh_protocol::{Epoch, JobNumber, UnixMillis};
-use rusqlite::params;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

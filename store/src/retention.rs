@@ -2,11 +2,11 @@
 
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{DurationMillis, JobNumber, JobSpec, JobState, UnixMillis, cbor};
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use crate::error::StoreError;
 use crate::job::{LAST_DELETED, STORED_SPEC_BYTES_MAX};
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

@@ -1,14 +1,37 @@
-//! Reading columns as the types they stand for.
+//! Reading columns as the types they stand for, and writing values that fit them.
 
 use std::cell::Cell;
 
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::id::{BlobRef, Hash};
 use jobmesh_protocol::{JobId, JobNumber, MessageId, UnixMillis};
-use rusqlite::types::ValueRef;
+use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Error, Row};
 
 use crate::error::StoreError;
+
+/// A value on its way into a column. A whole number of SQLite has 63 bits: a larger one is written as the largest, for a
+/// value that can't be written would undo the commit, and with it what everybody else asked for.
+pub(crate) struct Fitting<'v, T: ?Sized>(pub(crate) &'v T);
+
+impl<T: ToSql + ?Sized> ToSql for Fitting<'_, T> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self.0.to_sql() {
+            // No other type of ours can fail to become a value.
+            Err(Error::ToSqlConversionFailure(_)) => Ok(ToSqlOutput::Owned(Value::Integer(i64::MAX))),
+            known => known,
+        }
+    }
+}
+
+/// The parameters of a statement, each of which fits its column.
+macro_rules! params {
+    ($($value:expr),+ $(,)?) => {
+        &[$(&$crate::row::Fitting(&$value) as &dyn ::rusqlite::ToSql),+] as &[&dyn ::rusqlite::ToSql]
+    };
+}
+
+pub(crate) use params;
 
 /// Typed columns of a row.
 pub(crate) trait Columns {

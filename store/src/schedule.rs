@@ -1,10 +1,10 @@
 //! Schedules.
 
 use jobmesh_protocol::UnixMillis;
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 
@@ -23,6 +23,8 @@ pub struct ScheduleRow {
     pub last_at: UnixMillis,
     /// When it was made: what `every` counts from.
     pub created_at: UnixMillis,
+    /// The newest instant whose job could not be submitted, and why.
+    pub passed: Option<(UnixMillis, String)>,
 }
 
 fn read(row: &Row<'_>) -> Result<ScheduleRow, StoreError> {
@@ -33,10 +35,11 @@ fn read(row: &Row<'_>) -> Result<ScheduleRow, StoreError> {
         is_declared: row.column("is_declared")?,
         last_at: row.time("last_at")?,
         created_at: row.time("created_at")?,
+        passed: row.time_or_none("passed_at")?.zip(row.column("passed_for")?),
     })
 }
 
-const COLUMNS: &str = "name, body, is_paused, is_declared, last_at, created_at";
+const COLUMNS: &str = "name, body, is_paused, is_declared, last_at, created_at, passed_at, passed_for";
 
 impl View<'_> {
     /// Every schedule, by name.
@@ -88,10 +91,11 @@ impl Txn<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn put_schedule(&self, schedule: &ScheduleRow) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO schedule (name, body, is_paused, is_declared, last_at, created_at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let ScheduleRow { name, body, is_paused, is_declared, last_at, created_at } = schedule;
-        self.run(sql, params![name, body, is_paused, is_declared, last_at.0, created_at.0])?;
+        let sql = "INSERT OR REPLACE INTO schedule (name, body, is_paused, is_declared, last_at, created_at, passed_at, \
+                   passed_for) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let ScheduleRow { name, body, is_paused, is_declared, last_at, created_at, passed } = schedule;
+        let (passed_at, passed_for) = passed.as_ref().map(|(at, why)| (at.0, why)).unzip();
+        self.run(sql, params![name, body, is_paused, is_declared, last_at.0, created_at.0, passed_at, passed_for])?;
         Ok(())
     }
 

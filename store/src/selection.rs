@@ -75,7 +75,7 @@ impl Selection {
             parts.push(add("schedule = ?", Box::new(schedule.clone())));
         }
         if let Some(since) = self.since {
-            parts.push(add("created_at >= ?", Box::new(since.0)));
+            parts.push(add("created_at >= ?", Box::new(i64::try_from(since.0).unwrap_or(i64::MAX))));
         }
         if let Some(before) = self.before {
             parts.push(add("key < ?", Box::new(before.key())));

@@ -3,10 +3,9 @@
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::cbor;
 use jobmesh_protocol::summary::{Cell, Head};
-use rusqlite::params;
 
 use crate::error::StoreError;
-use crate::row::Columns as _;
+use crate::row::{Columns as _, params};
 use crate::txn::Txn;
 use crate::view::View;
 

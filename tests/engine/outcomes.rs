@@ -160,6 +160,8 @@ fn the_command_says_the_same_as_the_file() {
     let run = |words: &str| ended(&node, &THRICE, &format!("{tool} task {words}"));
     assert_eq!(run("outcome permanent never")["job"]["finish_reason"], "permanent");
     assert_eq!(run("outcome cancel never")["job"]["state"], "cancelled");
+    let both = format!("outcome permanent never; {tool} task outcome ok");
+    assert_eq!(run(&both)["job"]["finish_reason"], "permanent", "the worse of what is said");
     let shown = run(r#"result '{"answer": 42}'"#);
     let result = node.run(&["result", &shown["job"]["number"].to_string()]);
     assert_eq!((result.code, result.text().as_str()), (0, r#"{"answer": 42}"#), "{}", result.stderr);

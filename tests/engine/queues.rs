@@ -78,10 +78,29 @@ fn a_limit_that_makes_no_sense_is_refused_with_the_command_that_was_meant() {
     let node = node(&bench, "");
     let refusal = refused(&node, 2, &["queue", "set", "q", "concurrency=0"]);
     assert!(refusal.contains("jobmesh queue pause"), "{refusal}");
+    for (limits, why) in [
+        (&["concurrency=4294967295"][..], "at most 1000000"),
+        (&["rate=1/1m", "rate=2/1m"], "twice"),
+        (&["speed=9"], "concurrency=4 and rate=60/1m"),
+    ] {
+        let refusal = refused(&node, 2, &[&["queue", "set", "q"], limits].concat());
+        assert!(refusal.contains(why), "{refusal}");
+    }
     let refusal = refused(&node, 2, &["queue", "set", "q", "speed=9"]);
     assert!(refusal.contains("concurrency=4 and rate=60/1m"), "{refusal}");
     let refusal = refused(&node, 2, &["queue", "show", "q"]);
     assert!(refusal.contains("jobmesh queue ls"), "{refusal}");
+}
+
+#[test]
+fn a_queue_that_nothing_is_of_may_be_a_slip() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let paused = node.run(&["queue", "pause", "defualt"]);
+    assert_eq!(paused.code, 0);
+    assert!(paused.stderr.contains("defualt"), "{}", paused.stderr);
+    let resumed = node.run(&["queue", "resume", "defualt"]);
+    assert_eq!((resumed.code, resumed.stderr.as_str()), (0, ""), "it is known by now");
 }
 
 #[test]

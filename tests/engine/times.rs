@@ -112,3 +112,18 @@ fn a_run_that_ends_late_ends_with_the_code_of_a_timeout() {
     gate.open();
     node.wait_for(&[job]);
 }
+
+/// One such job kept the daemon from committing the end of any, and one such schedule kept it from starting.
+#[test]
+fn a_time_beyond_all_sense_is_refused_with_the_option_that_has_it() {
+    let bench = bench();
+    let node = node(&bench, "");
+    for option in ["--keep", "--delay", "--start-within", "--timeout"] {
+        let refusal = refused(&node, 2, &["submit", option, "584542046y", "--", "true"]);
+        assert!(refusal.contains(option) && refusal.contains("100 years"), "{refusal}");
+    }
+    let refusal = refused(&node, 2, &["cron", "add", "p", "every 1s", "--delay", "101y", "--", "true"]);
+    assert!(refusal.contains("--delay"), "{refusal}");
+    let job = node.submit(&["--keep", "99y", "--", "true"]);
+    node.wait_for(&[job]);
+}

@@ -1,6 +1,7 @@
 //! Changing a job that waits: holding it back, its time, its place, its queue.
 
 use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::time::DATE_MAX;
 use jobmesh_protocol::{JobId, JobState, UnixMillis};
 use jobmesh_store::Job;
 
@@ -90,6 +91,9 @@ impl Engine {
     }
 
     fn reschedule(&mut self, step: &Step<'_>, mut job: Job, at: UnixMillis) -> Answer {
+        if at > DATE_MAX {
+            return Ok(Err(Refusal::BadSpec("its new time is after the year 9999".to_owned())));
+        }
         let cause = match job.state {
             JobState::Scheduled | JobState::Available | JobState::Retryable => Cause::Deferred,
             JobState::Pending
@@ -111,7 +115,7 @@ impl Engine {
 
     fn move_to(&mut self, step: &Step<'_>, job: Job, queue: String) -> Answer {
         if let Err(error) = jobmesh_protocol::job::check_name("queue", &queue) {
-            return Ok(Err(Refusal::BadSpec(error.to_string())));
+            return Ok(Err(Refusal::BadQueue(error.to_string())));
         }
         if self.queues.is_draining(&queue) {
             return Ok(Err(Refusal::QueueDraining(queue)));

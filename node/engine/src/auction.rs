@@ -281,15 +281,19 @@ impl Engine {
         let best = bids.into_iter().max_by_key(|received| {
             (self.score(&job, received.from) / 50, received.bid.free_slots, std::cmp::Reverse(received.at))
         });
-        match best {
-            Some(best) => self.award(step, job, &auction, &best),
+        let is_early = self.queues.next_start(&self.profile(&job), step.wall()).is_some();
+        let why = match best {
+            // Others of its rate were awarded or started since it was offered.
+            Some(_) if is_early => "its rate allows no further start now",
+            Some(best) => return self.award(step, job, &auction, &best),
             None => {
-                let shift = Shift::new(&job, Cause::Unclaimed).because(Some("nobody took it"));
                 self.be_patient(step, id);
-                self.shift(step, &mut job, &shift)?;
-                Ok(())
+                "nobody took it"
             }
-        }
+        };
+        let shift = Shift::new(&job, Cause::Unclaimed).because(Some(why));
+        self.shift(step, &mut job, &shift)?;
+        Ok(())
     }
 
     fn award(
@@ -322,6 +326,8 @@ impl Engine {
         if !self.shift(step, &mut job, &shift)? {
             return Ok(());
         }
+        let profile = self.profile(&job);
+        self.queues.start(&profile, step.wall());
         let (state, award) = (AttemptState::Awarded, Some((award, spec_hash)));
         step.txn.insert_attempt(&NewAttempt {
             run,

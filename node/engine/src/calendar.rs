@@ -129,19 +129,20 @@ impl Timetable {
     /// `limit` of them.
     ///
     /// The same call serves the tick of an ordinary minute, the start of a node that was down and a clock that was set
-    /// forward. Nothing comes of a clock that was set back: `now` is before `last` then. An instant that comes no more
-    /// than a minute late is fired under every policy; one whose jitter has not run out is not late at all, and is
+    /// forward. Nothing comes of a clock that was set back: `now` is before `last` then. The newest instant is fired under
+    /// every policy if it comes no more than a minute late; one whose jitter has not run out is not late at all, and is
     /// among those returned though [`Self::jittered`] may put its firing still ahead.
     #[must_use]
     pub fn missed(&self, last: UnixMillis, now: UnixMillis, catch_up: CatchUp, limit: usize) -> Vec<UnixMillis> {
         let (reach, limit) = match catch_up {
-            CatchUp::None => (LATE_MAX, limit),
+            CatchUp::None => (LATE_MAX, limit.min(1)),
             CatchUp::Latest => (DurationMillis(u64::MAX), limit.min(1)),
-            CatchUp::Window(window) => (window.max(LATE_MAX), limit),
+            CatchUp::Window(window) => (window, limit),
         };
         let mut found = Vec::new();
         let mut newest = self.latest_at_or_before(now);
         while let Some(at) = newest.filter(|at| *at > last && found.len() < limit) {
+            let reach = if found.is_empty() { reach.max(LATE_MAX) } else { reach };
             if now.since(at) > reach.plus(self.jitter_of(at)) {
                 break;
             }

@@ -157,11 +157,24 @@ impl Engine {
         if !job.state.is_final() && job.state != JobState::Retryable {
             return refuse("only a job that has ended or waits for its retry can be retried");
         }
+        if let Some(refusal) = self.keeps_out(step, &job) {
+            return Ok(Err(refusal));
+        }
         if let Some(holder) = self.key_in_the_way(step, &job)? {
             return Ok(Err(Refusal::KeyTaken { number: job.number, holder }));
         }
         self.retry_job(step, job)?;
         Ok(Ok(Response::Done))
+    }
+
+    /// Why a job that is to be tried again can't be: it would be over at once, or its queue takes nothing in. One that
+    /// waits for its retry is in its queue already.
+    pub(crate) fn keeps_out(&self, step: &Step<'_>, job: &Job) -> Option<Refusal> {
+        if let Some(deadline) = job.deadline.filter(|deadline| *deadline <= step.wall()) {
+            return Some(Refusal::PastDeadline { number: job.number, deadline });
+        }
+        let is_in = !job.state.is_final() && !job.plan.is_group;
+        (!is_in && self.queues.is_draining(&job.queue)).then(|| Refusal::QueueDraining(job.queue.clone()))
     }
 
     /// Gives a job another try with all of its attempts; its history stays. Its unique key must be free.

@@ -33,6 +33,11 @@ pub(crate) fn is_met(edge: &Edge, rule: Rule, state: JobState) -> bool {
     }
 }
 
+/// Whether an edge is one of those of which one must be met if any may succeed. `42:ok` says what the rule says of 42.
+const fn is_one_of_any(edge: &Edge) -> bool {
+    matches!(edge.condition, None | Some(Condition::Ok))
+}
+
 /// How many edges must still be met before a job may go on.
 pub(crate) fn waits<'a>(rule: Rule, edges: impl Iterator<Item = &'a Edge> + Clone) -> u32 {
     let count = |edges: &mut dyn Iterator<Item = &'a Edge>| u32::try_from(edges.count()).unwrap_or(u32::MAX);
@@ -41,8 +46,8 @@ pub(crate) fn waits<'a>(rule: Rule, edges: impl Iterator<Item = &'a Edge> + Clon
             count(&mut edges.filter(|edge| !edge.is_met))
         }
         Rule::AnySuccess => {
-            let own = count(&mut edges.clone().filter(|edge| edge.condition.is_some() && !edge.is_met));
-            let mut any = edges.filter(|edge| edge.condition.is_none()).peekable();
+            let own = count(&mut edges.clone().filter(|edge| !is_one_of_any(edge) && !edge.is_met));
+            let mut any = edges.filter(|edge| is_one_of_any(edge)).peekable();
             let is_open = any.peek().is_some() && !any.any(|edge| edge.is_met);
             own.saturating_add(u32::from(is_open))
         }
@@ -58,8 +63,8 @@ fn can_never(rule: Rule, edges: &[(Edge, Option<JobState>)]) -> bool {
     match rule {
         Rule::AllSuccess | Rule::AllDone | Rule::NoneFailed | Rule::Always => edges.iter().any(|edge| is_lost(&edge)),
         Rule::AnySuccess => {
-            let own_lost = edges.iter().any(|edge| edge.0.condition.is_some() && is_lost(&edge));
-            let mut any = edges.iter().filter(|edge| edge.0.condition.is_none()).peekable();
+            let own_lost = edges.iter().any(|edge| !is_one_of_any(&edge.0) && is_lost(&edge));
+            let mut any = edges.iter().filter(|edge| is_one_of_any(&edge.0)).peekable();
             own_lost || (any.peek().is_some() && any.all(|edge| is_lost(&edge)))
         }
     }
@@ -249,5 +254,18 @@ mod tests {
         assert_eq!(verdict(Rule::AllSuccess, &[(Some(Condition::Failed), D), (None, C)]), (0, false));
         assert_eq!(verdict(Rule::AllSuccess, &[(Some(Condition::Failed), C)]), (1, true));
         assert_eq!(verdict(Rule::AnySuccess, &[(Some(Condition::Done), D), (None, C)]), (0, false));
+        assert_eq!(verdict(Rule::AnySuccess, &[(Some(Condition::Failed), C), (None, C)]), (1, true));
+    }
+
+    /// Both had to be completed, though `any_success` stood beside them.
+    #[test]
+    fn to_ask_for_success_is_what_any_success_asks_for_anyway() {
+        use JobState::{Completed as C, Discarded as D, Running as R};
+        let ok = Some(Condition::Ok);
+        for (one, other) in [(ok, ok), (ok, None), (None, None)] {
+            for (states, expected) in [([C, R], (0, false)), ([D, R], (1, false)), ([D, D], (1, true))] {
+                assert_eq!(verdict(Rule::AnySuccess, &[(one, states[0]), (other, states[1])]), expected);
+            }
+        }
     }
 }

@@ -277,23 +277,13 @@ impl Engine {
     pub(crate) fn retry_group(&mut self, step: &mut Step<'_>, group: Job) -> Answer {
         let refuse = |rule| Ok(Err(Refusal::WrongState { number: group.number, state: group.state, rule }));
         let number = group.number;
+        if let Some(refusal) = self.keeps_out(step, &group) {
+            return Ok(Err(refusal));
+        }
         if let Some(holder) = self.key_in_the_way(step, &group)? {
             return Ok(Err(Refusal::KeyTaken { number, holder }));
         }
-        let mut again = Vec::new();
-        let mut holder = None;
-        let spec = step.view().group(number)?.filter(|row| row.is_array).map(|_| Arc::clone(&group.spec));
-        for task in step.view().unfinished_tasks(number)? {
-            let Some(job) = task_row(step, task, spec.as_ref())? else { continue };
-            if job.spec.effects == Effects::Once && job.epoch > Epoch::default() {
-                continue;
-            }
-            // The key of the group itself is free.
-            match live_rival(step, &job)? {
-                None => again.push(job),
-                Some(other) => holder = holder.or(Some((task, other))),
-            }
-        }
+        let (again, why_not) = self.tasks_to_retry(step, &group)?;
         let undone = self.dropped_unmade(step, number)?;
         let is_dropped = match group.state {
             JobState::Cancelled | JobState::Skipped => true,
@@ -308,10 +298,8 @@ impl Engine {
             | JobState::Discarded => false,
         };
         if again.is_empty() && undone.unmade == 0 && !is_dropped {
-            if let Some((number, holder)) = holder {
-                return Ok(Err(Refusal::KeyTaken { number, holder }));
-            }
-            return refuse("every task of it has completed, may still do so, or must not run twice");
+            let every = "every task of it has completed, may still do so, or must not run twice";
+            return why_not.map_or_else(|| refuse(every), |refusal| Ok(Err(refusal)));
         }
         if group.state.is_final() {
             self.retry_own(step, group)?;
@@ -336,6 +324,25 @@ impl Engine {
         }
         self.end_group_if_over(step, number)?;
         Ok(Ok(Response::Done))
+    }
+
+    /// The tasks of a group that can be tried again, and why the first of the others can't be.
+    fn tasks_to_retry(&self, step: &Step<'_>, group: &Job) -> Result<(Vec<Job>, Option<Refusal>), StoreError> {
+        let (mut again, mut why_not) = (Vec::new(), None);
+        let spec = step.view().group(group.number)?.filter(|row| row.is_array).map(|_| Arc::clone(&group.spec));
+        for task in step.view().unfinished_tasks(group.number)? {
+            let Some(job) = task_row(step, task, spec.as_ref())? else { continue };
+            if job.spec.effects == Effects::Once && job.epoch > Epoch::default() {
+                continue;
+            }
+            // The key of the group itself is free.
+            let taken = live_rival(step, &job)?.map(|holder| Refusal::KeyTaken { number: task, holder });
+            match taken.or_else(|| self.keeps_out(step, &job)) {
+                None => again.push(job),
+                Some(refusal) => why_not = why_not.or(Some(refusal)),
+            }
+        }
+        Ok((again, why_not))
     }
 
     /// Takes up a group that had ended, itself and none of its tasks.

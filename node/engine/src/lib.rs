@@ -37,6 +37,7 @@ mod plan;
 pub mod pool;
 mod prune;
 mod queue;
+mod rate;
 mod ready;
 mod receipt;
 mod recover;

@@ -211,6 +211,17 @@ pub enum Refusal {
     /// What the job remembers is out of bounds.
     #[error("the checkpoint is refused: {0}")]
     BadCheckpoint(String),
+    /// The queue can't be, or not have these limits.
+    #[error("the queue is refused: {0}")]
+    BadQueue(String),
+    /// The deadline of the job has passed.
+    #[error("the deadline of job {number} was {}; submit it anew", deadline.to_rfc3339())]
+    PastDeadline {
+        /// The job's number.
+        number: JobNumber,
+        /// Its deadline.
+        deadline: UnixMillis,
+    },
     /// One of several submissions is refused, and so all of them are.
     #[error("submission {place} of the request is refused, and so are the others: {refusal}")]
     Submission {
@@ -244,8 +255,8 @@ pub enum Refusal {
     /// No such schedule.
     #[error("there is no schedule {0:?}; `jobmesh cron ls` lists them")]
     NoSuchSchedule(String),
-    /// The schedule would come back.
-    #[error("the schedule {0:?} is declared by the configuration and would come back")]
+    /// The configuration has the schedule.
+    #[error("the schedule {0:?} is declared by the configuration, which alone can change it or take it away")]
     DeclaredSchedule(String),
     /// The schedule can't be.
     #[error("the schedule is refused: {0}")]
@@ -261,6 +272,12 @@ pub enum Refusal {
         schedule: String,
         /// The oldest instant of which it is known.
         since: UnixMillis,
+    },
+    /// Instants that have not come.
+    #[error("a backfill goes up to now, {}, at most; the instants after it will fire by themselves", now.to_rfc3339())]
+    InstantsToCome {
+        /// When that was.
+        now: UnixMillis,
     },
     /// A bound.
     #[error("this node takes at most {limit} {what}")]

@@ -15,7 +15,7 @@ use crate::explain::Explanation;
 use crate::output::Response;
 use crate::step::Step;
 use crate::submit::{Answer, hypothetical};
-use crate::unique::{Meeting, followed, inherited};
+use crate::unique::{Meeting, followed};
 
 impl Engine {
     /// Says what would become of a submission.
@@ -68,7 +68,7 @@ impl Engine {
                 Meeting::Following(holder) => followed(&holder),
                 Meeting::Replacing(holder) => {
                     replaced = Some(holder.number);
-                    inherited(step, &unique.digest(&submission.spec), &holder)?
+                    self.replaced(step, &unique.digest(&submission.spec), holder)?.1
                 }
                 Meeting::Alone
                 | Meeting::Answered(_)

@@ -1,8 +1,7 @@
 //! Queues: how many of their jobs may run at once and start in a time, whether they are paused, and the same for keys.
 //!
-//! Limits come from the configuration file, and what was set by hand goes before it. A rate limit is one number, the
-//! time at which the next start would be on time (the generic cell rate algorithm, ITU-T I.371): it survives a restart
-//! and needs no timer. It is a time of the wall clock, so when that was set back, it starts anew.
+//! Limits come from the configuration file, and what was set by hand goes before it. How far a rate limit is used
+//! survives a restart, so it is counted by the wall clock; see `rate`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{QueueAction, QueueLimits};
 use crate::engine::Engine;
 use crate::output::{Refusal, Response};
+use crate::rate::Log;
 use crate::ready::Profile;
 use crate::step::Step;
 use crate::submit::Answer;
@@ -23,6 +23,9 @@ const LIMITS_BYTES_MAX: usize = 1024;
 /// Most queues that are changed by hand: more would be a program's mistake.
 const QUEUES_MAX: usize = 10_000;
 
+/// Most jobs that a limit of a queue lets run at once: far above what any machine runs.
+const CONCURRENCY_MAX: u32 = 1_000_000;
+
 /// Every queue and key that is limited or in use.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
@@ -31,7 +34,7 @@ pub(crate) struct Queues {
     limits_by_hand: BTreeMap<String, QueueLimits>,
     running: BTreeMap<String, u32>,
     running_by_key: BTreeMap<String, u32>,
-    rates: BTreeMap<String, u64>,
+    rates: BTreeMap<String, Log>,
     changed_rates: BTreeSet<String>,
 }
 
@@ -110,27 +113,20 @@ impl Queues {
     }
 
     fn wait(&self, name: &str, limit: RateLimit, now: UnixMillis) -> Option<UnixMillis> {
-        let due = self.due(name, limit, now);
-        let burst = micros(limit.period_ms.0) - interval(limit);
-        let at = due.saturating_sub(burst);
-        (at > micros(now.0)).then(|| UnixMillis(at.div_ceil(1000)))
+        self.rates.get(name)?.next(limit, now)
     }
 
-    /// When the next start would be on time, in microseconds. What lies further ahead than a period can't be from this
-    /// clock, so it counts for nothing.
-    fn due(&self, name: &str, limit: RateLimit, now: UnixMillis) -> u64 {
-        let longest = micros(now.0).saturating_add(micros(limit.period_ms.0)).saturating_add(interval(limit));
-        let known = self.rates.get(name).copied().filter(|next| *next <= longest);
-        known.unwrap_or(0).max(micros(now.0))
+    /// Whether jobs like this may start only so often.
+    pub(crate) fn is_rated(&self, profile: &Profile) -> bool {
+        self.rates_of(profile).next().is_some()
     }
 
     /// A job like this starts.
     pub(crate) fn start(&mut self, profile: &Profile, now: UnixMillis) {
         let limits: Vec<(String, RateLimit)> = self.rates_of(profile).collect();
         for (name, limit) in limits {
-            let next = self.due(&name, limit, now).saturating_add(interval(limit));
             self.changed_rates.insert(name.clone());
-            self.rates.insert(name, next);
+            self.rates.entry(name).or_default().start(limit, now);
         }
     }
 }
@@ -187,15 +183,6 @@ impl QueueLimits {
     }
 }
 
-const fn micros(millis: u64) -> u64 {
-    millis.saturating_mul(1000)
-}
-
-/// The time between two starts at an even pace, in microseconds; at least one.
-fn interval(limit: RateLimit) -> u64 {
-    (micros(limit.period_ms.0) / u64::from(limit.count.max(1))).max(1)
-}
-
 fn grow(counts: &mut BTreeMap<String, u32>, name: &str) {
     match counts.get_mut(name) {
         Some(count) => *count = count.saturating_add(1),
@@ -223,13 +210,15 @@ impl Engine {
             }
             self.queues.by_hand.insert(row.name.clone(), row);
         }
-        self.queues.rates = step.view().rates()?.into_iter().collect();
+        for (name, bytes) in step.view().rates()? {
+            self.queues.rates.insert(name, Log::decode(&bytes)?);
+        }
         Ok(())
     }
 
     pub(crate) fn act_on_queue(&mut self, step: &Step<'_>, name: String, action: QueueAction) -> Answer {
         if let Err(error) = jobmesh_protocol::job::check_name("queue", &name) {
-            return Ok(Err(Refusal::BadSpec(error.to_string())));
+            return Ok(Err(Refusal::BadQueue(error.to_string())));
         }
         let is_new = !self.queues.by_hand.contains_key(&name);
         if is_new && self.queues.by_hand.len() >= QUEUES_MAX {
@@ -243,7 +232,7 @@ impl Engine {
             QueueAction::Drain => row.is_draining = true,
             QueueAction::Set(limits) => {
                 if let Err(error) = check(&limits) {
-                    return Ok(Err(Refusal::BadSpec(error)));
+                    return Ok(Err(Refusal::BadQueue(error)));
                 }
                 let merged = self.set_limits(&name, limits);
                 row.limits = Some(cbor::encode(&Kept::of(merged)));
@@ -284,8 +273,8 @@ impl Engine {
     /// Writes how far rate limits are used: once per transaction, however many jobs started in it.
     pub(crate) fn write_rates(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
         for name in std::mem::take(&mut self.queues.changed_rates) {
-            if let Some(next) = self.queues.rates.get(&name) {
-                step.txn.put_rate(&name, *next)?;
+            if let Some(log) = self.queues.rates.get(&name) {
+                step.txn.put_rate(&name, &log.encode())?;
             }
         }
         Ok(())
@@ -293,9 +282,9 @@ impl Engine {
 
     /// Forgets rate limits that hold nobody back any more.
     pub(crate) fn forget_rates(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
-        let past = micros(step.wall().0);
-        let over: Vec<String> =
-            self.queues.rates.iter().filter(|(_, next)| **next < past).map(|(name, _)| name.clone()).collect();
+        let now = step.wall();
+        let over = self.queues.rates.iter_mut().filter_map(|(name, log)| (!log.forget(now)).then(|| name.clone()));
+        let over: Vec<String> = over.collect();
         for name in over {
             step.txn.drop_rate(&name)?;
             self.queues.rates.remove(&name);
@@ -307,8 +296,8 @@ impl Engine {
 /// Says what is wrong with the limits of the first queue that has such.
 pub(crate) fn check_queues(declared: &BTreeMap<String, QueueLimits>) -> Result<(), Refusal> {
     for (name, limits) in declared {
-        jobmesh_protocol::job::check_name("queue", name).map_err(|error| Refusal::BadSpec(error.to_string()))?;
-        check(limits).map_err(|error| Refusal::BadSpec(format!("queue {name}: {error}")))?;
+        jobmesh_protocol::job::check_name("queue", name).map_err(|error| Refusal::BadQueue(error.to_string()))?;
+        check(limits).map_err(|error| Refusal::BadQueue(format!("{name}: {error}")))?;
     }
     Ok(())
 }
@@ -316,6 +305,9 @@ pub(crate) fn check_queues(declared: &BTreeMap<String, QueueLimits>) -> Result<(
 fn check(limits: &QueueLimits) -> Result<(), String> {
     if limits.concurrency == Some(Some(0)) {
         return Err("a queue that runs 0 jobs at once is paused: use `jobmesh queue pause`".to_owned());
+    }
+    if limits.concurrency.flatten().is_some_and(|limit| limit > CONCURRENCY_MAX) {
+        return Err(format!("a queue runs at most {CONCURRENCY_MAX} jobs at once; =none takes its limit away"));
     }
     match limits.rate.flatten() {
         Some(rate) => rate.check().map_err(|error| error.to_string()),
@@ -327,53 +319,6 @@ fn check(limits: &QueueLimits) -> Result<(), String> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
-    use jobmesh_protocol::DurationMillis;
-    use jobmesh_protocol::job::{Rate, Scope};
-    use jobmesh_protocol::resource::Requests;
-
-    fn profile(count: u32, period: u64) -> Profile {
-        let limit = RateLimit { count, period_ms: DurationMillis(period) };
-        Profile {
-            queue: "q".to_owned(),
-            priority: 0,
-            key: None,
-            rates: vec![Rate { key: "api".to_owned(), limit }],
-            resources: Requests::default(),
-            requirements: Vec::new(),
-            executor: "process",
-            scope: Scope::Local,
-            is_here: true,
-            is_once: false,
-            group: None,
-        }
-    }
-
-    /// How many start in each of the milliseconds from `from`.
-    fn starts(queues: &mut Queues, profile: &Profile, from: u64, millis: u64) -> Vec<u64> {
-        let mut starts = Vec::new();
-        for now in from..from + millis {
-            while queues.next_start(profile, UnixMillis(now)).is_none() {
-                queues.start(profile, UnixMillis(now));
-                starts.push(now);
-            }
-        }
-        starts
-    }
-
-    #[test]
-    fn a_rate_lets_a_burst_through_and_then_keeps_the_pace() {
-        let mut queues = Queues::default();
-        let found = starts(&mut queues, &profile(4, 100), 1000, 201);
-        assert_eq!(found, [1000, 1000, 1000, 1000, 1025, 1050, 1075, 1100, 1125, 1150, 1175, 1200]);
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_holds_nobody_up() {
-        let mut queues = Queues::default();
-        let profile = profile(1, 100);
-        assert_eq!(starts(&mut queues, &profile, 1_000_000, 1), [1_000_000]);
-        assert_eq!(starts(&mut queues, &profile, 1000, 200), [1000, 1100]);
-    }
 
     #[test]
     fn no_limit_is_told_from_nothing_said_after_a_restart() {

@@ -48,6 +48,9 @@ pub(crate) struct Scheduled {
 impl Engine {
     pub(crate) fn act_on_schedule(&mut self, step: &mut Step<'_>, name: String, action: ScheduleAction) -> Answer {
         if let ScheduleAction::Set(schedule) = action {
+            if self.schedules.get(&name).is_some_and(|known| known.row.is_declared) {
+                return Ok(Err(Refusal::DeclaredSchedule(name)));
+            }
             return self.set_schedule(step, name, *schedule, false);
         }
         let Some(known) = self.schedules.get(&name).cloned() else { return Ok(Err(Refusal::NoSuchSchedule(name))) };
@@ -93,6 +96,7 @@ impl Engine {
             is_declared,
             last_at,
             created_at,
+            passed: None,
         };
         step.txn.put_schedule(&row)?;
         let id = known.map_or_else(|| self.new_schedule_id(), |known| known.id);
@@ -240,7 +244,9 @@ impl Engine {
         }
         let catch_up: CatchUp = known.schedule.catch_up;
         for instant in known.timetable.missed(known.row.last_at, now, catch_up, MISSED_MAX) {
-            self.fire(step, &known, instant)?;
+            if let Err(refusal) = self.fire(step, &known, instant)? {
+                known.row.passed = Some((instant, refusal.to_string()));
+            }
         }
         if let Some(latest) = known.timetable.latest_at_or_before(now).filter(|latest| *latest > known.row.last_at) {
             known.row.last_at = latest;
@@ -251,17 +257,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Submits the job of an instant, if the jobs of earlier ones let it.
-    fn fire(&mut self, step: &mut Step<'_>, known: &Scheduled, instant: UnixMillis) -> Result<(), StoreError> {
+    /// Submits the job of an instant, if the jobs of earlier ones let it. What was fine when the schedule was made may not
+    /// be any more: the instant passes then, for the reason that is returned.
+    fn fire(
+        &mut self,
+        step: &mut Step<'_>,
+        known: &Scheduled,
+        instant: UnixMillis,
+    ) -> Result<Result<(), Refusal>, StoreError> {
         let name = &known.row.name;
         if step.view().fired(name, instant)? {
-            return Ok(());
+            return Ok(Ok(()));
+        }
+        if let Err(refusal) = self.check_instant(step, known)? {
+            return Ok(Err(refusal));
         }
         let live = step.view().live_fired(name)?;
         let after = match (known.schedule.overlap, live.last()) {
             (_, None) | (Overlap::Allow, Some(_)) => None,
-            (Overlap::Skip, Some(_)) => return Ok(()),
-            (Overlap::BufferOne, Some(_)) if live.len() > 1 => return Ok(()),
+            (Overlap::Skip, Some(_)) => return Ok(Ok(())),
+            (Overlap::BufferOne, Some(_)) if live.len() > 1 => return Ok(Ok(())),
             (Overlap::BufferOne | Overlap::BufferAll, Some(last)) => Some(last.id),
             (Overlap::CancelOther, Some(last)) => {
                 let last = last.id;
@@ -272,7 +287,16 @@ impl Engine {
             }
         };
         self.submit_instant(step, known, instant, after)?;
-        Ok(())
+        Ok(Ok(()))
+    }
+
+    /// Whether the job of a schedule can be submitted now. Who holds its unique key is for the instant itself.
+    fn check_instant(&self, step: &Step<'_>, known: &Scheduled) -> Result<Result<(), Refusal>, StoreError> {
+        let submission = Submission { unique: None, ..known.schedule.submission.clone() };
+        if let Err(error) = known.schedule.submission.check() {
+            return Ok(Err(Refusal::BadSpec(error.to_string())));
+        }
+        self.check(step, &submission, &mut Looked::default())
     }
 
     fn submit_instant(
@@ -294,7 +318,7 @@ impl Engine {
     /// Submits the job beside the instants. It belongs to the schedule all the same, so it is given a moment that none
     /// of them has.
     fn trigger(&mut self, step: &mut Step<'_>, known: Scheduled) -> Answer {
-        if let Err(refusal) = self.check_unique(step, &known.schedule.submission)? {
+        if let Err(refusal) = self.check(step, &known.schedule.submission, &mut Looked::default())? {
             return Ok(Err(refusal));
         }
         let name = known.row.name;
@@ -307,6 +331,12 @@ impl Engine {
     }
 
     fn backfill(&mut self, step: &mut Step<'_>, known: &Scheduled, from: UnixMillis, to: UnixMillis) -> Answer {
+        if to > step.wall() {
+            return Ok(Err(Refusal::InstantsToCome { now: step.wall() }));
+        }
+        if let Err(refusal) = self.check_instant(step, known)? {
+            return Ok(Err(refusal));
+        }
         let instants = known.timetable.between(from, to, BACKFILL_MAX + 1);
         if instants.len() > BACKFILL_MAX {
             return Ok(Err(Refusal::TooMany { what: "instants of one backfill", limit: BACKFILL_MAX }));
@@ -347,6 +377,11 @@ const fn for_one_instant(submission: &Submission) -> Option<&'static str> {
     if matches!(submission.start, Start::At(_)) {
         return Some(
             "a start at one date is not for every instant; say so by the times of the schedule, or as a delay",
+        );
+    }
+    if submission.open {
+        return Some(
+            "a group that is opened at every instant would never be closed; give the schedule an array, or a command",
         );
     }
     if submission.into.is_some() {

@@ -273,7 +273,8 @@ impl Engine {
         let Some(profile) = running.profile.clone() else { return Ok(false) };
         let first = running.first.unwrap_or(head);
         let wanted = self.successors_wanted(&running.job.spec);
-        if profile.is_once || running.successors.len() >= wanted {
+        // A rate counts starts, and nobody knows when a successor will.
+        if profile.is_once || running.successors.len() >= wanted || self.queues.is_rated(&profile) {
             return Ok(false);
         }
         let Some(lot) = self.ready.lot_of(&profile) else { return Ok(false) };
@@ -283,7 +284,6 @@ impl Engine {
         }
         let Some(claim) = self.claim_first(step, lot, &profile)? else { return Ok(true) };
         self.ready.serve(lot);
-        self.queues.start(&profile, step.wall());
         let run = RunId { job: claim.job.id, epoch: claim.job.epoch.next() };
         let room = Room { allocation: None, follows: Some(first), profile: Some(profile) };
         if !self.start_run(step, claim, room)? {

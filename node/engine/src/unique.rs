@@ -6,7 +6,7 @@
 //! **The hard case** is a key that goes on to a newer job while the older one runs: the newer one waits for its end, and
 //! whoever takes the newer one's place waits for that end as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jobmesh_protocol::job::{JobSpec, Task};
@@ -96,15 +96,7 @@ impl Engine {
             || holder.state.is_final()
             || holder.state == JobState::Running
             || self.has_tasks(&holder);
-        // Between two attempts there is nothing to wait for; those that were stay in its history.
-        let is_underway = match holder.state {
-            JobState::Running | JobState::Suspended => true,
-            JobState::Offered => self.awarded.contains_key(&holder.id),
-            JobState::Completed | JobState::Discarded | JobState::Cancelled | JobState::Skipped => true,
-            JobState::Pending | JobState::Scheduled | JobState::Available | JobState::Retryable => {
-                self.has_tasks(&holder)
-            }
-        };
+        let is_underway = self.is_underway(&holder);
         Ok(match unique.on_conflict {
             Conflict::Return | Conflict::Reject => Meeting::Answered(holder),
             // A job that runs is never changed: its key goes to the one that follows it.
@@ -130,7 +122,10 @@ impl Engine {
         let Some(unique) = &submission.unique else { return Ok(Vec::new()) };
         match self.meeting(step, unique, submission)? {
             Meeting::Following(holder) => Ok(followed(&holder)),
-            Meeting::Replacing(holder) => inherited(step, &unique.digest(&submission.spec), &holder),
+            Meeting::Replacing(holder) => {
+                let (_, follows) = self.replaced(step, &unique.digest(&submission.spec), holder)?;
+                Ok(follows)
+            }
             Meeting::Alone
             | Meeting::Answered(_)
             | Meeting::Merging(..)
@@ -158,8 +153,10 @@ impl Engine {
             }
             Meeting::Replacing(holder) => {
                 step.txn.free_unique_key(holder.number)?;
-                let follows = inherited(step, &key, &holder)?;
-                self.replace(step, holder)?;
+                let (replaced, follows) = self.replaced(step, &key, holder)?;
+                for job in replaced {
+                    self.replace(step, job)?;
+                }
                 Ok(Claimed::Free { key: Some(key), follows })
             }
             Meeting::Merging(holder, spec) => self.merge(step, holder, *spec).map(Claimed::By),
@@ -169,6 +166,41 @@ impl Engine {
                 Ok(Claimed::free(Some(key)))
             }
         }
+    }
+
+    /// Whether a job can't be replaced any more, only waited for. Between two attempts there is nothing to wait for; those
+    /// that were stay in its history.
+    fn is_underway(&self, job: &Job) -> bool {
+        match job.state {
+            JobState::Running | JobState::Suspended => true,
+            JobState::Offered => self.awarded.contains_key(&job.id),
+            JobState::Completed | JobState::Discarded | JobState::Cancelled | JobState::Skipped => true,
+            JobState::Pending | JobState::Scheduled | JobState::Available | JobState::Retryable => self.has_tasks(job),
+        }
+    }
+
+    /// Whose place a new job takes if it takes that of this one, the last to wait on account of the key: every one of
+    /// those before it that is not under way. And for whom it waits instead.
+    pub(crate) fn replaced(
+        &self,
+        step: &Step<'_>,
+        key: &Hash,
+        holder: Job,
+    ) -> Result<(Vec<Job>, Vec<JobId>), StoreError> {
+        let (mut replaced, mut follows) = (Vec::new(), Vec::new());
+        let mut seen = BTreeSet::from([holder.number]);
+        let mut open = vec![holder];
+        while let Some(job) = open.pop() {
+            for before in inherited(step, key, &job)?.into_iter().filter(|before| seen.insert(before.number)) {
+                if self.is_underway(&before) {
+                    follows.push(before.id);
+                } else {
+                    open.push(before);
+                }
+            }
+            replaced.push(job);
+        }
+        Ok((replaced, follows))
     }
 
     /// A job that has not started makes room for a newer one.
@@ -226,16 +258,14 @@ pub(crate) fn followed(holder: &Job) -> Vec<JobId> {
     if holder.state.is_final() { Vec::new() } else { vec![holder.id] }
 }
 
-/// The jobs that a new one waits for if it takes the place of this one: those that this one waits for on account of
-/// the key.
-pub(crate) fn inherited(step: &Step<'_>, key: &Hash, holder: &Job) -> Result<Vec<JobId>, StoreError> {
-    let mut follows = Vec::new();
+/// The jobs that have not ended and that this one waits for on account of the key.
+fn inherited(step: &Step<'_>, key: &Hash, holder: &Job) -> Result<Vec<Job>, StoreError> {
+    let mut before = Vec::new();
     for (edge, _) in step.view().dependencies(holder.number)? {
-        let before = step.view().job_by_number(edge.upstream)?;
-        let is_of_key = |job: &Job| job.plan.unique_key.as_ref() == Some(key) && !job.state.is_final();
-        follows.extend(before.filter(is_of_key).map(|job| job.id));
+        let job = step.view().job_by_number(edge.upstream)?;
+        before.extend(job.filter(|job| job.plan.unique_key.as_ref() == Some(key) && !job.state.is_final()));
     }
-    Ok(follows)
+    Ok(before)
 }
 
 const fn answer(job: &Job) -> Taken {

@@ -31,6 +31,18 @@ pub struct ScheduleView {
     pub last: Option<UnixMillis>,
     /// The next one.
     pub next: Option<UnixMillis>,
+    /// The newest instant whose job could not be submitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<Passed>,
+}
+
+/// An instant whose job could not be submitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Which one.
+    pub at: UnixMillis,
+    /// Why.
+    pub why: String,
 }
 
 /// Asks for the instants that were left out.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use jobmesh::api::{BackfillRequest, Backfilled, Done, INSTANTS_MAX, Instants, ScheduleView, Schedules};
+use jobmesh::api::{BackfillRequest, Backfilled, Done, INSTANTS_MAX, Instants, Passed, ScheduleView, Schedules};
 use jobmesh_engine::Schedule;
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing, format_length};
 use jobmesh_protocol::{DurationMillis, UnixMillis};
@@ -65,7 +65,8 @@ struct Add {
     /// What to do while its last job has not ended: skip, buffer-one, buffer-all, cancel-other or allow
     #[arg(long, value_name = "POLICY", default_value = "skip", value_parser = parse_overlap)]
     overlap: Overlap,
-    /// What to make up for after the node was down: none, latest, or all of a time such as 6h
+    /// What to make up for after the node was down: none, latest, or all of a time such as 6h; an instant that comes less
+    /// than a minute late is not missed, unless the next one has come
     #[arg(long, value_name = "POLICY", default_value = "latest")]
     catchup: CatchUp,
     /// How much later than its instant it may fire, so that many do not fire at once
@@ -83,7 +84,7 @@ struct Backfill {
     /// After this: 2026-03-01 08:00, 2026-03-01T08:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
     from: UnixMillis,
-    /// Up to this [default: now]
+    /// Up to this, which is past [default: now]
     #[arg(long, value_name = "WHEN", value_parser = parse_time)]
     to: Option<UnixMillis>,
     /// Say how many jobs that would be, and submit none
@@ -247,6 +248,9 @@ fn text(view: &ScheduleView, now: UnixMillis, colour: Colour) -> String {
         ("last", at(view.last)),
         ("made", if view.is_declared { "by config.toml" } else { "by hand" }.to_owned()),
     ];
+    if let Some(Passed { at, why }) = &view.passed {
+        facts.push(("passed", format!("{} ({}): {why}", relative(now, *at), at.to_rfc3339())));
+    }
     if timing.jitter_ms.0 > 0 {
         facts.push(("jitter", format_length(timing.jitter_ms)));
     }
@@ -279,6 +283,7 @@ mod tests {
             is_declared: false,
             last: None,
             next: Some(UnixMillis(7_200_000)),
+            passed: None,
         };
         insta::assert_snapshot!(table(std::slice::from_ref(&view), UnixMillis(0), Colour::Off), @r"
         SCHEDULE  WHEN       ZONE         NEXT    LAST  COMMAND

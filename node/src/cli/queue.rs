@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use jobmesh::api::{Done, QueueMode, QueueRequest, QueueView, Queues};
+use jobmesh::api::{Done, QueueMode, QueueRequest, QueueView, Queues, Schedules, Types};
 use jobmesh_protocol::JobState;
 use jobmesh_protocol::job::RateLimit;
 use jobmesh_protocol::schedule::format_length;
 use serde_json::json;
 
 use crate::cli::job_options::parse_rate_limit;
-use crate::cli::{Cell, Colour, Context, Exit, Failure, Kind, Style, Table, clean};
-use crate::client::segment;
+use crate::cli::{Cell, Colour, Context, Exit, Failure, Kind, Style, Table, clean, note};
+use crate::client::{Client, segment};
 
 #[derive(Args, Debug)]
 pub(crate) struct Queue {
@@ -82,8 +82,27 @@ async fn show(context: &Context, name: &str) -> Result<Exit, Failure> {
 
 async fn act(context: &Context, name: &str, (verb, done): (&str, &str)) -> Result<Exit, Failure> {
     let path = format!("/v1/queues/{}/{verb}", segment(name));
-    let answer: Done = context.client()?.post(&path, &json!({})).await?;
+    let client = context.client()?;
+    let is_used = is_used(&client, name).await;
+    let answer: Done = client.post(&path, &json!({})).await?;
+    if !is_used {
+        note(&format!("no job, schedule or declared type is of the queue {name} now; `jobmesh queue ls` lists queues"));
+    }
     told(context, name, answer, done)
+}
+
+/// Whether anything is known of a queue: a name that nobody else uses may be a slip. What can't be found out counts as
+/// used, since the request itself will tell what is wrong.
+async fn is_used(client: &Client, name: &str) -> bool {
+    let Ok(queues) = client.get::<Queues>("/v1/queues").await else { return true };
+    if queues.queues.iter().any(|queue| queue.name == name) {
+        return true;
+    }
+    let Ok(schedules) = client.get::<Schedules>("/v1/schedules").await else { return true };
+    if schedules.schedules.iter().any(|view| view.schedule.submission.spec.queue == name) {
+        return true;
+    }
+    client.get::<Types>("/v1/types").await.is_ok_and(|types| types.types.iter().any(|view| view.queue == name))
 }
 
 async fn set(context: &Context, name: &str, limits: &[String]) -> Result<Exit, Failure> {
@@ -98,6 +117,9 @@ fn told(context: &Context, name: &str, answer: Done, done: &str) -> Result<Exit,
     Ok(Exit::OK)
 }
 
+/// What is wrong with the second value of a limit.
+const TWICE: &str = "the limit stands there twice";
+
 fn parse_limits(words: &[String]) -> Result<QueueRequest, Failure> {
     let mut request = QueueRequest::default();
     for word in words {
@@ -106,6 +128,8 @@ fn parse_limits(words: &[String]) -> Result<QueueRequest, Failure> {
                 .hint("the limits of a queue are concurrency=4 and rate=60/1m; =none takes one away")
         };
         match word.split_once('=') {
+            Some(("concurrency", _)) if request.concurrency.is_some() => return Err(bad(TWICE.to_owned())),
+            Some(("rate", _)) if request.rate.is_some() => return Err(bad(TWICE.to_owned())),
             Some(("concurrency", "none")) => request.concurrency = Some(None),
             Some(("concurrency", count)) => {
                 let count = count.parse().map_err(|_| bad("the concurrency is a number of jobs".to_owned()))?;

@@ -70,7 +70,8 @@ enum Action {
     /// Say what the end of this attempt means; the job has to end by itself then
     #[command(after_help = "The worse of what is said and what happens is believed: `error` and `permanent` count \
                             whatever the exit code, `ok` beside exit code 0 only, `snooze`, `cancel` and `release` \
-                            beside 0 or 75. After another exit code, or a signal, the attempt has failed.")]
+                            beside 0 or 75. After another exit code, or a signal, the attempt has failed. Of several \
+                            words the worst counts: `permanent`, `error`, `cancel`, `snooze`, `release`, `ok`.")]
     Outcome {
         #[command(subcommand)]
         outcome: Outcome,
@@ -128,7 +129,7 @@ enum Outcome {
         #[arg(allow_hyphen_values = true)]
         reason: String,
     },
-    /// It gives itself back, to be started again, perhaps elsewhere; that costs no attempt
+    /// It gives itself back, to be started again a second later, perhaps elsewhere; that costs no attempt
     Release {
         /// Why
         #[arg(allow_hyphen_values = true)]
@@ -151,9 +152,26 @@ impl Task {
                 let value = value.map_err(|_| Failure::new(Kind::Usage, "a checkpoint must be UTF-8"))?;
                 say(json!({ "checkpoint": { "name": name, "value": value } }))
             }
-            Action::Outcome { outcome } => write(OUTCOME_VARIABLE, document(outcome).to_string().as_bytes()),
+            Action::Outcome { outcome } => say_outcome(&document(outcome)),
         }
     }
+}
+
+/// Writes what the end means, unless something worse was said before: a script goes on after what fails in it.
+fn say_outcome(document: &Value) -> Result<Exit, Failure> {
+    let path = variable(OUTCOME_VARIABLE)?;
+    let said = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    if said.is_some_and(|said| badness(&said) > badness(document)) {
+        return Ok(Exit::OK);
+    }
+    write(OUTCOME_VARIABLE, document.to_string().as_bytes())
+}
+
+/// How bad it is what a document says; 0 for one that says nothing.
+fn badness(document: &Value) -> usize {
+    let word = document.get("outcome").and_then(Value::as_str);
+    let known = ["ok", "release", "snooze", "cancel", "error", "permanent"];
+    known.iter().position(|known| Some(*known) == word).map_or(0, |place| place + 1)
 }
 
 /// The document that `$JOBMESH_OUTCOME` takes.

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone};
+use jobmesh_protocol::time::{DATE_MAX, LENGTH_MAX};
 use jobmesh_protocol::{DurationMillis, UnixMillis};
 
 use crate::cli::words::not_below_zero;
@@ -11,10 +12,6 @@ const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-/// Longest time that is read: with it, the years of today keep their four digits.
-const LENGTH_MAX: u64 = 1000 * 365 * DAY;
-/// Last point in time that is read: the end of the year 9999, behind which RFC 3339 has no words.
-const TIME_MAX: u64 = 253_402_300_799_999;
 /// What is said of a time behind that.
 const TOO_LATE: &str = "that is too late; the last year is 9999";
 
@@ -71,8 +68,8 @@ pub(crate) fn parse_length(text: &str) -> Result<DurationMillis, String> {
     let wrong = |error: String| format!("{error}; write it as 30s, 5m or 1h30m");
     not_below_zero(text).map_err(wrong)?;
     let length = humantime::parse_duration(text).map_err(|error| wrong(error.to_string()))?;
-    let length = u64::try_from(length.as_millis()).ok().filter(|length| *length <= LENGTH_MAX);
-    length.map(DurationMillis).ok_or_else(|| format!("{text} is too long; the longest is {}d", LENGTH_MAX / DAY))
+    let length = u64::try_from(length.as_millis()).map(DurationMillis).ok();
+    length.filter(|length| *length <= LENGTH_MAX).ok_or_else(|| format!("{text} is longer than 100 years"))
 }
 
 /// Reads a point in time: `now`, `2026-03-01T08:00:00+01:00`, `2026-03-01 08:00`, `08:00`, `tomorrow 08:00`. Where no zone is
@@ -124,11 +121,8 @@ fn read_time<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixMillis, S
 }
 
 fn millis<Z: TimeZone>(at: &DateTime<Z>) -> Result<UnixMillis, String> {
-    match u64::try_from(at.timestamp_millis()) {
-        Ok(at) if at <= TIME_MAX => Ok(UnixMillis(at)),
-        Ok(_) => Err(TOO_LATE.to_owned()),
-        Err(_) => Err("that is before 1970".to_owned()),
-    }
+    let at = u64::try_from(at.timestamp_millis()).map(UnixMillis).map_err(|_| "that is before 1970".to_owned())?;
+    if at > DATE_MAX { Err(TOO_LATE.to_owned()) } else { Ok(at) }
 }
 
 #[cfg(test)]

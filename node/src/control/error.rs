@@ -102,9 +102,11 @@ impl From<Refusal> for Failure {
             }
             Refusal::BadSpec(_)
             | Refusal::BadCheckpoint(_)
+            | Refusal::BadQueue(_)
             | Refusal::BadInvite(_)
             | Refusal::BadMembership(_)
-            | Refusal::BadSchedule(_) => Self::new(ErrorCode::BadRequest, message),
+            | Refusal::BadSchedule(_)
+            | Refusal::InstantsToCome { .. } => Self::new(ErrorCode::BadRequest, message),
             // What to do about one of several is what to do about it alone.
             Refusal::Submission { refusal, .. } => {
                 let Self(alone) = (*refusal).into();
@@ -118,11 +120,12 @@ impl From<Refusal> for Failure {
             Refusal::NotOpen(_) => Self::new(ErrorCode::Conflict, message)
                 .hint("open a group with `jobmesh submit --open`, and give its number"),
             Refusal::QueueDraining(_)
+            | Refusal::PastDeadline { .. }
             | Refusal::ForgottenInstants { .. }
             | Refusal::NotRunning
             | Refusal::TooMany { .. } => Self::new(ErrorCode::Conflict, message),
             Refusal::DeclaredSchedule(name) => Self::new(ErrorCode::Conflict, message).hint(format!(
-                "write `enabled = false` under [job_types.{name}] in config.toml, or `jobmesh cron pause {name}`"
+                "change it under [job_types.{name}] in config.toml, `enabled = false` among others, or `jobmesh cron pause {name}`"
             )),
             Refusal::NoSuchSchedule(_) => Self::new(ErrorCode::NotFound, message),
             Refusal::Draining => Self::draining(),

@@ -13,7 +13,7 @@ use super::actions::name;
 use super::error::{Answer, Failure};
 use super::extract::{Ask, Params};
 use crate::api::{
-    BackfillRequest, Backfilled, Done, ErrorCode, INSTANTS_MAX, Instants, NextQuery, ScheduleView, Schedules,
+    BackfillRequest, Backfilled, Done, ErrorCode, INSTANTS_MAX, Instants, NextQuery, Passed, ScheduleView, Schedules,
 };
 
 /// Instants that are told unless asked for otherwise.
@@ -38,6 +38,10 @@ impl Control {
     /// How many instants after one time and up to another have not fired. Refuses what the engine would.
     async fn missing(&self, schedule: String, (from, to): (UnixMillis, UnixMillis)) -> Answer<usize> {
         let (row, _) = self.one_schedule(&schedule).await?;
+        let now = self.handle.wall();
+        if to > now {
+            return Err(Refusal::InstantsToCome { now }.into());
+        }
         let instants = timetable_of(&schedule_of(&row)?, &row)?.between(from, to, BACKFILL_MAX + 1);
         if instants.len() > BACKFILL_MAX {
             return Err(Refusal::TooMany { what: "instants of one backfill", limit: BACKFILL_MAX }.into());
@@ -92,6 +96,7 @@ fn view((row, fired): Row, now: UnixMillis) -> Answer<ScheduleView> {
         is_paused: row.is_paused,
         is_declared: row.is_declared,
         last: fired.max(dealt_with),
+        passed: row.passed.map(|(at, why)| Passed { at, why }),
         next: next.filter(|_| !row.is_paused),
     })
 }

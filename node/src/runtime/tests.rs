@@ -90,7 +90,10 @@ async fn a_line_that_is_wrong_is_told_what_is_wrong_with_it() {
         (json!({ "run": "x.1", "token": token }), "names no run"),
         (json!({ "run": run.to_string(), "token": token, "colour": "red" }), "unknown field"),
         (json!({ "run": run.to_string(), "token": token, "progress": 42 }), "0 to 1"),
-        (json!({ "checkpoint": { "name": "", "value": "x" } }), "the checkpoint is refused: a checkpoint has a name of 1 to"),
+        (
+            json!({ "checkpoint": { "name": "", "value": "x" } }),
+            "the checkpoint is refused: a checkpoint has a name of 1 to",
+        ),
         (json!([]), "can't be read"),
     ] {
         let answer = client.say(&line).await;

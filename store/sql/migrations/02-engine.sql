@@ -126,21 +126,23 @@ CREATE TABLE queue (
     is_draining INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Rate limits that are in use: when the next start would be on time, in microseconds since 1970 UTC.
+-- Rate limits that are in use. `starts` is CBOR: how many started when, as far back as it counts.
 CREATE TABLE rate (
-    name TEXT PRIMARY KEY,
-    next INTEGER NOT NULL
+    name   TEXT PRIMARY KEY,
+    starts BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Schedules. `body` is CBOR. `last_at` is the newest instant that was dealt with; `is_declared` says that it comes
--- from the configuration file.
+-- from the configuration file. `passed_at` is the newest instant whose job could not be submitted, `passed_for` why.
 CREATE TABLE schedule (
     name        TEXT PRIMARY KEY,
     body        BLOB NOT NULL,
     is_paused   INTEGER NOT NULL,
     is_declared INTEGER NOT NULL,
     last_at     INTEGER NOT NULL,
-    created_at  INTEGER NOT NULL
+    created_at  INTEGER NOT NULL,
+    passed_at   INTEGER,
+    passed_for  TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- Instants that fired and whose jobs are deleted, of schedules that there are.

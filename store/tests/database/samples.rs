@@ -220,6 +220,7 @@ pub(crate) fn schedule() -> ScheduleRow {
         is_declared: false,
         last_at: AT,
         created_at: AT,
+        passed: Some((AT, "queue slow is draining".to_owned())),
     }
 }
 
@@ -243,7 +244,7 @@ pub(crate) fn fill(txn: &Txn<'_>) {
     txn.set_meta("membership", b"chain").unwrap();
     let limits = Some(b"limits".to_vec());
     txn.put_queue(&QueueRow { name: "slow".to_owned(), limits, is_paused: true, is_draining: false }).unwrap();
-    txn.put_rate("api", AT.0 * 1000).unwrap();
+    txn.put_rate("api", b"starts").unwrap();
     for (state, run_ms) in [(JobState::Completed, 60_000), (JobState::Discarded, 0)] {
         let run_ms = DurationMillis(run_ms);
         txn.add_metric(&Metric { hour: HOUR, job_type: "true".to_owned(), state, jobs: 1, run_ms }).unwrap();

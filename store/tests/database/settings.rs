@@ -25,15 +25,24 @@ fn a_queue_is_set_and_forgotten() {
 fn a_rate_limit_is_kept_over_a_restart_and_forgotten() {
     let mut store = memory();
     let txn = store.begin().unwrap();
-    let microseconds = AT.0 * 1000;
-    txn.put_rate("queue slow", microseconds).unwrap();
-    txn.put_rate("api", 1).unwrap();
-    txn.put_rate("api", microseconds + 7).unwrap();
-    let rates = [("api".to_owned(), microseconds + 7), ("queue slow".to_owned(), microseconds)];
+    txn.put_rate("queue slow", b"slow").unwrap();
+    txn.put_rate("api", b"one").unwrap();
+    txn.put_rate("api", b"two").unwrap();
+    let rates = [("api".to_owned(), b"two".to_vec()), ("queue slow".to_owned(), b"slow".to_vec())];
     assert_eq!(txn.view().rates().unwrap(), rates);
     txn.drop_rate("api").unwrap();
     let [_, slow] = rates;
     assert_eq!(txn.view().rates().unwrap(), [slow]);
+}
+
+/// One wish for a time beyond the last one undid the commit, and with it what everybody else had asked for.
+#[test]
+fn a_number_that_no_column_can_hold_is_written_as_the_largest() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    txn.put_schedule(&ScheduleRow { last_at: UnixMillis(u64::MAX), passed: None, ..schedule() }).unwrap();
+    let largest = UnixMillis(u64::try_from(i64::MAX).unwrap());
+    assert_eq!(txn.view().schedules().unwrap(), [ScheduleRow { last_at: largest, passed: None, ..schedule() }]);
 }
 
 #[test]

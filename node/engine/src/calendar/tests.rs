@@ -390,6 +390,19 @@ fn a_tick_that_comes_late_still_fires() {
     assert_eq!(daily.missed(last, UnixMillis(at.0 - 1), CatchUp::None, 10), []);
 }
 
+/// Twelve instants of `every 5s` were made up for after 100 seconds, because none of them was a minute late.
+#[test]
+fn what_was_missed_is_not_made_up_for_because_it_was_just_now() {
+    let often = table("every 5s", "UTC");
+    let last = UnixMillis(anchor().0 + DAY);
+    let now = UnixMillis(last.0 + 102 * SECOND);
+    let at = |secs: u64| UnixMillis(last.0 + secs * SECOND);
+    assert_eq!(often.missed(last, now, CatchUp::None, 1000), [at(100)]);
+    assert_eq!(often.missed(last, now, CatchUp::Latest, 1000), [at(100)]);
+    let window = CatchUp::Window(DurationMillis(8 * SECOND));
+    assert_eq!(often.missed(last, now, window, 1000), [at(95), at(100)]);
+}
+
 #[test]
 fn a_clock_set_by_a_year_makes_no_storm() {
     let table = table("*/5 * * * *", "Europe/Oslo");

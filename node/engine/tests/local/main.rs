@@ -9,6 +9,7 @@ mod node;
 
 mod alterations;
 mod arrays;
+mod bounds;
 mod clocks;
 mod dependencies;
 mod explanations;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jobmesh_engine::{Command, Declared, QueueAction, QueueLimits, Response};
+use jobmesh_engine::{Command, Declared, JobAction, QueueAction, QueueLimits, Response};
 use jobmesh_protocol::job::{Concurrency, Rate, RateLimit};
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Submission};
 
@@ -139,10 +139,36 @@ fn a_rate_holds_over_a_restart_and_wakes_by_itself() {
     assert_eq!(node.running().len(), 2);
     node.restart(SECOND, |_| true);
     assert_eq!(node.running().len(), 2, "a restart is no new minute");
-    node.pass(DurationMillis::from_secs(30));
-    assert_eq!(node.running().len(), 3);
-    node.pass(DurationMillis::from_secs(30));
+    node.pass(DurationMillis::from_secs(58));
+    assert_eq!(node.running().len(), 2, "never more than two in a minute");
+    node.pass(DurationMillis::from_secs(2));
     assert_eq!(node.running().len(), 4);
+}
+
+#[test]
+fn nothing_is_tried_again_into_a_draining_queue() {
+    let mut node = node(1);
+    let job = node.submit(plain());
+    node.end(job, crate::desk::failure());
+    let group = node.submit(with(|job| job.array = Some(crate::desk::array(2))));
+    node.finish_all();
+    node.queue("default", QueueAction::Drain);
+    for job in [job, group] {
+        let refusal = node.refused(job, JobAction::Retry);
+        assert!(refusal.contains("jobmesh queue resume default"), "{refusal}");
+    }
+    node.queue("default", QueueAction::Resume);
+    node.act(job, JobAction::Retry);
+    assert_eq!(node.running(), [job]);
+}
+
+#[test]
+fn a_limit_beyond_all_sense_and_a_name_of_blanks_are_refused_as_what_they_are() {
+    let mut node = node(1);
+    for (name, limits) in [("default", limit(u32::MAX)), (" ", limit(1))] {
+        let refusal = node.command(Command::Queue(name.to_owned(), QueueAction::Set(limits))).unwrap_err();
+        assert!(refusal.to_string().starts_with("the queue is refused: "), "{refusal}");
+    }
 }
 
 #[test]

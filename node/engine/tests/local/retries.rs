@@ -8,7 +8,7 @@ use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::{AttemptState, DurationMillis, JobState, Outcome, Submission};
 
 use crate::desk::{HOUR, MINUTE, SECOND, failure, node, plain, with};
-use crate::node::Fate;
+use crate::node::{Fate, START};
 
 fn growing(growth: Growth, attempts: u32) -> Submission {
     with(|job| {
@@ -206,4 +206,32 @@ fn an_end_that_is_told_twice_counts_once() {
     node.settle();
     let row = node.job(job);
     assert_eq!((row.state, row.failures), (JobState::Retryable, 1));
+}
+
+/// It was started all the same, and its deadline had no say any more.
+#[test]
+fn nothing_is_tried_again_after_its_deadline() {
+    let mut node = node(1);
+    let job = node.submit(with(|job| job.deadline = Some(START.plus(HOUR))));
+    node.end(job, failure());
+    node.pass(HOUR.plus(HOUR));
+    let refusal = node.refused(job, JobAction::Retry);
+    assert!(refusal.contains("2027-01-15T09:00:00.000Z; submit it anew"), "{refusal}");
+    assert_eq!(node.running(), []);
+}
+
+#[test]
+fn of_a_group_only_those_are_tried_again_whose_deadline_is_to_come() {
+    let mut node = node(9);
+    let group = node.submit(with(|job| job.open = true));
+    let late = node.submit(with(|job| (job.into, job.deadline) = (Some(group), Some(START.plus(HOUR)))));
+    let other = node.submit(with(|job| job.into = Some(group)));
+    for job in [late, other] {
+        node.end(job, failure());
+    }
+    node.pass(HOUR.plus(HOUR));
+    node.act(group, JobAction::Retry);
+    assert_eq!(node.running(), [other]);
+    node.ok(other);
+    assert!(node.refused(group, JobAction::Retry).contains("submit it anew"));
 }

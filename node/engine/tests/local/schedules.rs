@@ -1,14 +1,17 @@
 //! Schedules: which instants fire, and what becomes of one that meets the job of another.
 
-use jobmesh_engine::{Command, Declared, Input, JobAction, QueueLimits, Refusal, Response, Schedule, ScheduleAction};
+use jobmesh_engine::{
+    Command, Declared, Input, JobAction, QueueAction, QueueLimits, Refusal, Response, Schedule, ScheduleAction,
+};
 use jobmesh_protocol::job::Task;
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
-use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, UnixMillis};
+use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, UnixMillis, cbor};
+use jobmesh_store::ScheduleRow;
 
 use crate::desk::{HOUR, MINUTE, SECOND, YEAR, node, plain, with};
-use crate::node::{Fate, Node, START};
+use crate::node::{Fate, Node, START, Setup};
 
 fn hourly(overlap: Overlap, catch_up: CatchUp) -> Schedule {
     Schedule { timing: Timing::new("every 1h"), overlap, catch_up, submission: plain() }
@@ -230,6 +233,8 @@ fn a_trigger_is_beside_the_instants() {
 fn a_backfill_done_twice_changes_nothing() {
     let mut node = scheduled(Overlap::BufferAll, CatchUp::Latest);
     node.pass(HOUR);
+    act(&mut node, ScheduleAction::Pause);
+    node.pass(DurationMillis(HOUR.0 * 3));
     let fill = || ScheduleAction::Backfill { from: START, to: START.plus(DurationMillis(HOUR.0 * 4)) };
     let count = |response| match response {
         Response::Submitted(taken) => taken.len(),
@@ -237,8 +242,9 @@ fn a_backfill_done_twice_changes_nothing() {
     };
     assert_eq!(count(act(&mut node, fill())), 3, "one had fired");
     assert_eq!(count(act(&mut node, fill())), 0);
-    node.pass(DurationMillis(HOUR.0 * 3));
-    assert_eq!(instants(&mut node), [1, 2, 3, 4], "what was filled in does not fire again");
+    act(&mut node, ScheduleAction::Resume);
+    node.pass(HOUR);
+    assert_eq!(instants(&mut node), [1, 2, 3, 4, 5], "what was filled in does not fire again");
 }
 
 #[test]
@@ -376,4 +382,77 @@ fn an_instant_whose_job_is_deleted_has_fired_all_the_same() {
     node.restart(SECOND, |_| true);
     let fill = ScheduleAction::Backfill { from: START, to: START.plus(HOUR).plus(HOUR) };
     assert!(matches!(act(&mut node, fill), Response::Submitted(taken) if taken.is_empty()));
+}
+
+/// The instants came and went without a word, or a job was put into the queue by hand.
+#[test]
+fn a_draining_queue_lets_the_instants_of_its_schedules_pass_and_says_so() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+    node.queue("default", QueueAction::Drain);
+    node.pass(HOUR.plus(MINUTE));
+    assert_eq!(fired(&mut node), []);
+    let passed = passed(&mut node).unwrap();
+    assert_eq!(passed.0, START.plus(HOUR));
+    assert!(passed.1.contains("draining"), "{}", passed.1);
+    for action in [ScheduleAction::Trigger, ScheduleAction::Backfill { from: START, to: START.plus(HOUR) }] {
+        let refusal = node.command(Command::Schedule("tidy".to_owned(), action)).unwrap_err();
+        assert_eq!(refusal, Refusal::QueueDraining("default".to_owned()));
+    }
+    node.queue("default", QueueAction::Resume);
+    node.pass(HOUR);
+    assert_eq!(instants(&mut node), [2]);
+}
+
+fn passed(node: &mut Node) -> Option<(UnixMillis, String)> {
+    node.read().view().schedule("tidy").unwrap().unwrap().passed
+}
+
+/// The daemon died at the first instant, and again at every start.
+#[test]
+fn a_schedule_whose_job_can_not_be_submitted_any_more_keeps_nobody_from_starting() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+    let mut schedule = hourly(Overlap::Allow, CatchUp::Latest);
+    schedule.submission.start = Start::After(DurationMillis(u64::MAX));
+    let txn = node.read();
+    let row = txn.view().schedule("tidy").unwrap().unwrap();
+    txn.put_schedule(&ScheduleRow { body: cbor::encode(&schedule), ..row }).unwrap();
+    drop(txn.commit().unwrap());
+    node.restart(HOUR, |_| true);
+    node.pass(HOUR);
+    assert_eq!(fired(&mut node), []);
+    let passed = passed(&mut node).unwrap();
+    assert_eq!(
+        passed,
+        (START.plus(HOUR).plus(HOUR), "the job is refused: the delay is longer than 100 years".to_owned())
+    );
+}
+
+#[test]
+fn a_backfill_reaches_up_to_now() {
+    let mut node = scheduled(Overlap::Allow, CatchUp::Latest);
+    let action = ScheduleAction::Backfill { from: START, to: START.plus(MINUTE) };
+    let refusal = node.command(Command::Schedule("tidy".to_owned(), action)).unwrap_err();
+    assert_eq!(refusal, Refusal::InstantsToCome { now: START });
+}
+
+/// One made by hand took the place of the one of the configuration, and none was left when that was removed.
+#[test]
+fn a_declared_schedule_is_not_made_by_hand() {
+    let schedules = [("tidy".to_owned(), hourly(Overlap::Skip, CatchUp::Latest))].into();
+    let declared = Declared { schedules, ..Declared::default() };
+    let mut node = Node::new(Setup { declared, ..Setup::default() });
+    for action in [ScheduleAction::Set(Box::new(hourly(Overlap::Allow, CatchUp::None))), ScheduleAction::Remove] {
+        let refusal = node.command(Command::Schedule("tidy".to_owned(), action)).unwrap_err();
+        assert_eq!(refusal, Refusal::DeclaredSchedule("tidy".to_owned()));
+    }
+}
+
+#[test]
+fn a_group_is_not_opened_again_and_again() {
+    let mut node = node(1);
+    let mut schedule = hourly(Overlap::Allow, CatchUp::None);
+    schedule.submission.open = true;
+    let action = ScheduleAction::Set(Box::new(schedule));
+    let refusal = node.command(Command::Schedule("tidy".to_owned(), action)).unwrap_err().to_string();
+    assert!(refusal.contains("never be closed"), "{refusal}");
 }

@@ -2,7 +2,7 @@
 //! promised without.
 
 use jobmesh_engine::{JobAction, QueueAction, QueueLimits, StopReason};
-use jobmesh_protocol::job::{Concurrency, Effects};
+use jobmesh_protocol::job::{Concurrency, Effects, Rate, RateLimit};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::Array;
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, Submission};
@@ -50,6 +50,17 @@ fn jobs_that_must_not_run_twice_are_not_claimed_ahead() {
     let jobs = submit_all(&mut node, 5, &with(|job| job.spec.effects = Effects::Once));
     assert_eq!(in_state(&mut node, &jobs, JobState::Running), 1);
     assert_eq!(node.finish_all(), jobs);
+}
+
+/// Claimed in advance, such a job counted then, and started whenever the one before it ended.
+#[test]
+fn jobs_that_start_only_so_often_are_not_claimed_ahead() {
+    let mut node = learnt(1);
+    let limit = RateLimit { count: 3, period_ms: HOUR };
+    let rates = vec![Rate { key: "api".to_owned(), limit }];
+    let jobs = submit_all(&mut node, 5, &with(|job| job.spec.rates.clone_from(&rates)));
+    assert_eq!(in_state(&mut node, &jobs, JobState::Running), 1);
+    assert_eq!(node.finish_all(), jobs[..3]);
 }
 
 /// Ends everything, seeing after every end that no more run at once than may.

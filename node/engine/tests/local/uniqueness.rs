@@ -108,6 +108,21 @@ fn an_array_that_runs_is_not_replaced() {
     assert_eq!(node.state(first), JobState::Completed);
 }
 
+/// The third took the place of the second only, and waited for an array that nobody wanted any more.
+#[test]
+fn all_that_have_not_started_are_replaced_together() {
+    let mut node = node(1);
+    let held =
+        node.submit(Submission { array: Some(array(3)), held: true, ..unique(Span::Incomplete, Conflict::Merge) });
+    let waits = node.submit(unique(Span::Incomplete, Conflict::Merge));
+    assert_eq!(node.state(waits), JobState::Pending);
+    let new = node.submit(unique(Span::Incomplete, Conflict::Replace));
+    for job in [held, waits] {
+        assert_eq!(node.fate(job), (JobState::Skipped, Some(FinishReason::Replaced)));
+    }
+    assert_eq!(node.running(), [new]);
+}
+
 #[test]
 fn arguments_are_added_to_a_job_that_waits() {
     for scope in [Span::Incomplete, Span::Retained, Span::Period(HOUR)] {

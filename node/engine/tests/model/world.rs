@@ -145,7 +145,9 @@ impl World {
         submission.held = wish.is_held;
         let after = wish.after.iter().filter_map(|(pick, on)| Some(Dependency { job: self.pick(*pick)?, on: *on }));
         submission.after = after.collect();
-        submission.rule = wish.rule;
+        if !submission.after.is_empty() {
+            submission.rule = wish.rule;
+        }
         let unique = |(scope, on_conflict)| Unique { key: Some("u".to_owned()), by: Vec::new(), scope, on_conflict };
         submission.unique = wish.unique.map(unique);
         submission.idempotency_key = wish.is_named.then(|| "name".to_owned());
@@ -155,7 +157,10 @@ impl World {
                 let tasks = Tasks::Ranges(vec![Range { first: 1, last: count * 2, step: 2 }]);
                 submission.array = Some(Array { tasks, at_a_time, max_fails });
             }
-            Shape::Open => submission.open = true,
+            Shape::Open => {
+                submission.open = true;
+                submission.spec.retry.max_attempts = 1;
+            }
             Shape::Into(pick) => submission.into = self.pick(pick),
         }
         submission

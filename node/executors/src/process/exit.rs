@@ -4,8 +4,8 @@
 //! can't say that it succeeded. Only the three words that are neither (snooze, cancel, release) stand beside exit 0 and
 //! beside 75, which asks for another try anyway.
 
-use jobmesh_protocol::Outcome;
 use jobmesh_protocol::outcome::Exit;
+use jobmesh_protocol::{DurationMillis, Outcome};
 use rustix::process::Signal;
 
 use crate::event::{chain, clip};
@@ -13,6 +13,9 @@ use crate::process::word::{Verdict, Word, WordError};
 
 /// The exit code that asks for another try (`EX_TEMPFAIL` of sysexits.h).
 const TEMPORARY_FAILURE: i32 = 75;
+
+/// How long a run that gave itself back stays away: it would come back hundreds of times a second else.
+const RELEASE_WAIT: DurationMillis = DurationMillis::from_secs(1);
 
 /// How a main process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +100,7 @@ fn weigh(ending: &Ending, plain: Outcome, verdict: Verdict) -> Outcome {
             Outcome::SelfCancelled { reason: or_word(reason) }
         }
         (Verdict::Release { reason }, Ending::Code(0 | TEMPORARY_FAILURE) | Ending::Unknown(_)) => {
-            Outcome::Released { reason: or_word(reason) }
+            Outcome::Snoozed { for_ms: RELEASE_WAIT, reason: Some(or_word(reason)) }
         }
         (Verdict::Ok | Verdict::Snooze { .. } | Verdict::Cancel { .. } | Verdict::Release { .. }, Ending::Code(_)) => {
             contradicted()
@@ -144,8 +147,6 @@ const NAMES: [(Signal, &str); 19] = [
 
 #[cfg(test)]
 mod tests {
-    use jobmesh_protocol::DurationMillis;
-
     use super::*;
 
     fn plain(ending: &Ending) -> Outcome {
@@ -198,7 +199,7 @@ mod tests {
             let snooze = Verdict::Snooze { wait: DurationMillis(5), reason: said() };
             assert_eq!(weighed(snooze, code), why("snoozed"));
             assert_eq!(weighed(Verdict::Cancel { reason: said() }, code), why("self_cancelled"));
-            assert_eq!(weighed(Verdict::Release { reason: said() }, code), why("released"));
+            assert_eq!(weighed(Verdict::Release { reason: said() }, code), why("snoozed"));
         }
         assert_eq!(weighed(Verdict::Release { reason: None }, 1), contradicted(1, "release"));
         assert_eq!(weighed(Verdict::Cancel { reason: said() }, 2), contradicted(2, "cancel"));

@@ -19,6 +19,8 @@ fn a_run_decides_how_its_end_is_understood() {
     let node = Node::start(1);
     let reason = || "later".to_owned();
     let snoozed = Outcome::Snoozed { for_ms: DurationMillis(300_000), reason: Some(reason()) };
+    // It would come back hundreds of times a second else.
+    let released = Outcome::Snoozed { for_ms: DurationMillis(1000), reason: Some(reason()) };
     let retry = Outcome::Error { message: reason(), retry_after_ms: Some(DurationMillis(1500)) };
     let cases = [
         (r#"{"outcome":"ok"}"#, 0, Outcome::Ok),
@@ -29,7 +31,7 @@ fn a_run_decides_how_its_end_is_understood() {
         (r#"{"outcome":"snooze","for":"5m","message":"later"}"#, 0, snoozed.clone()),
         (r#"{"outcome":"snooze","for":"5m","message":"later"}"#, 75, snoozed),
         (r#"{"outcome":"cancel","message":"later"}"#, 0, Outcome::SelfCancelled { reason: reason() }),
-        (r#"{"outcome":"release","message":"later"}"#, 75, Outcome::Released { reason: reason() }),
+        (r#"{"outcome":"release","message":"later"}"#, 75, released),
         (r#"{"outcome":"release"}"#, 1, Outcome::error("exit code 1, although its outcome file says `release`")),
     ];
     for (said, code, expected) in cases {

@@ -10,6 +10,8 @@ use crate::cli::job_ref::JobRef;
 #[command(next_help_heading = "Together with other jobs")]
 pub(super) struct AfterOptions {
     /// Wait for another job or array: 42, 42:ok, 42:done or 42:failed, also `last` (may be repeated)
+    ///
+    /// 42:failed is met if it was discarded, cancelled or skipped; 42:done by any end.
     #[arg(long, value_name = "JOB[:HOW]", value_delimiter = ',', value_parser = parse_after)]
     after: Vec<(JobRef, Option<Condition>)>,
     /// How many of those must end how: all_success, all_done, any_success, none_failed or always

@@ -116,12 +116,21 @@ pub(super) fn text(path: &Path, limit: u64) -> Result<String, Failure> {
     } else {
         Box::new(std::fs::File::open(path).map_err(cant)?)
     };
-    let mut text = String::new();
-    input.take(limit + 1).read_to_string(&mut text).map_err(cant)?;
-    if text.len() as u64 > limit {
+    let mut bytes = Vec::new();
+    input.take(limit + 1).read_to_end(&mut bytes).map_err(cant)?;
+    if bytes.len() as u64 > limit {
         return Err(Failure::new(Kind::File, format!("{} is longer than {limit} bytes", path.display())));
     }
-    Ok(text)
+    plain(bytes).map_err(|line| Failure::new(Kind::File, format!("line {line} of {} is not UTF-8", path.display())))
+}
+
+/// The text of a file without the mark that editors put before it; or the number of the first line that is none.
+fn plain(bytes: Vec<u8>) -> Result<String, usize> {
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 fn shell_line(words: &[String]) -> Vec<String> {
@@ -135,4 +144,16 @@ pub(super) fn program_name(command: &[String], is_shell_line: bool) -> String {
     let name = program.rsplit('/').next().unwrap_or(program);
     let is_plain = !name.is_empty() && name.chars().all(|c| !c.is_control());
     if is_plain { name.to_owned() } else { "command".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_without_its_mark_and_a_line_that_is_no_text_is_named() {
+        assert_eq!(plain("\u{feff}a\nb".into()), Ok("a\nb".to_owned()));
+        assert_eq!(plain(b"a\nb\xff\n".to_vec()), Err(2));
+        assert_eq!(plain(b"\xff".to_vec()), Err(1));
+    }
 }

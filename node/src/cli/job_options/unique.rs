@@ -35,7 +35,8 @@ pub(super) struct UniqueOptions {
     /// How many jobs of one key may run at once, such as customer-7:2
     #[arg(long, value_name = "KEY:N", value_parser = parse_concurrency)]
     concurrency_key: Option<Concurrency>,
-    /// How many jobs of one key may start in a time, such as api=60/1m (may be repeated)
+    /// How many jobs of one key may start in a time, such as api=60/1m: never more in any stretch of that length (may be
+    /// repeated)
     #[arg(long = "rate", value_name = "KEY=N/TIME", value_parser = parse_rate)]
     rates: Vec<Rate>,
 }
