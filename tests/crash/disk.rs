@@ -170,8 +170,7 @@ fn a_job_whose_output_the_disk_did_not_take_fails_and_says_so() {
     // Should the node have no reserve left by now, it can write the end down only later.
     let _ = stage.node.run(&["wait", &job, "--timeout", "2s"]);
     stage.free();
-    stage.node.wait_for(std::slice::from_ref(&job));
-    let shown = stage.node.json(&["show", &job]);
+    let shown = stage.node.ended(&job);
     assert_eq!(shown["job"]["state"], "discarded", "{shown}");
     assert!(shown.to_string().contains("its output could not be kept: No space left"), "{shown}");
     let kept = stage.node.run(&["logs", &job]).stdout;

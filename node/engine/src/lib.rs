@@ -67,6 +67,6 @@ pub use membership::founding;
 pub use mutant::Mutant;
 pub use naming::NAMED_MAX;
 pub use output::{Change, Output, Outputs, Refusal, Response, RunOrder, StopReason, Taken};
-pub use schedule::{BACKFILL_MAX, SCHEDULE_BYTES_MAX};
+pub use schedule::{BACKFILL_MAX, SCHEDULE_BYTES_MAX, instants_missed};
 pub use start::SUCCESSORS_MAX;
 pub use typing::slips;

@@ -14,7 +14,7 @@ use jobmesh_protocol::schedule::{CatchUp, Overlap};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Condition, Dependency, Start};
 use jobmesh_protocol::{DurationMillis, Submission, UnixMillis, cbor};
-use jobmesh_store::{Job, ScheduleRow, StoreError};
+use jobmesh_store::{Job, ScheduleRow, StoreError, View};
 
 use crate::calendar::Timetable;
 use crate::command::{Schedule, ScheduleAction};
@@ -331,26 +331,17 @@ impl Engine {
     }
 
     fn backfill(&mut self, step: &mut Step<'_>, known: &Scheduled, from: UnixMillis, to: UnixMillis) -> Answer {
-        if to > step.wall() {
-            return Ok(Err(Refusal::InstantsToCome { now: step.wall() }));
-        }
         if let Err(refusal) = self.check_instant(step, known)? {
             return Ok(Err(refusal));
         }
-        let instants = known.timetable.between(from, to, BACKFILL_MAX + 1);
-        if instants.len() > BACKFILL_MAX {
-            return Ok(Err(Refusal::TooMany { what: "instants of one backfill", limit: BACKFILL_MAX }));
-        }
-        let since = step.view().fired_since(&known.row.name)?;
-        if let Some(since) = since.filter(|since| instants.first().is_some_and(|first| first < since)) {
-            return Ok(Err(Refusal::ForgottenInstants { schedule: known.row.name.clone(), since }));
-        }
+        let name = &known.row.name;
+        let instants = match instants_missed(step.view(), name, &known.timetable, (from, to), step.wall())? {
+            Ok(instants) => instants,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let mut taken = Vec::new();
         let mut before: Option<Job> = None;
         for instant in instants {
-            if step.view().fired(&known.row.name, instant)? {
-                continue;
-            }
             let after = before.as_ref().filter(|_| known.schedule.overlap != Overlap::Allow).map(|job| job.id);
             let one = self.submit_instant(step, known, instant, after)?;
             before = step.view().job_by_number(one.number)?;
@@ -358,6 +349,39 @@ impl Engine {
         }
         Ok(Ok(Response::Submitted(taken)))
     }
+}
+
+/// The instants after one time and up to another, oldest first, at which a schedule has not fired: those that a backfill
+/// makes up for.
+///
+/// # Errors
+/// [`StoreError`] if the database fails. The inner error if `to` is after `now`, there are more than [`BACKFILL_MAX`]
+/// instants, or it may be forgotten whether the schedule fired at one of them.
+pub fn instants_missed(
+    view: View<'_>,
+    schedule: &str,
+    timetable: &Timetable,
+    (from, to): (UnixMillis, UnixMillis),
+    now: UnixMillis,
+) -> Result<Result<Vec<UnixMillis>, Refusal>, StoreError> {
+    if to > now {
+        return Ok(Err(Refusal::InstantsToCome { now }));
+    }
+    let instants = timetable.between(from, to, BACKFILL_MAX + 1);
+    if instants.len() > BACKFILL_MAX {
+        return Ok(Err(Refusal::TooMany { what: "instants of one backfill", limit: BACKFILL_MAX }));
+    }
+    let since = view.fired_since(schedule)?;
+    if let Some(since) = since.filter(|since| instants.first().is_some_and(|first| first < since)) {
+        return Ok(Err(Refusal::ForgottenInstants { schedule: schedule.to_owned(), since }));
+    }
+    let mut missed = Vec::new();
+    for instant in instants {
+        if !view.fired(schedule, instant)? {
+            missed.push(instant);
+        }
+    }
+    Ok(Ok(missed))
 }
 
 /// What of a submission can be meant for one job only, and not for one of every instant.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use jobmesh_engine::{
-    BACKFILL_MAX, Command, Refusal, Response, SCHEDULE_BYTES_MAX, Schedule, ScheduleAction, Timetable,
+    Command, Refusal, Response, SCHEDULE_BYTES_MAX, Schedule, ScheduleAction, Timetable, instants_missed,
 };
 use jobmesh_protocol::{UnixMillis, cbor};
 use jobmesh_store::{ScheduleRow, StoreError, View};
@@ -35,25 +35,13 @@ impl Control {
         self.handle.read(read).await?.ok_or_else(|| Refusal::NoSuchSchedule(name.to_owned()).into())
     }
 
-    /// How many instants after one time and up to another have not fired. Refuses what the engine would.
-    async fn missing(&self, schedule: String, (from, to): (UnixMillis, UnixMillis)) -> Answer<usize> {
+    /// How many jobs a backfill would make.
+    async fn missed(&self, schedule: String, within: (UnixMillis, UnixMillis)) -> Answer<usize> {
         let (row, _) = self.one_schedule(&schedule).await?;
+        let timetable = timetable_of(&schedule_of(&row)?, &row)?;
         let now = self.handle.wall();
-        if to > now {
-            return Err(Refusal::InstantsToCome { now }.into());
-        }
-        let instants = timetable_of(&schedule_of(&row)?, &row)?.between(from, to, BACKFILL_MAX + 1);
-        if instants.len() > BACKFILL_MAX {
-            return Err(Refusal::TooMany { what: "instants of one backfill", limit: BACKFILL_MAX }.into());
-        }
-        let read = move |view: View<'_>| {
-            let mut missing = 0;
-            for instant in instants {
-                missing += usize::from(!view.fired(&schedule, instant)?);
-            }
-            Ok(missing)
-        };
-        Ok(self.handle.read(read).await?)
+        let read = move |view: View<'_>| instants_missed(view, &schedule, &timetable, within, now);
+        Ok(self.handle.read(read).await??.len())
     }
 }
 
@@ -163,7 +151,7 @@ pub(super) async fn backfill(
         return Err(failure.hint("give the earlier time as `from`"));
     }
     if dry_run {
-        return control.missing(schedule, (from, to)).await.map(|jobs| Json(Backfilled { jobs }));
+        return control.missed(schedule, (from, to)).await.map(|jobs| Json(Backfilled { jobs }));
     }
     let command = Command::Schedule(name("schedule", schedule)?, ScheduleAction::Backfill { from, to });
     if let Response::Submitted(taken) = control.handle.command(command).await? {
