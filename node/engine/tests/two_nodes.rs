@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
 
+#[path = "two_nodes/sealed.rs"]
+mod sealed;
 #[path = "two_nodes/wire.rs"]
 mod wire;
 

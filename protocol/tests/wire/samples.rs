@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobmesh_keys::Identity;
+use jobmesh_keys::{Identity, SealSecret};
 use jobmesh_protocol::capability::{CapabilityRecord, Digest, RecordRequest, Relayed, Version};
 use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::envelope::{Envelope, Kind};
@@ -17,8 +17,8 @@ use jobmesh_protocol::retry::{Backoff, Failure, Retry};
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::summary::{Cell, Head, Heads, Histogram, Summary};
 use jobmesh_protocol::ticket::{
-    Accept, Award, Bid, Cancel, Grant, Heartbeat, LeaseKey, Offer, Reconcile, Refusal, RefusalReason, Release,
-    ReleaseCause, Settle, Verdict, commitment,
+    Accept, Award, Bid, Cancel, Grant, Heartbeat, LeaseKey, Offer, Payload, Reconcile, Refusal, RefusalReason, Release,
+    ReleaseCause, Settle, Terms, Verdict, commitment,
 };
 use jobmesh_protocol::{DurationMillis, Epoch, MeshId, MessageId, NodeId, TicketId, UnixMillis};
 use serde::{Serialize, de::DeserializeOwned};
@@ -114,6 +114,7 @@ pub(crate) fn others() -> Vec<Sample> {
     vec![
         sample("job-spec", &spec()),
         sample("job-spec-defaults", &JobSpec::new("true", Task::Process(ProcessTask::new(vec!["true".to_owned()])))),
+        sample("payload", &payload()),
         sample("histogram", &histogram()),
         sample("frame-data", &data()),
         sample("frame-ack", &Frame::Ack { incarnation: Incarnation::from_bytes([0x1C; 16]), number: 300 }),
@@ -219,7 +220,13 @@ fn bid() -> Bid {
         hold_ms: DurationMillis(5000),
         free: offered(&[(Name::CPUS, 75_000), (Name::MEM, 160_000)]),
         free_slots: 7,
+        key: secret().key(),
     }
+}
+
+/// What opens the sample of an award.
+pub(crate) fn secret() -> SealSecret {
+    SealSecret::from_entropy(&[0x5A; 32])
 }
 
 fn refusal() -> Refusal {
@@ -227,16 +234,21 @@ fn refusal() -> Refusal {
     Refusal { offer, ticket: TICKET, epoch: EPOCH, to: node(), reason: RefusalReason::Busy }
 }
 
-fn award() -> Award {
-    Award {
+/// What is sealed in the sample of an award.
+pub(crate) fn payload() -> Payload {
+    Payload { salt: SALT, spec: cbor::encode(&spec()) }
+}
+
+/// An award of [`payload`] to the holder of [`secret`].
+pub(crate) fn award() -> Award {
+    let terms = Terms {
         bid: MessageId::from_bytes([0xB0; 16]),
         ticket: TICKET,
         epoch: EPOCH,
         to: node(),
         lease_ms: DurationMillis(30_000),
-        salt: SALT,
-        spec: cbor::encode(&spec()),
-    }
+    };
+    Award::seal(terms, &payload(), &secret().key(), &[0xE7; 32]).unwrap()
 }
 
 fn accept() -> Accept {

@@ -6,17 +6,21 @@ use jobmesh_engine::pool::PoolKind;
 use jobmesh_engine::{
     Command, Config, Detected, Ended, Engine, Input, Output, Process, Refusal, RequestId, Response, RunOrder, Timing,
 };
-use jobmesh_keys::{Grant, Identity, Membership, MeshRoot, Role, Serial};
+use jobmesh_keys::{Grant, Identity, Membership, MeshId, MeshRoot, Role, Serial};
 use jobmesh_protocol::Submission;
+use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::id::BootId;
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::resource::{Amount, Name};
+use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::{
     BlobRef, DurationMillis, Hash, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId, UnixMillis,
 };
 use jobmesh_store::{Attempt, Job, ReceiptRow, Store};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
+use serde::Serialize;
+use serde_bytes::ByteBuf;
 
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
@@ -34,21 +38,40 @@ struct Node {
     replies: Vec<Result<Response, Refusal>>,
 }
 
+/// Puts another signed message into the place of one that a node sends; the same one if it returns none.
+type Bend = Box<dyn FnMut(usize, &Envelope) -> Option<Vec<u8>>>;
+
 pub(crate) struct Wire {
     nodes: Vec<Node>,
+    bend: Option<Bend>,
+    sent: Vec<Vec<u8>>,
     rng: ChaCha8Rng,
     now: Now,
     is_up: bool,
     trace: Vec<String>,
 }
 
-fn seed(node: usize) -> [u8; 32] {
-    [u8::try_from(node).unwrap() + 1; 32]
+/// The key of a node.
+pub(crate) fn identity(node: usize) -> Identity {
+    Identity::from_seed([u8::try_from(node).unwrap() + 1; 32])
+}
+
+fn root() -> MeshRoot {
+    MeshRoot::new(Identity::from_seed([9; 32]))
+}
+
+/// The mesh of both nodes.
+pub(crate) fn mesh() -> MeshId {
+    root().mesh()
+}
+
+/// A message as a node would sign it.
+pub(crate) fn seal<T: Serialize>(node: usize, kind: Kind, body: &T) -> Vec<u8> {
+    Envelope::seal(&identity(node), &mesh(), kind, body)
 }
 
 fn config(node: usize, boot: u8) -> Config {
-    let root = MeshRoot::new(Identity::from_seed([9; 32]));
-    let identity = Identity::from_seed(seed(node));
+    let (root, identity) = (root(), identity(node));
     let grant = Grant {
         member: identity.node(),
         role: Role::Member,
@@ -81,11 +104,18 @@ fn config(node: usize, boot: u8) -> Config {
 impl Wire {
     pub(crate) fn new() -> Self {
         let now = Now { mono: MonoMillis(5_000), wall: UnixMillis(1_800_000_000_000) };
-        let mut wire =
-            Self { nodes: Vec::new(), rng: ChaCha8Rng::seed_from_u64(1), now, is_up: false, trace: Vec::new() };
+        let mut wire = Self {
+            nodes: Vec::new(),
+            bend: None,
+            sent: Vec::new(),
+            rng: ChaCha8Rng::seed_from_u64(1),
+            now,
+            is_up: false,
+            trace: Vec::new(),
+        };
         for index in [A, B] {
             let fresh = Incarnation::from_bytes([u8::try_from(index).unwrap(); 16]);
-            let id = Identity::from_seed(seed(index)).node();
+            let id = identity(index).node();
             let store = Store::open_in_memory(fresh).unwrap();
             wire.nodes.push(Node {
                 id,
@@ -140,6 +170,8 @@ impl Wire {
             self.trace.push(format!("{index}: {output:?}").chars().take(120).collect());
             match output {
                 Output::Send { to, frame } if self.is_up => {
+                    let frame = self.bent(index, frame);
+                    self.sent.push(frame.clone());
                     let other = self.nodes.iter().position(|node| node.id == to).unwrap();
                     let from = self.nodes[index].id;
                     self.nodes[other].inputs.push_back(Input::Frame { from, bytes: frame });
@@ -171,6 +203,37 @@ impl Wire {
                 | Output::Changed(_) => {}
             }
         }
+    }
+
+    /// What travels of a frame that a node sends.
+    fn bent(&mut self, index: usize, bytes: Vec<u8>) -> Vec<u8> {
+        let Some(bend) = self.bend.as_mut() else { return bytes };
+        let mut frame = Frame::decode(&bytes).unwrap();
+        match &mut frame {
+            Frame::Data { envelope, .. } | Frame::Note { envelope } => {
+                let opened = Envelope::open(envelope, &mesh()).unwrap();
+                if let Some(other) = bend(index, &opened) {
+                    *envelope = ByteBuf::from(other);
+                }
+            }
+            Frame::Ack { .. } => {}
+        }
+        frame.encode()
+    }
+
+    /// Changes what nodes say from now on.
+    pub(crate) fn bend(&mut self, bend: impl FnMut(usize, &Envelope) -> Option<Vec<u8>> + 'static) {
+        self.bend = Some(Box::new(bend));
+    }
+
+    /// Lets both nodes say what they mean again.
+    pub(crate) fn unbend(&mut self) {
+        self.bend = None;
+    }
+
+    /// Every frame that travelled.
+    pub(crate) fn sent(&self) -> &[Vec<u8>] {
+        &self.sent
     }
 
     /// Delivers everything that is under way.
