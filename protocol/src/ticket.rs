@@ -231,11 +231,13 @@ pub struct Grant {
     pub revoked: Vec<LeaseKey>,
 }
 
-/// What the origin made of a receipt. Ends the executor's duty to keep the output.
+/// What the origin made of a receipt: its countersignature. Ends the executor's duty to keep the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct Settle {
     /// The receipt.
     pub receipt: ReceiptId,
+    /// Its number in its chain.
+    pub number: u64,
     /// The ticket.
     pub ticket: TicketId,
     /// The epoch.

@@ -6,6 +6,7 @@
 //! also replays what it has heard, cuts frames short and sends noise.
 
 use jobmesh_keys::{Identity, MeshId, NodeId, Signature};
+use jobmesh_protocol::chain::BEGINNING;
 use jobmesh_protocol::envelope::{Envelope, Kind, message_id};
 use jobmesh_protocol::id::{AwardId, Hash, Incarnation};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
@@ -75,6 +76,8 @@ impl Forger {
             ticket: award.terms.ticket,
             epoch: award.terms.epoch,
             to: origin.1,
+            number: 1,
+            previous: BEGINNING,
             spec,
             outcome: Outcome::Ok,
             exit: Exit { code: Some(0), signal: None },

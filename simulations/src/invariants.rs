@@ -110,7 +110,7 @@ pub(crate) fn invariant_at_most_one_accepted_result(facts: &Facts) -> Result<(),
         hold(NAME, same == 1, format_args!("job {number} accepted {same} receipts for epoch {}", receipt.epoch))?;
     }
     let count = |cause| facts.events.iter().filter(|event| event.cause == cause).count();
-    let (succeeded, retried) = (count(Cause::Succeeded), count(Cause::Retried));
+    let (succeeded, retried) = (count(Cause::Succeeded) + count(Cause::Late), count(Cause::Retried));
     hold(
         NAME,
         succeeded <= 1 + retried,
@@ -136,6 +136,15 @@ pub(crate) fn invariant_successes_are_backed(sight: Sight<'_>, facts: &Facts) ->
             format_args!("job {} succeeded at epoch {}, which nobody ran to its end", job.number, event.epoch),
         )?;
     }
+    // A late success is one of an earlier attempt, and none for work that must not run twice.
+    for event in facts.events.iter().filter(|event| event.cause == Cause::Late) {
+        let is_earlier = |row: &ReceiptRow| row.epoch <= event.epoch && facts.succeeded(row.epoch);
+        hold(
+            NAME,
+            accepted(facts).any(is_earlier) && job.spec.effects != Effects::Once,
+            format_args!("job {} succeeded late at epoch {}, and no earlier attempt may have", job.number, event.epoch),
+        )?;
+    }
     Ok(())
 }
 
@@ -159,7 +168,10 @@ pub(crate) fn invariant_accepted_results_are_real(
     if JobId::from(receipt.ticket) != facts.job.id || receipt.epoch != epoch || receipt.to != sight.node {
         return Err(fail("is for another attempt"));
     }
-    let is_result = facts.events.iter().any(|event| event.epoch == epoch && is_end(event.cause, &receipt.outcome));
+    // A result that came late is said at the epoch that the job had by then.
+    let is_late = |event: &Event| event.cause == Cause::Late && event.epoch >= epoch && receipt.outcome == Outcome::Ok;
+    let is_its = |event: &Event| event.epoch == epoch && is_end(event.cause, &receipt.outcome);
+    let is_result = facts.events.iter().any(|event| is_its(event) || is_late(event));
     if !is_result {
         return Err(fail("was not the result of that epoch"));
     }

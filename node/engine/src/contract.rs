@@ -27,6 +27,7 @@ use serde_bytes::ByteBuf;
 
 use crate::engine::Engine;
 use crate::group::Force;
+use crate::message::Incoming;
 use crate::output::{Output, StopReason};
 use crate::pool::Allocation;
 use crate::run::{Claim, Conclusion, Room};
@@ -328,14 +329,23 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn on_settle(&mut self, step: &Step<'_>, from: NodeId, settle: &Settle) -> Result<(), StoreError> {
-        let key = LeaseKey { ticket: settle.ticket, epoch: settle.epoch };
-        let lease = step.view().lease_of(from, key)?.filter(|lease| lease.phase == LeasePhase::Reported);
-        let Some(lease) = lease.filter(|_| settle.to == self.me) else {
+    pub(crate) fn on_settle(
+        &mut self,
+        step: &Step<'_>,
+        message: &Incoming<'_>,
+        settle: &Settle,
+    ) -> Result<(), StoreError> {
+        if settle.to != self.me || !self.keep_countersignature(step, message, settle)? {
             self.count("refused_settle");
             return Ok(());
-        };
-        step.txn.set_lease_phase(lease.job, LeasePhase::Settled, Some(settle.verdict))
+        }
+        let key = LeaseKey { ticket: settle.ticket, epoch: settle.epoch };
+        match step.view().lease_of(message.envelope.signer(), key)? {
+            Some(lease) if lease.phase == LeasePhase::Reported => {
+                step.txn.set_lease_phase(lease.job, LeasePhase::Settled, Some(settle.verdict))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Ends an awarded attempt and reports it to its origin.
@@ -385,11 +395,14 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let attempt = step.view().attempt(run)?;
         if let Some(lease) = step.view().lease(job.id)?.filter(|lease| lease.phase == LeasePhase::Held) {
+            let (number, previous) = Self::next_link(step, lease.origin)?;
             let receipt = Receipt {
                 award: lease.award,
                 ticket: lease.ticket,
                 epoch: lease.epoch,
                 to: lease.origin,
+                number,
+                previous,
                 spec: lease.spec_hash,
                 outcome: end.outcome.clone(),
                 exit: end.exit,
@@ -400,7 +413,8 @@ impl Engine {
                 finished_at: step.wall(),
             };
             step.txn.set_lease_phase(lease.job, LeasePhase::Reported, None)?;
-            let envelope = self.seal(Kind::Receipt, &receipt);
+            let (envelope, id) = self.seal_with_id(Kind::Receipt, &receipt);
+            Self::give_link(step, lease.origin, (number, id), &envelope)?;
             // What does not fit beside the receipt is fetched by its hash.
             let small = inline.iter().filter(|bytes| bytes.len() <= ATTACHMENT_BYTES_MAX).take(ATTACHMENTS_MAX);
             let attachments: Vec<ByteBuf> = small.cloned().map(ByteBuf::from).collect();
@@ -420,7 +434,7 @@ impl Engine {
         self.held.remove(&job.id);
         self.timers.clear(Timer::LeaseEnds(job.id));
         self.timers.clear(Timer::RunTimeout(run));
-        self.drop_fetches_of(job.id);
+        self.drop_fetches_of(run);
         step.txn.finish_attempt(run, &end.filed(), step.wall())?;
         self.observe(step, &job, end)?;
         let (cause, finish) = match end.outcome {

@@ -97,7 +97,7 @@ impl Engine {
     fn explanation(&self, step: &Step<'_>, job: &Job, number: Option<JobNumber>) -> Result<Explanation, StoreError> {
         let nodes = self.fits(job);
         let reasons = self.reasons(step, job, &nodes)?;
-        let attempt = step.view().attempt(RunId { job: job.id, epoch: job.epoch })?;
+        let attempt = step.view().telling_attempt(RunId { job: job.id, epoch: job.epoch }, job.state)?;
         let summary = self.summary(step, job, attempt.as_ref(), &nodes, &reasons);
         let lot = self.ready.lot_of(&self.profile(job));
         let waits = match job.state {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jobmesh_keys::{Identity, SealSecret};
 use jobmesh_protocol::capability::{CapabilityRecord, Digest, RecordRequest, Relayed, Version};
 use jobmesh_protocol::cbor::{self, DecodeError};
+use jobmesh_protocol::chain::{Chain, Export, Link};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::id::{BlobRef, Hash, Incarnation};
 use jobmesh_protocol::job::{Concurrency, Effects, JobSpec, ProcessTask, Rate, RateLimit, Scope, Task};
@@ -115,6 +116,7 @@ pub(crate) fn others() -> Vec<Sample> {
         sample("job-spec", &spec()),
         sample("job-spec-defaults", &JobSpec::new("true", Task::Process(ProcessTask::new(vec!["true".to_owned()])))),
         sample("payload", &payload()),
+        sample("export", &export()),
         sample("histogram", &histogram()),
         sample("frame-data", &data()),
         sample("frame-ack", &Frame::Ack { incarnation: Incarnation::from_bytes([0x1C; 16]), number: 300 }),
@@ -270,6 +272,8 @@ fn receipt() -> Receipt {
         ticket: TICKET,
         epoch: EPOCH,
         to: node(),
+        number: 2,
+        previous: Hash::of(b"the receipt before"),
         spec: Hash::of(b"spec"),
         outcome: Outcome::Error {
             message: "exit code 2".to_owned(),
@@ -286,7 +290,7 @@ fn receipt() -> Receipt {
 
 fn settle() -> Settle {
     let receipt = MessageId::from_bytes([0x5E; 16]);
-    Settle { receipt, ticket: TICKET, epoch: EPOCH, to: node(), verdict: Verdict::Accepted, at: AT }
+    Settle { receipt, number: 2, ticket: TICKET, epoch: EPOCH, to: node(), verdict: Verdict::Accepted, at: AT }
 }
 
 fn cancel() -> Cancel {
@@ -318,6 +322,14 @@ fn capability() -> CapabilityRecord {
 
 const fn digest() -> Digest {
     Digest { capability: version(), summary_day: 19_675, summary_version: 41 }
+}
+
+/// An export with a chain in one direction.
+pub(crate) fn export() -> Export {
+    let link = Link { receipt: ByteBuf::from(vec![0x85]), settle: Some(ByteBuf::from(vec![0x86])) };
+    let open = Link { receipt: ByteBuf::from(vec![0x87]), settle: None };
+    let chain = Chain { executor: signer().node(), origin: node(), links: vec![link, open] };
+    Export { mesh: mesh(), at: AT, chains: vec![chain] }
 }
 
 /// A histogram with its first, some middle and its last bin.

@@ -158,6 +158,7 @@ pub(crate) fn receipt(job: JobId) -> ReceiptRow {
         job,
         epoch: Epoch(1),
         node: PEER,
+        number: 0,
         verdict: None,
         envelope: b"receipt".to_vec(),
         received_at: LATER,

@@ -13,10 +13,11 @@ use jobmesh_protocol::id::BootId;
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::resource::{Amount, Name};
 use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::ticket::{Settle, Verdict};
 use jobmesh_protocol::{
     BlobRef, DurationMillis, Hash, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId, UnixMillis,
 };
-use jobmesh_store::{Attempt, Job, ReceiptRow, Store};
+use jobmesh_store::{Attempt, Event, Job, LinkRow, ReceiptRow, Side, Store};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde::Serialize;
@@ -45,6 +46,7 @@ pub(crate) struct Wire {
     nodes: Vec<Node>,
     bend: Option<Bend>,
     sent: Vec<Vec<u8>>,
+    said: Vec<(usize, Kind, Vec<u8>)>,
     rng: ChaCha8Rng,
     now: Now,
     is_up: bool,
@@ -108,6 +110,7 @@ impl Wire {
             nodes: Vec::new(),
             bend: None,
             sent: Vec::new(),
+            said: Vec::new(),
             rng: ChaCha8Rng::seed_from_u64(1),
             now,
             is_up: false,
@@ -207,12 +210,12 @@ impl Wire {
 
     /// What travels of a frame that a node sends.
     fn bent(&mut self, index: usize, bytes: Vec<u8>) -> Vec<u8> {
-        let Some(bend) = self.bend.as_mut() else { return bytes };
         let mut frame = Frame::decode(&bytes).unwrap();
         match &mut frame {
             Frame::Data { envelope, .. } | Frame::Note { envelope } => {
                 let opened = Envelope::open(envelope, &mesh()).unwrap();
-                if let Some(other) = bend(index, &opened) {
+                self.said.push((index, opened.kind(), envelope.to_vec()));
+                if let Some(other) = self.bend.as_mut().and_then(|bend| bend(index, &opened)) {
                     *envelope = ByteBuf::from(other);
                 }
             }
@@ -229,6 +232,12 @@ impl Wire {
     /// Lets both nodes say what they mean again.
     pub(crate) fn unbend(&mut self) {
         self.bend = None;
+    }
+
+    /// What a node said of a kind, before anything was bent.
+    pub(crate) fn said(&self, index: usize, kind: Kind) -> Vec<Vec<u8>> {
+        let is_it = |said: &&(usize, Kind, Vec<u8>)| (said.0, said.1) == (index, kind);
+        self.said.iter().filter(is_it).map(|(_, _, envelope)| envelope.clone()).collect()
     }
 
     /// Every frame that travelled.
@@ -317,6 +326,30 @@ impl Wire {
     pub(crate) fn end(&mut self, index: usize, run: usize, outcome: Outcome, stdout: &[u8]) {
         let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), stderr: None, result: None };
         self.end_with(index, run, outcome, outputs, vec![stdout.to_vec()]);
+    }
+
+    /// Ends the first run of a node, if it still has one.
+    pub(crate) fn end_if_any(&mut self, index: usize, outcome: Outcome) {
+        if !self.nodes[index].runs.is_empty() {
+            self.end(index, 0, outcome, b"");
+        }
+    }
+
+    /// What A said last of a receipt.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        let settle = self.said(A, Kind::Settle).pop()?;
+        Some(Envelope::open(&settle, &mesh()).unwrap().parse::<Settle>().unwrap().verdict)
+    }
+
+    /// The chain of the receipts that B gave A, as that node has it.
+    pub(crate) fn links(&mut self, index: usize) -> Vec<LinkRow> {
+        let (other, side) = (self.nodes[1 - index].id, if index == A { Side::Taken } else { Side::Given });
+        self.nodes[index].store.begin().unwrap().view().links(other, side, 1000).unwrap()
+    }
+
+    /// The history of a job.
+    pub(crate) fn events(&mut self, index: usize, job: JobId) -> Vec<Event> {
+        self.nodes[index].store.begin().unwrap().view().events(job).unwrap()
     }
 
     /// Ends a run of a node, with all that came out of it.
