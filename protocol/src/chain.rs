@@ -35,6 +35,14 @@ pub struct Link {
     pub settle: Option<ByteBuf>,
 }
 
+impl Link {
+    /// Makes a link of the two envelopes.
+    #[must_use]
+    pub fn new(receipt: Vec<u8>, settle: Option<Vec<u8>>) -> Self {
+        Self { receipt: ByteBuf::from(receipt), settle: settle.map(ByteBuf::from) }
+    }
+}
+
 /// The receipts of one node to another, by number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct Chain {

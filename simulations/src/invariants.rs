@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use jobmesh_protocol::chain::Audit;
 use jobmesh_protocol::envelope::Envelope;
 use jobmesh_protocol::job::{Effects, Task};
 use jobmesh_protocol::receipt::Receipt;
@@ -279,6 +280,13 @@ pub(crate) fn invariant_every_receipt_is_settled_once_the_network_heals(
         )?;
     }
     Ok(())
+}
+
+/// The receipts of one node to another are the same chain on both sides: none missing, none doubled, each countersigned.
+pub(crate) fn invariant_receipts_are_a_chain(given: &Audit, taken: &Audit) -> Result<(), Violation> {
+    const NAME: &str = "receipts_are_a_chain";
+    hold(NAME, given.is_good(), format_args!("what was given: {:?}", given.findings))?;
+    hold(NAME, given == taken, format_args!("{given:?} was given and {taken:?} was taken"))
 }
 
 /// Quiescence: a healed world with nothing to do does next to nothing.
