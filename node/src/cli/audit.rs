@@ -183,9 +183,9 @@ impl ChainView {
             return self.write_findings(text, colour);
         };
         let before = if first > 1 { "; those before are not kept any more" } else { "" };
-        let _ = writeln!(text, "  receipts    {}, number {first} to {last}{before}", self.receipts);
-        let _ = writeln!(text, "  countersigned {}", self.settled);
-        let _ = writeln!(text, "  head        {head}");
+        let _ = writeln!(text, "  receipts       {}, number {first} to {last}{before}", self.receipts);
+        let _ = writeln!(text, "  countersigned  {}", self.settled);
+        let _ = writeln!(text, "  head           {head}");
         if self.findings.is_empty() {
             let _ = writeln!(text, "  {}", colour.paint(Style::Good, "whole, and signed by both"));
         }
