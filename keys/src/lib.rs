@@ -1,4 +1,4 @@
-//! Who a node is: identity, signing, membership certificates and invites.
+//! Who a node is: identity, signing, sealing, membership certificates and invites.
 //!
 //! A node is its Ed25519 public key ([`NodeId`]); a mesh is the public key of its root
 //! ([`MeshId`]). A node belongs to a mesh when it can show a [`Membership`], a short chain of
@@ -19,6 +19,7 @@ mod invite;
 pub mod key_file;
 mod membership;
 mod role;
+mod sealed;
 mod signature;
 mod words;
 
@@ -30,5 +31,6 @@ pub use identity::{Identity, MeshRoot};
 pub use invite::{Invite, InviteError, InviteSecret, InviteTerms};
 pub use membership::{IssueError, Membership, MembershipError, VerifiedMembership};
 pub use role::{ParseRoleError, Role};
+pub use sealed::{SEAL_BYTES, SealError, SealKey, SealSecret, UnsealError};
 pub use signature::{Domain, Signature, VerifyError, verify};
 pub use words::words;

@@ -20,11 +20,13 @@ pub enum Domain {
     Envelope,
     /// A membership certificate.
     Certificate,
+    /// An export of receipts, to be checked elsewhere.
+    Export,
 }
 
 impl Domain {
     /// Lists every domain, in declaration order.
-    pub const ALL: [Self; 2] = [Self::Envelope, Self::Certificate];
+    pub const ALL: [Self; 3] = [Self::Envelope, Self::Certificate, Self::Export];
 
     /// Returns the bytes that a signature covers before the message.
     ///
@@ -34,6 +36,7 @@ impl Domain {
         match self {
             Self::Envelope => b"jobmesh/1 envelope\0",
             Self::Certificate => b"jobmesh/1 certificate\0",
+            Self::Export => b"jobmesh/1 export\0",
         }
     }
 

@@ -41,6 +41,7 @@
 //! | `POST /v1/types/{name}/submission` | [`TypeRequest`] | [`SubmitRequest`], to be changed or submitted |
 //! | `POST /v1/config/reload` | | [`Reloaded`] |
 //! | `GET /v1/peers` | | [`Peers`] |
+//! | `GET /v1/audit/{peer}` | | raw bytes: a signed [`jobmesh_protocol::chain::Export`] |
 //! | `GET /v1/capabilities` | | [`Capabilities`] |
 //! | `POST`, `DELETE /v1/capabilities` | [`CapabilityRequest`] | [`CapabilityAnswer`] |
 //! | `POST /v1/invites` | [`InviteRequest`] | [`InviteView`] |

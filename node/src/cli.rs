@@ -17,6 +17,7 @@ pub(crate) mod time_words;
 pub(crate) mod words;
 mod yaml;
 
+mod audit;
 mod bench;
 mod cancel;
 mod capability;
@@ -202,6 +203,8 @@ enum Command {
     Capability(capability::Capability),
     /// Show or check the signed receipt of a job that ran elsewhere
     Receipt(receipt::Receipt),
+    /// Check that the receipts between this node and another one are whole and signed by both
+    Audit(audit::Audit),
     /// Show which node did which work how well
     Learn(learn::Learn),
     /// Show how many jobs ended how, how often, and how long they ran
@@ -316,6 +319,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Peers(command) => command.run(context).await,
         Command::Capability(command) => command.run(context).await,
         Command::Receipt(command) => Box::pin(command.run(context)).await,
+        Command::Audit(command) => Box::pin(command.run(context)).await,
         Command::Learn(command) => command.run(context).await,
         Command::Metrics(command) => command.run(context).await,
         Command::Demo(command) => Box::pin(command.run(context)).await,

@@ -7,6 +7,7 @@
 //! case** is an answer without an end, such as `logs?follow=true`: it ends with the token that closes the server.
 
 mod actions;
+mod audit;
 mod blobs;
 mod capabilities;
 mod error;
@@ -127,6 +128,7 @@ fn router(control: Control) -> Router {
         .route("/v1/events", get(follow::events))
         .route("/v1/feed", get(feed::show))
         .route("/v1/peers", get(peers::list))
+        .route("/v1/audit/{peer}", get(audit::export))
         .route("/v1/capabilities", get(capabilities::list).post(capabilities::add).delete(capabilities::remove))
         .route("/v1/invites", post(membership::invite))
         .route("/v1/join", post(membership::join))

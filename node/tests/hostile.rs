@@ -12,7 +12,7 @@ use jobmesh_protocol::job::{Effects, ProcessTask, Task};
 use jobmesh_protocol::outcome::{Exit, Outcome, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::Frame;
-use jobmesh_protocol::ticket::{Award, Bid, Offer, commitment};
+use jobmesh_protocol::ticket::{Award, Bid, Offer, Payload, Terms, commitment};
 use jobmesh_protocol::{AwardId, DurationMillis, Epoch, Hash, Incarnation, JobId, JobSpec, UnixMillis, cbor, join};
 use jobmesh_tests::{Bench, Node};
 use serde_bytes::ByteBuf;
@@ -130,10 +130,12 @@ impl Attacker {
             nonce: 1,
         };
         self.note(self.seal(Kind::Offer, &offer));
-        let bid = self.message(Kind::Bid).await;
-        assert_eq!(bid.parse::<Bid>().unwrap().ticket, ticket);
-        let lease_ms = DurationMillis(2000);
-        let award = self.seal(Kind::Award, &Award { bid: bid.id(), ticket, epoch, to, lease_ms, salt, spec });
+        let envelope = self.message(Kind::Bid).await;
+        let bid: Bid = envelope.parse().unwrap();
+        assert_eq!(bid.ticket, ticket);
+        let terms = Terms { bid: envelope.id(), ticket, epoch, to, lease_ms: DurationMillis(2000) };
+        let award = Award::seal(terms, &Payload { salt, spec }, &bid.key, &[5; 32]).unwrap();
+        let award = self.seal(Kind::Award, &award);
         self.data(award.clone());
         self.message(Kind::Receipt).await;
         award
@@ -191,6 +193,8 @@ async fn a_receipt_by_someone_who_got_no_award_is_refused() {
         ticket: job.into(),
         epoch: Epoch(1),
         to: attacker.victim,
+        number: 1,
+        previous: Hash::from_bytes([0; 32]),
         spec: Hash::of(b""),
         outcome: Outcome::Ok,
         exit: Exit { code: Some(0), signal: None },

@@ -13,7 +13,7 @@ use crate::cbor::{self, DecodeError};
 use crate::id::MessageId;
 
 /// The version of the layout and of all bodies together: a node understands its own only.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Largest encoded envelope: an award with the largest spec, and room for its frame.
 pub const ENVELOPE_BYTES_MAX: usize = 80 * 1024;

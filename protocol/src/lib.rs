@@ -10,6 +10,7 @@
 
 pub mod bytes;
 pub mod cbor;
+pub mod chain;
 pub mod id;
 pub mod time;
 

@@ -1,13 +1,14 @@
 //! The signed account of one awarded attempt: who ran what, how it ended, and what came out.
 //!
 //! The signature of the awardee over exact output hashes is what makes a result attributable (G4). It does not
-//! prove that the computation was right.
+//! prove that the computation was right. Receipts of one executor to one origin are a chain, see `chain.rs`.
 
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::NodeId;
 use crate::id::{AwardId, Epoch, Hash, TicketId};
 use crate::outcome::{Exit, MESSAGE_BYTES_MAX, Outcome, Outputs, Usage};
+use crate::session::NUMBER_MAX;
 use crate::time::UnixMillis;
 
 /// Says how an attempt ended. Its envelope's signer is the node that ran it.
@@ -21,6 +22,10 @@ pub struct Receipt {
     pub epoch: Epoch,
     /// The origin.
     pub to: NodeId,
+    /// Counts the executor's receipts to this origin, from 1.
+    pub number: u64,
+    /// The hash of the envelope of the receipt before; zero for the first.
+    pub previous: Hash,
     /// The hash of the spec that ran.
     pub spec: Hash,
     /// How it ended.
@@ -46,11 +51,13 @@ const ISOLATION_BYTES_MAX: usize = 32;
 const OUTPUT_BYTES_MAX: u64 = 1 << 44;
 
 impl Receipt {
-    /// Whether texts and sizes keep to their limits.
+    /// Whether texts, sizes and its number keep to their limits.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
         let message = self.outcome.message().map_or(0, str::len);
         let sizes = self.outputs.blobs().map(|blob| blob.size).max().unwrap_or(0);
-        message <= MESSAGE_BYTES_MAX && self.isolation.len() <= ISOLATION_BYTES_MAX && sizes <= OUTPUT_BYTES_MAX
+        let is_numbered = (1..=NUMBER_MAX).contains(&self.number);
+        let is_brief = message <= MESSAGE_BYTES_MAX && self.isolation.len() <= ISOLATION_BYTES_MAX;
+        is_numbered && is_brief && sizes <= OUTPUT_BYTES_MAX
     }
 }

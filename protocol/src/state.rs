@@ -106,6 +106,8 @@ words!(
         Accepted = "accepted",
         /// The attempt succeeded.
         Succeeded = "succeeded",
+        /// An earlier attempt, which had been given up, succeeded after all.
+        Late = "late",
         /// The attempt failed and another one is due.
         Failed = "failed",
         /// The attempt failed and there is none left.
@@ -148,12 +150,14 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
         (S::Pending, C::Cancelled, S::Cancelled),
         (S::Scheduled, C::Due, S::Available),
         (S::Scheduled, C::Deferred, S::Scheduled),
+        (S::Scheduled, C::Late, S::Completed),
         (S::Scheduled, C::Skipped, S::Skipped),
         (S::Scheduled, C::Cancelled, S::Cancelled),
         (S::Available, C::Admitted, S::Running),
         (S::Available, C::Offered, S::Offered),
         (S::Available, C::Deferred, S::Scheduled),
         (S::Available, C::Succeeded, S::Completed),
+        (S::Available, C::Late, S::Completed),
         (S::Available, C::Skipped, S::Skipped),
         (S::Available, C::Cancelled, S::Cancelled),
         (S::Offered, C::Awarded, S::Offered),
@@ -162,6 +166,7 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
         (S::Offered, C::Accepted, S::Running),
         (S::Offered, C::Admitted, S::Running),
         (S::Offered, C::Succeeded, S::Completed),
+        (S::Offered, C::Late, S::Completed),
         (S::Offered, C::Failed, S::Retryable),
         (S::Offered, C::Exhausted, S::Discarded),
         (S::Offered, C::Permanent, S::Discarded),
@@ -171,6 +176,7 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
         (S::Offered, C::Cancelled, S::Cancelled),
         (S::Offered, C::Skipped, S::Skipped),
         (S::Running, C::Succeeded, S::Completed),
+        (S::Running, C::Late, S::Completed),
         (S::Running, C::Failed, S::Retryable),
         (S::Running, C::Exhausted, S::Discarded),
         (S::Running, C::Permanent, S::Discarded),
@@ -183,10 +189,12 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
         (S::Running, C::Suspended, S::Suspended),
         (S::Running, C::Cancelled, S::Cancelled),
         (S::Suspended, C::Woken, S::Available),
+        (S::Suspended, C::Late, S::Completed),
         (S::Suspended, C::Cancelled, S::Cancelled),
         (S::Suspended, C::Skipped, S::Skipped),
         (S::Retryable, C::Due, S::Available),
         (S::Retryable, C::Deferred, S::Scheduled),
+        (S::Retryable, C::Late, S::Completed),
         (S::Retryable, C::Cancelled, S::Cancelled),
         (S::Retryable, C::Skipped, S::Skipped),
         (S::Retryable, C::Retried, S::Available),
@@ -265,7 +273,7 @@ words!(
         Rejected = "rejected",
         /// Nobody knows how it ended. Final.
         Lost = "lost",
-        /// A later epoch had begun when its result came. Final.
+        /// The result of another attempt counted when its own came. Final.
         Superseded = "superseded",
     }
 );

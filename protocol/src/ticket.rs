@@ -4,18 +4,22 @@
 //! that is keyed by ticket and epoch; so each may arrive twice, late or out of order without harm. Bodies are
 //! CBOR arrays: fields are positional, and a message of another length does not parse.
 
+use jobmesh_keys::{SealError, SealKey, SealSecret, UnsealError};
 use serde::{Deserialize, Serialize};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::NodeId;
+use crate::cbor::{self, DecodeError};
 use crate::id::{AwardId, BidId, Epoch, Hash, OfferId, ReceiptId, TicketId};
-use crate::job::Effects;
+use crate::job::{Effects, SPEC_BYTES_MAX};
 use crate::requirement::Requirement;
 use crate::resource::{Offered, Requests};
 use crate::time::{DurationMillis, UnixMillis};
 
 /// Most leases in one heartbeat, grant or reconcile.
 pub const LEASES_MAX: usize = 512;
+/// Longest opened payload of an award: the salt and the longest spec, with their heads.
+pub const PAYLOAD_BYTES_MAX: usize = SPEC_BYTES_MAX + 64;
 /// Longest reason in bytes.
 pub const REASON_BYTES_MAX: usize = 512;
 
@@ -61,6 +65,8 @@ pub struct Bid {
     pub free: Offered,
     /// How many slots are free now, this job not counted.
     pub free_slots: u32,
+    /// A one-time key to seal the payload to. Its secret is as short-lived as the hold.
+    pub key: SealKey,
 }
 
 /// Would not run it.
@@ -105,9 +111,9 @@ impl RefusalReason {
     }
 }
 
-/// Gives the ticket to one bidder. The epoch was written down before this was sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
-pub struct Award {
+/// What an award says in the clear. Its payload is sealed for exactly these terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Terms {
     /// The bid that won.
     pub bid: BidId,
     /// The ticket.
@@ -118,11 +124,59 @@ pub struct Award {
     pub to: NodeId,
     /// How long the lease lasts from the bid, and from every granted heartbeat.
     pub lease_ms: DurationMillis,
+}
+
+/// Gives the ticket to one bidder. The epoch was written down before this was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Award {
+    /// What anyone may read.
+    pub terms: Terms,
+    /// The encoded [`Payload`], sealed to the key of the bid: only the winner reads what it is to run (G5).
+    #[serde(with = "serde_bytes")]
+    pub sealed: Vec<u8>,
+}
+
+/// What the winner of a ticket is to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Payload {
     /// The key of the offer's commitment.
     pub salt: Hash,
     /// The encoded job spec.
     #[serde(with = "serde_bytes")]
     pub spec: Vec<u8>,
+}
+
+/// Why the payload of an award can't be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// It was sealed to another key or for other terms, or was changed.
+    #[error("the payload of the award can't be opened")]
+    Sealed(#[from] UnsealError),
+    /// What was sealed is no payload.
+    #[error("the payload of the award does not parse")]
+    Decode(#[from] DecodeError),
+}
+
+impl Award {
+    /// Seals `payload` to the key of a bid. `entropy` must be fresh for every award.
+    ///
+    /// # Errors
+    /// [`SealError`] if the bidder gave a key that is none.
+    pub fn seal(terms: Terms, payload: &Payload, key: &SealKey, entropy: &[u8; 32]) -> Result<Self, SealError> {
+        let sealed = key.seal(entropy, &cbor::encode(&terms), &cbor::encode(payload))?;
+        Ok(Self { terms, sealed })
+    }
+
+    /// Opens the payload with the secret of the bid.
+    ///
+    /// # Errors
+    /// [`PayloadError`] if it was not sealed to that secret's key for these terms, or is no payload.
+    pub fn open(&self, secret: &SealSecret) -> Result<Payload, PayloadError> {
+        // The terms are few and of fixed shape, so that their encoding is the one that was sealed for; were it not, the
+        // payload would stay closed.
+        let plain = secret.open(&cbor::encode(&self.terms), &self.sealed)?;
+        Ok(cbor::decode(&plain, PAYLOAD_BYTES_MAX)?)
+    }
 }
 
 /// The commitment of an offer to a spec.
@@ -177,11 +231,13 @@ pub struct Grant {
     pub revoked: Vec<LeaseKey>,
 }
 
-/// What the origin made of a receipt. Ends the executor's duty to keep the output.
+/// What the origin made of a receipt: its countersignature. Ends the executor's duty to keep the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct Settle {
     /// The receipt.
     pub receipt: ReceiptId,
+    /// Its number in its chain.
+    pub number: u64,
     /// The ticket.
     pub ticket: TicketId,
     /// The epoch.

@@ -1,16 +1,18 @@
 //! A member that lies: it has a good certificate and sessions with everyone, and none of what it sends is true.
 //!
-//! It is given more than a real one could have: every award is shown to it as it is sent. From one it forges the
+//! It is given more than a real one could have: every award is shown to it as it is sent, and with it the hash of the
+//! spec that is sealed inside. From these it forges the
 //! receipt that the awardee would sign, with everything right but the signature, and sends it to the origin. It
 //! also replays what it has heard, cuts frames short and sends noise.
 
 use jobmesh_keys::{Identity, MeshId, NodeId, Signature};
+use jobmesh_protocol::chain::BEGINNING;
 use jobmesh_protocol::envelope::{Envelope, Kind, message_id};
-use jobmesh_protocol::id::{Hash, Incarnation};
+use jobmesh_protocol::id::{AwardId, Hash, Incarnation};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::{FRAME_BYTES_MAX, Frame};
-use jobmesh_protocol::ticket::Award;
+use jobmesh_protocol::ticket::{Award, Terms};
 use jobmesh_protocol::{BlobRef, Outcome, UnixMillis, cbor};
 use serde_bytes::ByteBuf;
 
@@ -24,6 +26,13 @@ const FORGED: &[u8] = b"forged";
 
 /// The layout of an envelope on the wire: version, kind, body, signer, signature.
 type Wire = (u8, u8, ByteBuf, NodeId, Signature);
+
+/// An award that was sent to somebody else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Overheard {
+    id: AwardId,
+    pub(crate) terms: Terms,
+}
 
 /// The lying member.
 #[derive(Debug)]
@@ -44,13 +53,8 @@ impl Forger {
         self.identity.node()
     }
 
-    /// Overhears a frame. Returns a forged answer if it carries an award.
-    pub(crate) fn overhear(
-        &mut self,
-        (origin, from): (Seat, NodeId),
-        to: Seat,
-        bytes: &[u8],
-    ) -> Option<(Seat, Vec<u8>)> {
+    /// Overhears a frame. Returns the award that it carries, if it is one by its sender.
+    pub(crate) fn overhear(&mut self, from: NodeId, to: Seat, bytes: &[u8]) -> Option<Overheard> {
         if self.stream.chance(100) {
             if self.kept.len() == KEPT_MAX {
                 let oldest = self.stream.index(KEPT_MAX);
@@ -61,18 +65,20 @@ impl Forger {
         let Frame::Data { envelope, .. } = Frame::decode(bytes).ok()? else { return None };
         let (_, kind, body, signer, _): Wire = cbor::decode(&envelope, FRAME_BYTES_MAX).ok()?;
         let is_award = kind == Kind::Award.number() && signer == from;
-        is_award.then(|| self.forge(origin, from, &body)).flatten()
+        let award: Award = is_award.then(|| cbor::decode(&body, FRAME_BYTES_MAX).ok()).flatten()?;
+        Some(Overheard { id: message_id(Kind::Award, &body), terms: award.terms })
     }
 
     /// The receipt that the awardee never wrote.
-    fn forge(&mut self, origin: Seat, origin_node: NodeId, body: &[u8]) -> Option<(Seat, Vec<u8>)> {
-        let award: Award = cbor::decode(body, FRAME_BYTES_MAX).ok()?;
+    pub(crate) fn forge(&mut self, origin: (Seat, NodeId), award: &Overheard, spec: Hash) -> Option<(Seat, Vec<u8>)> {
         let receipt = Receipt {
-            award: message_id(Kind::Award, body),
-            ticket: award.ticket,
-            epoch: award.epoch,
-            to: origin_node,
-            spec: Hash::of(&award.spec),
+            award: award.id,
+            ticket: award.terms.ticket,
+            epoch: award.terms.epoch,
+            to: origin.1,
+            number: 1,
+            previous: BEGINNING,
+            spec,
             outcome: Outcome::Ok,
             exit: Exit { code: Some(0), signal: None },
             outputs: Outputs { stdout: Some(BlobRef::of(FORGED)), stderr: None, result: None },
@@ -83,8 +89,8 @@ impl Forger {
         };
         let sealed = Envelope::seal(&self.identity, &self.mesh, Kind::Receipt, &receipt);
         let (version, kind, body, _, _): Wire = cbor::decode(&sealed, FRAME_BYTES_MAX).ok()?;
-        let forged: Wire = (version, kind, body, award.to, Signature::from_bytes(self.stream.array()));
-        Some((origin, self.frame(cbor::encode(&forged))))
+        let forged: Wire = (version, kind, body, award.terms.to, Signature::from_bytes(self.stream.array()));
+        Some((origin.0, self.frame(cbor::encode(&forged))))
     }
 
     /// Wraps an envelope as the first message of a database that nobody has heard of, so that it is looked at.

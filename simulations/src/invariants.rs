@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use jobmesh_protocol::chain::Audit;
 use jobmesh_protocol::envelope::Envelope;
 use jobmesh_protocol::job::{Effects, Task};
 use jobmesh_protocol::receipt::Receipt;
@@ -110,7 +111,7 @@ pub(crate) fn invariant_at_most_one_accepted_result(facts: &Facts) -> Result<(),
         hold(NAME, same == 1, format_args!("job {number} accepted {same} receipts for epoch {}", receipt.epoch))?;
     }
     let count = |cause| facts.events.iter().filter(|event| event.cause == cause).count();
-    let (succeeded, retried) = (count(Cause::Succeeded), count(Cause::Retried));
+    let (succeeded, retried) = (count(Cause::Succeeded) + count(Cause::Late), count(Cause::Retried));
     hold(
         NAME,
         succeeded <= 1 + retried,
@@ -136,6 +137,15 @@ pub(crate) fn invariant_successes_are_backed(sight: Sight<'_>, facts: &Facts) ->
             format_args!("job {} succeeded at epoch {}, which nobody ran to its end", job.number, event.epoch),
         )?;
     }
+    // A late success is one of an earlier attempt, and none for work that must not run twice.
+    for event in facts.events.iter().filter(|event| event.cause == Cause::Late) {
+        let is_earlier = |row: &ReceiptRow| row.epoch <= event.epoch && facts.succeeded(row.epoch);
+        hold(
+            NAME,
+            accepted(facts).any(is_earlier) && job.spec.effects != Effects::Once,
+            format_args!("job {} succeeded late at epoch {}, and no earlier attempt may have", job.number, event.epoch),
+        )?;
+    }
     Ok(())
 }
 
@@ -159,7 +169,10 @@ pub(crate) fn invariant_accepted_results_are_real(
     if JobId::from(receipt.ticket) != facts.job.id || receipt.epoch != epoch || receipt.to != sight.node {
         return Err(fail("is for another attempt"));
     }
-    let is_result = facts.events.iter().any(|event| event.epoch == epoch && is_end(event.cause, &receipt.outcome));
+    // A result that came late is said at the epoch that the job had by then.
+    let is_late = |event: &Event| event.cause == Cause::Late && event.epoch >= epoch && receipt.outcome == Outcome::Ok;
+    let is_its = |event: &Event| event.epoch == epoch && is_end(event.cause, &receipt.outcome);
+    let is_result = facts.events.iter().any(|event| is_its(event) || is_late(event));
     if !is_result {
         return Err(fail("was not the result of that epoch"));
     }
@@ -267,6 +280,13 @@ pub(crate) fn invariant_every_receipt_is_settled_once_the_network_heals(
         )?;
     }
     Ok(())
+}
+
+/// The receipts of one node to another are the same chain on both sides: none missing, none doubled, each countersigned.
+pub(crate) fn invariant_receipts_are_a_chain(given: &Audit, taken: &Audit) -> Result<(), Violation> {
+    const NAME: &str = "receipts_are_a_chain";
+    hold(NAME, given.is_good(), format_args!("what was given: {:?}", given.findings))?;
+    hold(NAME, given == taken, format_args!("{given:?} was given and {taken:?} was taken"))
 }
 
 /// Quiescence: a healed world with nothing to do does next to nothing.

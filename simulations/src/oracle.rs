@@ -6,7 +6,7 @@ use jobmesh_engine::Ended;
 use jobmesh_keys::MeshId;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::job::Effects;
-use jobmesh_protocol::{Epoch, JobId, NodeId, ReceiptId, RunId};
+use jobmesh_protocol::{AttemptState, Epoch, JobId, NodeId, ReceiptId, RunId};
 use jobmesh_store::{Attempt, Event, Job, ReceiptRow, StoreError, View};
 
 use crate::invariants::{self, Violation};
@@ -83,6 +83,11 @@ impl Facts {
         let Some(job) = view.job(id)? else { return Ok(None) };
         let (events, attempts, receipts) = (view.events(id)?, view.attempts(id)?, view.receipts(id)?);
         Ok(Some(Self { job, events, attempts, receipts }))
+    }
+
+    /// Whether the attempt of this epoch is filed as a success.
+    pub(crate) fn succeeded(&self, epoch: Epoch) -> bool {
+        self.attempt(epoch).is_some_and(|attempt| attempt.state == AttemptState::Succeeded)
     }
 
     pub(crate) fn attempt(&self, epoch: Epoch) -> Option<&Attempt> {

@@ -4,7 +4,7 @@ use jobmesh_keys::NodeId;
 use jobmesh_protocol::id::{BootId, Hash};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::{
-    AttemptState, AwardId, BlobRef, DurationMillis, Epoch, JobId, Outcome, ReceiptId, RunId, UnixMillis,
+    AttemptState, AwardId, BlobRef, DurationMillis, Epoch, JobId, JobState, Outcome, ReceiptId, RunId, UnixMillis,
 };
 use rusqlite::Row;
 
@@ -144,6 +144,20 @@ impl View<'_> {
         self.all(&sql, [job.as_bytes().as_slice()], read)
     }
 
+    /// The attempt that tells how a job at this epoch and in this state stands: its last one, unless an earlier one
+    /// succeeded after all.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn telling_attempt(&self, run: RunId, state: JobState) -> Result<Option<Attempt>, StoreError> {
+        let last = self.attempt(run)?;
+        let tells = |attempt: &Attempt| attempt.state == AttemptState::Succeeded;
+        if state != JobState::Completed || last.as_ref().is_none_or(tells) {
+            return Ok(last);
+        }
+        Ok(self.attempts(run.job)?.into_iter().rev().find(tells).or(last))
+    }
+
     /// The attempts that wrote these bytes, newest job first.
     ///
     /// # Errors
@@ -220,6 +234,16 @@ impl Txn<'_> {
     /// [`StoreError`] if the database fails.
     pub fn upload_attempt(&self, run: RunId, receipt: ReceiptId) -> Result<(), StoreError> {
         let sql = "UPDATE attempt SET state = 'uploading', receipt = ?3 WHERE job = ?1 AND epoch = ?2";
+        self.run(sql, params![run.job.as_bytes(), run.epoch.0, receipt.as_bytes()])?;
+        Ok(())
+    }
+
+    /// Writes down which receipt of an attempt that is over may still count.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn name_receipt(&self, run: RunId, receipt: ReceiptId) -> Result<(), StoreError> {
+        let sql = "UPDATE attempt SET receipt = ?3 WHERE job = ?1 AND epoch = ?2";
         self.run(sql, params![run.job.as_bytes(), run.epoch.0, receipt.as_bytes()])?;
         Ok(())
     }

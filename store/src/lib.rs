@@ -9,6 +9,7 @@
 
 mod error;
 mod foreign;
+mod link;
 mod lock;
 mod migration;
 mod open;
@@ -48,6 +49,7 @@ pub use group::{Group, Items, TaskRow};
 pub use invite::InviteRow;
 pub use job::{Job, Move, NewJob, Plan};
 pub use lease::{Lease, LeasePhase};
+pub use link::{LinkRow, Side};
 pub use lock::{Holder, Lock, find_holder};
 pub use open::{DATABASE_NAME, Store, find_database};
 pub use outbox::{Inbound, Queued};

@@ -21,6 +21,8 @@ pub struct ReceiptRow {
     pub epoch: Epoch,
     /// Who signed it.
     pub node: NodeId,
+    /// Its number in the chain of that node.
+    pub number: u64,
     /// What became of it; `None` while its outputs are on the way.
     pub verdict: Option<Verdict>,
     /// The envelope's bytes.
@@ -39,13 +41,14 @@ fn read(row: &rusqlite::Row<'_>) -> Result<ReceiptRow, StoreError> {
         job: row.job_id("job")?,
         epoch: Epoch(row.column("epoch")?),
         node: row.node("node")?,
+        number: row.column("number")?,
         verdict: row.word_or_none("verdict", "verdict", verdict_from_word)?,
         envelope: row.column("envelope")?,
         received_at: row.time("received_at")?,
     })
 }
 
-const COLUMNS: &str = "id, job, epoch, node, verdict, envelope, received_at";
+const COLUMNS: &str = "id, job, epoch, node, number, verdict, envelope, received_at";
 
 impl View<'_> {
     /// One receipt.
@@ -63,6 +66,15 @@ impl View<'_> {
     pub fn receipts(&self, job: JobId) -> Result<Vec<ReceiptRow>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM receipt WHERE job = ?1 ORDER BY epoch, received_at");
         self.all(&sql, [job.as_bytes().as_slice()], read)
+    }
+
+    /// The attempts whose receipts have no verdict yet, by job and epoch.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn open_receipts(&self) -> Result<Vec<RunId>, StoreError> {
+        let sql = "SELECT DISTINCT job, epoch FROM receipt WHERE verdict IS NULL ORDER BY job, epoch";
+        self.all(sql, [], |row| Ok(RunId { job: row.job_id("job")?, epoch: Epoch(row.column("epoch")?) }))
     }
 
     /// How many receipts are kept for an attempt.
@@ -90,13 +102,14 @@ impl Txn<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn put_receipt(&self, receipt: &ReceiptRow) -> Result<(), StoreError> {
-        let sql = "INSERT INTO receipt (id, job, epoch, node, verdict, envelope, received_at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET verdict = excluded.verdict";
+        let sql = "INSERT INTO receipt (id, job, epoch, node, number, verdict, envelope, received_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET verdict = excluded.verdict";
         let values = params![
             receipt.id.as_bytes(),
             receipt.job.as_bytes(),
             receipt.epoch.0,
             receipt.node.as_bytes(),
+            receipt.number,
             receipt.verdict.map(Verdict::word),
             receipt.envelope,
             receipt.received_at.0,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the failure of the test")]
 
+mod audit;
 mod escalation;
 mod loss;
 mod reach;

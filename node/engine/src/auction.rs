@@ -12,7 +12,7 @@ use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::job::{JobSpec, Task};
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::ticket::{Award, Bid, Offer, Refusal, RefusalReason, commitment};
+use jobmesh_protocol::ticket::{Award, Bid, Offer, Payload, Refusal, RefusalReason, Terms, commitment};
 use jobmesh_protocol::{
     AttemptState, BidId, DurationMillis, JobId, JobState, MonoMillis, NodeId, OfferId, Requirement, RunId, cbor,
 };
@@ -222,7 +222,13 @@ impl Engine {
             return Ok(());
         };
         auction.waiting.remove(&from);
-        auction.bids.push(ReceivedBid { from, id, bid, at: step.now.mono });
+        if bid.key.check().is_ok() {
+            auction.bids.push(ReceivedBid { from, id, bid, at: step.now.mono });
+        } else {
+            // What is sealed to such a key is sealed to nobody.
+            self.count("refused_bid_key");
+            self.exclude(step, job, from, "bid with a key that nothing can be sealed to");
+        }
         self.close_if_complete(step, job)
     }
 
@@ -272,7 +278,7 @@ impl Engine {
         self.timers.clear(Timer::AuctionCloses(id));
         self.stirred = true;
         let Some(mut auction) = self.auctions.remove(&id) else { return Ok(()) };
-        let Some(mut job) = step.view().job(id)?.filter(|job| job.state == JobState::Offered) else { return Ok(()) };
+        let Some(job) = step.view().job(id)?.filter(|job| job.state == JobState::Offered) else { return Ok(()) };
         for silent in &auction.waiting {
             let patience = self.patience.entry(id).or_default();
             patience.answers.insert(*silent, "did not answer in time".to_owned());
@@ -282,15 +288,19 @@ impl Engine {
             (self.score(&job, received.from) / 50, received.bid.free_slots, std::cmp::Reverse(received.at))
         });
         let is_early = self.queues.next_start(&self.profile(&job), step.wall()).is_some();
-        let why = match best {
+        match best {
             // Others of its rate were awarded or started since it was offered.
-            Some(_) if is_early => "its rate allows no further start now",
-            Some(best) => return self.award(step, job, &auction, &best),
+            Some(_) if is_early => self.unclaim(step, job, "its rate allows no further start now"),
+            Some(best) => self.award(step, job, &auction, &best),
             None => {
                 self.be_patient(step, id);
-                "nobody took it"
+                self.unclaim(step, job, "nobody took it")
             }
-        };
+        }
+    }
+
+    /// Puts a job back that was out for bids.
+    fn unclaim(&mut self, step: &Step<'_>, mut job: Job, why: &str) -> Result<(), StoreError> {
         let shift = Shift::new(&job, Cause::Unclaimed).because(Some(why));
         self.shift(step, &mut job, &shift)?;
         Ok(())
@@ -298,7 +308,7 @@ impl Engine {
 
     fn award(
         &mut self,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
         mut job: Job,
         auction: &Auction,
         best: &ReceivedBid,
@@ -306,19 +316,14 @@ impl Engine {
         let run = RunId { job: job.id, epoch: job.epoch.next() };
         let spec = cbor::encode(self.outgoing_spec(step, &job)?.as_ref());
         let spec_hash = Hash::of(&spec);
-        let lease = self.config.timing.lease;
-        let (envelope, award) = self.seal_with_id(
-            Kind::Award,
-            &Award {
-                bid: best.id,
-                ticket: job.id.into(),
-                epoch: run.epoch,
-                to: best.from,
-                lease_ms: lease,
-                salt: auction.salt,
-                spec,
-            },
-        );
+        let lease_ms = self.config.timing.lease;
+        let terms = Terms { bid: best.id, ticket: job.id.into(), epoch: run.epoch, to: best.from, lease_ms };
+        let payload = Payload { salt: auction.salt, spec };
+        let Ok(award) = Award::seal(terms, &payload, &best.bid.key, &step.random()) else {
+            self.be_patient(step, job.id);
+            return self.unclaim(step, job, "no bid could be awarded");
+        };
+        let (envelope, award) = self.seal_with_id(Kind::Award, &award);
         // The fence is written in the transaction that queues the award, so it is durable before the award leaves.
         let note = format!("awarded to {}", self.name_of(best.from));
         let mut shift = Shift::new(&job, Cause::Awarded).on(best.from).because(Some(&note));

@@ -139,7 +139,7 @@ impl Engine {
         let Some(job) = step.view().job(id)?.filter(|job| job.epoch == run.epoch && !job.state.is_final()) else {
             return Ok(());
         };
-        self.drop_fetches_of(id);
+        self.drop_fetches_of(run);
         self.supersede_pending(step, run)?;
         self.exclude(step, id, awarded.node, outcome.message().unwrap_or("gave it back"));
         self.revoke(step, awarded.node, run, "the origin counts this attempt as over")?;

@@ -127,17 +127,21 @@ impl Engine {
     ) -> Result<(), StoreError> {
         self.auctions.remove(&job.id);
         self.timers.clear(Timer::AuctionCloses(job.id));
-        if let Some(awarded) = self.take_awarded(job.id) {
-            let run = RunId { job: job.id, epoch: job.epoch };
-            let end = Conclusion::bare(awarded.node, &Outcome::Cancelled);
-            step.txn.finish_attempt(run, &end.filed(), step.wall())?;
-            self.drop_fetches_of(job.id);
-            self.supersede_pending(step, run)?;
-            self.revoke(step, awarded.node, run, reason)?;
-        }
+        self.end_elsewhere(step, &job, reason)?;
         let shift = Shift::new(&job, cause).finish(finish).because(Some(reason));
         self.shift(step, &mut job, &shift)?;
         Ok(())
+    }
+
+    /// Ends the attempt of a job that a peer has, if one has. It is told, for as long as that takes.
+    pub(crate) fn end_elsewhere(&mut self, step: &Step<'_>, job: &Job, reason: &str) -> Result<(), StoreError> {
+        let Some(awarded) = self.take_awarded(job.id) else { return Ok(()) };
+        let run = RunId { job: job.id, epoch: job.epoch };
+        let end = Conclusion::bare(awarded.node, &Outcome::Cancelled);
+        step.txn.finish_attempt(run, &end.filed(), step.wall())?;
+        self.drop_fetches_of(run);
+        self.supersede_pending(step, run)?;
+        self.revoke(step, awarded.node, run, reason)
     }
 
     pub(crate) fn retry(&mut self, step: &mut Step<'_>, job: Job) -> Answer {

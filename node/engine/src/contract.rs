@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use jobmesh_keys::SealSecret;
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::job::{Effects, SPEC_BYTES_MAX, Scope};
@@ -14,8 +15,8 @@ use jobmesh_protocol::resource::{Offered, Requests};
 use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::ticket::{
-    Accept, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, Reconcile, Refusal, RefusalReason,
-    Release, ReleaseCause, Settle, commitment,
+    Accept, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, PayloadError, Reconcile, Refusal,
+    RefusalReason, Release, ReleaseCause, Settle, Terms, commitment,
 };
 use jobmesh_protocol::{
     AwardId, DurationMillis, Epoch, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome, RunId,
@@ -26,6 +27,7 @@ use serde_bytes::ByteBuf;
 
 use crate::engine::Engine;
 use crate::group::Force;
+use crate::message::Incoming;
 use crate::output::{Output, StopReason};
 use crate::pool::Allocation;
 use crate::run::{Claim, Conclusion, Room};
@@ -45,7 +47,7 @@ const NEEDS_MAX: usize = jobmesh_protocol::job::REQUIREMENTS_MAX + 1;
 const STOP_EARLY: DurationMillis = DurationMillis::from_secs(5);
 
 /// Room that is kept for an origin until it awards or the hold ends.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Hold {
     origin: NodeId,
     ticket: TicketId,
@@ -55,6 +57,8 @@ pub(crate) struct Hold {
     /// What of the free room it is for.
     pub(crate) taken: Offered,
     sent: MonoMillis,
+    /// Opens the payload of the award. It is nowhere else, and gone with the hold.
+    secret: SealSecret,
 }
 
 /// A lease that this node holds.
@@ -69,7 +73,7 @@ pub(crate) struct Held {
 impl Engine {
     pub(crate) fn on_offer(
         &mut self,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
         from: NodeId,
         offer: OfferId,
         asked: Offer,
@@ -115,11 +119,12 @@ impl Engine {
         }
     }
 
-    fn bid(&mut self, step: &Step<'_>, origin: NodeId, offer: OfferId, asked: Offer) {
+    fn bid(&mut self, step: &mut Step<'_>, origin: NodeId, offer: OfferId, asked: Offer) {
         let (free, free_slots) = self.free();
         let taken = free.first_fit(&asked.resources).map(|request| free.taken_by(request)).unwrap_or_default();
         let hold_ms = self.config.timing.bid_hold;
         let (ticket, epoch) = (asked.ticket, asked.epoch);
+        let secret = SealSecret::from_entropy(&step.random());
         let bid = Bid {
             offer,
             ticket,
@@ -128,10 +133,12 @@ impl Engine {
             hold_ms,
             free: free.less(&taken),
             free_slots: free_slots.saturating_sub(1),
+            key: secret.key(),
         };
         let (envelope, id) = self.seal_with_id(Kind::Bid, &bid);
         let (commitment, resources) = (asked.commitment, asked.resources);
-        self.holds.insert(id, Hold { origin, ticket, epoch, commitment, resources, taken, sent: step.now.mono });
+        let sent = step.now.mono;
+        self.holds.insert(id, Hold { origin, ticket, epoch, commitment, resources, taken, sent, secret });
         self.timers.set(Timer::HoldEnds(id), step.now.mono.plus(hold_ms));
         self.send_note(origin, envelope);
     }
@@ -143,8 +150,9 @@ impl Engine {
         id: AwardId,
         award: &Award,
     ) -> Result<(), StoreError> {
-        let key = LeaseKey { ticket: award.ticket, epoch: award.epoch };
-        if award.to != self.me {
+        let Terms { bid, ticket, epoch, to, .. } = award.terms;
+        let key = LeaseKey { ticket, epoch };
+        if to != self.me {
             self.count("refused_award");
             return Ok(());
         }
@@ -152,17 +160,16 @@ impl Engine {
             self.count("replayed_award");
             return Ok(());
         }
-        let is_its = |hold: &&Hold| (hold.origin, hold.ticket, hold.epoch) == (from, award.ticket, award.epoch);
-        let Some(hold) = self.holds.get(&award.bid).filter(is_its).cloned() else {
+        let is_its = |hold: &Hold| (hold.origin, hold.ticket, hold.epoch) == (from, ticket, epoch);
+        let Some(hold) = self.holds.get(&bid).is_some_and(is_its).then(|| self.holds.remove(&bid)).flatten() else {
             return self.turn_down(step, from, key, "the award came after the bid's hold had ended");
         };
-        self.holds.remove(&award.bid);
-        self.timers.clear(Timer::HoldEnds(award.bid));
+        self.timers.clear(Timer::HoldEnds(bid));
         self.stirred = true;
         match read_spec(&hold, award) {
             Ok(_) if self.is_draining => self.turn_down(step, from, key, "this node is shutting down"),
-            Ok(spec) => match self.room_for(&spec) {
-                Some(allocation) => self.take_on(step, (&hold, id, award), spec, allocation),
+            Ok((spec, hash)) => match self.room_for(&spec) {
+                Some(allocation) => self.take_on(step, (&hold, id, award.terms), (spec, hash), allocation),
                 None => self.turn_down(step, from, key, "this node's own jobs have taken the room"),
             },
             Err(why) => self.turn_down(step, from, key, why),
@@ -188,8 +195,8 @@ impl Engine {
     fn take_on(
         &mut self,
         step: &mut Step<'_>,
-        (hold, award_id, award): (&Hold, AwardId, &Award),
-        spec: JobSpec,
+        (hold, award, terms): (&Hold, AwardId, Terms),
+        (spec, spec_hash): (JobSpec, Hash),
         allocation: Allocation,
     ) -> Result<(), StoreError> {
         let effects = spec.effects;
@@ -200,17 +207,17 @@ impl Engine {
         let lease = Lease {
             job: id,
             origin: hold.origin,
-            ticket: award.ticket,
-            epoch: award.epoch,
-            award: award_id,
-            spec_hash: Hash::of(&award.spec),
-            lease_ms: award.lease_ms,
+            ticket: terms.ticket,
+            epoch: terms.epoch,
+            award,
+            spec_hash,
+            lease_ms: terms.lease_ms,
             phase: LeasePhase::Held,
         };
         step.txn.insert_lease(&lease)?;
         self.accept_award(step, &lease)?;
         self.hold_lease(&lease, effects, hold.sent);
-        self.timers.set_if_unset(Timer::Heartbeat(hold.origin), step.now.mono.plus(award.lease_ms.scale(1, 4)));
+        self.timers.set_if_unset(Timer::Heartbeat(hold.origin), step.now.mono.plus(terms.lease_ms.scale(1, 4)));
         self.announce(step, &job, &Shift::new(&job, Cause::Ready).on(hold.origin))?;
         let room = Room { allocation: Some(allocation), ..Room::default() };
         self.start_run(step, Claim { job, is_written: true }, room)?;
@@ -322,14 +329,23 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn on_settle(&mut self, step: &Step<'_>, from: NodeId, settle: &Settle) -> Result<(), StoreError> {
-        let key = LeaseKey { ticket: settle.ticket, epoch: settle.epoch };
-        let lease = step.view().lease_of(from, key)?.filter(|lease| lease.phase == LeasePhase::Reported);
-        let Some(lease) = lease.filter(|_| settle.to == self.me) else {
+    pub(crate) fn on_settle(
+        &mut self,
+        step: &Step<'_>,
+        message: &Incoming<'_>,
+        settle: &Settle,
+    ) -> Result<(), StoreError> {
+        if settle.to != self.me || !self.keep_countersignature(step, message, settle)? {
             self.count("refused_settle");
             return Ok(());
-        };
-        step.txn.set_lease_phase(lease.job, LeasePhase::Settled, Some(settle.verdict))
+        }
+        let key = LeaseKey { ticket: settle.ticket, epoch: settle.epoch };
+        match step.view().lease_of(message.envelope.signer(), key)? {
+            Some(lease) if lease.phase == LeasePhase::Reported => {
+                step.txn.set_lease_phase(lease.job, LeasePhase::Settled, Some(settle.verdict))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Ends an awarded attempt and reports it to its origin.
@@ -379,11 +395,14 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let attempt = step.view().attempt(run)?;
         if let Some(lease) = step.view().lease(job.id)?.filter(|lease| lease.phase == LeasePhase::Held) {
+            let (number, previous) = Self::next_link(step, lease.origin)?;
             let receipt = Receipt {
                 award: lease.award,
                 ticket: lease.ticket,
                 epoch: lease.epoch,
                 to: lease.origin,
+                number,
+                previous,
                 spec: lease.spec_hash,
                 outcome: end.outcome.clone(),
                 exit: end.exit,
@@ -394,7 +413,8 @@ impl Engine {
                 finished_at: step.wall(),
             };
             step.txn.set_lease_phase(lease.job, LeasePhase::Reported, None)?;
-            let envelope = self.seal(Kind::Receipt, &receipt);
+            let (envelope, id) = self.seal_with_id(Kind::Receipt, &receipt);
+            Self::give_link(step, lease.origin, (number, id), &envelope)?;
             // What does not fit beside the receipt is fetched by its hash.
             let small = inline.iter().filter(|bytes| bytes.len() <= ATTACHMENT_BYTES_MAX).take(ATTACHMENTS_MAX);
             let attachments: Vec<ByteBuf> = small.cloned().map(ByteBuf::from).collect();
@@ -414,7 +434,7 @@ impl Engine {
         self.held.remove(&job.id);
         self.timers.clear(Timer::LeaseEnds(job.id));
         self.timers.clear(Timer::RunTimeout(run));
-        self.drop_fetches_of(job.id);
+        self.drop_fetches_of(run);
         step.txn.finish_attempt(run, &end.filed(), step.wall())?;
         self.observe(step, &job, end)?;
         let (cause, finish) = match end.outcome {
@@ -445,16 +465,20 @@ fn stop_at(held: &Held, since: MonoMillis) -> MonoMillis {
     }
 }
 
-/// The spec of an award, if it is the one that was offered and keeps to the limits.
-fn read_spec(hold: &Hold, award: &Award) -> Result<JobSpec, &'static str> {
-    if commitment(&award.salt, &award.spec) != hold.commitment {
+/// The spec of an award and its hash, if it can be opened, is the one that was offered and keeps to the limits.
+fn read_spec(hold: &Hold, award: &Award) -> Result<(JobSpec, Hash), &'static str> {
+    let payload = award.open(&hold.secret).map_err(|error| match error {
+        PayloadError::Sealed(_) => "the awarded job can't be opened with the key of the bid",
+        PayloadError::Decode(_) => "the payload of the award does not parse",
+    })?;
+    if commitment(&payload.salt, &payload.spec) != hold.commitment {
         return Err("the awarded job is not the one that was offered");
     }
-    let spec: JobSpec = cbor::decode(&award.spec, SPEC_BYTES_MAX).map_err(|_| "the awarded job does not parse")?;
-    let has_sound_lease = (1..=LEASE_MAX.0).contains(&award.lease_ms.0);
+    let spec: JobSpec = cbor::decode(&payload.spec, SPEC_BYTES_MAX).map_err(|_| "the awarded job does not parse")?;
+    let has_sound_lease = (1..=LEASE_MAX.0).contains(&award.terms.lease_ms.0);
     let is_sound =
         spec.check().is_ok() && spec.resources == hold.resources && spec.scope != Scope::Local && has_sound_lease;
-    if is_sound { Ok(spec) } else { Err("the awarded job is out of bounds") }
+    if is_sound { Ok((spec, Hash::of(&payload.spec))) } else { Err("the awarded job is out of bounds") }
 }
 
 /// A job as it is taken on for another node.

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use jobmesh_protocol::time::HOUR_MS;
-use jobmesh_protocol::{DurationMillis, JobState};
+use jobmesh_protocol::{DurationMillis, JobState, UnixMillis};
 use jobmesh_store::{Job, Metric, StoreError};
 
+use crate::chain::CHAIN_KEPT;
 use crate::engine::Engine;
 use crate::output::Response;
 use crate::step::Step;
@@ -39,8 +40,9 @@ impl Engine {
     }
 }
 
-/// Forgets what the hours of very long ago were like.
+/// Forgets what the hours of very long ago were like, and the chains of receipts of long ago.
 pub(crate) fn forget_hours(step: &Step<'_>) -> Answer {
     step.txn.drop_metrics_before((step.wall().0 / HOUR_MS).saturating_sub(METRICS_KEPT.0 / HOUR_MS))?;
+    step.txn.drop_links_before(UnixMillis(step.wall().0.saturating_sub(CHAIN_KEPT.0)))?;
     Ok(Ok(Response::Done))
 }

@@ -18,6 +18,7 @@ use crate::ends::{Ends, forget_hours};
 use crate::fetch::Fetch;
 use crate::group::Tasked;
 use crate::input::{Input, RequestId};
+use crate::late::Late;
 use crate::learning::Learned;
 use crate::output::{Output, Outputs, Refusal, Response};
 use crate::peers::Peers;
@@ -81,6 +82,7 @@ pub struct Engine {
     pub(crate) auctions: BTreeMap<JobId, Auction>,
     pub(crate) patience: BTreeMap<JobId, Patience>,
     pub(crate) awarded: BTreeMap<JobId, Awarded>,
+    pub(crate) late: Late,
     pub(crate) holds: BTreeMap<BidId, Hold>,
     pub(crate) held: BTreeMap<JobId, Held>,
     pub(crate) fetches: BTreeMap<Hash, Fetch>,
@@ -260,6 +262,7 @@ impl Engine {
             }
             Timer::LeaseEnds(job) => self.on_lease_end(step, job),
             Timer::LeaseLost(job) => self.on_lease_lost(step, job),
+            Timer::LateOutputs(run) => self.give_up_late(step, run),
             Timer::Heartbeat(origin) => {
                 self.heartbeat(step, origin);
                 Ok(())

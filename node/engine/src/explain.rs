@@ -89,7 +89,7 @@ impl Engine {
     ) -> Result<Explanation, StoreError> {
         let nodes = self.fits(job);
         let reasons = self.reasons(step, (job, edges), &nodes)?;
-        let attempt = step.view().attempt(RunId { job: job.id, epoch: job.epoch })?;
+        let attempt = step.view().telling_attempt(RunId { job: job.id, epoch: job.epoch }, job.state)?;
         let summary = self.summary(step, job, attempt.as_ref(), &nodes, &reasons);
         let lot = self.ready.lot_of(&self.profile(job));
         let waits = match job.state {

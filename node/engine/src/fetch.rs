@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::ticket::{Release, ReleaseCause};
-use jobmesh_protocol::{BlobRef, DurationMillis, JobId, JobState, NodeId, RunId};
+use jobmesh_protocol::{BlobRef, DurationMillis, JobState, NodeId, RunId};
 use jobmesh_store::{Job, LeasePhase, StoreError};
 
 use crate::engine::Engine;
@@ -27,17 +27,17 @@ pub(crate) struct Fetch {
     from: NodeId,
     blob: BlobRef,
     tries: u32,
-    jobs: BTreeSet<JobId>,
+    runs: BTreeSet<RunId>,
     has_arrived: bool,
 }
 
 impl Engine {
-    /// Asks for a blob on behalf of a job.
-    pub(crate) fn fetch(&mut self, step: &Step<'_>, from: NodeId, blob: BlobRef, job: JobId) {
-        let fresh = Fetch { from, blob, tries: 0, jobs: BTreeSet::new(), has_arrived: false };
+    /// Asks for a blob on behalf of an attempt: for its input here, or for its output from elsewhere.
+    pub(crate) fn fetch(&mut self, step: &Step<'_>, from: NodeId, blob: BlobRef, run: RunId) {
+        let fresh = Fetch { from, blob, tries: 0, runs: BTreeSet::new(), has_arrived: false };
         let fetch = self.fetches.entry(blob.hash).or_insert(fresh);
         fetch.from = from;
-        if fetch.jobs.insert(job) && !fetch.has_arrived {
+        if fetch.runs.insert(run) && !fetch.has_arrived {
             self.timers.clear(Timer::FetchAgain(blob.hash));
             self.fetch_again(step, blob.hash);
         }
@@ -53,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// Whether a blob has come while a job still waits for another one.
+    /// Whether a blob has come while an attempt still waits for another one.
     pub(crate) fn has_arrived(&self, blob: BlobRef) -> bool {
         self.fetches.get(&blob.hash).is_some_and(|fetch| fetch.has_arrived && fetch.blob == blob)
     }
@@ -61,13 +61,13 @@ impl Engine {
     pub(crate) fn on_fetched(&mut self, step: &mut Step<'_>, hash: Hash) -> Result<(), StoreError> {
         let Some(fetch) = self.fetches.get_mut(&hash) else { return Ok(()) };
         fetch.has_arrived = true;
-        let jobs = fetch.jobs.clone();
+        let runs = fetch.runs.clone();
         self.timers.clear(Timer::FetchAgain(hash));
-        for id in jobs {
-            let Some(job) = step.view().job(id)? else { continue };
-            match job.origin {
-                Some(_) => self.order_run(step, RunId { job: job.id, epoch: job.epoch }),
-                None => self.on_output_here(step, id)?,
+        for run in runs {
+            match step.view().job(run.job)?.map(|job| job.origin) {
+                Some(Some(_)) => self.order_run(step, run),
+                Some(None) => self.on_output_here(step, run)?,
+                None => {}
             }
         }
         self.forget_finished_fetches(step)
@@ -76,8 +76,8 @@ impl Engine {
     pub(crate) fn on_fetch_failed(&mut self, step: &mut Step<'_>, hash: Hash, why: &str) -> Result<(), StoreError> {
         let Some(fetch) = self.fetches.get(&hash).filter(|fetch| !fetch.has_arrived).cloned() else { return Ok(()) };
         self.count("fetch_failed");
-        for id in &fetch.jobs {
-            let Some(job) = step.view().job(*id)? else { continue };
+        for run in &fetch.runs {
+            let Some(job) = step.view().job(run.job)? else { continue };
             if job.origin.is_some() && fetch.tries >= TRIES_MAX {
                 self.give_back(step, job, ReleaseCause::NoInput, why)?;
             }
@@ -115,26 +115,26 @@ impl Engine {
         self.post(step, to, Kind::Release, &Release { ticket, epoch, to, cause, reason })
     }
 
-    /// A job no longer waits for anything.
-    pub(crate) fn drop_fetches_of(&mut self, job: JobId) {
+    /// An attempt no longer waits for anything.
+    pub(crate) fn drop_fetches_of(&mut self, run: RunId) {
         for fetch in self.fetches.values_mut() {
-            fetch.jobs.remove(&job);
+            fetch.runs.remove(&run);
         }
         self.drop_unwanted_fetches();
     }
 
     fn forget_finished_fetches(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
-        let mut over: BTreeMap<JobId, bool> = BTreeMap::new();
-        for job in self.fetches.values().flat_map(|fetch| fetch.jobs.iter()) {
-            if !over.contains_key(job) {
-                let state = step.view().job(*job)?.map(|job| job.state);
-                let is_waiting = matches!(state, Some(JobState::Running | JobState::Offered));
-                let is_ordered = self.running.iter().any(|(run, running)| run.job == *job && running.is_ordered);
-                over.insert(*job, !is_waiting || is_ordered);
+        let mut over: BTreeMap<RunId, bool> = BTreeMap::new();
+        for run in self.fetches.values().flat_map(|fetch| fetch.runs.iter()) {
+            if !over.contains_key(run) {
+                let job = step.view().job(run.job)?.filter(|job| job.epoch == run.epoch);
+                let is_open = job.is_some_and(|job| matches!(job.state, JobState::Running | JobState::Offered));
+                let is_ordered = self.running.get(run).is_some_and(|running| running.is_ordered);
+                over.insert(*run, !self.is_late(*run) && (!is_open || is_ordered));
             }
         }
         for fetch in self.fetches.values_mut() {
-            fetch.jobs.retain(|job| !over.get(job).copied().unwrap_or(false));
+            fetch.runs.retain(|run| !over.get(run).copied().unwrap_or(false));
         }
         self.drop_unwanted_fetches();
         Ok(())
@@ -142,7 +142,7 @@ impl Engine {
 
     fn drop_unwanted_fetches(&mut self) {
         let unwanted: Vec<Hash> =
-            self.fetches.iter().filter(|(_, fetch)| fetch.jobs.is_empty()).map(|(hash, _)| *hash).collect();
+            self.fetches.iter().filter(|(_, fetch)| fetch.runs.is_empty()).map(|(hash, _)| *hash).collect();
         for hash in unwanted {
             self.timers.clear(Timer::FetchAgain(hash));
             self.fetches.remove(&hash);

@@ -129,7 +129,7 @@ impl Engine {
             Kind::Heartbeat => self.on_heartbeat(step, from, &envelope.parse()?),
             Kind::Grant => self.on_grant(step, from, &envelope.parse()?)?,
             Kind::Receipt => self.on_receipt(step, message, &envelope.parse()?)?,
-            Kind::Settle => self.on_settle(step, from, &envelope.parse()?)?,
+            Kind::Settle => self.on_settle(step, message, &envelope.parse()?)?,
             Kind::Cancel => self.on_cancel(step, from, &envelope.parse()?)?,
             Kind::Release => self.on_release(step, from, &envelope.parse()?)?,
             Kind::Reconcile => self.on_reconcile(step, from, &envelope.parse()?)?,

@@ -1,17 +1,18 @@
 //! Judging receipts: the one place where a result of a peer becomes the result of a job.
 //!
 //! A receipt counts if its signer is the node that this epoch was awarded to, under that very award, for that very
-//! spec, while the epoch is the job's current one and the job has not ended. Then its outputs are brought here and
-//! checked against their hashes, and only then is the job finished. Anything else changes no job.
+//! spec, while the epoch is the job's current one and the job has not ended. Of a job that may run twice a success also
+//! counts later, see `late.rs`. Then its outputs are brought here and checked against their hashes, and only then is
+//! the job finished. Anything else changes no job.
 
-use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::receipt::Receipt;
-use jobmesh_protocol::ticket::{Settle, Verdict};
-use jobmesh_protocol::{BlobRef, JobId, JobState, Outcome, ReceiptId, RunId};
+use jobmesh_protocol::ticket::{LeaseKey, Verdict};
+use jobmesh_protocol::{BlobRef, JobState, Outcome, ReceiptId, RunId};
 use jobmesh_store::{Attempt, Job, ReceiptRow, StoreError};
 use serde_bytes::ByteBuf;
 
+use crate::chain::Answered;
 use crate::engine::Engine;
 use crate::message::Incoming;
 use crate::run::Conclusion;
@@ -41,28 +42,32 @@ impl Engine {
         if attempt.award != Some(receipt.award) || attempt.spec_hash != Some(receipt.spec) {
             return self.reject(step, message, receipt, "refused_receipt_other_award");
         }
-        let id = message.envelope.id();
+        let (id, answered) = (message.envelope.id(), answered(message, receipt));
+        self.take_link(step, message, receipt, true)?;
         if let Some(known) = step.view().receipt(id)? {
             return match known.verdict {
-                Some(verdict) => {
-                    self.settle_again(&attempt, id, verdict, step);
-                    Ok(())
-                }
+                Some(verdict) => self.settle_again(step, (answered, receipt), verdict),
                 None if self.is_current(&job, &attempt) => self.bring_outputs(step, &job, &attempt, id, receipt),
+                None if self.is_late(run) => self.try_late(step, run.job),
                 None => self.supersede(step, &attempt, known),
             };
         }
         if step.view().receipt_count(run)? >= RECEIPTS_MAX {
             return self.reject(step, message, receipt, "refused_receipt_too_many");
         }
-        if !self.is_current(&job, &attempt) {
-            self.keep(step, message, &attempt, Some(Verdict::Superseded))?;
+        if self.is_current(&job, &attempt) {
+            keep_attachments(step, receipt, message.attachments)?;
+            self.keep(step, (message, receipt), &attempt, None)?;
+            self.bring_outputs(step, &job, &attempt, id, receipt)
+        } else if self.may_come_late(step, &job, &attempt, receipt)? {
+            keep_attachments(step, receipt, message.attachments)?;
+            self.keep(step, (message, receipt), &attempt, None)?;
+            self.await_late(step, run, id)
+        } else {
+            self.keep(step, (message, receipt), &attempt, Some(Verdict::Superseded))?;
             self.count("superseded_receipt");
-            return self.settle(step, &attempt, id, Verdict::Superseded);
+            self.settle(step, &attempt, answered, Verdict::Superseded)
         }
-        keep_attachments(step, receipt, message.attachments)?;
-        self.keep(step, message, &attempt, None)?;
-        self.bring_outputs(step, &job, &attempt, id, receipt)
     }
 
     /// An attempt ended in another way while the outputs of its receipt were on the way: the receipt is late.
@@ -76,10 +81,10 @@ impl Engine {
     }
 
     fn supersede(&mut self, step: &Step<'_>, attempt: &Attempt, row: ReceiptRow) -> Result<(), StoreError> {
-        let id = row.id;
+        let answered = Answered { id: row.id, number: row.number, by: row.node };
         step.txn.put_receipt(&ReceiptRow { verdict: Some(Verdict::Superseded), ..row })?;
         self.count("superseded_receipt");
-        self.settle(step, attempt, id, Verdict::Superseded)
+        self.settle(step, attempt, answered, Verdict::Superseded)
     }
 
     /// Whether a result of this attempt may still become the job's.
@@ -92,7 +97,7 @@ impl Engine {
         is_open && job.epoch == attempt.epoch && !attempt.state.is_final() && self.awarded.contains_key(&job.id)
     }
 
-    /// Refuses a receipt that is none of this node's business. Nothing is kept.
+    /// Refuses a receipt that is none of this node's business. Nothing is kept but a few links of its chain.
     fn reject(
         &mut self,
         step: &Step<'_>,
@@ -101,16 +106,17 @@ impl Engine {
         what: &'static str,
     ) -> Result<(), StoreError> {
         self.count(what);
-        let (ticket, epoch, to) = (receipt.ticket, receipt.epoch, message.envelope.signer());
-        let (receipt, at) = (message.envelope.id(), step.wall());
-        self.note(to, Kind::Settle, &Settle { receipt, ticket, epoch, to, verdict: Verdict::Rejected, at });
-        Ok(())
+        let answered = answered(message, receipt);
+        if receipt.is_bounded() {
+            self.take_link(step, message, receipt, false)?;
+        }
+        self.settle_again(step, (answered, receipt), Verdict::Rejected)
     }
 
     fn keep(
         &self,
         step: &Step<'_>,
-        message: &Incoming<'_>,
+        (message, receipt): (&Incoming<'_>, &Receipt),
         attempt: &Attempt,
         verdict: Option<Verdict>,
     ) -> Result<(), StoreError> {
@@ -119,6 +125,7 @@ impl Engine {
             job: attempt.job,
             epoch: attempt.epoch,
             node: attempt.node,
+            number: receipt.number,
             verdict,
             envelope: message.bytes.to_vec(),
             received_at: step.wall(),
@@ -142,14 +149,15 @@ impl Engine {
             step.txn.upload_attempt(RunId { job: job.id, epoch: attempt.epoch }, id)?;
             self.extend_for_outputs(step, job.id);
         }
+        let run = RunId { job: job.id, epoch: attempt.epoch };
         for blob in missing {
-            self.fetch(step, attempt.node, blob, job.id);
+            self.fetch(step, attempt.node, blob, run);
         }
         Ok(())
     }
 
     /// The outputs that came neither with the receipt nor since.
-    fn missing(&self, step: &Step<'_>, receipt: &Receipt) -> Result<Vec<BlobRef>, StoreError> {
+    pub(crate) fn missing(&self, step: &Step<'_>, receipt: &Receipt) -> Result<Vec<BlobRef>, StoreError> {
         let mut missing = Vec::new();
         for blob in receipt.outputs.blobs() {
             let kept = step.view().blob(blob.hash)?.map(|bytes| bytes.len() as u64);
@@ -162,9 +170,11 @@ impl Engine {
     }
 
     /// An output of an attempt has arrived: finish its job if it was the last one.
-    pub(crate) fn on_output_here(&mut self, step: &mut Step<'_>, id: JobId) -> Result<(), StoreError> {
-        let Some(job) = step.view().job(id)? else { return Ok(()) };
-        let run = RunId { job: id, epoch: job.epoch };
+    pub(crate) fn on_output_here(&mut self, step: &mut Step<'_>, run: RunId) -> Result<(), StoreError> {
+        if self.is_late(run) {
+            return self.try_late(step, run.job);
+        }
+        let Some(job) = step.view().job(run.job)?.filter(|job| job.epoch == run.epoch) else { return Ok(()) };
         let Some(attempt) = step.view().attempt(run)?.filter(|attempt| !attempt.state.is_final()) else {
             return Ok(());
         };
@@ -195,51 +205,62 @@ impl Engine {
         id: ReceiptId,
         receipt: &Receipt,
     ) -> Result<(), StoreError> {
-        let Some(row) = step.view().receipt(id)? else { return Ok(()) };
-        step.txn.put_receipt(&ReceiptRow { verdict: Some(Verdict::Accepted), ..row })?;
-        step.txn.set_proven(job.number)?;
+        self.accept_receipt(step, &job, attempt, id)?;
         self.take_awarded(job.id);
         if matches!(receipt.outcome, Outcome::Released { .. } | Outcome::Lost { .. }) {
             self.exclude(step, job.id, attempt.node, "gave it back");
         }
-        let (outcome, exit, written) = (&receipt.outcome, receipt.exit, receipt.outputs);
-        let usage = receipt.usage;
-        let conclusion = Conclusion {
-            node: attempt.node,
-            outcome,
-            exit,
-            written,
-            usage,
-            started_at: attempt.started_at,
-            notice: None,
-        };
-        self.settle(step, attempt, id, Verdict::Accepted)?;
-        self.conclude(step, job, RunId { job: attempt.job, epoch: attempt.epoch }, &conclusion)
+        let run = RunId { job: attempt.job, epoch: attempt.epoch };
+        self.conclude(step, job, run, &Conclusion::of_receipt(attempt, receipt))
     }
 
-    /// Repeats a verdict to a peer that repeats its receipt. The first one is in the outbox until it is acknowledged.
-    fn settle_again(&mut self, attempt: &Attempt, receipt: ReceiptId, verdict: Verdict, step: &Step<'_>) {
-        let (ticket, epoch, to) = (attempt.job.into(), attempt.epoch, attempt.node);
-        self.note(to, Kind::Settle, &Settle { receipt, ticket, epoch, to, verdict, at: step.wall() });
+    /// Writes down that a receipt tells how its job ended, and tells its signer so.
+    pub(crate) fn accept_receipt(
+        &mut self,
+        step: &Step<'_>,
+        job: &Job,
+        attempt: &Attempt,
+        id: ReceiptId,
+    ) -> Result<(), StoreError> {
+        let row = step.view().receipt(id)?.ok_or(StoreError::Damaged { what: "receipt" })?;
+        let answered = Answered { id, number: row.number, by: row.node };
+        step.txn.put_receipt(&ReceiptRow { verdict: Some(Verdict::Accepted), ..row })?;
+        step.txn.set_proven(job.number)?;
+        self.settle(step, attempt, answered, Verdict::Accepted)
+    }
+
+    /// Says a verdict to a peer that can ask for it as often as it likes. It is signed once, as long as that is kept.
+    fn settle_again(
+        &mut self,
+        step: &Step<'_>,
+        (answered, receipt): (Answered, &Receipt),
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        let key = LeaseKey { ticket: receipt.ticket, epoch: receipt.epoch };
+        let envelope = match Self::countersigned(step, answered)? {
+            Some(envelope) => envelope,
+            None => self.countersign(step, (answered, key), verdict)?,
+        };
+        self.send_note(answered.by, envelope);
+        Ok(())
     }
 
     fn settle(
         &mut self,
         step: &Step<'_>,
         attempt: &Attempt,
-        receipt: ReceiptId,
+        answered: Answered,
         verdict: Verdict,
     ) -> Result<(), StoreError> {
-        let settle = Settle {
-            receipt,
-            ticket: attempt.job.into(),
-            epoch: attempt.epoch,
-            to: attempt.node,
-            verdict,
-            at: step.wall(),
-        };
-        self.post(step, attempt.node, Kind::Settle, &settle)
+        let key = LeaseKey { ticket: attempt.job.into(), epoch: attempt.epoch };
+        let envelope = self.countersign(step, (answered, key), verdict)?;
+        self.post_sealed(step, attempt.node, &envelope, &[])
     }
+}
+
+/// What names a receipt in its answer.
+fn answered(message: &Incoming<'_>, receipt: &Receipt) -> Answered {
+    Answered { id: message.envelope.id(), number: receipt.number, by: message.envelope.signer() }
 }
 
 /// Keeps those attachments that the receipt names by hash and size; anything else is dropped.

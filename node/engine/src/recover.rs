@@ -16,6 +16,7 @@ use crate::ends::Ends;
 use crate::engine::Engine;
 use crate::group::Tasked;
 use crate::input::Process;
+use crate::late::Late;
 use crate::learning::Learned;
 use crate::output::{Output, Outputs};
 use crate::peers::{Peer, Peers};
@@ -78,6 +79,7 @@ impl Engine {
             auctions: BTreeMap::new(),
             patience: BTreeMap::new(),
             awarded: BTreeMap::new(),
+            late: Late::new(),
             holds: BTreeMap::new(),
             held: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -157,7 +159,7 @@ impl Engine {
             self.recover_run(step, &job, &attempt)?;
         }
         self.has_misplaced = true;
-        Ok(())
+        self.recover_late(step)
     }
 
     #[cfg(feature = "mutants")]
@@ -217,7 +219,7 @@ impl Engine {
             let receipt = self.stored_receipt(step, attempt)?;
             for blob in receipt.iter().flat_map(|(_, receipt)| receipt.outputs.blobs()) {
                 if step.view().blob(blob.hash)?.is_none() {
-                    self.fetch(step, attempt.node, blob, job.id);
+                    self.fetch(step, attempt.node, blob, RunId { job: job.id, epoch: job.epoch });
                 }
             }
             self.extend_for_outputs(step, job.id);
@@ -264,7 +266,7 @@ impl Engine {
         }
         match job.spec.task.input().zip(job.origin) {
             Some(_) | None if is_ordered => self.watch_run(step, run, ran(step, attempt)),
-            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, job.id),
+            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, run),
             Some(_) | None => self.order_run(step, run),
         }
         self.stop_if_cancelled(step, job, run)

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use jobmesh_protocol::job::{Effects, Task};
 use jobmesh_protocol::outcome::{Exit, Outputs as Written, Usage};
+use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{AttemptState, DurationMillis, JobState, NodeId, Outcome, RunId, UnixMillis, cbor};
-use jobmesh_store::{EndedAttempt, Job, NewAttempt, NewJob, StoreError};
+use jobmesh_store::{Attempt, EndedAttempt, Job, NewAttempt, NewJob, StoreError};
 
 use crate::engine::Engine;
 use crate::input::{Ended, Process};
@@ -84,6 +85,17 @@ impl<'a> Conclusion<'a> {
             usage: Usage::default(),
             started_at: None,
             notice: None,
+        }
+    }
+
+    /// The end that a receipt tells of.
+    pub(crate) fn of_receipt(attempt: &Attempt, receipt: &'a Receipt) -> Self {
+        Self {
+            exit: receipt.exit,
+            written: receipt.outputs,
+            usage: receipt.usage,
+            started_at: attempt.started_at,
+            ..Self::bare(attempt.node, &receipt.outcome)
         }
     }
 
@@ -185,9 +197,8 @@ impl Engine {
 
     fn order_when_ready(&mut self, step: &mut Step<'_>, run: RunId) {
         let Some(running) = self.running.get(&run) else { return };
-        let (id, input) = (running.job.id, running.job.spec.task.input().zip(running.job.origin));
-        match input {
-            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, id),
+        match running.job.spec.task.input().zip(running.job.origin) {
+            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, run),
             Some(_) | None => self.order_run(step, run),
         }
     }

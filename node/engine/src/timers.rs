@@ -42,6 +42,8 @@ pub(crate) enum Timer {
     LeaseEnds(JobId),
     /// An attempt on a peer is lost.
     LeaseLost(JobId),
+    /// The outputs of a late receipt should have come.
+    LateOutputs(RunId),
     /// The leases held from an origin must be renewed.
     Heartbeat(NodeId),
     /// What a peer has not acknowledged is sent again.
@@ -76,6 +78,7 @@ impl Timer {
             | Self::HoldEnds(_)
             | Self::LeaseEnds(_)
             | Self::LeaseLost(_)
+            | Self::LateOutputs(_)
             | Self::Heartbeat(_)
             | Self::Resend(_)
             | Self::Refresh(_)

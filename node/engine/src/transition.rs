@@ -249,6 +249,7 @@ impl Engine {
         if let Some(keep) = job.spec.keep_ms.filter(|_| job.number.index().is_none()) {
             step.txn.set_keep_until(job.number, Some(step.wall().plus(keep)))?;
         }
+        self.give_up_all_late(step, job.id)?;
         if job.plan.unique == Some(Span::Incomplete) {
             step.txn.free_unique_key(job.number)?;
         }

@@ -20,6 +20,11 @@ impl Engine {
         run: RunId,
         end: &Conclusion<'_>,
     ) -> Result<(), StoreError> {
+        if end.node == self.me
+            && let Some(winner) = self.late_winner(step, job.id)?
+        {
+            return self.yield_to_late(step, job, end, &winner);
+        }
         step.txn.finish_attempt(run, &end.filed(), step.wall())?;
         self.observe(step, &job, end)?;
         let note = note(end);

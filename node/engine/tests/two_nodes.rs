@@ -2,6 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
 
+#[path = "two_nodes/chains.rs"]
+mod chains;
+#[path = "two_nodes/late.rs"]
+mod late;
+#[path = "two_nodes/sealed.rs"]
+mod sealed;
 #[path = "two_nodes/wire.rs"]
 mod wire;
 
@@ -71,14 +77,14 @@ fn a_failure_on_a_peer_is_retried_after_its_backoff() {
 }
 
 #[test]
-fn a_silent_peer_loses_its_lease_and_its_late_receipt_is_superseded() {
+fn a_silent_peer_loses_its_lease_and_the_job_runs_again() {
     let mut wire = escalated();
     let job = wire.submit(A, spec(Some("tool:gzip")));
     wire.cut();
     wire.pass(DurationMillis::from_secs(60));
     assert_eq!(wire.job(A, job).state, JobState::Available);
     assert_eq!(wire.attempts(A, job)[0].state, AttemptState::Lost);
-    wire.end(B, 0, Outcome::Ok, b"late");
+    wire.end(B, 0, Outcome::error("exit code 7"), b"late");
     wire.connect();
     wire.pass(DurationMillis::from_secs(60));
     wire.end(B, 0, Outcome::Ok, b"again");

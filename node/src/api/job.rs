@@ -142,6 +142,16 @@ pub struct JobDetail {
     pub receipts: Vec<ReceiptHead>,
 }
 
+impl JobDetail {
+    /// The attempt that tells how the job stands: its last one, unless an earlier one succeeded after all.
+    #[must_use]
+    pub fn telling_attempt(&self) -> Option<&AttemptView> {
+        let is_it =
+            |attempt: &&AttemptView| self.job.state != JobState::Completed || attempt.state == AttemptState::Succeeded;
+        self.attempts.iter().rev().find(is_it).or(self.attempts.last())
+    }
+}
+
 /// One execution of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptView {

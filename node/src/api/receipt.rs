@@ -55,6 +55,10 @@ pub struct ReceiptBody {
     pub epoch: Epoch,
     /// The origin.
     pub to: NodeId,
+    /// Counts the executor's receipts to this origin, from 1.
+    pub number: u64,
+    /// The hash of the envelope of the receipt before; zero for the first.
+    pub previous: Hash,
     /// The hash of the spec that ran.
     pub spec: Hash,
     /// How it ended.
@@ -80,6 +84,8 @@ impl From<Receipt> for ReceiptBody {
             ticket,
             epoch,
             to,
+            number,
+            previous,
             spec,
             outcome,
             exit,
@@ -89,7 +95,22 @@ impl From<Receipt> for ReceiptBody {
             started_at,
             finished_at,
         } = receipt;
-        Self { award, ticket, epoch, to, spec, outcome, exit, outputs, usage, isolation, started_at, finished_at }
+        Self {
+            award,
+            ticket,
+            epoch,
+            to,
+            number,
+            previous,
+            spec,
+            outcome,
+            exit,
+            outputs,
+            usage,
+            isolation,
+            started_at,
+            finished_at,
+        }
     }
 }
 

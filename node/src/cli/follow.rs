@@ -442,9 +442,9 @@ impl<'c> Follower<'c> {
         }
     }
 
-    /// Copies what the last attempt wrote and has not been copied yet.
+    /// Copies what the attempt wrote whose result counts and has not been copied yet.
     async fn complete(&self, ended: &Ended) -> Result<(), Failure> {
-        let Some(last) = ended.detail.attempts.last() else { return Ok(()) };
+        let Some(last) = ended.detail.telling_attempt() else { return Ok(()) };
         let told = [(LogStream::Stdout, &ended.stdout), (LogStream::Stderr, &ended.stderr)];
         for ((stream, told), blob) in told.into_iter().zip([last.outputs.stdout, last.outputs.stderr]) {
             let Some(blob) = blob else { continue };

@@ -117,6 +117,7 @@ pub(crate) fn text(view: &ReceiptView, detail: &JobDetail, colour: Colour) -> St
         ("job", receipt.spec.to_string()),
         ("award", receipt.award.to_string()),
         ("receipt", view.id.to_string()),
+        ("chain", format!("number {} of {signer}; `jobmesh audit` checks them all", receipt.number)),
     ];
     for (label, value) in facts {
         let _ = writeln!(text, "  {label:<10} {}", clean(&value).replace('\n', " "));

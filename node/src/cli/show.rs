@@ -65,13 +65,13 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
     }
     facts.push(("submitted", format!("{} ({})", relative(now, job.created_at), job.created_at.to_rfc3339())));
     facts.extend(words::took(now, job.started_at, job.stopped_at).map(|took| ("took", length(took))));
-    facts.extend(detail.attempts.last().and_then(|last| used(last.usage)).map(|used| ("used", used)));
+    facts.extend(detail.telling_attempt().and_then(|last| used(last.usage)).map(|used| ("used", used)));
     let exit = words::exit(job.exit);
     if !exit.is_empty() {
         facts.push(("exit", exit));
     }
     facts.extend(job.message.clone().map(|message| ("message", message)));
-    let result = detail.attempts.last().and_then(|last| last.outputs.result);
+    let result = detail.telling_attempt().and_then(|last| last.outputs.result);
     facts.extend(
         result.map(|result| ("result", format!("{} bytes; see `jobmesh result {}`", result.size, job.label()))),
     );

@@ -111,6 +111,7 @@ pub(crate) fn happened(cause: Cause, state: JobState, on: Option<&NodeName>) -> 
         Cause::Unclaimed => "no node took it; it waits".to_owned(),
         Cause::Accepted => by("started"),
         Cause::Succeeded => by("completed"),
+        Cause::Late => format!("{}, by an attempt that had been given up", by("completed")),
         Cause::Failed => format!("{}; it will be tried again", by("failed")),
         Cause::Exhausted => format!("{}; no attempt is left", by("failed")),
         Cause::Permanent => format!("{}; another attempt would fail too", by("failed")),

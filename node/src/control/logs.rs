@@ -96,8 +96,10 @@ async fn locate(control: &Control, job: &Job, query: LogsQuery) -> Answer<Source
     let id = job.id;
     let read = move |view: View<'_>| {
         let Some(job) = view.job(id)? else { return Ok(None) };
-        let epoch = query.attempt.unwrap_or(job.epoch);
-        let attempt = view.attempt(RunId { job: id, epoch })?;
+        let attempt = match query.attempt {
+            Some(epoch) => view.attempt(RunId { job: id, epoch })?,
+            None => view.telling_attempt(RunId { job: id, epoch: job.epoch }, job.state)?,
+        };
         let blob = attempt.as_ref().and_then(|attempt| output(attempt, query.stream));
         let bytes = blob.map(|blob| view.blob(blob.hash)).transpose()?.flatten();
         Ok(Some((job, attempt, bytes)))

@@ -47,16 +47,21 @@ pub(super) async fn show(
     Params(query): Params<ResultQuery>,
 ) -> Answer<Response> {
     let job = control.job(&JobKey::parse(&id)?).await?;
-    let run = RunId { job: job.id, epoch: query.attempt.unwrap_or(job.epoch) };
+    let (last, asked, state) = (RunId { job: job.id, epoch: job.epoch }, query.attempt, job.state);
     let read = move |view: View<'_>| {
-        let attempt = view.attempt(run)?;
+        let attempt = match asked {
+            Some(epoch) => view.attempt(RunId { epoch, ..last })?,
+            None => view.telling_attempt(last, state)?,
+        };
         let blob = attempt.as_ref().and_then(|attempt| attempt.outputs.result);
         let bytes = blob.map(|blob| view.blob(blob.hash)).transpose()?.flatten();
-        Ok(attempt.zip(blob).map(|(attempt, blob)| (attempt.node, blob, bytes)))
+        Ok(attempt.zip(blob).map(|(attempt, blob)| (attempt.epoch, attempt.node, blob, bytes)))
     };
     let found = control.handle.read(read).await?;
     let number = job.number;
-    let (node, blob, bytes) = found.ok_or_else(|| missing(&job, run.epoch))?;
+    let missing = || missing(&job, asked.unwrap_or(last.epoch));
+    let (epoch, node, blob, bytes) = found.ok_or_else(missing)?;
+    let run = RunId { epoch, ..last };
     let body = match bytes {
         Some(bytes) => Body::from(bytes),
         None => {
@@ -74,6 +79,6 @@ pub(super) async fn show(
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(ATTEMPT_HEADER, HeaderValue::from(run.epoch.0));
+    headers.insert(ATTEMPT_HEADER, HeaderValue::from(epoch.0));
     Ok(response)
 }

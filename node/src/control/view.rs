@@ -32,7 +32,7 @@ pub(super) struct DetailRow {
 }
 
 pub(super) fn job_row(view: View<'_>, job: Job) -> Result<JobRow, StoreError> {
-    let last = view.attempt(RunId { job: job.id, epoch: job.epoch })?;
+    let last = view.telling_attempt(RunId { job: job.id, epoch: job.epoch }, job.state)?;
     let group = if job.plan.is_group { view.group(job.number)? } else { None };
     let said = if job.state == JobState::Running { view.progress(job.number)? } else { None };
     // What an earlier attempt said of itself says nothing of this one.

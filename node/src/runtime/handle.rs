@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jobmesh_engine::{Change, Command, Detected, Refusal, Response};
 use jobmesh_keys::{Invite, Membership, MembershipError, MeshId};
+use jobmesh_protocol::chain::Export;
 use jobmesh_protocol::join::{Answer, RefusalReason, Request};
 use jobmesh_protocol::{NodeId, RunId, UnixMillis};
 use jobmesh_store::{StoreError, Upkeep, View};
@@ -412,6 +413,12 @@ impl Handle {
     #[must_use]
     pub fn mesh_counters(&self) -> std::collections::BTreeMap<&'static str, u64> {
         self.0.shared.link.mesh().map(|mesh| mesh.counters()).unwrap_or_default()
+    }
+
+    /// Signs an export of receipts as this node, and returns the bytes of the file.
+    #[must_use]
+    pub fn sign_export(&self, export: &Export) -> Vec<u8> {
+        export.seal(&self.0.seed.identity())
     }
 
     /// Shows an invite to the node that made it, and becomes a member of its mesh.

@@ -114,8 +114,8 @@ impl Results<'_> {
         if self.is_stopped.load(Ordering::Relaxed) {
             return Err(ReduceError::Stopped);
         }
-        let last = row.map(|row| RunId { job: row.id, epoch: row.epoch });
-        let attempt = last.map(|run| self.view.attempt(run)).transpose()?.flatten();
+        let telling = |row: TaskRow| self.view.telling_attempt(RunId { job: row.id, epoch: row.epoch }, row.state);
+        let attempt = row.map(telling).transpose()?.flatten();
         let line = self.line(job, state, attempt.as_ref())?;
         let failed = |source: io::Error| ReduceError::Write { path: self.path.to_owned(), source };
         let mut bytes = serde_json::to_vec(&line).map_err(|error| failed(error.into()))?;

@@ -1,12 +1,12 @@
 //! Bytes from a peer that wishes us ill: refused, and never a panic.
 
-use jobmesh_keys::Identity;
+use jobmesh_keys::{Identity, SealSecret, UnsealError};
 use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::envelope::{ENVELOPE_BYTES_MAX, EnvelopeError, Kind};
 use jobmesh_protocol::job::{JobSpec, ProcessTask, SPEC_BYTES_MAX, Task};
 use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, FRAME_BYTES_MAX, Frame, NUMBER_MAX};
 use jobmesh_protocol::summary::Histogram;
-use jobmesh_protocol::ticket::Award;
+use jobmesh_protocol::ticket::{Award, PAYLOAD_BYTES_MAX, Payload, PayloadError, Terms};
 use jobmesh_protocol::{
     DurationMillis, Envelope, Epoch, Hash, Incarnation, JobId, MeshId, MessageId, Requirement, Tag, TicketId, join,
     requirement,
@@ -151,18 +151,56 @@ fn the_largest_spec_fits_into_an_envelope_and_that_into_a_frame() {
     let overhead = cbor::encode(&spec_of(SPEC_BYTES_MAX)).len() - SPEC_BYTES_MAX;
     let spec = spec_of(SPEC_BYTES_MAX - overhead);
     assert_eq!(spec.check(), Ok(()));
-    let award = Award {
+    let terms = Terms {
         bid: MessageId::from_bytes([0xFF; 16]),
         ticket: TicketId::from_bytes([0xFF; 16]),
         epoch: Epoch(u32::MAX),
         to: samples::signer().node(),
         lease_ms: DurationMillis(u64::MAX),
-        salt: Hash::from_bytes([0xFF; 32]),
-        spec: cbor::encode(&spec),
     };
+    let payload = Payload { salt: Hash::from_bytes([0xFF; 32]), spec: cbor::encode(&spec) };
+    let award = Award::seal(terms, &payload, &samples::secret().key(), &[0xFF; 32]).unwrap();
+    assert_eq!(award.open(&samples::secret()), Ok(payload));
     let sealed = Envelope::seal(&samples::signer(), &samples::mesh(), Kind::Award, &award);
     assert_eq!(Envelope::open(&sealed, &samples::mesh()).unwrap().parse::<Award>(), Ok(award));
     assert!(Frame::decode(&frame_with(sealed, &[ATTACHMENT_BYTES_MAX; ATTACHMENTS_MAX])).is_ok());
+}
+
+/// Whoever overhears, forwards or outbids has the terms, but neither the secret nor another use for the payload.
+#[test]
+fn a_payload_opens_for_the_winner_and_for_its_own_terms_only() {
+    let award = samples::award();
+    assert_eq!(award.open(&samples::secret()), Ok(samples::payload()));
+    let closed = Err(PayloadError::Sealed(UnsealError));
+    assert_eq!(award.open(&SealSecret::from_entropy(&[0x5B; 32])), closed);
+    let bent: [fn(&mut Terms); 5] = [
+        |terms| terms.bid = MessageId::from_bytes([0xB1; 16]),
+        |terms| terms.ticket = TicketId::from_bytes([0xC2; 16]),
+        |terms| terms.epoch = terms.epoch.next(),
+        |terms| terms.to = samples::signer().node(),
+        |terms| terms.lease_ms = DurationMillis(30_001),
+    ];
+    for bend in bent {
+        let mut other = award.clone();
+        bend(&mut other.terms);
+        assert_eq!(other.open(&samples::secret()), closed, "{:?}", other.terms);
+    }
+    let spec = &samples::payload().spec;
+    let is_in_the_clear = cbor::encode(&award).windows(8).any(|window| spec.windows(8).any(|part| part == window));
+    assert!(!is_in_the_clear, "a part of the spec can be read");
+}
+
+#[test]
+fn a_payload_that_is_none_or_too_long_is_refused_after_it_was_opened() {
+    let (terms, secret) = (samples::award().terms, samples::secret());
+    let open = |plain: &[u8]| {
+        let sealed = secret.key().seal(&[1; 32], &cbor::encode(&terms), plain).unwrap();
+        Award { terms, sealed }.open(&secret)
+    };
+    let long = Payload { salt: Hash::from_bytes([0; 32]), spec: vec![0; PAYLOAD_BYTES_MAX] };
+    let too_long = DecodeError::TooLong { length: cbor::encode(&long).len(), limit: PAYLOAD_BYTES_MAX };
+    assert_eq!(open(&cbor::encode(&long)), Err(PayloadError::Decode(too_long)));
+    assert!(matches!(open(&[0xFF]), Err(PayloadError::Decode(DecodeError::Malformed { .. }))));
 }
 
 #[test]
@@ -178,7 +216,7 @@ fn an_envelope_is_good_in_its_own_mesh_under_its_own_kind_and_signer_only() {
     assert_eq!(Envelope::open(&other_kind, &samples::mesh()), Err(refused));
     let unknown_kind = [&sealed[..2], &[19], &sealed[3..]].concat();
     assert_eq!(Envelope::open(&unknown_kind, &samples::mesh()), Err(EnvelopeError::Kind { found: 19 }));
-    for found in [1, 3] {
+    for found in [1, 2, 4] {
         let other = [&sealed[..1], &[found], &sealed[2..]].concat();
         assert_eq!(Envelope::open(&other, &samples::mesh()), Err(EnvelopeError::Version { found }));
     }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobmesh_keys::Identity;
+use jobmesh_keys::{Identity, SealSecret};
 use jobmesh_protocol::capability::{CapabilityRecord, Digest, RecordRequest, Relayed, Version};
 use jobmesh_protocol::cbor::{self, DecodeError};
+use jobmesh_protocol::chain::{Chain, Export, Link};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::id::{BlobRef, Hash, Incarnation};
 use jobmesh_protocol::job::{Concurrency, Effects, JobSpec, ProcessTask, Rate, RateLimit, Scope, Task};
@@ -17,8 +18,8 @@ use jobmesh_protocol::retry::{Backoff, Failure, Retry};
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::summary::{Cell, Head, Heads, Histogram, Summary};
 use jobmesh_protocol::ticket::{
-    Accept, Award, Bid, Cancel, Grant, Heartbeat, LeaseKey, Offer, Reconcile, Refusal, RefusalReason, Release,
-    ReleaseCause, Settle, Verdict, commitment,
+    Accept, Award, Bid, Cancel, Grant, Heartbeat, LeaseKey, Offer, Payload, Reconcile, Refusal, RefusalReason, Release,
+    ReleaseCause, Settle, Terms, Verdict, commitment,
 };
 use jobmesh_protocol::{DurationMillis, Epoch, MeshId, MessageId, NodeId, TicketId, UnixMillis};
 use serde::{Serialize, de::DeserializeOwned};
@@ -114,6 +115,8 @@ pub(crate) fn others() -> Vec<Sample> {
     vec![
         sample("job-spec", &spec()),
         sample("job-spec-defaults", &JobSpec::new("true", Task::Process(ProcessTask::new(vec!["true".to_owned()])))),
+        sample("payload", &payload()),
+        sample("export", &export()),
         sample("histogram", &histogram()),
         sample("frame-data", &data()),
         sample("frame-ack", &Frame::Ack { incarnation: Incarnation::from_bytes([0x1C; 16]), number: 300 }),
@@ -219,7 +222,13 @@ fn bid() -> Bid {
         hold_ms: DurationMillis(5000),
         free: offered(&[(Name::CPUS, 75_000), (Name::MEM, 160_000)]),
         free_slots: 7,
+        key: secret().key(),
     }
+}
+
+/// What opens the sample of an award.
+pub(crate) fn secret() -> SealSecret {
+    SealSecret::from_entropy(&[0x5A; 32])
 }
 
 fn refusal() -> Refusal {
@@ -227,16 +236,21 @@ fn refusal() -> Refusal {
     Refusal { offer, ticket: TICKET, epoch: EPOCH, to: node(), reason: RefusalReason::Busy }
 }
 
-fn award() -> Award {
-    Award {
+/// What is sealed in the sample of an award.
+pub(crate) fn payload() -> Payload {
+    Payload { salt: SALT, spec: cbor::encode(&spec()) }
+}
+
+/// An award of [`payload`] to the holder of [`secret`].
+pub(crate) fn award() -> Award {
+    let terms = Terms {
         bid: MessageId::from_bytes([0xB0; 16]),
         ticket: TICKET,
         epoch: EPOCH,
         to: node(),
         lease_ms: DurationMillis(30_000),
-        salt: SALT,
-        spec: cbor::encode(&spec()),
-    }
+    };
+    Award::seal(terms, &payload(), &secret().key(), &[0xE7; 32]).unwrap()
 }
 
 fn accept() -> Accept {
@@ -258,6 +272,8 @@ fn receipt() -> Receipt {
         ticket: TICKET,
         epoch: EPOCH,
         to: node(),
+        number: 2,
+        previous: Hash::of(b"the receipt before"),
         spec: Hash::of(b"spec"),
         outcome: Outcome::Error {
             message: "exit code 2".to_owned(),
@@ -274,7 +290,7 @@ fn receipt() -> Receipt {
 
 fn settle() -> Settle {
     let receipt = MessageId::from_bytes([0x5E; 16]);
-    Settle { receipt, ticket: TICKET, epoch: EPOCH, to: node(), verdict: Verdict::Accepted, at: AT }
+    Settle { receipt, number: 2, ticket: TICKET, epoch: EPOCH, to: node(), verdict: Verdict::Accepted, at: AT }
 }
 
 fn cancel() -> Cancel {
@@ -306,6 +322,14 @@ fn capability() -> CapabilityRecord {
 
 const fn digest() -> Digest {
     Digest { capability: version(), summary_day: 19_675, summary_version: 41 }
+}
+
+/// An export with a chain in one direction.
+pub(crate) fn export() -> Export {
+    let link = Link { receipt: ByteBuf::from(vec![0x85]), settle: Some(ByteBuf::from(vec![0x86])) };
+    let open = Link { receipt: ByteBuf::from(vec![0x87]), settle: None };
+    let chain = Chain { executor: signer().node(), origin: node(), links: vec![link, open] };
+    Export { mesh: mesh(), at: AT, chains: vec![chain] }
 }
 
 /// A histogram with its first, some middle and its last bin.

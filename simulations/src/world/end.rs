@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use jobmesh_engine::Command;
-use jobmesh_protocol::{DurationMillis, MonoMillis};
-use jobmesh_store::{Job, Selection};
+use jobmesh_protocol::chain::{Auditor, Chain, Link};
+use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::{DurationMillis, MonoMillis, NodeId};
+use jobmesh_store::{Job, Selection, Side};
 
 use super::{Event, Phase, World};
 use crate::executor::Behaviour;
 use crate::faults::FaultKind;
 use crate::invariants::{
     Violation, invariant_every_job_ends_once_the_network_heals,
-    invariant_every_receipt_is_settled_once_the_network_heals, invariant_quiescence,
+    invariant_every_receipt_is_settled_once_the_network_heals, invariant_quiescence, invariant_receipts_are_a_chain,
 };
 use crate::network::Seat;
 use crate::node::Condition;
@@ -135,6 +137,32 @@ impl World {
         Ok(lines)
     }
 
+    /// Holds the receipts that every node gave against those that every other one took.
+    fn check_chains(&mut self) -> Result<(), Violation> {
+        let mesh = self.oracle.mesh();
+        let mut chains: BTreeMap<(NodeId, NodeId), BTreeMap<Side, Vec<Link>>> = BTreeMap::new();
+        for seat in self.all_seats() {
+            let Some(node) = self.nodes.get_mut(seat.0) else { continue };
+            let me = node.id;
+            let txn = node.store()?.begin()?;
+            for peer in txn.view().linked_peers()? {
+                for (side, ends) in [(Side::Given, (me, peer)), (Side::Taken, (peer, me))] {
+                    let rows = txn.view().links(peer, side, JOBS_MAX)?.into_iter();
+                    let links = rows.map(|row| Link::new(row.receipt, row.settle)).collect();
+                    chains.entry(ends).or_default().insert(side, links);
+                }
+            }
+        }
+        for ((executor, origin), mut sides) in chains {
+            let mut audit = |side| {
+                let links = sides.remove(&side).unwrap_or_default();
+                Auditor::check(mesh, &Chain { executor, origin, links })
+            };
+            invariant_receipts_are_a_chain(&audit(Side::Given), &audit(Side::Taken))?;
+        }
+        Ok(())
+    }
+
     /// The last look at everything, and what there is to say.
     pub(super) fn report(&mut self, idle_steps: u64) -> Result<Report, Violation> {
         let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
@@ -148,11 +176,14 @@ impl World {
             invariant_every_receipt_is_settled_once_the_network_heals(txn.view(), &jobs)?;
             for job in jobs.into_iter().filter(|job| job.origin.is_none()) {
                 *states.entry(job.state.word()).or_default() += 1;
+                let late = txn.view().events(job.id)?.iter().filter(|event| event.cause == Cause::Late).count() as u64;
+                *attempts.entry("late").or_default() += late;
                 for attempt in txn.view().attempts(job.id)? {
                     *attempts.entry(attempt.state.word()).or_default() += 1;
                 }
             }
         }
+        self.check_chains()?;
         let (_, hopeless) = self.live_jobs()?;
         let hopeless = self.explain(&hopeless)?;
         let faults: BTreeMap<FaultKind, u64> = self.faults.injected();

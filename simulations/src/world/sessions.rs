@@ -1,7 +1,9 @@
 //! Sessions that come and go, and what travels on them.
 
 use jobmesh_engine::Input;
-use jobmesh_protocol::{DurationMillis, MonoMillis};
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::ticket::Terms;
+use jobmesh_protocol::{DurationMillis, MonoMillis, RunId};
 
 use super::{Event, World};
 use crate::faults::FaultKind;
@@ -155,11 +157,21 @@ impl World {
         if !self.faults.has(FaultKind::Forger) {
             return;
         }
+        let overheard = self.forger.as_mut().and_then(|forger| forger.overhear(id, to, bytes));
+        let Some(award) = overheard else { return };
+        let Some(spec) = self.awarded_spec(from, award.terms) else { return };
         let Some(forger) = &mut self.forger else { return };
-        if let Some((to, bytes)) = forger.overhear((from, id), to, bytes) {
+        if let Some((to, bytes)) = forger.forge((from, id), &award, spec) {
             let after = DurationMillis(forger.haste());
             self.cause(after, Event::Forged { to, bytes });
         }
+    }
+
+    /// The hash of the spec that an origin has sealed for an awardee.
+    fn awarded_spec(&mut self, origin: Seat, terms: Terms) -> Option<Hash> {
+        let txn = self.nodes.get_mut(origin.0)?.store().ok()?.begin().ok()?;
+        let run = RunId { job: terms.ticket.into(), epoch: terms.epoch };
+        txn.view().attempt(run).ok()??.spec_hash
     }
 
     pub(super) fn forged(&mut self, to: Seat, bytes: Vec<u8>) -> Result<(), Violation> {

@@ -73,6 +73,30 @@ CREATE INDEX attempt_result ON attempt (result_hash) WHERE result_hash IS NOT NU
 -- What a peer holds of this node: it may ask for the inputs of those jobs.
 CREATE INDEX attempt_awarded ON attempt (node, job) WHERE award IS NOT NULL AND finished_at IS NULL;
 
+-- Which of its node's receipts to this one a receipt is; 0 before they were counted.
+ALTER TABLE receipt ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+
+-- The chains of receipts with every peer, in their envelopes: `side` is `given` where this node ran the work and `taken`
+-- where the peer did. `settle` is the origin's countersignature. Two rows of one number are the proof that the executor
+-- signed two receipts under it. `is_known` is 0 for a receipt taken for no job of this node.
+CREATE TABLE link (
+    peer     BLOB NOT NULL,
+    side     TEXT NOT NULL,
+    number   INTEGER NOT NULL,
+    id       BLOB NOT NULL,
+    is_known INTEGER NOT NULL,
+    receipt  BLOB NOT NULL,
+    settle   BLOB,
+    at       INTEGER NOT NULL,
+    PRIMARY KEY (peer, side, number, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX link_at ON link (at);
+CREATE INDEX link_unknown ON link (peer) WHERE is_known = 0;
+
+-- What a restart has to take up again: receipts whose outputs are on the way, or that wait for a run here to stop.
+CREATE INDEX receipt_open ON receipt (job, epoch) WHERE verdict IS NULL;
+
 -- Groups: arrays, whose tasks are made when they are claimed, and open groups, whose tasks are submitted one by one.
 -- `tasks` is CBOR, null for an open group. `made` is how many tasks there are by now, `of` how many there will be, `early`
 -- how many beyond those made in turn there are because somebody named them. The counts are of tasks that have ended.

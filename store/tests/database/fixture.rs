@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{Epoch, Incarnation, RunId};
-use jobmesh_store::{DATABASE_NAME, Job, Selection, Store, StoreError, View};
+use jobmesh_store::{DATABASE_NAME, Job, Selection, Side, Store, StoreError, View};
 use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
 
@@ -99,6 +99,7 @@ pub(crate) fn everything(view: &View<'_>) -> Result<String, StoreError> {
     add(&(view.queues()?, view.rates()?, view.schedules()?, view.metrics(0)?));
     add(&(view.blob(Hash::of(b"out"))?, view.outbox(PEER, 0, 9)?, view.inbound(PEER)?));
     add(&(view.peers()?, view.capabilities()?, view.choices()?, view.invite(&samples::invite().secret_hash)?));
+    add(&(view.links(PEER, Side::Given, 9)?, view.links(PEER, Side::Taken, 9)?, view.open_receipts()?));
     add(&(view.cells(DAY)?, view.summaries(0)?, view.meta("membership")?));
     Ok(text)
 }

@@ -6,6 +6,7 @@ mod dependencies;
 mod fixture;
 mod groups;
 mod jobs;
+mod links;
 mod migration;
 mod opening;
 mod queries;

@@ -273,3 +273,44 @@ fn the_last_word_on_peers_invites_tags_and_facts_is_kept() {
     assert_eq!(txn.view().meta("port").unwrap(), Some(b"2".to_vec()));
     assert_eq!(txn.view().meta("ports").unwrap(), None);
 }
+
+#[test]
+fn an_earlier_attempt_tells_of_a_job_that_completed_by_it() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    insert_job(&txn, 1);
+    let run = |epoch| RunId { job: job_id(1), epoch: Epoch(epoch) };
+    let end = |epoch, state| {
+        txn.insert_attempt(&NewAttempt { run: run(epoch), ..attempt(job_id(1)) }).unwrap();
+        let (exit, outputs, usage) = Default::default();
+        let ended = EndedAttempt { state, outcome: &Outcome::Cancelled, exit, outputs, usage, started_at: None };
+        txn.finish_attempt(run(epoch), &ended, LATER).unwrap();
+    };
+    let telling = |epoch, state| txn.view().telling_attempt(run(epoch), state).unwrap().map(|attempt| attempt.epoch.0);
+    end(1, AttemptState::Succeeded);
+    end(2, AttemptState::Superseded);
+    assert_eq!(telling(2, JobState::Completed), Some(1));
+    assert_eq!(telling(2, JobState::Running), Some(2), "a success before a retry is long ago");
+    assert_eq!(telling(3, JobState::Completed), None);
+    end(3, AttemptState::Succeeded);
+    assert_eq!(telling(3, JobState::Completed), Some(3));
+}
+
+#[test]
+fn receipts_without_a_verdict_are_found_again() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    insert_job(&txn, 1);
+    txn.insert_attempt(&attempt(job_id(1))).unwrap();
+    let run = RunId { job: job_id(1), epoch: Epoch(1) };
+    let waiting = receipt(job_id(1));
+    txn.put_receipt(&waiting).unwrap();
+    txn.put_receipt(&ReceiptRow { id: message_id(9), ..waiting.clone() }).unwrap();
+    assert_eq!(txn.view().open_receipts().unwrap(), [run]);
+    txn.name_receipt(run, waiting.id).unwrap();
+    assert_eq!(txn.view().attempt(run).unwrap().unwrap().receipt, Some(waiting.id));
+    for id in [waiting.id, message_id(9)] {
+        txn.put_receipt(&ReceiptRow { id, verdict: Some(Verdict::Superseded), ..waiting.clone() }).unwrap();
+    }
+    assert_eq!(txn.view().open_receipts().unwrap(), []);
+}

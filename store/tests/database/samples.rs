@@ -16,8 +16,9 @@ use jobmesh_protocol::{
     TicketId, UnixMillis,
 };
 use jobmesh_store::{
-    Checkpoint, Choice, Edge, EndedAttempt, Group, Inbound, InviteRow, Job, Lease, LeasePhase, Metric, Move,
-    NewAttempt, NewEvent, NewJob, PeerRow, Plan, Progress, QueueRow, ReceiptRow, ScheduleRow, Store, SummaryRow, Txn,
+    Checkpoint, Choice, Edge, EndedAttempt, Group, Inbound, InviteRow, Job, Lease, LeasePhase, LinkRow, Metric, Move,
+    NewAttempt, NewEvent, NewJob, PeerRow, Plan, Progress, QueueRow, ReceiptRow, ScheduleRow, Side, Store, SummaryRow,
+    Txn,
 };
 
 pub(crate) const AT: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -158,10 +159,18 @@ pub(crate) fn receipt(job: JobId) -> ReceiptRow {
         job,
         epoch: Epoch(1),
         node: PEER,
+        number: 0,
         verdict: None,
         envelope: b"receipt".to_vec(),
         received_at: LATER,
     }
+}
+
+/// A settled link of a chain with [`PEER`].
+pub(crate) fn link(side: Side, number: u64) -> LinkRow {
+    let id = message_id(0x70 + u8::try_from(number).unwrap());
+    let (receipt, settle) = (format!("receipt {number}").into_bytes(), Some(format!("settle {number}").into_bytes()));
+    LinkRow { peer: PEER, side, number, id, is_known: true, receipt, settle, at: LATER }
 }
 
 pub(crate) fn summary(version: u64) -> SummaryRow {
@@ -357,6 +366,8 @@ fn fill_waiting(txn: &Txn<'_>) {
 }
 
 fn fill_peers(txn: &Txn<'_>) {
+    txn.insert_link(&link(Side::Given, 1)).unwrap();
+    txn.insert_link(&LinkRow { settle: None, is_known: false, ..link(Side::Taken, 2) }).unwrap();
     txn.queue(PEER, b"award", b"").unwrap();
     txn.set_inbound(PEER, Inbound { incarnation: Incarnation::from_bytes([0x99; 16]), number: 17 }).unwrap();
     txn.put_peer(&peer()).unwrap();

@@ -6,17 +6,22 @@ use jobmesh_engine::pool::PoolKind;
 use jobmesh_engine::{
     Command, Config, Detected, Ended, Engine, Input, Output, Process, Refusal, RequestId, Response, RunOrder, Timing,
 };
-use jobmesh_keys::{Grant, Identity, Membership, MeshRoot, Role, Serial};
+use jobmesh_keys::{Grant, Identity, Membership, MeshId, MeshRoot, Role, Serial};
 use jobmesh_protocol::Submission;
+use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::id::BootId;
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::resource::{Amount, Name};
+use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::ticket::{Settle, Verdict};
 use jobmesh_protocol::{
     BlobRef, DurationMillis, Hash, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId, UnixMillis,
 };
-use jobmesh_store::{Attempt, Job, ReceiptRow, Store};
+use jobmesh_store::{Attempt, Event, Job, LinkRow, ReceiptRow, Side, Store};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
+use serde::Serialize;
+use serde_bytes::ByteBuf;
 
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
@@ -34,8 +39,14 @@ struct Node {
     replies: Vec<Result<Response, Refusal>>,
 }
 
+/// Puts another signed message into the place of one that a node sends; the same one if it returns none.
+type Bend = Box<dyn FnMut(usize, &Envelope) -> Option<Vec<u8>>>;
+
 pub(crate) struct Wire {
     nodes: Vec<Node>,
+    bend: Option<Bend>,
+    sent: Vec<Vec<u8>>,
+    said: Vec<(usize, Kind, Vec<u8>)>,
     rng: ChaCha8Rng,
     now: Now,
     is_up: bool,
@@ -44,13 +55,27 @@ pub(crate) struct Wire {
     trace: Vec<String>,
 }
 
-fn seed(node: usize) -> [u8; 32] {
-    [u8::try_from(node).unwrap() + 1; 32]
+/// The key of a node.
+pub(crate) fn identity(node: usize) -> Identity {
+    Identity::from_seed([u8::try_from(node).unwrap() + 1; 32])
+}
+
+fn root() -> MeshRoot {
+    MeshRoot::new(Identity::from_seed([9; 32]))
+}
+
+/// The mesh of both nodes.
+pub(crate) fn mesh() -> MeshId {
+    root().mesh()
+}
+
+/// A message as a node would sign it.
+pub(crate) fn seal<T: Serialize>(node: usize, kind: Kind, body: &T) -> Vec<u8> {
+    Envelope::seal(&identity(node), &mesh(), kind, body)
 }
 
 fn config(node: usize, boot: u8) -> Config {
-    let root = MeshRoot::new(Identity::from_seed([9; 32]));
-    let identity = Identity::from_seed(seed(node));
+    let (root, identity) = (root(), identity(node));
     let grant = Grant {
         member: identity.node(),
         role: Role::Member,
@@ -85,6 +110,9 @@ impl Wire {
         let now = Now { mono: MonoMillis(5_000), wall: UnixMillis(1_800_000_000_000) };
         let mut wire = Self {
             nodes: Vec::new(),
+            bend: None,
+            sent: Vec::new(),
+            said: Vec::new(),
             rng: ChaCha8Rng::seed_from_u64(1),
             now,
             is_up: false,
@@ -93,7 +121,7 @@ impl Wire {
         };
         for index in [A, B] {
             let fresh = Incarnation::from_bytes([u8::try_from(index).unwrap(); 16]);
-            let id = Identity::from_seed(seed(index)).node();
+            let id = identity(index).node();
             let store = Store::open_in_memory(fresh).unwrap();
             wire.nodes.push(Node {
                 id,
@@ -148,6 +176,8 @@ impl Wire {
             self.trace.push(format!("{index}: {output:?}").chars().take(120).collect());
             match output {
                 Output::Send { to, frame } if self.is_up => {
+                    let frame = self.bent(index, frame);
+                    self.sent.push(frame.clone());
                     let other = self.nodes.iter().position(|node| node.id == to).unwrap();
                     let from = self.nodes[index].id;
                     let input = Input::Frame { from, bytes: frame };
@@ -183,6 +213,43 @@ impl Wire {
                 | Output::Changed(_) => {}
             }
         }
+    }
+
+    /// What travels of a frame that a node sends.
+    fn bent(&mut self, index: usize, bytes: Vec<u8>) -> Vec<u8> {
+        let mut frame = Frame::decode(&bytes).unwrap();
+        match &mut frame {
+            Frame::Data { envelope, .. } | Frame::Note { envelope } => {
+                let opened = Envelope::open(envelope, &mesh()).unwrap();
+                self.said.push((index, opened.kind(), envelope.to_vec()));
+                if let Some(other) = self.bend.as_mut().and_then(|bend| bend(index, &opened)) {
+                    *envelope = ByteBuf::from(other);
+                }
+            }
+            Frame::Ack { .. } => {}
+        }
+        frame.encode()
+    }
+
+    /// Changes what nodes say from now on.
+    pub(crate) fn bend(&mut self, bend: impl FnMut(usize, &Envelope) -> Option<Vec<u8>> + 'static) {
+        self.bend = Some(Box::new(bend));
+    }
+
+    /// Lets both nodes say what they mean again.
+    pub(crate) fn unbend(&mut self) {
+        self.bend = None;
+    }
+
+    /// What a node said of a kind, before anything was bent.
+    pub(crate) fn said(&self, index: usize, kind: Kind) -> Vec<Vec<u8>> {
+        let is_it = |said: &&(usize, Kind, Vec<u8>)| (said.0, said.1) == (index, kind);
+        self.said.iter().filter(is_it).map(|(_, _, envelope)| envelope.clone()).collect()
+    }
+
+    /// Every frame that travelled.
+    pub(crate) fn sent(&self) -> &[Vec<u8>] {
+        &self.sent
     }
 
     /// Delivers everything that is under way.
@@ -279,6 +346,30 @@ impl Wire {
     pub(crate) fn end(&mut self, index: usize, run: usize, outcome: Outcome, stdout: &[u8]) {
         let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), stderr: None, result: None };
         self.end_with(index, run, outcome, outputs, vec![stdout.to_vec()]);
+    }
+
+    /// Ends the first run of a node, if it still has one.
+    pub(crate) fn end_if_any(&mut self, index: usize, outcome: Outcome) {
+        if !self.nodes[index].runs.is_empty() {
+            self.end(index, 0, outcome, b"");
+        }
+    }
+
+    /// What A said last of a receipt.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        let settle = self.said(A, Kind::Settle).pop()?;
+        Some(Envelope::open(&settle, &mesh()).unwrap().parse::<Settle>().unwrap().verdict)
+    }
+
+    /// The chain of the receipts that B gave A, as that node has it.
+    pub(crate) fn links(&mut self, index: usize) -> Vec<LinkRow> {
+        let (other, side) = (self.nodes[1 - index].id, if index == A { Side::Taken } else { Side::Given });
+        self.nodes[index].store.begin().unwrap().view().links(other, side, 1000).unwrap()
+    }
+
+    /// The history of a job.
+    pub(crate) fn events(&mut self, index: usize, job: JobId) -> Vec<Event> {
+        self.nodes[index].store.begin().unwrap().view().events(job).unwrap()
     }
 
     /// Ends a run of a node, with all that came out of it.

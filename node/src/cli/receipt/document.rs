@@ -119,6 +119,8 @@ mod tests {
             ticket: TicketId::from_bytes([2; 16]),
             epoch: Epoch(1),
             to: NodeId::from_bytes([3; 32]),
+            number: 1,
+            previous: Hash::from_bytes([0; 32]),
             spec: Hash::of(b"spec"),
             outcome: Outcome::Ok,
             exit: Exit { code: Some(0), signal: None },
