@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 pub(crate) use drive::{Backup, Figures, Strike};
 pub use fault::DiskFault;
-pub(crate) use file::Loss;
+pub use file::Loss;
 pub(crate) use vfs::{NAME as VFS, seed};
 
 use drive::Drive;
@@ -114,6 +114,16 @@ impl Disk {
     /// Has every sync from now on succeed and do nothing.
     pub(crate) fn lie(&self) {
         self.drive_mut().lies = true;
+    }
+
+    /// Has syncs tell the truth again.
+    pub(crate) fn lie_no_more(&self) {
+        self.drive_mut().lies = false;
+    }
+
+    /// Empties the disk: it is another one.
+    pub(crate) fn wipe(&self) {
+        self.drive_mut().wipe();
     }
 
     /// Leaves so many bytes free; with `None`, as many as anyone wants.

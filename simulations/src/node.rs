@@ -9,7 +9,7 @@ use jobmesh_protocol::{DurationMillis, JobId, MonoMillis, NodeId, Now, RunId, Un
 use jobmesh_store::{Committed, OpenError, Store, StoreError, Txn};
 
 use crate::disk::{self, Disk};
-use crate::faults::Trap;
+use crate::fault::{Trap, When};
 use crate::invariants::Violation;
 use crate::network::Seat;
 use crate::oracle::Contract;
@@ -35,6 +35,8 @@ pub(crate) enum Condition {
     Failing,
     /// It is dead.
     Down,
+    /// Nobody sits there, or what sat there is broken for good.
+    Absent,
 }
 
 /// What a node is made of, beside its seat.
@@ -49,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) detected: Detected,
     /// What its wall clock says when the world begins.
     pub(crate) wall: UnixMillis,
+    /// How much faster than the world its clocks run, in millionths.
+    pub(crate) drift_ppm: i32,
     #[cfg(feature = "mutants")]
     pub(crate) mutant: Option<jobmesh_engine::Mutant>,
 }
@@ -58,6 +62,8 @@ pub(crate) struct Parts {
 pub(crate) struct Process {
     pub(crate) contract: Contract,
     pub(crate) behaviour: crate::executor::Behaviour,
+    /// When it ends, in the world's time, if nobody stops it.
+    pub(crate) ends: Option<MonoMillis>,
 }
 
 /// One node.
@@ -80,14 +86,24 @@ pub(crate) struct Node {
     pub(crate) provides: BTreeSet<Hash>,
     /// What it gossips.
     pub(crate) digest: Option<Vec<u8>>,
-    /// Where the next struck step is struck, and in how many steps.
-    pub(crate) trap: Option<(Trap, u64)>,
+    /// The steps at which it will be struck.
+    pub(crate) traps: Vec<(Trap, When)>,
+    /// Whether it is the machine that stands still, rather than the daemon alone.
+    pub(crate) is_asleep: bool,
+    /// Whether what its database says can't be held against it.
+    pub(crate) is_damaged: bool,
+    /// The processes that outlived their daemon.
+    pub(crate) orphans: BTreeMap<RunId, Process>,
+    /// How far its wall clock was set.
+    pub(crate) jumped_ms: i64,
     /// What its database lies on.
     pub(crate) files: Disk,
     /// How often in a row its database failed.
     failures: u32,
     /// Whether its disk had room when it failed the last time.
     has_room: bool,
+    /// What earlier engines had counted.
+    banked: BTreeMap<&'static str, u64>,
     store: Option<Store>,
     engine: Option<Engine>,
     parts: Parts,
@@ -161,10 +177,15 @@ impl Node {
             disk: BTreeSet::new(),
             provides: BTreeSet::new(),
             digest: None,
-            trap: None,
+            traps: Vec::new(),
+            is_asleep: false,
+            is_damaged: false,
+            orphans: BTreeMap::new(),
+            jumped_ms: 0,
             files: Disk::new(Stream::new(seed, &format!("disk {}", seat.0))),
             failures: 0,
             has_room: true,
+            banked: BTreeMap::new(),
             store: None,
             engine: None,
             booted_at: parts.wall,
@@ -206,7 +227,15 @@ impl Node {
 
     /// Both of the node's clocks at a time of the world.
     pub(crate) fn clock(&self, at: MonoMillis) -> Now {
-        Now { mono: MonoMillis(self.mono.0 + at.0), wall: UnixMillis(self.parts.wall.0 + at.0) }
+        let elapsed = self.elapsed(at);
+        let wall = (self.parts.wall.0 + elapsed).saturating_add_signed(self.jumped_ms);
+        Now { mono: MonoMillis(self.mono.0 + elapsed), wall: UnixMillis(wall) }
+    }
+
+    /// How much time its clocks saw go by since the world began.
+    fn elapsed(&self, at: MonoMillis) -> u64 {
+        let rate = 1_000_000_u64.saturating_add_signed(i64::from(self.parts.drift_ppm));
+        u64::try_from(u128::from(at.0) * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX)
     }
 
     /// Starts the daemon.
@@ -225,6 +254,7 @@ impl Node {
     pub(crate) fn kill(&mut self) {
         self.files.kill();
         self.store = None;
+        self.bank();
         self.engine = None;
         self.failures = 0;
         self.condition = Condition::Down;
@@ -235,7 +265,33 @@ impl Node {
         self.ordered.clear();
         self.provides.clear();
         self.digest = None;
-        self.trap = None;
+        self.traps.retain(|(_, when)| *when == When::Start);
+        self.is_asleep = false;
+    }
+
+    /// The machine is another one, with the same key and nothing else.
+    pub(crate) fn wipe(&mut self) {
+        self.kill();
+        self.files.wipe();
+        self.disk.clear();
+        self.orphans.clear();
+        self.traps.clear();
+        self.is_damaged = false;
+        self.fresh = Incarnation::from_bytes(self.stream.array());
+    }
+
+    /// What all of its engines have counted.
+    pub(crate) fn counters(&mut self) -> BTreeMap<&'static str, u64> {
+        self.bank();
+        std::mem::take(&mut self.banked)
+    }
+
+    /// Keeps what an engine has counted that is about to be dropped.
+    fn bank(&mut self) {
+        let counted = self.engine.as_ref().map(|engine| engine.counters().clone()).unwrap_or_default();
+        for (what, count) in counted {
+            *self.banked.entry(what).or_default() += count;
+        }
     }
 
     /// Hands a batch to the engine in one transaction.
@@ -294,6 +350,7 @@ impl Node {
 
     /// The database has failed: the daemon drops its engine and keeps what its drivers will not say again.
     pub(crate) fn fail(&mut self, trouble: &Trouble, kept: impl Iterator<Item = Input>) {
+        self.bank();
         self.engine = None;
         self.condition = Condition::Failing;
         self.has_room = !matches!(trouble, Trouble::Store(StoreError::Full));
@@ -349,8 +406,14 @@ impl Node {
 
     /// When the engine wants to be woken, in the world's time.
     pub(crate) fn wakeup(&self, at: MonoMillis) -> Option<MonoMillis> {
-        let wanted = self.engine.as_ref()?.next_wakeup()?;
-        Some(MonoMillis(wanted.0.saturating_sub(self.mono.0)).max(at))
+        let wanted = self.engine.as_ref()?.next_wakeup()?.0.saturating_sub(self.mono.0);
+        let rate = 1_000_000_u64.saturating_add_signed(i64::from(self.parts.drift_ppm));
+        let world = u128::from(wanted) * 1_000_000 / u128::from(rate.max(1));
+        let mut world = MonoMillis(u64::try_from(world).unwrap_or(u64::MAX));
+        while self.elapsed(world) < wanted {
+            world = world.plus(DurationMillis(1));
+        }
+        Some(world.max(at))
     }
 
     /// Asks the engine why a job is where it is, and leaves no trace of the question.
@@ -371,6 +434,7 @@ impl Node {
     fn recover(&mut self, at: MonoMillis) -> Result<Vec<Output>, StoreError> {
         let now = self.clock(at);
         let config = self.config();
+        self.bank();
         self.engine = None;
         let Some(store) = &mut self.store else { return Ok(Vec::new()) };
         let txn = store.begin()?;

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jobmesh_protocol::MonoMillis;
 
-use crate::faults::FaultKind;
+use crate::fault::FaultKind;
 use crate::invariants::Violation;
 use crate::plan::Plan;
 use crate::world::World;
@@ -34,8 +34,14 @@ pub struct Report {
     pub idle_steps: u64,
     /// Frames that were sent.
     pub frames: u64,
+    /// Bytes of them.
+    pub bytes: u64,
     /// Faults by kind.
     pub faults: BTreeMap<FaultKind, u64>,
+    /// Rare branches of the engine by name, with how often they were taken.
+    pub marks: BTreeMap<String, u64>,
+    /// Cases in which a promise had something to say.
+    pub met: BTreeMap<&'static str, u64>,
     /// The hash of everything that happened.
     pub trace: String,
     /// The hash of every node's files at the end. It depends on the plan alone in processes that run one world at a
@@ -88,7 +94,7 @@ fn list<K: fmt::Display>(
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { plan, lasted, .. } = self;
-        write!(f, "seed      {}: {} nodes, {} s of virtual time", plan.seed, plan.nodes, lasted.0 / 1000)?;
+        write!(f, "seed      {}: {} nodes, {} s of virtual time", plan.seed, plan.nodes.len(), lasted.0 / 1000)?;
         write!(f, "\njobs      {} acknowledged, {} runs", self.jobs, self.runs)?;
         list(f, "states", self.states.iter().map(|(state, count)| (*state, *count)))?;
         for line in &self.hopeless {
@@ -97,6 +103,7 @@ impl fmt::Display for Report {
         list(f, "attempts", self.attempts.iter().map(|(state, count)| (*state, *count)))?;
         write!(f, "\nwork      {} steps ({} idle), {} frames", self.steps, self.idle_steps, self.frames)?;
         list(f, "faults", self.faults.iter().map(|(kind, count)| (kind.word(), *count)))?;
+        list(f, "marks", self.marks.iter().map(|(mark, count)| (mark.replace(' ', ":"), *count)))?;
         write!(f, "\ntrace     {}\ndatabases {}", self.trace, self.databases)
     }
 }
@@ -106,9 +113,8 @@ impl fmt::Display for Failure {
         for line in &self.tail {
             writeln!(f, "{line}")?;
         }
-        let Plan { seed, nodes, .. } = self.plan;
         let (secs, millis) = (self.at.0 / 1000, self.at.0 % 1000);
-        writeln!(f, "\nFAILED    seed {seed}, {nodes} nodes, at {secs}.{millis:03} s")?;
+        writeln!(f, "\nFAILED    {}, at {secs}.{millis:03} s", self.plan)?;
         writeln!(f, "broken    {}", self.violation)?;
         write!(f, "again     {}", self.plan.command())
     }

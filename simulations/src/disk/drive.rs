@@ -135,6 +135,17 @@ impl Drive {
         self.io_errors = 0;
     }
 
+    /// Forgets every file. Whatever is to happen to the disk happens to nobody.
+    pub(super) fn wipe(&mut self) {
+        self.heal();
+        self.lies = false;
+        self.files.clear();
+        self.names.clear();
+        self.durable_names.clear();
+        self.name_changes.clear();
+        self.had_power_cut = true;
+    }
+
     pub(super) fn size(&self) -> usize {
         self.names.values().filter_map(|id| self.files.get(id)).map(File::len).sum()
     }

@@ -1,0 +1,169 @@
+//! A seed becomes a plan.
+//!
+//! Every kind of fault is on with one half. A mix that lacks a kind reaches states that the full mix never does:
+//! without crashes a partition lasts long enough to matter, without loss a duplicate arrives (swarm testing, Groce et
+//! al., ISSTA 2012).
+
+mod faults;
+mod jobs;
+
+use std::fmt;
+
+use jobmesh_protocol::DurationMillis;
+
+use crate::plan::{Disks, NODES_MAX, NODES_MIN, NodePlan, Plan, TAIL_LINES_DEFAULT, Watch};
+use crate::random::Stream;
+
+/// How long faults go on, if nobody says otherwise.
+const FAULTY_DEFAULT: DurationMillis = DurationMillis::from_secs(10 * 60);
+/// Furthest that a wall clock is off: two of them are apart by half of what certificates forgive.
+const SKEW_MAX_MS: i64 = 150_000;
+/// Furthest that a clock runs wrong: 1 %, a hundred times a bad quartz.
+const DRIFT_MAX_PPM: i32 = 10_000;
+
+/// What is said of a plan beside its seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// The number that everything random grows from.
+    pub seed: u64,
+    /// How many nodes; drawn if left out.
+    pub nodes: Option<usize>,
+    /// How long faults and work go on before the world heals.
+    pub faulty: DurationMillis,
+    /// What the disks do.
+    pub disks: Disks,
+    /// What happens when the faults end.
+    pub end: End,
+    /// Which faults are drawn.
+    pub reach: Reach,
+}
+
+/// What happens when the faults end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// Everything heals.
+    #[default]
+    Heals,
+    /// Some nodes heal, and what is left stays broken for good.
+    CoreHeals,
+}
+
+/// Which faults are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Those that every promise holds under.
+    #[default]
+    Proven,
+    /// Also those that the protocol does not stand yet.
+    Beyond,
+}
+
+impl Draw {
+    /// Ten minutes of faults with as many nodes as the seed draws.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: None,
+            faulty: FAULTY_DEFAULT,
+            disks: Disks::Honest,
+            end: End::Heals,
+            reach: Reach::Proven,
+        }
+    }
+
+    /// Draws the plan.
+    #[must_use]
+    pub fn plan(self) -> Plan {
+        let mut stream = Stream::new(self.seed, "plan");
+        let drawn = NODES_MIN + stream.index(NODES_MAX - NODES_MIN + 1).min(stream.index(NODES_MAX - NODES_MIN + 1));
+        let count = self.nodes.unwrap_or(drawn).clamp(2, NODES_MAX);
+        let nodes = draw_nodes(self.seed, count);
+        let (works, operations) = jobs::draw(self.seed, count, self.faulty);
+        let core = match self.end {
+            End::Heals => None,
+            End::CoreHeals => Some(draw_core(self.seed, count)),
+        };
+        Plan {
+            seed: self.seed,
+            faulty: self.faulty,
+            nodes,
+            homes: draw_homes(self.seed, count),
+            works,
+            operations,
+            faults: faults::draw(&self, count),
+            late: Stream::new(self.seed, "late").index(count),
+            core,
+            watch: Watch::Invariants,
+            mutant: None,
+            tail_lines: TAIL_LINES_DEFAULT,
+            drawn: Some(self),
+        }
+    }
+}
+
+/// The nodes: some with one slot only, perhaps with clocks that are off.
+fn draw_nodes(seed: u64, count: usize) -> Vec<NodePlan> {
+    let mut stream = Stream::new(seed, "nodes");
+    let (is_skewed, drifts) = (stream.chance(500), stream.chance(300));
+    let draw = |seat| {
+        let mut stream = Stream::new(seed, &format!("node {seat} of the plan"));
+        let slots = if stream.chance(400) { 1 } else { 3 };
+        let is_shared = seat == 0 || stream.chance(400);
+        let skew_ms = i64::try_from(stream.below(2 * SKEW_MAX_MS.unsigned_abs())).unwrap_or(0) - SKEW_MAX_MS;
+        let drift_ppm = i32::try_from(stream.below(2 * u64::from(DRIFT_MAX_PPM.unsigned_abs()))).unwrap_or(0) - DRIFT_MAX_PPM;
+        NodePlan {
+            seat,
+            slots,
+            is_shared,
+            skew_ms: if is_skewed { skew_ms } else { 0 },
+            drift_ppm: if drifts { drift_ppm } else { 0 },
+        }
+    };
+    (0..count).map(draw).collect()
+}
+
+/// Half of all seeds know every pair at home, the other half only a random tree.
+fn draw_homes(seed: u64, count: usize) -> Vec<(usize, usize)> {
+    let mut stream = Stream::new(seed, "homes");
+    let is_whole = stream.chance(500);
+    let mut homes = Vec::new();
+    for seat in 1..count {
+        let parent = stream.index(seat);
+        homes.extend((0..seat).filter(|other| is_whole || *other == parent).map(|other| (other, seat)));
+    }
+    homes
+}
+
+/// A random core: half of the nodes or more, and at least two.
+fn draw_core(seed: u64, count: usize) -> Vec<usize> {
+    let mut stream = Stream::new(seed, "core");
+    let size = (count / 2 + 1 + stream.index(count / 2)).max(2);
+    let mut seats: Vec<usize> = (0..count).collect();
+    while seats.len() > size {
+        let out = stream.index(seats.len());
+        seats.remove(out);
+    }
+    seats
+}
+
+impl fmt::Display for Draw {
+    /// The flags that say the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--seed {}", self.seed)?;
+        if let Some(nodes) = self.nodes {
+            write!(f, " --nodes {nodes}")?;
+        }
+        write!(f, " --millis {}", self.faulty.0)?;
+        if self.disks == Disks::Sound {
+            f.write_str(" --sound-disks")?;
+        }
+        if self.end == End::CoreHeals {
+            f.write_str(" --core")?;
+        }
+        if self.reach == Reach::Beyond {
+            f.write_str(" --beyond")?;
+        }
+        Ok(())
+    }
+}
