@@ -17,6 +17,8 @@ mod id;
 mod identity;
 mod invite;
 pub mod key_file;
+#[cfg(feature = "memo")]
+pub mod memo;
 mod membership;
 mod role;
 mod signature;

@@ -7,15 +7,18 @@
 mod faults;
 mod jobs;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jobmesh_protocol::DurationMillis;
 
-use crate::plan::{Disks, NODES_MAX, NODES_MIN, NodePlan, Plan, TAIL_LINES_DEFAULT, Watch};
+use crate::plan::{Disks, NODES_MAX, NODES_MIN, NodePlan, Plan, SEATS_MAX, TAIL_LINES_DEFAULT, Watch};
 use crate::random::Stream;
 
 /// How long faults go on, if nobody says otherwise.
 const FAULTY_DEFAULT: DurationMillis = DurationMillis::from_secs(10 * 60);
+/// How many earlier nodes each knows at home in a large world.
+const LINKS: usize = 4;
 /// Furthest that a wall clock is off: two of them are apart by half of what certificates forgive.
 const SKEW_MAX_MS: i64 = 150_000;
 /// Furthest that a clock runs wrong: 1 %, a hundred times a bad quartz.
@@ -36,6 +39,41 @@ pub struct Draw {
     pub end: End,
     /// Which faults are drawn.
     pub reach: Reach,
+    /// How large the world is.
+    pub tier: Tier,
+}
+
+/// How large a world is, and what of it is real.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tier {
+    /// Few nodes and everything that can go wrong.
+    #[default]
+    Full,
+    /// 50 to 300 nodes, each with a few neighbours.
+    Wide,
+    /// A thousand nodes, whose disks never fail and whose gossip gets to neighbours only.
+    Mass,
+}
+
+impl Tier {
+    /// How many nodes, from and to.
+    const fn nodes(self) -> (usize, usize) {
+        match self {
+            Self::Full => (NODES_MIN, NODES_MAX),
+            Self::Wide => (50, 300),
+            Self::Mass => (1_000, 1_000),
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Wide => "wide",
+            Self::Mass => "mass",
+        }
+    }
 }
 
 /// What happens when the faults end.
@@ -69,6 +107,7 @@ impl Draw {
             disks: Disks::Honest,
             end: End::Heals,
             reach: Reach::Proven,
+            tier: Tier::Full,
         }
     }
 
@@ -76,10 +115,12 @@ impl Draw {
     #[must_use]
     pub fn plan(self) -> Plan {
         let mut stream = Stream::new(self.seed, "plan");
-        let drawn = NODES_MIN + stream.index(NODES_MAX - NODES_MIN + 1).min(stream.index(NODES_MAX - NODES_MIN + 1));
-        let count = self.nodes.unwrap_or(drawn).clamp(2, NODES_MAX);
+        let (fewest, most) = self.tier.nodes();
+        // Most worlds are small: they are the fastest, and few bugs need many nodes.
+        let drawn = fewest + stream.index(most - fewest + 1).min(stream.index(most - fewest + 1));
+        let count = self.nodes.unwrap_or(drawn).clamp(2, SEATS_MAX);
         let nodes = draw_nodes(self.seed, count);
-        let (works, operations) = jobs::draw(self.seed, count, self.faulty);
+        let (works, operations) = jobs::draw(&self, count);
         let core = match self.end {
             End::Heals => None,
             End::CoreHeals => Some(draw_core(self.seed, count)),
@@ -88,12 +129,14 @@ impl Draw {
             seed: self.seed,
             faulty: self.faulty,
             nodes,
-            homes: draw_homes(self.seed, count),
+            homes: draw_homes(self.seed, count, self.tier),
             works,
             operations,
             faults: faults::draw(&self, count),
             late: Stream::new(self.seed, "late").index(count),
             core,
+            gossip_hops: (self.tier == Tier::Mass).then_some(1),
+            script: None,
             watch: Watch::Invariants,
             mutant: None,
             tail_lines: TAIL_LINES_DEFAULT,
@@ -123,16 +166,18 @@ fn draw_nodes(seed: u64, count: usize) -> Vec<NodePlan> {
     (0..count).map(draw).collect()
 }
 
-/// Half of all seeds know every pair at home, the other half only a random tree.
-fn draw_homes(seed: u64, count: usize) -> Vec<(usize, usize)> {
+/// Half of all small worlds know every pair at home, the other half only a random tree. In a large one each node knows
+/// a few others.
+fn draw_homes(seed: u64, count: usize, tier: Tier) -> Vec<(usize, usize)> {
     let mut stream = Stream::new(seed, "homes");
-    let is_whole = stream.chance(500);
-    let mut homes = Vec::new();
+    let is_whole = stream.chance(500) && tier == Tier::Full;
+    let mut homes = BTreeSet::new();
     for seat in 1..count {
-        let parent = stream.index(seat);
-        homes.extend((0..seat).filter(|other| is_whole || *other == parent).map(|other| (other, seat)));
+        let links = if tier == Tier::Full { 1 } else { LINKS };
+        homes.extend((0..links).map(|_| (stream.index(seat), seat)));
+        homes.extend((0..seat).filter(|_| is_whole).map(|other| (other, seat)));
     }
-    homes
+    homes.into_iter().collect()
 }
 
 /// A random core: half of the nodes or more, and at least two.
@@ -155,6 +200,9 @@ impl fmt::Display for Draw {
             write!(f, " --nodes {nodes}")?;
         }
         write!(f, " --millis {}", self.faulty.0)?;
+        if self.tier != Tier::Full {
+            write!(f, " --tier {}", self.tier.word())?;
+        }
         if self.disks == Disks::Sound {
             f.write_str(" --sound-disks")?;
         }

@@ -34,12 +34,15 @@ mod report;
 mod world;
 
 mod bugs;
+mod cost;
 mod power;
+mod scope;
 mod shrink;
 
 pub use bugs::{Bug, BugError, Kept};
+pub use cost::{Cost, auctioned};
 pub use disk::{DiskFault, Loss};
-pub use draw::{Draw, End, Reach};
+pub use draw::{Draw, End, Reach, Tier};
 pub use executor::{Ending, Writes};
 pub use fault::{
     Clog, DiskStrike, Fault, FaultKind, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, What, When,
@@ -51,6 +54,7 @@ pub use plan::{
     Disks, MUTANTS, MutantName, NODES_MAX, NODES_MIN, NodePlan, POWER_MUTANTS, Plan, PlanError, Watch,
 };
 pub use power::{Drive, PowerFailure, PowerPlan, PowerReport, cut_power};
-pub use report::{Failure, Report, run};
+pub use report::{Failure, Pace, Report, run};
+pub use scope::{Injection, ScopeReport, Strike, search};
 pub use shrink::{Shrunk, shrink};
 pub use workload::{Act, Operation, Work};

@@ -15,8 +15,8 @@ use jobmesh_protocol::DurationMillis;
 #[cfg(feature = "mutants")]
 use jobmesh_simulations::{MUTANTS, MutantName, POWER_MUTANTS};
 use jobmesh_simulations::{
-    Bug, Disks, Draw, Drive, End, FaultKind, NODES_MAX, Plan, PlanError, PowerPlan, Reach, Report, Watch, cut_power,
-    missing, run, shrink,
+    Bug, Cost, Disks, Draw, Drive, End, FaultKind, Pace, Plan, PlanError, PowerPlan, Reach, Report, Tier, Watch,
+    auctioned, cut_power, missing, run, search, shrink,
 };
 
 /// Runs many jobmesh nodes in virtual time, from one seed.
@@ -43,6 +43,20 @@ enum Command {
     },
     /// Runs seed after seed. Exits with 1 if the invariants of any break.
     Seeds(SeedsArgs),
+    /// Tells every story of one job between two nodes in which faults strike. Exits with 1 if a promise breaks.
+    Scope {
+        /// Faults in a story at most.
+        #[arg(long, default_value_t = 2)]
+        faults: u32,
+        /// Stories that are told at the same time; as many as there are processors if left out.
+        #[arg(long)]
+        threads: Option<usize>,
+        /// Write the plan of a story that fails here.
+        #[arg(long)]
+        save: Option<PathBuf>,
+    },
+    /// Says what a job costs in messages and bytes. Exits with 1 if it is more than it may be.
+    Cost,
     /// Cuts the power of single nodes and looks at what they still know. Exits with 1 if a promise breaks.
     PowerCuts(PowerArgs),
     /// Shows how many seeds it takes to find each of the engine's seeded bugs. Exits with 1 if one is missed.
@@ -60,7 +74,7 @@ struct RunArgs {
     #[arg(long)]
     seed: u64,
     /// How many nodes; drawn from the seed if left out.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=NODES_MAX as u64))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=2_000))]
     nodes: Option<u64>,
     /// Virtual hours of faults before the world heals; ten minutes if left out.
     #[arg(long)]
@@ -80,6 +94,9 @@ struct RunArgs {
     /// Also draw faults that the protocol does not stand yet.
     #[arg(long)]
     beyond: bool,
+    /// How large the world is: full, wide or mass.
+    #[arg(long, default_value = "full", value_parser = tier)]
+    tier: Tier,
     /// Also watch an invariant that must fail.
     #[arg(long)]
     canary: bool,
@@ -133,6 +150,9 @@ struct SeedsArgs {
     /// Also draw faults that the protocol does not stand yet.
     #[arg(long)]
     beyond: bool,
+    /// How large the worlds are: full, wide or mass.
+    #[arg(long, default_value = "full", value_parser = tier)]
+    tier: Tier,
     /// Fail if a kind of fault, a rare branch or a case of a promise never came up.
     #[arg(long)]
     all_marks: bool,
@@ -168,6 +188,11 @@ fn drive(word: &str) -> Result<Drive, &'static str> {
     }
 }
 
+fn tier(word: &str) -> Result<Tier, &'static str> {
+    let tiers = [Tier::Full, Tier::Wide, Tier::Mass];
+    tiers.into_iter().find(|tier| tier.word() == word).ok_or("tiers are full, wide or mass")
+}
+
 fn main() -> ExitCode {
     let good = match Args::parse().command {
         Command::Run(args) => args.run(),
@@ -176,6 +201,8 @@ fn main() -> ExitCode {
         Command::Bugs { folder } => bugs(&folder),
         Command::Seeds(args) if args.twice => doubled(&args),
         Command::Seeds(args) => many(&args),
+        Command::Scope { faults, threads, save } => scope(faults, threads, save.as_deref()),
+        Command::Cost => cost(),
         Command::PowerCuts(args) => power_cuts(&args),
         #[cfg(feature = "mutants")]
         Command::Mutants { seeds } => hunt(seeds),
@@ -186,12 +213,13 @@ fn main() -> ExitCode {
 impl RunArgs {
     fn plan(&self) -> Plan {
         let mut draw = Draw::new(self.seed);
-        draw.nodes = self.nodes.map(|nodes| usize::try_from(nodes).unwrap_or(NODES_MAX));
+        draw.nodes = self.nodes.map(|nodes| usize::try_from(nodes).unwrap_or(usize::MAX));
         let hours = self.hours.map(|hours| DurationMillis::from_secs(hours.saturating_mul(3600)));
         draw.faulty = hours.or(self.millis.map(DurationMillis)).unwrap_or(draw.faulty);
         draw.disks = if self.sound_disks { Disks::Sound } else { Disks::Honest };
         draw.end = if self.core { End::CoreHeals } else { End::Heals };
         draw.reach = if self.beyond { Reach::Beyond } else { Reach::Proven };
+        draw.tier = self.tier;
         let mut plan = draw.plan();
         plan.tail_lines = self.lines.unwrap_or(plan.tail_lines);
         if self.canary {
@@ -317,6 +345,7 @@ struct Sum {
     faults: BTreeMap<FaultKind, u64>,
     marks: BTreeMap<String, u64>,
     met: BTreeMap<&'static str, u64>,
+    pace: Pace,
     failures: u64,
 }
 
@@ -334,6 +363,10 @@ impl Sum {
         for (kind, count) in &report.faults {
             *self.faults.entry(*kind).or_default() += count;
         }
+        self.pace.steps += report.pace.steps;
+        self.pace.sum += report.pace.sum;
+        self.pace.slow += report.pace.slow;
+        self.pace.slowest = self.pace.slowest.max(report.pace.slowest);
         for (mark, count) in &report.marks {
             *self.marks.entry(mark.clone()).or_default() += count;
         }
@@ -347,6 +380,9 @@ impl Sum {
         say(&format!("seeds     {} good, {hours} virtual hours in {real_secs:.1} s", self.seeds));
         say(&format!("jobs      {} acknowledged, {} runs", self.jobs, self.runs));
         say(&format!("work      {} steps, {} frames", self.steps, self.frames));
+        let Pace { steps, slow, slowest, .. } = self.pace;
+        let mean = self.pace.mean();
+        say(&format!("routing   {steps} decisions, {mean:?} each, {slow} over 1 ms, the slowest {slowest:?}"));
         let attempts: Vec<String> = self.attempts.iter().map(|(state, count)| format!("{state} {count}")).collect();
         say(&format!("attempts  {}", attempts.join(" ")));
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{} {count}", kind.word())).collect();
@@ -366,6 +402,7 @@ fn plan_of(args: &SeedsArgs, seed: u64) -> Plan {
     draw.faulty = DurationMillis::from_secs(args.minutes.saturating_mul(60));
     draw.end = if seed % 4 == 3 { End::CoreHeals } else { End::Heals };
     draw.reach = if args.beyond { Reach::Beyond } else { Reach::Proven };
+    draw.tier = args.tier;
     draw.plan()
 }
 
@@ -392,7 +429,7 @@ fn many(args: &SeedsArgs) -> bool {
             }
         }
     };
-    let threads = args.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let threads = args.threads.unwrap_or_else(processors);
     thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     sum.show(began.elapsed().as_secs_f64());
@@ -426,6 +463,52 @@ fn doubled(args: &SeedsArgs) -> bool {
         say(&format!("twice     {} seeds, with the same traces and databases in both processes", args.count));
     }
     is_good
+}
+
+fn scope(faults: u32, threads: Option<usize>, path: Option<&Path>) -> bool {
+    let began = std::time::Instant::now();
+    match search(faults, threads.unwrap_or_else(processors)) {
+        Ok(report) => {
+            say(&report.to_string());
+            say(&format!("took      {:.1} s", began.elapsed().as_secs_f64()));
+            true
+        }
+        Err(failure) => {
+            say(&failure.to_string());
+            say(&format!("script    {:?}", failure.plan.script));
+            if let Some(path) = path {
+                save(path, failure.plan.write());
+            }
+            false
+        }
+    }
+}
+
+/// What an auctioned job may cost beside its payload, with three peers asked.
+const MESSAGES_MAX: f64 = 10.0;
+/// The same in bytes.
+const BYTES_MAX: f64 = 2_600.0;
+
+fn cost() -> bool {
+    match auctioned() {
+        Ok(cost) => {
+            let Cost { messages, acks, bytes } = cost;
+            say(&format!("auctioned {messages:.1} messages, {acks:.1} acknowledgements, {bytes:.0} bytes a job"));
+            let is_low = messages <= MESSAGES_MAX && bytes <= BYTES_MAX;
+            if !is_low {
+                say(&format!("FAILED    {MESSAGES_MAX} messages and {BYTES_MAX} bytes are enough"));
+            }
+            is_low
+        }
+        Err(failure) => {
+            say(&failure.to_string());
+            false
+        }
+    }
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map(usize::from).unwrap_or(1)
 }
 
 fn power_cuts(args: &PowerArgs) -> bool {

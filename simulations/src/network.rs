@@ -29,10 +29,6 @@ impl Pair {
     pub(crate) fn of(one: Seat, other: Seat) -> Self {
         if one <= other { Self(one, other) } else { Self(other, one) }
     }
-
-    pub(crate) fn has(self, seat: Seat) -> bool {
-        self.0 == seat || self.1 == seat
-    }
 }
 
 /// One life of a connection. Later ones have higher numbers.

@@ -1,6 +1,7 @@
 //! One node: its engine while the daemon lives, its database and disk always.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use jobmesh_engine::{Command, Config, Detected, Engine, Explanation, Input, Output, RequestId, Response, Timing};
 use jobmesh_keys::{Identity, Membership, MeshId, MeshRoot};
@@ -102,6 +103,8 @@ pub(crate) struct Node {
     failures: u32,
     /// Whether its disk had room when it failed the last time.
     has_room: bool,
+    /// How long the last step took to decide, in real time.
+    pub(crate) decided_in: Duration,
     /// What earlier engines had counted.
     banked: BTreeMap<&'static str, u64>,
     store: Option<Store>,
@@ -185,6 +188,7 @@ impl Node {
             files: Disk::new(Stream::new(seed, &format!("disk {}", seat.0))),
             failures: 0,
             has_room: true,
+            decided_in: Duration::ZERO,
             banked: BTreeMap::new(),
             store: None,
             engine: None,
@@ -319,10 +323,12 @@ impl Node {
         let now = self.clock(at);
         let (Some(engine), Some(store)) = (&mut self.engine, &mut self.store) else { return Ok(None) };
         let txn = store.begin()?;
+        let began = Instant::now();
         for input in batch {
             engine.handle(now, self.stream.rng(), &txn, input)?;
         }
         engine.finish(now, self.stream.rng(), &txn)?;
+        self.decided_in = began.elapsed();
         let outputs = match trap {
             None => {
                 let committed = self.parts.commit(txn)?;

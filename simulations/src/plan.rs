@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::draw::Draw;
 use crate::fault::Fault;
+use crate::scope::Strike;
 use crate::workload::{Operation, Work};
 
 /// Fewest nodes that a seed draws: with two there is no third to be the better choice.
@@ -52,6 +53,12 @@ pub struct Plan {
     /// The seats that heal; what is left stays broken for good. Without it, all heal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub core: Option<Vec<usize>>,
+    /// How far gossip gets; everywhere if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gossip_hops: Option<u32>,
+    /// What strikes at which event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Vec<Strike>>,
     /// What the oracle looks at.
     #[serde(default)]
     pub watch: Watch,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use jobmesh_protocol::MonoMillis;
 
@@ -36,6 +37,12 @@ pub struct Report {
     pub frames: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Those that are more than an acknowledgement.
+    pub messages: u64,
+    /// The events that a script counts, each by whether it is a frame.
+    pub scripted: Vec<bool>,
+    /// How long it took to decide who runs a job.
+    pub pace: Pace,
     /// Faults by kind.
     pub faults: BTreeMap<FaultKind, u64>,
     /// Rare branches of the engine by name, with how often they were taken.
@@ -47,6 +54,43 @@ pub struct Report {
     /// The hash of every node's files at the end. It depends on the plan alone in processes that run one world at a
     /// time, since SQLite's random numbers belong to the process.
     pub databases: String,
+}
+
+/// How long steps took in real time, of those that decided who runs a job. Two reports are equal whatever it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// Steps.
+    pub steps: u64,
+    /// All of them together.
+    pub sum: Duration,
+    /// The slowest.
+    pub slowest: Duration,
+    /// Those that took longer than a millisecond.
+    pub slow: u64,
+}
+
+impl PartialEq for Pace {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Pace {}
+
+impl Pace {
+    /// Adds one step.
+    pub(crate) fn add(&mut self, took: Duration) {
+        self.steps += 1;
+        self.sum += took;
+        self.slowest = self.slowest.max(took);
+        self.slow += u64::from(took > Duration::from_millis(1));
+    }
+
+    /// The mean.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        self.sum.checked_div(u32::try_from(self.steps).unwrap_or(u32::MAX)).unwrap_or_default()
+    }
 }
 
 /// A run that broke a promise.
@@ -68,12 +112,15 @@ pub struct Failure {
 /// [`Failure`] if an invariant broke or a node panicked.
 pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
     let fail = |at, violation, tail| Box::new(Failure { plan: plan.clone(), at, violation, tail });
+    // Nothing is verified a second time that a node of this world has signed: the answer is the same.
+    jobmesh_keys::memo::start();
     let mut world = World::new(plan);
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(Violation::new("no_panic", text.unwrap_or_else(|| "a node panicked".to_owned())))
     });
+    jobmesh_keys::memo::stop();
     outcome.map_err(|violation| fail(world.now(), violation, world.tail()))
 }
 
@@ -102,6 +149,8 @@ impl fmt::Display for Report {
         }
         list(f, "attempts", self.attempts.iter().map(|(state, count)| (*state, *count)))?;
         write!(f, "\nwork      {} steps ({} idle), {} frames", self.steps, self.idle_steps, self.frames)?;
+        let pace = &self.pace;
+        write!(f, "\nrouting   {} decisions, {:?} each, at most {:?}", pace.steps, pace.mean(), pace.slowest)?;
         list(f, "faults", self.faults.iter().map(|(kind, count)| (kind.word(), *count)))?;
         list(f, "marks", self.marks.iter().map(|(mark, count)| (mark.replace(' ', ":"), *count)))?;
         write!(f, "\ntrace     {}\ndatabases {}", self.trace, self.databases)

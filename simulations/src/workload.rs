@@ -122,24 +122,36 @@ pub(crate) fn machine(node: &NodePlan) -> Detected {
     Detected { tags, attributes, pools, slots }
 }
 
-/// Whether some node of the healed world can run a job that was submitted at `home`.
-pub(crate) fn is_satisfiable(plan: &Plan, spec: &JobSpec, home: Seat) -> bool {
-    let can = |node: &NodePlan| {
-        let seat = Seat(node.seat);
-        let is_allowed = match spec.scope {
-            Scope::Local => seat == home,
-            Scope::Network => seat != home,
-            Scope::Hybrid => true,
+/// What the nodes of the healed world can do.
+#[derive(Debug)]
+pub(crate) struct Machines(Vec<(Seat, Detected)>);
+
+impl Machines {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let healed = |node: &&NodePlan| plan.core.as_ref().is_none_or(|core| core.contains(&node.seat));
+        let with_late = |node: &NodePlan| {
+            let mut machine = machine(node);
+            if node.seat == plan.late {
+                machine.tags.extend(late_tag());
+            }
+            (Seat(node.seat), machine)
         };
-        let machine = machine(node);
-        let mut tags = machine.tags.clone();
-        if node.seat == plan.late {
-            tags.extend(late_tag());
-        }
-        let meets = spec.requirements.iter().all(|requirement| requirement.is_met(&tags, &machine.attributes));
-        is_allowed && meets && fits(&machine, &spec.resources)
-    };
-    plan.nodes.iter().filter(|node| plan.heals(node.seat)).any(can)
+        Self(plan.nodes.iter().filter(healed).map(with_late).collect())
+    }
+
+    /// Whether one of them can run a job that was submitted at `home`.
+    pub(crate) fn can_run(&self, spec: &JobSpec, home: Seat) -> bool {
+        let can = |(seat, machine): &(Seat, Detected)| {
+            let is_allowed = match spec.scope {
+                Scope::Local => *seat == home,
+                Scope::Network => *seat != home,
+                Scope::Hybrid => true,
+            };
+            let meets = |requirement: &Requirement| requirement.is_met(&machine.tags, &machine.attributes);
+            is_allowed && spec.requirements.iter().all(meets) && fits(machine, &spec.resources)
+        };
+        self.0.iter().any(can)
+    }
 }
 
 fn fits(machine: &Detected, requests: &Requests) -> bool {

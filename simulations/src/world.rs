@@ -8,6 +8,7 @@ mod drivers;
 mod end;
 mod fate;
 mod people;
+mod script;
 mod sessions;
 mod storage;
 
@@ -30,9 +31,9 @@ use crate::node::{Condition, EPOCH, Life, Node, Parts, StepEnd};
 use crate::oracle::Oracle;
 use crate::plan::{NodePlan, Plan};
 use crate::random::Stream;
-use crate::report::Report;
+use crate::report::{Pace, Report};
 use crate::trace::Trace;
-use crate::workload::{Operation, machine};
+use crate::workload::{Machines, Operation, machine};
 
 /// How long a certificate lasts: longer than any run.
 const YEAR: DurationMillis = DurationMillis::from_secs(366 * 86_400);
@@ -186,6 +187,12 @@ pub(crate) struct World {
     marks: Marks,
     /// Whether some node could not say what it has open.
     is_unsure: bool,
+    /// The events that a script counts, each by whether it is a frame.
+    relevant: Vec<bool>,
+    /// Whether the last step decided who runs a job.
+    has_routed: bool,
+    pace: Pace,
+    machines: Machines,
     oracle: Oracle,
     trace: Trace,
     /// Commands that were not answered yet, with the operation that they stand for.
@@ -195,6 +202,8 @@ pub(crate) struct World {
     steps: u64,
     frames: u64,
     bytes: u64,
+    /// Frames that are more than an acknowledgement.
+    messages: u64,
     minute: (u64, u64),
 }
 
@@ -222,6 +231,10 @@ impl World {
             backups: BTreeMap::new(),
             marks: Marks::default(),
             is_unsure: false,
+            relevant: Vec::new(),
+            has_routed: false,
+            pace: Pace::default(),
+            machines: Machines::new(plan),
             faults,
             oracle: Oracle::new(plan.watch, mesh),
             trace: Trace::new(plan.tail_lines),
@@ -231,6 +244,7 @@ impl World {
             steps: 0,
             frames: 0,
             bytes: 0,
+            messages: 0,
             minute: (0, 0),
             plan: plan.clone(),
         };
@@ -248,7 +262,9 @@ impl World {
                 return Err(Violation::new("the_world_goes_on", "nothing is left to happen"));
             };
             self.now = at;
-            self.happen(event)?;
+            if let Some(event) = self.scripted(event)? {
+                self.happen(event)?;
+            }
         }
     }
 
@@ -356,7 +372,11 @@ impl World {
         self.note_struck(seat);
         match end {
             StepEnd::Released(outputs) => {
+                self.has_routed = false;
                 let changed = self.perform(seat, outputs)?;
+                if self.has_routed {
+                    self.pace.add(self.nodes.get(seat.0).map(|node| node.decided_in).unwrap_or_default());
+                }
                 self.check_jobs(seat, &changed)?;
             }
             StepEnd::Died(escaped) => {
@@ -462,7 +482,8 @@ impl World {
         let minute = self.now.0 / 60_000;
         let (counted, steps) = self.minute;
         self.minute = if counted == minute { (minute, steps + 1) } else { (minute, 1) };
-        invariant_quiescence(self.minute.1, STEPS_PER_MINUTE_MAX)
+        let pairs = (self.plan.nodes.len() * self.plan.nodes.len()) as u64;
+        invariant_quiescence(self.minute.1, STEPS_PER_MINUTE_MAX * pairs.div_ceil(81))
     }
 
     fn all_seats(&self) -> Vec<Seat> {

@@ -2,7 +2,7 @@
 
 use jobmesh_protocol::DurationMillis;
 
-use super::{Draw, Reach};
+use super::{Draw, Reach, Tier};
 use crate::disk::{DiskFault, Loss};
 use crate::fault::{Clog, DiskStrike, Fault, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, What, When};
 use crate::plan::Disks;
@@ -20,9 +20,11 @@ pub(super) fn draw(draw: &Draw, nodes: usize) -> Vec<Fault> {
     let mut drawn = Drawn { faults: Vec::new(), faulty: draw.faulty, nodes };
     drawn.ambient(&mut Stream::new(draw.seed, "ambient faults"));
     let mut stream = Stream::new(draw.seed, "scheduled faults");
-    let mean_pause = stream.between(6_000, 40_000);
+    // In a large world as many nodes are struck, of those that there are.
+    let crowd = (nodes as u64 / 10).max(1);
+    let mean_pause = stream.between(6_000, 40_000) / crowd;
     drawn.scheduled(&mut stream, mean_pause, draw.reach);
-    if draw.disks == Disks::Honest {
+    if draw.disks == Disks::Honest && draw.tier != Tier::Mass {
         drawn.of_disks(&mut Stream::new(draw.seed, "faults of disks"), mean_pause);
     }
     drawn.faults

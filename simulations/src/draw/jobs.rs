@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::job::{Effects, Scope};
 
+use super::{Draw, Tier};
 use crate::executor::{Ending, Writes};
 use crate::random::Stream;
 use crate::workload::{Act, LATE_TOOL, NOBODYS_TOOL, Operation, SHARED_TOOL, Work, own_tool};
@@ -15,9 +16,12 @@ const JOBS_BASE: u64 = 8;
 const JOBS_PER_TEN_MINUTES: u64 = 8;
 
 /// Draws the jobs and what is done with them.
-pub(super) fn draw(seed: u64, nodes: usize, faulty: DurationMillis) -> (BTreeMap<usize, Work>, Vec<Operation>) {
-    let mut stream = Stream::new(seed, "workload");
-    let jobs = JOBS_BASE + stream.below(6) + faulty.0 * JOBS_PER_TEN_MINUTES / 600_000;
+pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Operation>) {
+    let (mut stream, faulty) = (Stream::new(draw.seed, "workload"), draw.faulty);
+    let jobs = match draw.tier {
+        Tier::Full => JOBS_BASE + stream.below(6) + faulty.0 * JOBS_PER_TEN_MINUTES / 600_000,
+        Tier::Wide | Tier::Mass => nodes as u64 * 2,
+    };
     // The last fifth of the time stays free of new work, so that faults also meet jobs that have waited long.
     let last = (faulty.0 * 4 / 5).max(2_000);
     let (mut works, mut operations) = (BTreeMap::new(), Vec::new());

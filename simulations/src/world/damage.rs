@@ -83,6 +83,7 @@ impl World {
         node.is_damaged = true;
         let id = node.id;
         self.oracle.forget(seat, id);
+        self.oracle.expect_old_epochs(seat);
     }
 
     /// The owner of a damaged machine sets it up anew.

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use jobmesh_engine::{Ended, Input, Output, Process as SystemProcess, Response, RunOrder, StopReason};
 use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{BlobRef, DurationMillis, JobId, NodeId, RunId};
 
-use super::{Event, World};
+use super::{Event, Phase, World};
 use crate::executor::{Behaviour, Ending, gone, stopped};
 use crate::invariants::{Violation, invariant_inputs_are_there};
 use crate::network::{Pair, Seat};
@@ -54,6 +55,7 @@ impl World {
                 }
                 Output::Fetch { from, blob } => self.fetch(seat, from, blob),
                 Output::Changed(change) => {
+                    self.has_routed |= matches!(change.cause, Cause::Offered | Cause::Awarded);
                     let (number, state, cause) = (change.number, change.state, change.cause);
                     self.note(format_args!("{seat} job {number} is {state} by {cause} at epoch {}", change.epoch));
                     changed.insert(change.job);
@@ -90,7 +92,9 @@ impl World {
         node.ordered.insert(run);
         node.processes.insert(run, orphan);
         self.cause(after, Event::RunAdopted { seat, life, run });
-        if let Some(ends) = orphan.ends {
+        // Nothing hangs any more once the world has healed.
+        let hangs = self.phase == Phase::Faulty || orphan.behaviour.ending == Ending::Never;
+        if let Some(ends) = orphan.ends.or((!hangs).then_some(now)) {
             let ends = ends.max(now.plus(after).plus(DurationMillis(1)));
             self.queue_at(ends, Event::RunEnds { seat, life, run, stopped: None });
         }

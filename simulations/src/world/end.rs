@@ -16,7 +16,7 @@ use crate::invariants::{
 use crate::network::Seat;
 use crate::node::Condition;
 use crate::report::Report;
-use crate::workload::{is_satisfiable, late_tag};
+use crate::workload::late_tag;
 
 /// How long jobs may take to end once the world has healed: a few leases, the longest timeout and every retry.
 const HEALING_MAX: DurationMillis = DurationMillis::from_secs(10 * 60);
@@ -125,7 +125,7 @@ impl World {
     fn live_jobs(&mut self) -> Result<(Jobs, Jobs), Violation> {
         let (mut open, mut hopeless) = (Jobs::new(), Jobs::new());
         self.is_unsure = false;
-        let plan = &self.plan;
+        let (plan, machines) = (&self.plan, &self.machines);
         for (seat, node) in self.nodes.iter_mut().enumerate() {
             if !plan.heals(seat) {
                 continue;
@@ -139,7 +139,7 @@ impl World {
             for job in txn.view().live_jobs()? {
                 let can_end = job.origin.is_some()
                     || job.cancel_reason.is_some()
-                    || is_satisfiable(plan, &job.spec, Seat(seat));
+                    || machines.can_run(&job.spec, Seat(seat));
                 let list = if can_end { &mut open } else { &mut hopeless };
                 list.push((Seat(seat), job));
             }
@@ -208,6 +208,9 @@ impl World {
             marks: self.marks.counts.clone(),
             met: self.oracle.met.clone(),
             bytes: self.bytes,
+            messages: self.messages,
+            scripted: self.relevant.clone(),
+            pace: self.pace,
             trace: self.trace.hash(),
             databases: self.databases(),
         })

@@ -1,6 +1,7 @@
 //! Sessions that come and go, and what travels on them.
 
 use jobmesh_engine::Input;
+use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::{DurationMillis, MonoMillis};
 
 use super::{Event, World};
@@ -126,6 +127,7 @@ impl World {
     pub(super) fn send(&mut self, from: Seat, to: Seat, bytes: &[u8]) {
         self.frames += 1;
         self.bytes += bytes.len() as u64;
+        self.messages += u64::from(!matches!(Frame::decode(bytes), Ok(Frame::Ack { .. })));
         self.trace.bytes(bytes);
         let Some(session) = self.network.session(Pair::of(from, to)) else { return };
         let trip = self.network.trip(&mut self.faults, self.now, from, to);
@@ -153,15 +155,18 @@ impl World {
     /// Spreads a digest from neighbour to neighbour; each link may lose it.
     pub(super) fn spread(&mut self, from: Seat, bytes: &[u8]) {
         let mut told = std::collections::BTreeSet::from([from]);
-        let mut tellers: std::collections::VecDeque<(Seat, MonoMillis)> = [(from, self.now)].into();
-        while let Some((via, since)) = tellers.pop_front() {
+        let mut tellers: std::collections::VecDeque<(Seat, MonoMillis, u32)> = [(from, self.now, 0)].into();
+        while let Some((via, since, hops)) = tellers.pop_front() {
+            if self.plan.gossip_hops.is_some_and(|most| hops >= most) {
+                continue;
+            }
             for to in self.network.neighbours(via) {
                 if told.contains(&to) {
                     continue;
                 }
                 if let Some(at) = self.network.trip(&mut self.faults, since, via, to).arrivals.first().copied() {
                     told.insert(to);
-                    tellers.push_back((to, at));
+                    tellers.push_back((to, at, hops + 1));
                     self.queue_at(at, Event::Gossip { via, to, bytes: bytes.to_vec() });
                 }
             }
