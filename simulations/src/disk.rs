@@ -172,6 +172,11 @@ impl Disk {
         self.drive_mut().restore(backup);
     }
 
+    /// Fills an empty disk.
+    pub(crate) fn install(&self, files: Backup) {
+        self.drive_mut().install(files);
+    }
+
     /// Feeds the files to a hash.
     pub(crate) fn hash(&self, hasher: &mut blake3::Hasher) {
         self.drive().hash(hasher);

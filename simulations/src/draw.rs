@@ -17,6 +17,8 @@ use crate::random::Stream;
 
 /// How long faults go on, if nobody says otherwise.
 const FAULTY_DEFAULT: DurationMillis = DurationMillis::from_secs(10 * 60);
+/// How long a world is watched that has nothing to do, if nobody says otherwise.
+const IDLE_DEFAULT: DurationMillis = DurationMillis::from_secs(120);
 /// How many earlier nodes each knows at home in a large world.
 const LINKS: usize = 4;
 /// Furthest that a wall clock is off: two of them are apart by half of what certificates forgive.
@@ -33,6 +35,8 @@ pub struct Draw {
     pub nodes: Option<usize>,
     /// How long faults and work go on before the world heals.
     pub faulty: DurationMillis,
+    /// How long the world is watched at the end, when nobody should be busy.
+    pub idle: DurationMillis,
     /// What the disks do.
     pub disks: Disks,
     /// What happens when the faults end.
@@ -104,6 +108,7 @@ impl Draw {
             seed,
             nodes: None,
             faulty: FAULTY_DEFAULT,
+            idle: IDLE_DEFAULT,
             disks: Disks::Honest,
             end: End::Heals,
             reach: Reach::Proven,
@@ -128,6 +133,7 @@ impl Draw {
         Plan {
             seed: self.seed,
             faulty: self.faulty,
+            idle: self.idle,
             nodes,
             homes: draw_homes(self.seed, count, self.tier),
             works,
@@ -200,6 +206,9 @@ impl fmt::Display for Draw {
             write!(f, " --nodes {nodes}")?;
         }
         write!(f, " --millis {}", self.faulty.0)?;
+        if self.idle != IDLE_DEFAULT {
+            write!(f, " --idle {}", self.idle.0)?;
+        }
         if self.tier != Tier::Full {
             write!(f, " --tier {}", self.tier.word())?;
         }

@@ -31,6 +31,7 @@ mod invariants;
 mod marks;
 mod oracle;
 mod report;
+mod traffic;
 mod world;
 
 mod bugs;
@@ -56,5 +57,6 @@ pub use plan::{
 pub use power::{Drive, PowerFailure, PowerPlan, PowerReport, cut_power};
 pub use report::{Failure, Pace, Report, run};
 pub use scope::{Injection, ScopeReport, Strike, search};
+pub use traffic::Traffic;
 pub use shrink::{Shrunk, shrink};
 pub use workload::{Act, Operation, Work};

@@ -82,6 +82,9 @@ struct RunArgs {
     /// The same in milliseconds.
     #[arg(long, conflicts_with = "hours")]
     millis: Option<u64>,
+    /// Virtual milliseconds for which the world is watched at the end, when nobody should be busy.
+    #[arg(long)]
+    idle: Option<u64>,
     /// Lines of the trace to show after a failure.
     #[arg(long)]
     lines: Option<usize>,
@@ -141,6 +144,9 @@ struct SeedsArgs {
     /// Virtual minutes of faults for each.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
+    /// Virtual minutes for which each is watched at the end, when nobody should be busy.
+    #[arg(long, default_value_t = 2)]
+    idle: u64,
     /// Go on after a failure and name every seed that fails, in one line each.
     #[arg(long)]
     keep_going: bool,
@@ -216,6 +222,7 @@ impl RunArgs {
         draw.nodes = self.nodes.map(|nodes| usize::try_from(nodes).unwrap_or(usize::MAX));
         let hours = self.hours.map(|hours| DurationMillis::from_secs(hours.saturating_mul(3600)));
         draw.faulty = hours.or(self.millis.map(DurationMillis)).unwrap_or(draw.faulty);
+        draw.idle = self.idle.map_or(draw.idle, DurationMillis);
         draw.disks = if self.sound_disks { Disks::Sound } else { Disks::Honest };
         draw.end = if self.core { End::CoreHeals } else { End::Heals };
         draw.reach = if self.beyond { Reach::Beyond } else { Reach::Proven };
@@ -400,6 +407,7 @@ impl Sum {
 fn plan_of(args: &SeedsArgs, seed: u64) -> Plan {
     let mut draw = Draw::new(seed);
     draw.faulty = DurationMillis::from_secs(args.minutes.saturating_mul(60));
+    draw.idle = DurationMillis::from_secs(args.idle.saturating_mul(60));
     draw.end = if seed % 4 == 3 { End::CoreHeals } else { End::Heals };
     draw.reach = if args.beyond { Reach::Beyond } else { Reach::Proven };
     draw.tier = args.tier;
@@ -492,8 +500,11 @@ const BYTES_MAX: f64 = 2_600.0;
 fn cost() -> bool {
     match auctioned() {
         Ok(cost) => {
-            let Cost { messages, acks, bytes } = cost;
-            say(&format!("auctioned {messages:.1} messages, {acks:.1} acknowledgements, {bytes:.0} bytes a job"));
+            let Cost { messages, acks, bytes, .. } = cost;
+            say(&format!("auctioned {messages:.1} messages and acknowledgements {acks:.1}, {bytes:.0} bytes a job"));
+            for (kind, each) in &cost.kinds {
+                say(&format!("{kind:>16} {:.2} of {:.0} bytes each", each.0, each.1));
+            }
             let is_low = messages <= MESSAGES_MAX && bytes <= BYTES_MAX;
             if !is_low {
                 say(&format!("FAILED    {MESSAGES_MAX} messages and {BYTES_MAX} bytes are enough"));

@@ -38,6 +38,9 @@ pub struct Plan {
     /// How long faults and work go on before the world heals.
     #[serde(rename = "faulty_ms")]
     pub faulty: DurationMillis,
+    /// How long the world is watched once every job has ended and nobody should be busy.
+    #[serde(rename = "idle_ms")]
+    pub idle: DurationMillis,
     /// The nodes, each at its seat.
     pub nodes: Vec<NodePlan>,
     /// The pairs of seats that find each other without being told.

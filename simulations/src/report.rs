@@ -10,6 +10,7 @@ use jobmesh_protocol::MonoMillis;
 use crate::fault::FaultKind;
 use crate::invariants::Violation;
 use crate::plan::Plan;
+use crate::traffic::Traffic;
 use crate::world::World;
 
 /// What a run that kept every promise did.
@@ -37,8 +38,8 @@ pub struct Report {
     pub frames: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Those that are more than an acknowledgement.
-    pub messages: u64,
+    /// The same by what they carried.
+    pub traffic: Traffic,
     /// The events that a script counts, each by whether it is a frame.
     pub scripted: Vec<bool>,
     /// How long it took to decide who runs a job.

@@ -22,6 +22,8 @@ use crate::workload::{Act, Operation, Work, own_tool};
 
 /// How long faults may strike: far longer than the job's story with two of them takes to calm down.
 const FAULTY: DurationMillis = DurationMillis::from_secs(20);
+/// How long the world is watched at the end.
+const IDLE: DurationMillis = DurationMillis::from_secs(20);
 /// When the job is submitted: the nodes know each other by then.
 const SUBMITTED_AT: DurationMillis = DurationMillis::from_secs(5);
 
@@ -164,6 +166,7 @@ fn plan(effects: Effects, script: Vec<Strike>) -> Plan {
     Plan {
         seed: 1,
         faulty: FAULTY,
+        idle: IDLE,
         nodes: vec![node(0), node(1)],
         homes: vec![(0, 1)],
         works: BTreeMap::from([(0, work)]),

@@ -29,9 +29,10 @@ use crate::marks::Marks;
 use crate::network::{Network, Pair, Seat, Session};
 use crate::node::{Condition, EPOCH, Life, Node, Parts, StepEnd};
 use crate::oracle::Oracle;
-use crate::plan::{NodePlan, Plan};
+use crate::plan::{NODES_MAX, NodePlan, Plan};
 use crate::random::Stream;
 use crate::report::{Pace, Report};
+use crate::traffic::Traffic;
 use crate::trace::Trace;
 use crate::workload::{Machines, Operation, machine};
 
@@ -202,8 +203,7 @@ pub(crate) struct World {
     steps: u64,
     frames: u64,
     bytes: u64,
-    /// Frames that are more than an acknowledgement.
-    messages: u64,
+    traffic: Traffic,
     minute: (u64, u64),
 }
 
@@ -244,7 +244,7 @@ impl World {
             steps: 0,
             frames: 0,
             bytes: 0,
-            messages: 0,
+            traffic: Traffic::default(),
             minute: (0, 0),
             plan: plan.clone(),
         };
@@ -523,6 +523,8 @@ fn make_nodes(plan: &Plan, root: [u8; 32], faults: &mut Faults) -> Vec<Node> {
     let identity = |seat: usize| Stream::new(plan.seed, &format!("identity of {seat}")).array::<32>();
     let sponsor = Identity::from_seed(identity(0)).node();
     let mut nodes = Vec::with_capacity(plan.seats());
+    let is_copied = plan.script.is_some() || plan.nodes.len() > NODES_MAX;
+    let template = is_copied.then(|| Node::template().ok()).flatten();
     for seat in 0..plan.seats() {
         let nobody = NodePlan { seat, slots: 1, is_shared: false, skew_ms: 0, drift_ppm: 0 };
         let planned = plan.nodes.iter().find(|node| node.seat == seat);
@@ -553,6 +555,9 @@ fn make_nodes(plan: &Plan, root: [u8; 32], faults: &mut Faults) -> Vec<Node> {
             mutant: plan.mutant.map(|name| name.0),
         };
         let mut node = Node::new(plan.seed, Seat(seat), parts);
+        if let Some(template) = &template {
+            node.files.install(template.clone());
+        }
         if planned.is_none() {
             node.condition = Condition::Absent;
         }

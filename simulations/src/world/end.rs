@@ -22,10 +22,8 @@ use crate::workload::late_tag;
 const HEALING_MAX: DurationMillis = DurationMillis::from_secs(10 * 60);
 /// How often the world looks whether they have.
 const INSPECT_EVERY: DurationMillis = DurationMillis::from_secs(5);
-/// How long a world is watched that has nothing to do.
-const IDLE_FOR: DurationMillis = DurationMillis::from_secs(120);
-/// Steps that a pair of nodes may take in that time: refreshes and digests, a few a minute each way.
-const IDLE_STEPS_PER_PAIR: u64 = 60;
+/// Steps that a pair of nodes may take in a minute with nothing to do: refreshes and digests, a few each way.
+const IDLE_STEPS_PER_PAIR: u64 = 30;
 /// Jobs that a node lists at most: more than any workload has.
 const JOBS_MAX: u32 = 1_000_000;
 
@@ -103,10 +101,11 @@ impl World {
                 let stuck = self.explain(&open)?;
                 invariant_every_job_ends_once_the_network_heals(&stuck)
             }
-            Phase::Idle { since, steps_before } if self.now.since(since) >= IDLE_FOR => {
+            Phase::Idle { since, steps_before } if self.now.since(since) >= self.plan.idle => {
                 let idle_steps = self.steps - steps_before;
                 let nodes = self.nodes.len() as u64;
-                invariant_quiescence(idle_steps, IDLE_STEPS_PER_PAIR * nodes * nodes)?;
+                let minutes = self.plan.idle.0.div_ceil(60_000);
+                invariant_quiescence(idle_steps, IDLE_STEPS_PER_PAIR * minutes * nodes * nodes)?;
                 let stuck = self.explain(&open)?;
                 invariant_every_job_ends_once_the_network_heals(&stuck)?;
                 self.phase = Phase::Over { idle_steps };
@@ -208,7 +207,7 @@ impl World {
             marks: self.marks.counts.clone(),
             met: self.oracle.met.clone(),
             bytes: self.bytes,
-            messages: self.messages,
+            traffic: self.traffic.clone(),
             scripted: self.relevant.clone(),
             pace: self.pace,
             trace: self.trace.hash(),

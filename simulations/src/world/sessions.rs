@@ -1,7 +1,6 @@
 //! Sessions that come and go, and what travels on them.
 
 use jobmesh_engine::Input;
-use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::{DurationMillis, MonoMillis};
 
 use super::{Event, World};
@@ -127,7 +126,7 @@ impl World {
     pub(super) fn send(&mut self, from: Seat, to: Seat, bytes: &[u8]) {
         self.frames += 1;
         self.bytes += bytes.len() as u64;
-        self.messages += u64::from(!matches!(Frame::decode(bytes), Ok(Frame::Ack { .. })));
+        self.traffic.add(bytes);
         self.trace.bytes(bytes);
         let Some(session) = self.network.session(Pair::of(from, to)) else { return };
         let trip = self.network.trip(&mut self.faults, self.now, from, to);
