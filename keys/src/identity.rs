@@ -28,7 +28,11 @@ impl Identity {
     /// Signs `message` in `domain`.
     #[must_use]
     pub fn sign(&self, domain: Domain, message: &[u8]) -> Signature {
-        Signature::from_bytes(self.0.sign(&domain.cover(message)).to_bytes())
+        let covered = domain.cover(message);
+        let signature = Signature::from_bytes(self.0.sign(&covered).to_bytes());
+        #[cfg(feature = "memo")]
+        crate::memo::remember(&self.node(), &covered, &signature);
+        signature
     }
 
     /// Returns a copy of the secret seed, to build the transport's key from.

@@ -18,6 +18,8 @@ mod identity;
 mod invite;
 pub mod key_file;
 mod membership;
+#[cfg(feature = "memo")]
+pub mod memo;
 mod role;
 mod sealed;
 mod signature;

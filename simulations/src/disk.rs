@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 pub(crate) use drive::{Backup, Figures, Strike};
 pub use fault::DiskFault;
-pub(crate) use file::Loss;
+pub use file::Loss;
 pub(crate) use vfs::{NAME as VFS, seed};
 
 use drive::Drive;
@@ -116,6 +116,21 @@ impl Disk {
         self.drive_mut().lies = true;
     }
 
+    /// Whether syncs do nothing.
+    pub(crate) fn lies(&self) -> bool {
+        self.drive().lies
+    }
+
+    /// Has syncs tell the truth again.
+    pub(crate) fn lie_no_more(&self) {
+        self.drive_mut().lies = false;
+    }
+
+    /// Empties the disk: it is another one.
+    pub(crate) fn wipe(&self) {
+        self.drive_mut().wipe();
+    }
+
     /// Leaves so many bytes free; with `None`, as many as anyone wants.
     pub(crate) fn limit(&self, free: Option<usize>) {
         let mut drive = self.drive_mut();
@@ -160,6 +175,11 @@ impl Disk {
     /// Puts the files of an earlier time back.
     pub(crate) fn restore(&self, backup: Backup) {
         self.drive_mut().restore(backup);
+    }
+
+    /// Fills an empty disk.
+    pub(crate) fn install(&self, files: Backup) {
+        self.drive_mut().install(files);
     }
 
     /// Feeds the files to a hash.

@@ -10,8 +10,9 @@ use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::session::ATTACHMENT_BYTES_MAX;
 use jobmesh_protocol::{BlobRef, DurationMillis, Outcome, RunId};
+use serde::{Deserialize, Serialize};
 
-use crate::faults::{FaultKind, Faults};
+use crate::faults::RunFate;
 use crate::network::Seat;
 use crate::random::Stream;
 
@@ -32,8 +33,9 @@ pub(crate) struct Behaviour {
 }
 
 /// How a task ends if nobody stops it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
     /// Well, after so many failures.
     OkAfter(u32),
     /// In a way that would repeat.
@@ -43,8 +45,9 @@ pub(crate) enum Ending {
 }
 
 /// How much a task writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Writes {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Writes {
     /// Nothing.
     Nothing,
     /// Little enough to travel with the receipt.
@@ -91,63 +94,74 @@ impl Behaviour {
     }
 }
 
+/// Bytes of each output of a process that floods: more than any node fetches gladly.
+const FLOOD_BYTES: u64 = 1 << 26;
+
 /// What every node's executor draws from.
 #[derive(Debug)]
 pub(crate) struct Executor {
-    stream: Stream,
+    seed: u64,
+    streams: BTreeMap<Seat, Stream>,
     failed: BTreeMap<usize, u32>,
 }
 
 impl Executor {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { stream: Stream::new(seed, "executor"), failed: BTreeMap::new() }
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self { seed, streams: BTreeMap::new(), failed: BTreeMap::new() }
+    }
+
+    fn stream(&mut self, seat: Seat) -> &mut Stream {
+        let seed = self.seed;
+        self.streams.entry(seat).or_insert_with(|| Stream::new(seed, &format!("executor of {seat}")))
     }
 
     /// How long a process takes to start, or to die once it is told to.
-    pub(crate) fn reaction(&mut self) -> DurationMillis {
-        DurationMillis(self.stream.between(1, 400))
+    pub(crate) fn reaction(&mut self, seat: Seat) -> DurationMillis {
+        DurationMillis(self.stream(seat).between(1, 400))
+    }
+
+    /// Whether the system still knows how a process ended that nobody watched.
+    pub(crate) fn is_remembered(&mut self, seat: Seat) -> bool {
+        self.stream(seat).chance(500)
     }
 
     /// The end of a run that nobody stopped, and what it left on the node's disk.
     pub(crate) fn end(
         &mut self,
-        faults: &mut Faults,
+        fate: RunFate,
         behaviour: Behaviour,
         (seat, run): (Seat, RunId),
     ) -> (Ended, Vec<BlobRef>) {
-        let outcome = self.outcome(faults, behaviour);
-        let code = match outcome {
-            Outcome::Ok => 0,
-            Outcome::Error { .. }
-            | Outcome::Permanent { .. }
-            | Outcome::Timeout
-            | Outcome::Cancelled
-            | Outcome::SelfCancelled { .. }
-            | Outcome::Snoozed { .. }
-            | Outcome::Released { .. }
-            | Outcome::Lost { .. } => 1,
-        };
+        let outcome = self.outcome(fate, behaviour);
+        let code = i32::from(outcome != Outcome::Ok);
         let exit = Exit { code: Some(code), signal: None };
-        let text = format!("job {} run {run} on {seat}, draw {}", behaviour.index, self.stream.below(u64::MAX));
-        let (stdout, inline) = match behaviour.writes {
-            Writes::Nothing => (None, Vec::new()),
-            Writes::Little => (Some(BlobRef::of(text.as_bytes())), vec![text.into_bytes()]),
+        let (draw, more) = (self.stream(seat).below(u64::MAX), self.stream(seat).below(1 << 20));
+        let text = format!("job {} run {run} on {seat}, draw {draw}", behaviour.index);
+        let of_size = |size, name: &str| Some(BlobRef { size, ..BlobRef::of(name.as_bytes()) });
+        // Only the name of a large output matters here, so its bytes are never made.
+        let (outputs, inline) = match behaviour.writes {
+            _ if fate.floods => {
+                let stderr = of_size(FLOOD_BYTES, &format!("{text}, errors"));
+                (Outputs { stdout: of_size(FLOOD_BYTES, &text), stderr, result: None }, Vec::new())
+            }
+            Writes::Nothing => (Outputs::default(), Vec::new()),
+            Writes::Little => {
+                let stdout = Some(BlobRef::of(text.as_bytes()));
+                (Outputs { stdout, stderr: None, result: None }, vec![text.into_bytes()])
+            }
             Writes::Much => {
-                // Only the name of a large output matters here, so its bytes are never made.
-                let size = (ATTACHMENT_BYTES_MAX as u64) + 1 + self.stream.below(1 << 20);
-                (Some(BlobRef { size, ..BlobRef::of(text.as_bytes()) }), Vec::new())
+                let size = (ATTACHMENT_BYTES_MAX as u64) + 1 + more;
+                (Outputs { stdout: of_size(size, &text), stderr: None, result: None }, Vec::new())
             }
         };
-        let outputs = Outputs { stdout, stderr: None, result: None };
         (
             Ended { outcome, exit, outputs, usage: Usage::default(), ran_micros: TAKES_LONG, inline, notice: None },
             outputs.blobs().collect(),
         )
     }
 
-    fn outcome(&mut self, faults: &mut Faults, behaviour: Behaviour) -> Outcome {
-        if faults.has(FaultKind::Executor) && self.stream.chance(150) {
-            faults.note(FaultKind::Executor);
+    fn outcome(&mut self, fate: RunFate, behaviour: Behaviour) -> Outcome {
+        if fate.fails {
             return Outcome::error("the disk of the process was full");
         }
         match behaviour.ending {

@@ -123,6 +123,9 @@ pub(crate) fn invariant_at_most_one_accepted_result(facts: &Facts) -> Result<(),
 pub(crate) fn invariant_successes_are_backed(sight: Sight<'_>, facts: &Facts) -> Result<(), Violation> {
     const NAME: &str = "successes_are_backed";
     let job = &facts.job;
+    if sight.excused.origins.contains(&sight.seat) {
+        return Ok(());
+    }
     let ran_well = |event: &Event| {
         let run = RunId { job: job.id, epoch: event.epoch };
         let execution = sight.ledger.run((sight.seat, run));
@@ -175,6 +178,9 @@ pub(crate) fn invariant_accepted_results_are_real(
     let is_result = facts.events.iter().any(|event| is_its(event) || is_late(event));
     if !is_result {
         return Err(fail("was not the result of that epoch"));
+    }
+    if sight.excused.nodes.contains(&envelope.signer()) || sight.excused.origins.contains(&sight.seat) {
+        return Ok(());
     }
     let contract = Contract { origin: sight.seat, job: facts.job.id, epoch };
     let execution = sight.ledger.execution(&contract);

@@ -16,26 +16,45 @@ mod plan;
 mod random;
 mod trace;
 
+mod draw;
+mod fault;
+mod workload;
+
 mod disk;
 mod executor;
 mod faults;
 mod forger;
 mod network;
 mod node;
-mod workload;
 
 mod invariants;
+mod marks;
 mod oracle;
 mod report;
+mod traffic;
 mod world;
 
+mod bugs;
+mod cost;
 mod power;
+mod scope;
+mod shrink;
 
-pub use disk::DiskFault;
-pub use faults::FaultKind;
+pub use bugs::{Bug, BugError, Kept};
+pub use cost::{Cost, auctioned};
+pub use disk::{DiskFault, Loss};
+pub use draw::{Draw, End, Reach, Tier};
+pub use executor::{Ending, Writes};
+pub use fault::{
+    Clog, DiskStrike, Fault, FaultKind, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, What, When,
+};
 pub use invariants::Violation;
-#[cfg(feature = "mutants")]
 pub use jobmesh_engine::Mutant;
-pub use plan::{Disks, NODES_MAX, NODES_MIN, Plan, Watch};
+pub use marks::{CAUSES, COUNTERS, MET, missing};
+pub use plan::{Disks, MUTANTS, MutantName, NODES_MAX, NODES_MIN, NodePlan, POWER_MUTANTS, Plan, PlanError, Watch};
 pub use power::{Drive, PowerFailure, PowerPlan, PowerReport, cut_power};
-pub use report::{Failure, Report, run};
+pub use report::{Failure, Pace, Report, run};
+pub use scope::{Injection, ScopeReport, Strike, search};
+pub use shrink::{Shrunk, shrink};
+pub use traffic::Traffic;
+pub use workload::{Act, Operation, Work};

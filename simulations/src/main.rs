@@ -4,11 +4,20 @@ mod twice;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 
 use clap::{Parser, Subcommand};
 use jobmesh_protocol::DurationMillis;
-use jobmesh_simulations::{Drive, FaultKind, NODES_MAX, NODES_MIN, Plan, PowerPlan, Report, Watch, cut_power, run};
+use jobmesh_simulations::{
+    Bug, Cost, Disks, Draw, Drive, End, FaultKind, Pace, Plan, PlanError, PowerPlan, Reach, Report, Tier, Watch,
+    auctioned, cut_power, missing, run, search, shrink,
+};
+#[cfg(feature = "mutants")]
+use jobmesh_simulations::{MUTANTS, MutantName, POWER_MUTANTS};
 
 /// Runs many jobmesh nodes in virtual time, from one seed.
 #[derive(Debug, Parser)]
@@ -22,8 +31,32 @@ struct Args {
 enum Command {
     /// Runs one seed and reports on it. Exits with 1 if an invariant breaks.
     Run(RunArgs),
+    /// Runs a plan that was saved. Exits with 1 if an invariant breaks.
+    Replay(ReplayArgs),
+    /// Makes a plan that fails as small as it can be, and writes it in its place.
+    Shrink(ShrinkArgs),
+    /// Runs every past failure again. Exits with 1 if one is back.
+    Bugs {
+        /// Where they are.
+        #[arg(default_value = "simulations/bugs")]
+        folder: PathBuf,
+    },
     /// Runs seed after seed. Exits with 1 if the invariants of any break.
     Seeds(SeedsArgs),
+    /// Tells every story of one job between two nodes in which faults strike. Exits with 1 if a promise breaks.
+    Scope {
+        /// Faults in a story at most.
+        #[arg(long, default_value_t = 2)]
+        faults: u32,
+        /// Stories that are told at the same time; as many as there are processors if left out.
+        #[arg(long)]
+        threads: Option<usize>,
+        /// Write the plan of a story that fails here.
+        #[arg(long)]
+        save: Option<PathBuf>,
+    },
+    /// Says what a job costs in messages and bytes. Exits with 1 if it is more than it may be.
+    Cost,
     /// Cuts the power of single nodes and looks at what they still know. Exits with 1 if a promise breaks.
     PowerCuts(PowerArgs),
     /// Shows how many seeds it takes to find each of the engine's seeded bugs. Exits with 1 if one is missed.
@@ -41,7 +74,7 @@ struct RunArgs {
     #[arg(long)]
     seed: u64,
     /// How many nodes; drawn from the seed if left out.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(NODES_MIN as u64..=NODES_MAX as u64))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=2_000))]
     nodes: Option<u64>,
     /// Virtual hours of faults before the world heals; ten minutes if left out.
     #[arg(long)]
@@ -49,19 +82,55 @@ struct RunArgs {
     /// The same in milliseconds.
     #[arg(long, conflicts_with = "hours")]
     millis: Option<u64>,
+    /// Virtual milliseconds for which the world is watched at the end, when nobody should be busy.
+    #[arg(long)]
+    idle: Option<u64>,
     /// Lines of the trace to show after a failure.
     #[arg(long)]
     lines: Option<usize>,
     /// Run on disks that never fail.
     #[arg(long)]
     sound_disks: bool,
+    /// When the faults end, heal some nodes only.
+    #[arg(long)]
+    core: bool,
+    /// Also draw faults that the protocol does not stand yet.
+    #[arg(long)]
+    beyond: bool,
+    /// How large the world is: full, wide or mass.
+    #[arg(long, default_value = "full", value_parser = tier)]
+    tier: Tier,
     /// Also watch an invariant that must fail.
     #[arg(long)]
     canary: bool,
+    /// Write the plan here.
+    #[arg(long)]
+    save: Option<PathBuf>,
     /// Run with one of the engine's seeded bugs.
     #[cfg(feature = "mutants")]
     #[arg(long, value_parser = mutant)]
     mutant: Option<jobmesh_simulations::Mutant>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ReplayArgs {
+    /// The plan, or a past failure.
+    file: PathBuf,
+    /// Lines of the trace to show after a failure.
+    #[arg(long)]
+    lines: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ShrinkArgs {
+    /// The plan.
+    file: PathBuf,
+    /// Plans to try at most.
+    #[arg(long, default_value_t = 2000)]
+    runs: u64,
+    /// Write it as a past failure, with this story.
+    #[arg(long)]
+    story: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,9 +144,24 @@ struct SeedsArgs {
     /// Virtual minutes of faults for each.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
+    /// Virtual minutes for which each is watched at the end, when nobody should be busy.
+    #[arg(long, default_value_t = 2)]
+    idle: u64,
     /// Go on after a failure and name every seed that fails, in one line each.
     #[arg(long)]
     keep_going: bool,
+    /// Worlds that run at the same time; as many as there are processors if left out.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Also draw faults that the protocol does not stand yet.
+    #[arg(long)]
+    beyond: bool,
+    /// How large the worlds are: full, wide or mass.
+    #[arg(long, default_value = "full", value_parser = tier)]
+    tier: Tier,
+    /// Fail if a kind of fault, a rare branch or a case of a promise never came up.
+    #[arg(long)]
+    all_marks: bool,
     /// Run each seed in two processes and compare the hashes of traces and databases.
     #[arg(long)]
     twice: bool,
@@ -110,11 +194,21 @@ fn drive(word: &str) -> Result<Drive, &'static str> {
     }
 }
 
+fn tier(word: &str) -> Result<Tier, &'static str> {
+    let tiers = [Tier::Full, Tier::Wide, Tier::Mass];
+    tiers.into_iter().find(|tier| tier.word() == word).ok_or("tiers are full, wide or mass")
+}
+
 fn main() -> ExitCode {
     let good = match Args::parse().command {
-        Command::Run(args) => one(&args.plan()),
+        Command::Run(args) => args.run(),
+        Command::Replay(args) => replay(&args),
+        Command::Shrink(args) => smaller(&args),
+        Command::Bugs { folder } => bugs(&folder),
         Command::Seeds(args) if args.twice => doubled(&args),
         Command::Seeds(args) => many(&args),
+        Command::Scope { faults, threads, save } => scope(faults, threads, save.as_deref()),
+        Command::Cost => cost(),
         Command::PowerCuts(args) => power_cuts(&args),
         #[cfg(feature = "mutants")]
         Command::Mutants { seeds } => hunt(seeds),
@@ -124,18 +218,17 @@ fn main() -> ExitCode {
 
 impl RunArgs {
     fn plan(&self) -> Plan {
-        let mut plan = Plan::new(self.seed);
-        if let Some(nodes) = self.nodes {
-            plan = plan.with_nodes(usize::try_from(nodes).unwrap_or(NODES_MAX));
-        }
+        let mut draw = Draw::new(self.seed);
+        draw.nodes = self.nodes.map(|nodes| usize::try_from(nodes).unwrap_or(usize::MAX));
         let hours = self.hours.map(|hours| DurationMillis::from_secs(hours.saturating_mul(3600)));
-        if let Some(faulty) = hours.or(self.millis.map(DurationMillis)) {
-            plan = plan.with_faults_for(faulty);
-        }
+        draw.faulty = hours.or(self.millis.map(DurationMillis)).unwrap_or(draw.faulty);
+        draw.idle = self.idle.map_or(draw.idle, DurationMillis);
+        draw.disks = if self.sound_disks { Disks::Sound } else { Disks::Honest };
+        draw.end = if self.core { End::CoreHeals } else { End::Heals };
+        draw.reach = if self.beyond { Reach::Beyond } else { Reach::Proven };
+        draw.tier = self.tier;
+        let mut plan = draw.plan();
         plan.tail_lines = self.lines.unwrap_or(plan.tail_lines);
-        if self.sound_disks {
-            plan = plan.with_sound_disks();
-        }
         if self.canary {
             plan.watch = Watch::Canary;
         }
@@ -145,6 +238,92 @@ impl RunArgs {
         }
         plan
     }
+
+    fn run(&self) -> bool {
+        let plan = self.plan();
+        match &self.save {
+            Some(path) if !save(path, plan.write()) => false,
+            Some(_) | None => one(&plan),
+        }
+    }
+}
+
+/// Writes a file, or says why not.
+fn save(path: &Path, text: Result<String, PlanError>) -> bool {
+    let written = text.map_err(|error| error.to_string());
+    let written = written.and_then(|text| std::fs::write(path, text).map_err(|error| error.to_string()));
+    if let Err(error) = &written {
+        say(&format!("FAILED    to write {}: {error}", path.display()));
+    }
+    written.is_ok()
+}
+
+/// Reads a plan, or that of a past failure.
+fn load(path: &Path) -> Option<Plan> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            say(&format!("FAILED    to read {}: {error}", path.display()));
+            return None;
+        }
+    };
+    let bug = serde_json::from_str::<Bug>(&text).map(|bug| bug.plan);
+    match bug.ok().map_or_else(|| Plan::read(&text), |plan| plan.check().map(|()| plan)) {
+        Ok(plan) => Some(plan),
+        Err(error) => {
+            say(&format!("FAILED    {}: {error}", path.display()));
+            None
+        }
+    }
+}
+
+fn replay(args: &ReplayArgs) -> bool {
+    let Some(mut plan) = load(&args.file) else { return false };
+    plan.tail_lines = args.lines.unwrap_or(plan.tail_lines);
+    one(&plan)
+}
+
+fn smaller(args: &ShrinkArgs) -> bool {
+    let Some(plan) = load(&args.file) else { return false };
+    let Some(shrunk) = shrink(&plan, args.runs) else {
+        say("FAILED    the plan holds, so there is nothing to shrink");
+        return false;
+    };
+    let failure = &shrunk.failure;
+    say(&format!("was       {plan}\nis        {}\nbreaks    {}", failure.plan, failure.violation));
+    say(&format!("tried     {} plans", shrunk.runs));
+    let text = match &args.story {
+        None => failure.plan.write(),
+        Some(story) => {
+            let broke = failure.violation.invariant.to_owned();
+            let bug = Bug { story: story.clone(), broke, plan: failure.plan.clone() };
+            serde_json::to_string_pretty(&bug).map(|text| text + "\n").map_err(PlanError::from)
+        }
+    };
+    save(&args.file, text)
+}
+
+fn bugs(folder: &Path) -> bool {
+    let all = match Bug::read_all(folder) {
+        Ok(all) => all,
+        Err(error) => {
+            say(&format!("FAILED    {error}"));
+            return false;
+        }
+    };
+    let mut are_good = true;
+    for (path, bug) in &all {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        match bug.check() {
+            Ok(kept) => say(&format!("{name}: {kept:?}")),
+            Err(error) => {
+                say(&format!("FAILED    {name}: {error}"));
+                are_good = false;
+            }
+        }
+    }
+    say(&format!("bugs      {} past failures", all.len()));
+    are_good
 }
 
 fn one(plan: &Plan) -> bool {
@@ -171,6 +350,10 @@ struct Sum {
     frames: u64,
     attempts: BTreeMap<&'static str, u64>,
     faults: BTreeMap<FaultKind, u64>,
+    marks: BTreeMap<String, u64>,
+    met: BTreeMap<&'static str, u64>,
+    pace: Pace,
+    failures: u64,
 }
 
 impl Sum {
@@ -187,6 +370,16 @@ impl Sum {
         for (kind, count) in &report.faults {
             *self.faults.entry(*kind).or_default() += count;
         }
+        self.pace.steps += report.pace.steps;
+        self.pace.sum += report.pace.sum;
+        self.pace.slow += report.pace.slow;
+        self.pace.slowest = self.pace.slowest.max(report.pace.slowest);
+        for (mark, count) in &report.marks {
+            *self.marks.entry(mark.clone()).or_default() += count;
+        }
+        for (promise, count) in &report.met {
+            *self.met.entry(promise).or_default() += count;
+        }
     }
 
     fn show(&self, real_secs: f64) {
@@ -194,36 +387,68 @@ impl Sum {
         say(&format!("seeds     {} good, {hours} virtual hours in {real_secs:.1} s", self.seeds));
         say(&format!("jobs      {} acknowledged, {} runs", self.jobs, self.runs));
         say(&format!("work      {} steps, {} frames", self.steps, self.frames));
+        let Pace { steps, slow, slowest, .. } = self.pace;
+        let mean = self.pace.mean();
+        say(&format!("routing   {steps} decisions, {mean:?} each, {slow} over 1 ms, the slowest {slowest:?}"));
         let attempts: Vec<String> = self.attempts.iter().map(|(state, count)| format!("{state} {count}")).collect();
         say(&format!("attempts  {}", attempts.join(" ")));
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{} {count}", kind.word())).collect();
         say(&format!("faults    {}", faults.join(" ")));
+        let marks: Vec<String> =
+            self.marks.iter().map(|(mark, count)| format!("{} {count}", mark.replace(' ', ":"))).collect();
+        say(&format!("marks     {}", marks.join(" ")));
+        for (promise, count) in &self.met {
+            say(&format!("met       {count} times: {promise}"));
+        }
     }
+}
+
+/// The plan of a seed among many. In every fourth only some nodes heal.
+fn plan_of(args: &SeedsArgs, seed: u64) -> Plan {
+    let mut draw = Draw::new(seed);
+    draw.faulty = DurationMillis::from_secs(args.minutes.saturating_mul(60));
+    draw.idle = DurationMillis::from_secs(args.idle.saturating_mul(60));
+    draw.end = if seed % 4 == 3 { End::CoreHeals } else { End::Heals };
+    draw.reach = if args.beyond { Reach::Beyond } else { Reach::Proven };
+    draw.tier = args.tier;
+    draw.plan()
 }
 
 fn many(args: &SeedsArgs) -> bool {
     let began = std::time::Instant::now();
-    let mut sum = Sum::default();
-    let mut failures = 0_u64;
-    for seed in args.from..args.from.saturating_add(args.count) {
-        let plan = Plan::new(seed).with_faults_for(DurationMillis::from_secs(args.minutes.saturating_mul(60)));
-        match run(&plan) {
-            Ok(report) => sum.add(&report),
-            Err(failure) if args.keep_going => {
-                failures += 1;
-                say(&format!("FAILED    seed {seed}: {}", failure.violation));
+    let (sum, next, stops) = (Mutex::new(Sum::default()), AtomicU64::new(args.from), AtomicBool::new(false));
+    let end = args.from.saturating_add(args.count);
+    let work = || {
+        while !stops.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                return;
             }
-            Err(failure) => {
-                say(&failure.to_string());
-                return false;
+            let ran = run(&plan_of(args, seed));
+            let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match ran {
+                Ok(report) => sum.add(&report),
+                Err(failure) => {
+                    sum.failures += 1;
+                    stops.store(!args.keep_going, Ordering::Relaxed);
+                    let brief = format!("FAILED    seed {seed}: {}", failure.violation);
+                    say(&if args.keep_going { brief } else { failure.to_string() });
+                }
             }
         }
-    }
+    };
+    let threads = args.threads.unwrap_or_else(processors);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     sum.show(began.elapsed().as_secs_f64());
-    if failures > 0 {
-        say(&format!("FAILED    {failures} seeds"));
+    let unmet = if args.all_marks { missing(&sum.marks, &sum.faults, &sum.met) } else { Vec::new() };
+    for mark in &unmet {
+        say(&format!("FAILED    never came up: {mark}"));
     }
-    failures == 0
+    if sum.failures > 0 {
+        say(&format!("FAILED    {} seeds", sum.failures));
+    }
+    sum.failures == 0 && unmet.is_empty()
 }
 
 fn doubled(args: &SeedsArgs) -> bool {
@@ -246,6 +471,55 @@ fn doubled(args: &SeedsArgs) -> bool {
         say(&format!("twice     {} seeds, with the same traces and databases in both processes", args.count));
     }
     is_good
+}
+
+fn scope(faults: u32, threads: Option<usize>, path: Option<&Path>) -> bool {
+    let began = std::time::Instant::now();
+    match search(faults, threads.unwrap_or_else(processors)) {
+        Ok(report) => {
+            say(&report.to_string());
+            say(&format!("took      {:.1} s", began.elapsed().as_secs_f64()));
+            true
+        }
+        Err(failure) => {
+            say(&failure.to_string());
+            say(&format!("script    {:?}", failure.plan.script));
+            if let Some(path) = path {
+                save(path, failure.plan.write());
+            }
+            false
+        }
+    }
+}
+
+/// What an auctioned job may cost beside its payload, with three peers asked.
+const MESSAGES_MAX: f64 = 10.0;
+/// The same in bytes.
+const BYTES_MAX: f64 = 2_600.0;
+
+fn cost() -> bool {
+    match auctioned() {
+        Ok(cost) => {
+            let Cost { messages, acks, bytes, .. } = cost;
+            say(&format!("auctioned {messages:.1} messages and acknowledgements {acks:.1}, {bytes:.0} bytes a job"));
+            for (kind, each) in &cost.kinds {
+                say(&format!("{kind:>16} {:.2} of {:.0} bytes each", each.0, each.1));
+            }
+            let is_low = messages <= MESSAGES_MAX && bytes <= BYTES_MAX;
+            if !is_low {
+                say(&format!("FAILED    {MESSAGES_MAX} messages and {BYTES_MAX} bytes are enough"));
+            }
+            is_low
+        }
+        Err(failure) => {
+            say(&failure.to_string());
+            false
+        }
+    }
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map(usize::from).unwrap_or(1)
 }
 
 fn power_cuts(args: &PowerArgs) -> bool {
@@ -271,22 +545,8 @@ fn power_cuts(args: &PowerArgs) -> bool {
 }
 
 #[cfg(feature = "mutants")]
-const MUTANTS: [jobmesh_simulations::Mutant; 4] = {
-    use jobmesh_simulations::Mutant;
-    [Mutant::SendBeforeCommit, Mutant::AcceptStaleEpoch, Mutant::ForgetOutbox, Mutant::SkipSignatureCheck]
-};
-
-/// Those that a power cut shows.
-#[cfg(feature = "mutants")]
-const POWER_MUTANTS: [jobmesh_simulations::Mutant; 3] = {
-    use jobmesh_simulations::Mutant;
-    [Mutant::SyncNormal, Mutant::IgnoreSyncError, Mutant::BelieveLog]
-};
-
-#[cfg(feature = "mutants")]
 fn mutant(name: &str) -> Result<jobmesh_simulations::Mutant, String> {
-    let found = MUTANTS.into_iter().chain(POWER_MUTANTS).find(|mutant| format!("{mutant:?}") == name);
-    found.ok_or_else(|| format!("no such mutant; there are {MUTANTS:?} and {POWER_MUTANTS:?}"))
+    MutantName::try_from(name.to_owned()).map(|name| name.0)
 }
 
 #[cfg(feature = "mutants")]

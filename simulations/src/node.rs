@@ -1,15 +1,17 @@
 //! One node: its engine while the daemon lives, its database and disk always.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use jobmesh_engine::{Command, Config, Detected, Engine, Explanation, Input, Output, RequestId, Response, Timing};
 use jobmesh_keys::{Identity, Membership, MeshId, MeshRoot};
 use jobmesh_protocol::id::{BootId, Hash, Incarnation};
 use jobmesh_protocol::{DurationMillis, JobId, MonoMillis, NodeId, Now, RunId, UnixMillis};
 use jobmesh_store::{Committed, OpenError, Store, StoreError, Txn};
+use rusqlite::{Connection, OpenFlags};
 
-use crate::disk::{self, Disk};
-use crate::faults::Trap;
+use crate::disk::{self, Backup, Disk};
+use crate::fault::{Trap, When};
 use crate::invariants::Violation;
 use crate::network::Seat;
 use crate::oracle::Contract;
@@ -35,6 +37,8 @@ pub(crate) enum Condition {
     Failing,
     /// It is dead.
     Down,
+    /// Nobody sits there, or what sat there is broken for good.
+    Absent,
 }
 
 /// What a node is made of, beside its seat.
@@ -49,6 +53,8 @@ pub(crate) struct Parts {
     pub(crate) detected: Detected,
     /// What its wall clock says when the world begins.
     pub(crate) wall: UnixMillis,
+    /// How much faster than the world its clocks run, in millionths.
+    pub(crate) drift_ppm: i32,
     #[cfg(feature = "mutants")]
     pub(crate) mutant: Option<jobmesh_engine::Mutant>,
 }
@@ -58,6 +64,8 @@ pub(crate) struct Parts {
 pub(crate) struct Process {
     pub(crate) contract: Contract,
     pub(crate) behaviour: crate::executor::Behaviour,
+    /// When it ends, in the world's time, if nobody stops it.
+    pub(crate) ends: Option<MonoMillis>,
 }
 
 /// One node.
@@ -80,14 +88,26 @@ pub(crate) struct Node {
     pub(crate) provides: BTreeSet<Hash>,
     /// What it gossips.
     pub(crate) digest: Option<Vec<u8>>,
-    /// Where the next struck step is struck, and in how many steps.
-    pub(crate) trap: Option<(Trap, u64)>,
+    /// The steps at which it will be struck.
+    pub(crate) traps: Vec<(Trap, When)>,
+    /// Whether it is the machine that stands still, rather than the daemon alone.
+    pub(crate) is_asleep: bool,
+    /// Whether what its database says can't be held against it.
+    pub(crate) is_damaged: bool,
+    /// The processes that outlived their daemon.
+    pub(crate) orphans: BTreeMap<RunId, Process>,
+    /// How far its wall clock was set.
+    pub(crate) jumped_ms: i64,
     /// What its database lies on.
     pub(crate) files: Disk,
     /// How often in a row its database failed.
     failures: u32,
     /// Whether its disk had room when it failed the last time.
     has_room: bool,
+    /// How long the last step took to decide, in real time.
+    pub(crate) decided_in: Duration,
+    /// What earlier engines had counted.
+    banked: BTreeMap<&'static str, u64>,
     store: Option<Store>,
     engine: Option<Engine>,
     parts: Parts,
@@ -161,10 +181,16 @@ impl Node {
             disk: BTreeSet::new(),
             provides: BTreeSet::new(),
             digest: None,
-            trap: None,
+            traps: Vec::new(),
+            is_asleep: false,
+            is_damaged: false,
+            orphans: BTreeMap::new(),
+            jumped_ms: 0,
             files: Disk::new(Stream::new(seed, &format!("disk {}", seat.0))),
             failures: 0,
             has_room: true,
+            decided_in: Duration::ZERO,
+            banked: BTreeMap::new(),
             store: None,
             engine: None,
             booted_at: parts.wall,
@@ -175,6 +201,20 @@ impl Node {
             stream,
             mono,
         }
+    }
+
+    /// The files of a database that has its tables and nothing else. A large world copies them, since making the tables
+    /// takes longer than all that most of its nodes do.
+    pub(crate) fn template() -> Result<Backup, Violation> {
+        let files = Disk::new(Stream::new(0, "template"));
+        files.start();
+        let broken = |error: rusqlite::Error| Violation::new("the_store_works", error.to_string());
+        drop(Store::open_on(disk::VFS, &files.path(), Incarnation::from_bytes([0; 16])).map_err(Trouble::from)?);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags_and_vfs(files.path(), flags, disk::VFS).map_err(broken)?;
+        opened.execute("DELETE FROM meta WHERE name = 'incarnation'", []).map_err(broken)?;
+        drop(opened);
+        Ok(files.backup())
     }
 
     /// What the daemon tells its engine, each time that it makes one.
@@ -206,7 +246,15 @@ impl Node {
 
     /// Both of the node's clocks at a time of the world.
     pub(crate) fn clock(&self, at: MonoMillis) -> Now {
-        Now { mono: MonoMillis(self.mono.0 + at.0), wall: UnixMillis(self.parts.wall.0 + at.0) }
+        let elapsed = self.elapsed(at);
+        let wall = (self.parts.wall.0 + elapsed).saturating_add_signed(self.jumped_ms);
+        Now { mono: MonoMillis(self.mono.0 + elapsed), wall: UnixMillis(wall) }
+    }
+
+    /// How much time its clocks saw go by since the world began.
+    fn elapsed(&self, at: MonoMillis) -> u64 {
+        let rate = 1_000_000_u64.saturating_add_signed(i64::from(self.parts.drift_ppm));
+        u64::try_from(u128::from(at.0) * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX)
     }
 
     /// Starts the daemon.
@@ -225,6 +273,7 @@ impl Node {
     pub(crate) fn kill(&mut self) {
         self.files.kill();
         self.store = None;
+        self.bank();
         self.engine = None;
         self.failures = 0;
         self.condition = Condition::Down;
@@ -235,7 +284,33 @@ impl Node {
         self.ordered.clear();
         self.provides.clear();
         self.digest = None;
-        self.trap = None;
+        self.traps.retain(|(_, when)| *when == When::Start);
+        self.is_asleep = false;
+    }
+
+    /// The machine is another one, with the same key and nothing else.
+    pub(crate) fn wipe(&mut self) {
+        self.kill();
+        self.files.wipe();
+        self.disk.clear();
+        self.orphans.clear();
+        self.traps.clear();
+        self.is_damaged = false;
+        self.fresh = Incarnation::from_bytes(self.stream.array());
+    }
+
+    /// What all of its engines have counted.
+    pub(crate) fn counters(&mut self) -> BTreeMap<&'static str, u64> {
+        self.bank();
+        std::mem::take(&mut self.banked)
+    }
+
+    /// Keeps what an engine has counted that is about to be dropped.
+    fn bank(&mut self) {
+        let counted = self.engine.as_ref().map(|engine| engine.counters().clone()).unwrap_or_default();
+        for (what, count) in counted {
+            *self.banked.entry(what).or_default() += count;
+        }
     }
 
     /// Hands a batch to the engine in one transaction.
@@ -263,10 +338,12 @@ impl Node {
         let now = self.clock(at);
         let (Some(engine), Some(store)) = (&mut self.engine, &mut self.store) else { return Ok(None) };
         let txn = store.begin()?;
+        let began = Instant::now();
         for input in batch {
             engine.handle(now, self.stream.rng(), &txn, input)?;
         }
         engine.finish(now, self.stream.rng(), &txn)?;
+        self.decided_in = began.elapsed();
         let outputs = match trap {
             None => {
                 let committed = self.parts.commit(txn)?;
@@ -294,6 +371,7 @@ impl Node {
 
     /// The database has failed: the daemon drops its engine and keeps what its drivers will not say again.
     pub(crate) fn fail(&mut self, trouble: &Trouble, kept: impl Iterator<Item = Input>) {
+        self.bank();
         self.engine = None;
         self.condition = Condition::Failing;
         self.has_room = !matches!(trouble, Trouble::Store(StoreError::Full));
@@ -349,8 +427,14 @@ impl Node {
 
     /// When the engine wants to be woken, in the world's time.
     pub(crate) fn wakeup(&self, at: MonoMillis) -> Option<MonoMillis> {
-        let wanted = self.engine.as_ref()?.next_wakeup()?;
-        Some(MonoMillis(wanted.0.saturating_sub(self.mono.0)).max(at))
+        let wanted = self.engine.as_ref()?.next_wakeup()?.0.saturating_sub(self.mono.0);
+        let rate = 1_000_000_u64.saturating_add_signed(i64::from(self.parts.drift_ppm));
+        let world = u128::from(wanted) * 1_000_000 / u128::from(rate.max(1));
+        let mut world = MonoMillis(u64::try_from(world).unwrap_or(u64::MAX));
+        while self.elapsed(world) < wanted {
+            world = world.plus(DurationMillis(1));
+        }
+        Some(world.max(at))
     }
 
     /// Asks the engine why a job is where it is, and leaves no trace of the question.
@@ -371,6 +455,7 @@ impl Node {
     fn recover(&mut self, at: MonoMillis) -> Result<Vec<Output>, StoreError> {
         let now = self.clock(at);
         let config = self.config();
+        self.bank();
         self.engine = None;
         let Some(store) = &mut self.store else { return Ok(Vec::new()) };
         let txn = store.begin()?;

@@ -6,6 +6,7 @@ use jobmesh_engine::Ended;
 use jobmesh_keys::MeshId;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::job::Effects;
+use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{AttemptState, Epoch, JobId, NodeId, ReceiptId, RunId};
 use jobmesh_store::{Attempt, Event, Job, ReceiptRow, StoreError, View};
 
@@ -64,6 +65,11 @@ impl Ledger {
         self.executions.values().filter(|execution| execution.is_live && execution.index == index).count()
     }
 
+    /// Whether a job of the workload has run before.
+    fn has_run(&self, index: usize) -> bool {
+        self.executions.values().any(|execution| execution.index == index)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.executions.len()
     }
@@ -111,6 +117,16 @@ pub(crate) struct Sight<'a> {
     pub(crate) view: View<'a>,
     pub(crate) disk: &'a BTreeSet<Hash>,
     pub(crate) ledger: &'a Ledger,
+    pub(crate) excused: &'a Excused,
+}
+
+/// Who can't be held to what it promised, because its disk was lost or set back.
+#[derive(Debug, Default)]
+pub(crate) struct Excused {
+    /// Nodes that have forgotten what they ran.
+    pub(crate) nodes: BTreeSet<NodeId>,
+    /// Origins that may use an epoch twice.
+    pub(crate) origins: BTreeSet<Seat>,
 }
 
 /// Watches every node.
@@ -120,17 +136,22 @@ pub(crate) struct Oracle {
     mesh: MeshId,
     pub(crate) ledger: Ledger,
     acknowledged: BTreeMap<Seat, Vec<JobId>>,
-    jobs: BTreeMap<usize, JobId>,
+    jobs: BTreeMap<usize, (Seat, JobId)>,
+    pub(crate) excused: Excused,
+    /// How often each promise had something to say.
+    pub(crate) met: BTreeMap<&'static str, u64>,
     seen: BTreeMap<(Seat, JobId), Seen>,
     proved: BTreeSet<(Seat, ReceiptId)>,
 }
 
 impl Oracle {
-    pub(crate) const fn new(watch: Watch, mesh: MeshId) -> Self {
+    pub(crate) fn new(watch: Watch, mesh: MeshId) -> Self {
         Self {
             watch,
             mesh,
-            ledger: Ledger { executions: BTreeMap::new(), runs: BTreeMap::new() },
+            ledger: Ledger::default(),
+            excused: Excused::default(),
+            met: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             jobs: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -145,21 +166,53 @@ impl Oracle {
     /// A node said that it has a job.
     pub(crate) fn acknowledge(&mut self, seat: Seat, index: usize, job: JobId) {
         self.acknowledged.entry(seat).or_default().push(job);
-        self.jobs.insert(index, job);
+        self.jobs.insert(index, (seat, job));
     }
 
     /// The id under which a job of the workload was acknowledged.
     pub(crate) fn job(&self, index: usize) -> Option<JobId> {
-        self.jobs.get(&index).copied()
+        self.jobs.get(&index).map(|(_, job)| *job)
     }
 
     pub(crate) fn acknowledged(&self) -> usize {
         self.acknowledged.values().map(Vec::len).sum()
     }
 
+    /// A node has lost what it knew: nothing that it said or did before is held against it.
+    pub(crate) fn forget(&mut self, seat: Seat, node: NodeId) {
+        self.acknowledged.remove(&seat);
+        self.jobs.retain(|_, (home, _)| *home != seat);
+        self.seen.retain(|(at, _), _| *at != seat);
+        self.excused.nodes.insert(node);
+    }
+
+    /// A node knows again what it knew some time ago, and no more.
+    pub(crate) fn expect_old_epochs(&mut self, seat: Seat) {
+        self.excused.origins.insert(seat);
+    }
+
+    /// Counts that a promise had something to say.
+    pub(crate) fn meet(&mut self, promise: &'static str) {
+        *self.met.entry(promise).or_default() += 1;
+    }
+
     /// Holds a new run against what ran before.
-    pub(crate) fn check_run(&self, contract: &Contract, index: usize, effects: Effects) -> Result<(), Violation> {
-        invariants::invariant_an_epoch_runs_once(&self.ledger, contract)?;
+    pub(crate) fn check_run(
+        &mut self,
+        contract: &Contract,
+        executor: NodeId,
+        index: usize,
+        effects: Effects,
+    ) -> Result<(), Violation> {
+        if self.excused.origins.contains(&contract.origin) {
+            return Ok(());
+        }
+        if effects == Effects::Once && self.ledger.has_run(index) {
+            self.meet("a once job runs again");
+        }
+        if !self.excused.nodes.contains(&executor) {
+            invariants::invariant_an_epoch_runs_once(&self.ledger, contract)?;
+        }
         invariants::invariant_once_jobs_never_overlap(&self.ledger, index, effects)
     }
 
@@ -173,15 +226,24 @@ impl Oracle {
     ) -> Result<(), Violation> {
         for id in jobs {
             let Some(facts) = Facts::read(&view, *id)? else { continue };
-            let sight = Sight { seat, node, mesh: self.mesh, view, disk, ledger: &self.ledger };
+            let (ledger, excused) = (&self.ledger, &self.excused);
+            let sight = Sight { seat, node, mesh: self.mesh, view, disk, ledger, excused };
             let seen = self.seen.get(&(seat, *id));
             check_facts(sight, &facts, seen)?;
             for receipt in invariants::accepted(&facts) {
                 if !self.proved.contains(&(seat, receipt.id)) {
+                    *self.met.entry("a receipt is accepted").or_default() += 1;
                     invariants::invariant_accepted_results_are_real(sight, &facts, receipt)?;
                     invariants::invariant_accepted_outputs_are_held(sight, receipt)?;
                     self.proved.insert((seat, receipt.id));
                 }
+            }
+            let rivals = facts.receipts.len() > 1 && invariants::accepted(&facts).next().is_some();
+            if rivals {
+                *self.met.entry("a job with an accepted receipt has another").or_default() += 1;
+            }
+            if facts.events.iter().any(|event| event.cause == Cause::Retried) {
+                *self.met.entry("a job that had ended is retried").or_default() += 1;
             }
             if self.watch == Watch::Canary {
                 invariants::invariant_canary_no_job_completes(&facts)?;
@@ -200,6 +262,9 @@ impl Oracle {
         disk: &BTreeSet<Hash>,
     ) -> Result<(), Violation> {
         let mine = self.acknowledged.get(&seat).cloned().unwrap_or_default();
+        if !mine.is_empty() {
+            self.meet("acknowledged jobs are looked for");
+        }
         invariants::invariant_no_acknowledged_job_is_lost(view, &mine)?;
         let known = self.seen.keys().filter(|(at, _)| *at == seat).map(|(_, job)| *job);
         let live = view.live_jobs()?.into_iter().map(|job| job.id);

@@ -23,6 +23,7 @@ use crate::executor::{Behaviour, Ending, Writes, gone, stopped};
 use crate::invariants::Violation;
 use crate::network::Seat;
 use crate::node::{Came, EPOCH, Node, Parts, StepEnd};
+use crate::plan::NodePlan;
 use crate::random::Stream;
 use crate::workload::machine;
 
@@ -154,13 +155,15 @@ impl Bench {
             not_after_ms: u64::MAX,
             serial: Serial::from_bytes(stream.array()),
         };
+        let slots = if stream.chance(400) { 1 } else { 3 };
         let parts = Parts {
             identity,
             mesh: mesh_root.mesh(),
             membership: Membership::issue_root(&mesh_root, &grant),
             root: Some(root),
-            detected: machine(&mut stream, 0),
+            detected: machine(&NodePlan { seat: 0, slots, is_shared: true, skew_ms: 0, drift_ppm: 0 }),
             wall: EPOCH,
+            drift_ppm: 0,
             #[cfg(feature = "mutants")]
             mutant: plan.mutant,
         };

@@ -3,35 +3,39 @@
 //! Nothing here waits. Time jumps to the next event; events of the same time keep the order in which they were
 //! caused, so a run depends on its plan alone.
 
+mod damage;
 mod drivers;
 mod end;
 mod fate;
 mod people;
+mod script;
 mod sessions;
 mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobmesh_engine::{Input, RequestId, StopReason};
+use jobmesh_engine::{Ended, Input, RequestId, StopReason};
 use jobmesh_keys::{Grant, Identity, Membership, MeshRoot, Role, Serial};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{DurationMillis, JobId, MonoMillis, NodeId, RunId, UnixMillis};
 
+use crate::disk::Backup;
 use crate::executor::Executor;
-use crate::faults::{FaultKind, Faults, Trap};
+use crate::fault::{FaultKind, Trap, What, When};
+use crate::faults::Faults;
 use crate::forger::Forger;
 use crate::invariants::{Violation, invariant_quiescence};
+use crate::marks::Marks;
 use crate::network::{Network, Pair, Seat, Session};
 use crate::node::{Condition, EPOCH, Life, Node, Parts, StepEnd};
 use crate::oracle::Oracle;
-use crate::plan::{Disks, Plan};
+use crate::plan::{NODES_MAX, NodePlan, Plan};
 use crate::random::Stream;
-use crate::report::Report;
+use crate::report::{Pace, Report};
 use crate::trace::Trace;
-use crate::workload::{Operation, Workload};
+use crate::traffic::Traffic;
+use crate::workload::{Machines, Operation, machine};
 
-/// Furthest that two wall clocks are apart: half of what certificates forgive.
-const SKEW_MAX: DurationMillis = DurationMillis::from_secs(5 * 60);
 /// How long a certificate lasts: longer than any run.
 const YEAR: DurationMillis = DurationMillis::from_secs(366 * 86_400);
 /// Most steps of one virtual minute: many times what the busiest seeds need, so only a storm gets there.
@@ -43,18 +47,9 @@ enum Event {
     /// An engine wants to be woken.
     Wake(Seat),
     /// A frame arrives, if its session still lives.
-    Frame {
-        from: Seat,
-        to: Seat,
-        session: Session,
-        bytes: Vec<u8>,
-    },
+    Frame { from: Seat, to: Seat, session: Session, bytes: Vec<u8> },
     /// A digest arrives from a neighbour.
-    Gossip {
-        via: Seat,
-        to: Seat,
-        bytes: Vec<u8>,
-    },
+    Gossip { via: Seat, to: Seat, bytes: Vec<u8> },
     /// A node says its digest again.
     Regossip(Seat, Life),
     /// Two nodes try to reach each other once.
@@ -64,57 +59,45 @@ enum Event {
     /// Two nodes notice whether they still hear of each other.
     Ping(Pair),
     /// The directory answers.
-    Found {
-        seat: Seat,
-        life: Life,
-        key: Hash,
-    },
+    Found { seat: Seat, life: Life, key: Hash },
+    /// The bytes of a connection break off.
+    BreakOff(Pair, Session),
+    /// A frame of long ago arrives once more.
+    Replay { from: Seat, to: Seat, bytes: Vec<u8> },
+    /// One end of a closed connection gives it up at last.
+    HalfOpenEnds(Pair),
     /// A forged frame arrives.
-    Forged {
-        to: Seat,
-        bytes: Vec<u8>,
-    },
+    Forged { to: Seat, bytes: Vec<u8> },
     /// The forger shakes hands with a daemon that has just started.
     ForgerMeets(Seat, Life),
     /// The forger sends garbage.
     ForgerActs,
     /// A process has started.
-    RunStarts {
-        seat: Seat,
-        life: Life,
-        run: RunId,
-    },
-    RunGone {
-        seat: Seat,
-        life: Life,
-        run: RunId,
-    },
+    RunStarts { seat: Seat, life: Life, run: RunId },
+    /// A process that outlived its daemon is found.
+    RunAdopted { seat: Seat, life: Life, run: RunId },
+    /// None is found.
+    RunGone { seat: Seat, life: Life, run: RunId },
+    /// The end of a process is told a second time.
+    EndsAgain { seat: Seat, life: Life, run: RunId, ended: Box<Ended> },
     /// A process ends by itself, or because it was stopped.
-    RunEnds {
-        seat: Seat,
-        life: Life,
-        run: RunId,
-        stopped: Option<StopReason>,
-    },
+    RunEnds { seat: Seat, life: Life, run: RunId, stopped: Option<StopReason> },
     /// A blob has been copied, or not.
-    Copied {
-        seat: Seat,
-        life: Life,
-        from: NodeId,
-        hash: Hash,
-    },
+    Copied { seat: Seat, life: Life, from: NodeId, hash: Hash },
     /// A person does something.
     Operate(Operation),
-    /// The next scheduled fault.
-    Strike,
-    /// A disk is struck.
-    StrikeDisk,
-    /// A full disk has room again.
-    DiskHasRoom(Seat),
+    /// A fault of the plan begins.
+    FaultBegins(usize),
+    /// It ends.
+    FaultEnds(usize),
+    /// A node of a swizzle is clogged.
+    Clog(Seat),
+    /// It no longer is.
+    Unclog(Seat),
+    /// The owner of a damaged machine sets it up anew.
+    SetUpAnew(Seat),
     /// A daemon whose database fails tries again.
     Repair(Seat, Life),
-    /// A partition ends.
-    Rejoin(BTreeSet<(Seat, Seat)>),
     /// A dead daemon starts again.
     Restart(Seat),
     /// A paused daemon goes on.
@@ -153,7 +136,17 @@ pub(crate) struct World {
     executor: Executor,
     faults: Faults,
     forger: Option<Forger>,
-    workload: Workload,
+    /// Old copies of disks, by the fault that will put them back.
+    backups: BTreeMap<usize, Backup>,
+    marks: Marks,
+    /// Whether some node could not say what it has open.
+    is_unsure: bool,
+    /// The events that a script counts, each by whether it is a frame.
+    relevant: Vec<bool>,
+    /// Whether the last step decided who runs a job.
+    has_routed: bool,
+    pace: Pace,
+    machines: Machines,
     oracle: Oracle,
     trace: Trace,
     /// Commands that were not answered yet, with the operation that they stand for.
@@ -162,19 +155,22 @@ pub(crate) struct World {
     redialing: BTreeSet<Pair>,
     steps: u64,
     frames: u64,
+    bytes: u64,
+    traffic: Traffic,
     minute: (u64, u64),
 }
 
 impl World {
     /// Makes the world of a plan, with every daemon about to start.
     pub(crate) fn new(plan: &Plan) -> Self {
-        let mut stream = Stream::new(plan.seed, "world");
         crate::disk::seed(plan.seed);
-        let root: [u8; 32] = stream.array();
+        let root: [u8; 32] = Stream::new(plan.seed, "root").array();
         let mesh = MeshRoot::new(Identity::from_seed(root)).mesh();
-        let mut faults = Faults::draw(plan.seed, plan.disks);
-        let workload = Workload::draw(plan);
-        let nodes = make_nodes(plan, &mut stream, root, (&mut faults, &workload));
+        let mut faults = Faults::new(plan.seed);
+        let nodes = make_nodes(plan, root, &mut faults);
+        let has_both = |(one, other): &&(usize, usize)| one != other && plan.has_seat(*one) && plan.has_seat(*other);
+        let homes = plan.homes.iter().filter(has_both).map(|(one, other)| Pair::of(Seat(*one), Seat(*other)));
+        let has_forger = plan.faults.iter().any(|fault| fault.what == What::Forger);
         let mut world = Self {
             now: MonoMillis(0),
             phase: Phase::Faulty,
@@ -182,9 +178,16 @@ impl World {
             caused: 0,
             seats: nodes.iter().enumerate().map(|(seat, node)| (node.id, Seat(seat))).collect(),
             nodes,
-            network: Network::draw(plan.seed, plan.nodes),
+            network: Network::new(plan.seed, homes.collect()),
             executor: Executor::new(plan.seed),
-            forger: faults.has(FaultKind::Forger).then(|| Forger::new(plan.seed, mesh)),
+            forger: has_forger.then(|| Forger::new(plan.seed, mesh)),
+            backups: BTreeMap::new(),
+            marks: Marks::default(),
+            is_unsure: false,
+            relevant: Vec::new(),
+            has_routed: false,
+            pace: Pace::default(),
+            machines: Machines::new(plan),
             faults,
             oracle: Oracle::new(plan.watch, mesh),
             trace: Trace::new(plan.tail_lines),
@@ -193,8 +196,9 @@ impl World {
             redialing: BTreeSet::new(),
             steps: 0,
             frames: 0,
+            bytes: 0,
+            traffic: Traffic::default(),
             minute: (0, 0),
-            workload,
             plan: plan.clone(),
         };
         world.set_out();
@@ -211,7 +215,9 @@ impl World {
                 return Err(Violation::new("the_world_goes_on", "nothing is left to happen"));
             };
             self.now = at;
-            self.happen(event)?;
+            if let Some(event) = self.scripted(event)? {
+                self.happen(event)?;
+            }
         }
     }
 
@@ -226,23 +232,18 @@ impl World {
     /// Puts everything that a plan fixes beforehand on the queue.
     fn set_out(&mut self) {
         for seat in self.all_seats() {
-            let after = self.network.wait(0, 500);
+            let after = self.network.wait(seat, 0, 500);
             self.cause(after, Event::Restart(seat));
         }
         for pair in self.network.homes() {
             self.redial(pair, 600, 1_500);
         }
-        for (at, operation) in self.workload.operations.clone() {
-            self.queue_at(at, Event::Operate(operation));
+        for operation in self.plan.operations.clone() {
+            self.queue_at(MonoMillis(operation.at.0), Event::Operate(operation));
         }
-        if self.forger.is_some() {
-            self.cause(DurationMillis(3_000), Event::ForgerActs);
-        }
-        let first = self.faults.pause().plus(DurationMillis(2_000));
-        self.cause(first, Event::Strike);
-        if self.plan.disks == Disks::Honest {
-            let first = self.faults.disk_pause();
-            self.cause(first, Event::StrikeDisk);
+        let begins: Vec<MonoMillis> = self.plan.faults.iter().map(|fault| MonoMillis(fault.at.0)).collect();
+        for (index, at) in begins.into_iter().enumerate() {
+            self.queue_at(at, Event::FaultBegins(index));
         }
         self.cause(self.plan.faulty, Event::Heal);
     }
@@ -257,29 +258,31 @@ impl World {
             Event::Redial(pair) => self.dial_again(pair),
             Event::Ping(pair) => self.ping(pair),
             Event::Found { seat, life, key } => self.found(seat, life, key),
+            Event::BreakOff(pair, session) => self.break_off(pair, session),
+            Event::Replay { from, to, bytes } => self.replay(from, to, bytes),
+            Event::HalfOpenEnds(pair) => self.half_open_ends(pair),
             Event::Forged { to, bytes } => self.forged(to, bytes),
             Event::ForgerMeets(seat, life) => self.meet_forger(seat, life),
             Event::ForgerActs => self.forger_acts(),
             Event::RunStarts { seat, life, run } => self.run_starts(seat, life, run),
+            Event::RunAdopted { seat, life, run } => self.run_adopted(seat, life, run),
+            Event::EndsAgain { seat, life, run, ended } => self.ends_again(seat, life, run, *ended),
             Event::RunGone { seat, life, run } => self.run_gone(seat, life, run),
             Event::RunEnds { seat, life, run, stopped } => self.run_ends(seat, life, run, stopped),
             Event::Copied { seat, life, from, hash } => self.copied(seat, life, from, hash),
             Event::Operate(operation) => self.operate(operation),
-            Event::Strike => self.strike(),
-            Event::StrikeDisk => {
-                self.strike_disk();
+            Event::FaultBegins(index) => self.begin_fault(index),
+            Event::FaultEnds(index) => self.end_fault(index),
+            Event::Clog(seat) => {
+                self.clog(seat);
                 Ok(())
             }
-            Event::DiskHasRoom(seat) => {
-                self.make_room(seat);
+            Event::Unclog(seat) => {
+                self.unclog(seat);
                 Ok(())
             }
+            Event::SetUpAnew(seat) => self.set_up_anew(seat),
             Event::Repair(seat, life) => self.repair(seat, life),
-            Event::Rejoin(cut) => {
-                self.note(format_args!("a partition ends"));
-                self.network.unblock(&cut);
-                Ok(())
-            }
             Event::Restart(seat) => self.restart(seat),
             Event::Resume(seat, life) => self.resume(seat, life),
             Event::Heal => self.heal(),
@@ -293,6 +296,10 @@ impl World {
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
         match node.condition {
             Condition::Up => self.step(seat, vec![input]),
+            // A machine that sleeps hears nothing.
+            Condition::Paused if node.is_asleep && matches!(input, Input::Frame { .. } | Input::Gossip { .. }) => {
+                Ok(())
+            }
             Condition::Paused => {
                 node.backlog.push(input);
                 Ok(())
@@ -301,7 +308,7 @@ impl World {
                 node.backlog.extend(Some(input).filter(drivers::is_kept));
                 Ok(())
             }
-            Condition::Down => Ok(()),
+            Condition::Down | Condition::Absent => Ok(()),
         }
     }
 
@@ -311,12 +318,20 @@ impl World {
         self.trace.line(self.now, format_args!("{seat} takes {}", drivers::names(&batch)));
         let trap = self.spring(seat, &batch);
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
-        let end = node.step(now, batch, trap)?;
+        let end = if self.is_damaged(seat) {
+            self.step_damaged(seat, batch, trap)
+        } else {
+            let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
+            node.step(now, batch, trap)?
+        };
         self.note_struck(seat);
         match end {
             StepEnd::Released(outputs) => {
+                self.has_routed = false;
                 let changed = self.perform(seat, outputs)?;
+                if self.has_routed {
+                    self.pace.add(self.nodes.get(seat.0).map(|node| node.decided_in).unwrap_or_default());
+                }
                 self.check_jobs(seat, &changed)?;
             }
             StepEnd::Died(escaped) => {
@@ -347,17 +362,26 @@ impl World {
     }
 
     fn check_jobs(&mut self, seat: Seat, jobs: &BTreeSet<JobId>) -> Result<(), Violation> {
-        let Some(node) = self.nodes.get_mut(seat.0).filter(|_| !jobs.is_empty()) else { return Ok(()) };
-        let (id, disk) = (node.id, node.disk.clone());
-        let txn = node.store()?.begin()?;
-        self.oracle.check_jobs((seat, id), txn.view(), &disk, jobs)
+        let is_checked = |node: &&mut Node| !jobs.is_empty() && !node.is_damaged;
+        let Some(node) = self.nodes.get_mut(seat.0).filter(is_checked) else { return Ok(()) };
+        let (id, disk) = (node.id, std::mem::take(&mut node.disk));
+        let checked = {
+            let txn = node.store()?.begin()?;
+            self.oracle.check_jobs((seat, id), txn.view(), &disk, jobs)
+        };
+        node.disk = disk;
+        checked
     }
 
     fn check_node(&mut self, seat: Seat) -> Result<(), Violation> {
-        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
-        let (id, disk) = (node.id, node.disk.clone());
-        let txn = node.store()?.begin()?;
-        self.oracle.check_node((seat, id), txn.view(), &disk)
+        let Some(node) = self.nodes.get_mut(seat.0).filter(|node| !node.is_damaged) else { return Ok(()) };
+        let (id, disk) = (node.id, std::mem::take(&mut node.disk));
+        let checked = {
+            let txn = node.store()?.begin()?;
+            self.oracle.check_node((seat, id), txn.view(), &disk)
+        };
+        node.disk = disk;
+        checked
     }
 
     fn wake(&mut self, seat: Seat) -> Result<(), Violation> {
@@ -367,7 +391,7 @@ impl World {
         match node.condition {
             Condition::Up => self.step(seat, vec![Input::Tick]),
             // Whoever goes on after a pause looks at the clock first.
-            Condition::Paused | Condition::Failing | Condition::Down => Ok(()),
+            Condition::Paused | Condition::Failing | Condition::Down | Condition::Absent => Ok(()),
         }
     }
 
@@ -386,23 +410,23 @@ impl World {
     /// Whether this step is struck: by a trap laid earlier, or because it takes a command, where most is to lose.
     fn spring(&mut self, seat: Seat, batch: &[Input]) -> Option<Trap> {
         let takes_command = batch.iter().any(|input| matches!(input, Input::Command(..)));
-        let struck = if takes_command && self.faults.strikes(FaultKind::CrashBeforeCommit, 80) {
-            Some(Trap::BeforeCommit)
-        } else if takes_command && self.faults.strikes(FaultKind::CrashBeforeRelease, 80) {
-            Some(Trap::BeforeRelease)
-        } else {
-            None
-        };
         let node = self.nodes.get_mut(seat.0)?;
-        let struck = struck.or_else(|| match &mut node.trap {
-            Some((trap, 0)) => Some(*trap),
-            Some((_, steps)) => {
-                *steps -= 1;
-                None
+        let mut found = None;
+        for (place, (_, when)) in node.traps.iter_mut().enumerate() {
+            let is_sprung = match when {
+                When::Command => takes_command,
+                When::Steps(0) => true,
+                When::Steps(steps) => {
+                    *steps -= 1;
+                    false
+                }
+                When::Start => false,
+            };
+            if is_sprung && found.is_none() {
+                found = Some(place);
             }
-            None => None,
-        })?;
-        node.trap = None;
+        }
+        let (struck, _) = found.map(|place| node.traps.remove(place))?;
         self.faults.note(struck.kind());
         self.note(format_args!("{seat} is struck: {}", struck.kind().word()));
         Some(struck)
@@ -413,11 +437,12 @@ impl World {
         let minute = self.now.0 / 60_000;
         let (counted, steps) = self.minute;
         self.minute = if counted == minute { (minute, steps + 1) } else { (minute, 1) };
-        invariant_quiescence(self.minute.1, STEPS_PER_MINUTE_MAX)
+        let pairs = (self.plan.nodes.len() * self.plan.nodes.len()) as u64;
+        invariant_quiescence(self.minute.1, STEPS_PER_MINUTE_MAX * pairs.div_ceil(81))
     }
 
     fn all_seats(&self) -> Vec<Seat> {
-        (0..self.nodes.len()).map(Seat).collect()
+        self.plan.nodes.iter().map(|node| Seat(node.seat)).collect()
     }
 
     fn condition(&self, seat: Seat) -> Condition {
@@ -430,7 +455,9 @@ impl World {
 
     /// Whether this life of a daemon goes on.
     fn lives(&self, seat: Seat, life: Life) -> bool {
-        self.nodes.get(seat.0).is_some_and(|node| node.life == life && node.condition != Condition::Down)
+        self.nodes
+            .get(seat.0)
+            .is_some_and(|node| node.life == life && !matches!(node.condition, Condition::Down | Condition::Absent))
     }
 
     fn note(&mut self, text: std::fmt::Arguments<'_>) {
@@ -447,45 +474,51 @@ impl World {
     }
 }
 
-/// The nodes of a plan, all certified by one root that the first of them keeps.
-fn make_nodes(
-    plan: &Plan,
-    stream: &mut Stream,
-    root: [u8; 32],
-    (faults, workload): (&mut Faults, &Workload),
-) -> Vec<Node> {
+/// The nodes of a plan, all certified by one root that the one at the first seat keeps. Nobody sits at the other seats.
+fn make_nodes(plan: &Plan, root: [u8; 32], faults: &mut Faults) -> Vec<Node> {
     let mesh_root = MeshRoot::new(Identity::from_seed(root));
-    let identities: Vec<[u8; 32]> = (0..plan.nodes).map(|_| stream.array()).collect();
-    let ids: Vec<NodeId> = identities.iter().map(|seed| Identity::from_seed(*seed).node()).collect();
-    let sponsor = ids.first().copied().unwrap_or(NodeId::from_bytes([0; 32]));
-    let mut nodes = Vec::with_capacity(plan.nodes);
-    for (seat, (identity, member)) in identities.into_iter().zip(ids).enumerate() {
-        let skew = stream.below(SKEW_MAX.0);
-        let wall = if faults.has(FaultKind::Skew) {
+    let identity = |seat: usize| Stream::new(plan.seed, &format!("identity of {seat}")).array::<32>();
+    let sponsor = Identity::from_seed(identity(0)).node();
+    let mut nodes = Vec::with_capacity(plan.seats());
+    let is_copied = plan.script.is_some() || plan.nodes.len() > NODES_MAX;
+    let template = is_copied.then(|| Node::template().ok()).flatten();
+    for seat in 0..plan.seats() {
+        let nobody = NodePlan { seat, slots: 1, is_shared: false, skew_ms: 0, drift_ppm: 0 };
+        let planned = plan.nodes.iter().find(|node| node.seat == seat);
+        let NodePlan { skew_ms, drift_ppm, .. } = *planned.unwrap_or(&nobody);
+        if skew_ms != 0 {
             faults.note(FaultKind::Skew);
-            UnixMillis(EPOCH.0 - SKEW_MAX.0 / 2 + skew)
-        } else {
-            EPOCH
-        };
+        }
+        if drift_ppm != 0 {
+            faults.note(FaultKind::Drift);
+        }
         let grant = Grant {
-            member,
+            member: Identity::from_seed(identity(seat)).node(),
             role: if seat == 0 { Role::Admin } else { Role::Member },
             sponsor,
             issued_at_ms: EPOCH.0,
             not_after_ms: EPOCH.plus(YEAR).0,
-            serial: Serial::from_bytes(stream.array()),
+            serial: Serial::from_bytes(Stream::new(plan.seed, &format!("certificate of {seat}")).array()),
         };
         let parts = Parts {
             membership: Membership::issue_root(&mesh_root, &grant),
-            identity,
+            identity: identity(seat),
             mesh: mesh_root.mesh(),
             root: (seat == 0).then_some(root),
-            detected: workload.machine(Seat(seat)),
-            wall,
+            detected: machine(planned.unwrap_or(&nobody)),
+            wall: UnixMillis(EPOCH.0.saturating_add_signed(skew_ms)),
+            drift_ppm,
             #[cfg(feature = "mutants")]
-            mutant: plan.mutant,
+            mutant: plan.mutant.map(|name| name.0),
         };
-        nodes.push(Node::new(plan.seed, Seat(seat), parts));
+        let mut node = Node::new(plan.seed, Seat(seat), parts);
+        if let Some(template) = &template {
+            node.files.install(template.clone());
+        }
+        if planned.is_none() {
+            node.condition = Condition::Absent;
+        }
+        nodes.push(node);
     }
     nodes
 }

@@ -168,6 +168,12 @@ impl Engine {
         &self.config
     }
 
+    /// How often each of the rarer things has happened since the engine was made: refused bytes, late answers.
+    #[must_use]
+    pub const fn counters(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counters
+    }
+
     /// Gives back what the engine was started with, to recover another one from the database.
     #[must_use]
     pub fn into_config(self) -> Config {

@@ -135,6 +135,17 @@ impl Drive {
         self.io_errors = 0;
     }
 
+    /// Forgets every file. Whatever is to happen to the disk happens to nobody.
+    pub(super) fn wipe(&mut self) {
+        self.heal();
+        self.lies = false;
+        self.files.clear();
+        self.names.clear();
+        self.durable_names.clear();
+        self.name_changes.clear();
+        self.had_power_cut = true;
+    }
+
     pub(super) fn size(&self) -> usize {
         self.names.values().filter_map(|id| self.files.get(id)).map(File::len).sum()
     }
@@ -350,12 +361,18 @@ impl Drive {
 
     /// Puts the files of an earlier time back, durably.
     pub(super) fn restore(&mut self, backup: Backup) {
+        self.install(backup);
+        self.hurt(DiskFault::OldBackup);
+    }
+
+    /// Takes over files, durably.
+    pub(super) fn install(&mut self, backup: Backup) {
         self.files = backup.files;
         self.files.values_mut().for_each(File::sync);
         self.durable_names.clone_from(&backup.names);
         self.names = backup.names;
         self.name_changes.clear();
-        self.hurt(DiskFault::OldBackup);
+        self.last_file = self.files.keys().map(|id| id.0).max().unwrap_or(0).max(self.last_file);
     }
 
     /// Feeds everything that programs see to a hash.

@@ -1,13 +1,16 @@
 //! One file as an operating system keeps it: what programs see, what is on the drive, and what lies between the two.
 
+use serde::{Deserialize, Serialize};
+
 use crate::random::Stream;
 
 /// What the system writes at a time: a page of its cache.
 const PAGE: usize = 4096;
 
 /// What a power cut does to the writes that no sync has covered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
     /// They had all arrived.
     Kept,
     /// Those from some moment on are gone.

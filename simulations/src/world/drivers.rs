@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use jobmesh_engine::{Input, Output, Process as SystemProcess, Response, RunOrder, StopReason};
+use jobmesh_engine::{Ended, Input, Output, Process as SystemProcess, Response, RunOrder, StopReason};
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::{BlobRef, JobId, NodeId, RunId};
+use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::{BlobRef, DurationMillis, JobId, NodeId, RunId};
 
-use super::{Event, World};
+use super::{Event, Phase, World};
 use crate::executor::{Behaviour, Ending, gone, stopped};
-use crate::faults::FaultKind;
 use crate::invariants::{Violation, invariant_inputs_are_there};
 use crate::network::{Pair, Seat};
 use crate::node::{Condition, Life, Process};
 use crate::oracle::{Contract, Sight};
+use crate::workload::Act;
 
 impl World {
     /// Carries out the outputs of a step, in order. Returns the jobs that changed in it.
@@ -33,26 +34,28 @@ impl World {
                     }
                 }
                 Output::Find(key) => {
-                    let (life, after) = (self.life(seat), self.network.wait(50, 3_000));
+                    let (life, after) = (self.life(seat), self.network.wait(seat, 50, 3_000));
                     self.cause(after, Event::Found { seat, life, key });
                 }
                 Output::Dial { node, .. } => {
                     if let Some(other) = self.seats.get(&node).copied().filter(|other| *other != seat) {
-                        let after = self.network.wait(5, 200);
+                        let after = self.network.wait(seat, 5, 200);
                         self.cause(after, Event::Dial(Pair::of(seat, other)));
                     }
                 }
                 Output::Run(order) => self.run_order(seat, &order)?,
                 Output::Stop { run, reason } => self.stop(seat, run, reason),
-                // A daemon's processes die with it here.
-                Output::Adopt { order, .. } => {
-                    let (life, after) = (self.life(seat), self.executor.reaction());
-                    self.cause(after, Event::RunGone { seat, life, run: order.run });
-                }
+                Output::Adopt { order, .. } => self.adopt(seat, order.run),
                 Output::Forget(_) => {}
-                Output::EndOrphan { run, .. } => self.note(format_args!("{seat} ends the orphan {run}")),
+                Output::EndOrphan { run, .. } => {
+                    self.note(format_args!("{seat} ends the orphan {run}"));
+                    if let Some(orphan) = self.nodes.get_mut(seat.0).and_then(|node| node.orphans.remove(&run)) {
+                        self.oracle.ledger.end(orphan.contract, None);
+                    }
+                }
                 Output::Fetch { from, blob } => self.fetch(seat, from, blob),
                 Output::Changed(change) => {
+                    self.has_routed |= matches!(change.cause, Cause::Offered | Cause::Awarded);
                     let (number, state, cause) = (change.number, change.state, change.cause);
                     self.note(format_args!("{seat} job {number} is {state} by {cause} at epoch {}", change.epoch));
                     changed.insert(change.job);
@@ -74,6 +77,39 @@ impl World {
         Ok(Contract { origin, job: lease.ticket.into(), epoch: lease.epoch })
     }
 
+    /// Looks for the process of a run that an earlier daemon started.
+    fn adopt(&mut self, seat: Seat, run: RunId) {
+        let (life, after, now) = (self.life(seat), self.executor.reaction(seat), self.now);
+        let Some(node) = self.nodes.get_mut(seat.0) else { return };
+        let Some(orphan) = node.orphans.remove(&run) else {
+            return self.cause(after, Event::RunGone { seat, life, run });
+        };
+        let is_over = orphan.ends.is_some_and(|ends| ends <= now);
+        if is_over && !self.executor.is_remembered(seat) {
+            self.oracle.ledger.end(orphan.contract, None);
+            return self.cause(after, Event::RunGone { seat, life, run });
+        }
+        node.ordered.insert(run);
+        node.processes.insert(run, orphan);
+        self.cause(after, Event::RunAdopted { seat, life, run });
+        // Nothing hangs any more once the world has healed.
+        let hangs = self.phase == Phase::Faulty || orphan.behaviour.ending == Ending::Never;
+        if let Some(ends) = orphan.ends.or((!hangs).then_some(now)) {
+            let ends = ends.max(now.plus(after).plus(DurationMillis(1)));
+            self.queue_at(ends, Event::RunEnds { seat, life, run, stopped: None });
+        }
+    }
+
+    pub(super) fn run_adopted(&mut self, seat: Seat, life: Life, run: RunId) -> Result<(), Violation> {
+        let runs = self.nodes.get(seat.0).is_some_and(|node| node.processes.contains_key(&run));
+        if !runs || !self.lives(seat, life) {
+            return Ok(());
+        }
+        self.note(format_args!("{seat} adopts {run}"));
+        let process = SystemProcess { pid: u32::try_from(self.caused % 30_000).unwrap_or(0) + 2, started: self.now.0 };
+        self.feed(seat, Input::Adopted { run, process })
+    }
+
     fn run_order(&mut self, seat: Seat, order: &RunOrder) -> Result<(), Violation> {
         let run = order.run;
         if self.nodes.get_mut(seat.0).is_some_and(|node| !node.ordered.insert(run)) {
@@ -82,30 +118,53 @@ impl World {
         let contract = match self.contract(seat, order) {
             Ok(contract) => contract,
             // With the bug that sends before it commits there may be no lease to look at.
-            Err(_) if self.is_early() => return Ok(()),
+            Err(_) if self.is_early() || self.is_damaged(seat) => return Ok(()),
             Err(violation) => return Err(violation),
         };
         let foreign = || Violation::new("runs_come_from_the_workload", format!("{:?}", order.task));
         let behaviour = Behaviour::read(&order.task).ok_or_else(foreign)?;
-        let spec = self.workload.works.get(behaviour.index).map(|work| work.spec.clone()).ok_or_else(foreign)?;
-        self.oracle.check_run(&contract, behaviour.index, spec.effects)?;
-        self.check_input(seat, order)?;
+        let effects = self.plan.works.get(&behaviour.index).map(|work| work.effects).ok_or_else(foreign)?;
+        let Some(id) = self.nodes.get(seat.0).map(|node| node.id) else { return Ok(()) };
+        if !self.is_damaged(seat) {
+            self.oracle.check_run(&contract, id, behaviour.index, effects)?;
+            self.check_input(seat, order)?;
+        }
+        let hangs = self.faults.hangs();
+        let starts_in = self.executor.reaction(seat);
+        let ends = (behaviour.ending != Ending::Never).then(|| self.now.plus(starts_in).plus(behaviour.takes));
+        let ends = ends.filter(|_| !hangs);
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
-        node.processes.insert(run, Process { contract, behaviour });
+        node.processes.insert(run, Process { contract, behaviour, ends });
         let life = node.life;
-        self.oracle.ledger.begin((seat, run), contract, node.id, behaviour.index);
+        self.oracle.ledger.begin((seat, run), contract, id, behaviour.index);
         self.note(format_args!("{seat} runs job {} of the workload at epoch {}", behaviour.index, contract.epoch));
-        let starts_in = self.executor.reaction();
         self.cause(starts_in, Event::RunStarts { seat, life, run });
-        if behaviour.ending != Ending::Never {
-            self.cause(starts_in.plus(behaviour.takes), Event::RunEnds { seat, life, run, stopped: None });
+        if hangs {
+            self.note(format_args!("{run} hangs"));
+        }
+        if let Some(ends) = ends {
+            self.queue_at(ends, Event::RunEnds { seat, life, run, stopped: None });
         }
         Ok(())
     }
 
+    /// Processes that hung come to their ends.
+    pub(super) fn unhang(&mut self) {
+        for seat in self.all_seats() {
+            let Some(node) = self.nodes.get_mut(seat.0) else { continue };
+            let life = node.life;
+            let hung = node.processes.iter().filter(|(_, process)| process.ends.is_none());
+            let hung: Vec<RunId> =
+                hung.filter(|(_, process)| process.behaviour.ending != Ending::Never).map(|(run, _)| *run).collect();
+            for run in hung {
+                self.cause(DurationMillis(1_000), Event::RunEnds { seat, life, run, stopped: None });
+            }
+        }
+    }
+
     #[cfg(feature = "mutants")]
     fn is_early(&self) -> bool {
-        self.plan.mutant == Some(jobmesh_engine::Mutant::SendBeforeCommit)
+        self.plan.mutant.is_some_and(|name| name.0 == jobmesh_engine::Mutant::SendBeforeCommit)
     }
 
     #[cfg(not(feature = "mutants"))]
@@ -118,7 +177,8 @@ impl World {
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
         let (id, disk) = (node.id, node.disk.clone());
         let txn = node.store()?.begin()?;
-        let sight = Sight { seat, node: id, mesh, view: txn.view(), disk: &disk, ledger: &self.oracle.ledger };
+        let (ledger, excused) = (&self.oracle.ledger, &self.oracle.excused);
+        let sight = Sight { seat, node: id, mesh, view: txn.view(), disk: &disk, ledger, excused };
         invariant_inputs_are_there(sight, &order.task)
     }
 
@@ -141,7 +201,7 @@ impl World {
     }
 
     fn stop(&mut self, seat: Seat, run: RunId, reason: StopReason) {
-        let (life, after) = (self.life(seat), self.executor.reaction());
+        let (life, after) = (self.life(seat), self.executor.reaction(seat));
         self.cause(after, Event::RunEnds { seat, life, run, stopped: Some(reason) });
     }
 
@@ -156,19 +216,35 @@ impl World {
             return Ok(());
         }
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
+        if node.is_asleep {
+            // A process of a machine that sleeps sleeps, too.
+            self.cause(DurationMillis(1_000), Event::RunEnds { seat, life, run, stopped: reason });
+            return Ok(());
+        }
         let Some(process) = node.processes.remove(&run) else { return Ok(()) };
+        let fate = self.faults.run_fate();
         let (ended, written) = match reason {
             Some(reason) => (stopped(reason), Vec::new()),
-            None => self.executor.end(&mut self.faults, process.behaviour, (seat, run)),
+            None => self.executor.end(fate, process.behaviour, (seat, run)),
         };
+        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
         node.disk.extend(written.into_iter().map(|blob| blob.hash));
         self.oracle.ledger.end(process.contract, Some(ended.clone()));
         self.note(format_args!("{seat} run of job {} ends: {}", process.behaviour.index, ended.outcome.word()));
+        if fate.is_told_twice {
+            let again = Box::new(ended.clone());
+            self.cause(DurationMillis(50), Event::EndsAgain { seat, life, run, ended: again });
+        }
         self.feed(seat, Input::Ended { run, ended })
     }
 
+    /// The end of a run is told a second time.
+    pub(super) fn ends_again(&mut self, seat: Seat, life: Life, run: RunId, ended: Ended) -> Result<(), Violation> {
+        if self.lives(seat, life) { self.feed(seat, Input::Ended { run, ended }) } else { Ok(()) }
+    }
+
     fn fetch(&mut self, seat: Seat, from: NodeId, blob: BlobRef) {
-        let (life, after) = (self.life(seat), self.network.wait(10, 800));
+        let (life, after) = (self.life(seat), self.network.wait(seat, 10, 800));
         self.cause(after, Event::Copied { seat, life, from, hash: blob.hash });
     }
 
@@ -177,7 +253,7 @@ impl World {
         if !self.lives(seat, life) {
             return Ok(());
         }
-        let is_lost = self.faults.strikes(FaultKind::Loss, 150);
+        let is_lost = self.faults.loses_blob();
         let has = |seat: Seat| self.nodes.get(seat.0).is_some_and(|node| node.disk.contains(&hash));
         let holder = self.seats.get(&from).copied();
         let is_reached = holder.is_some_and(|holder| {
@@ -216,14 +292,14 @@ impl World {
     ) -> Result<(), Violation> {
         let Some((seat, operation)) = self.asked.remove(&request) else { return Ok(()) };
         match (operation, answer) {
-            (super::Operation::Submit(index), Ok(Response::Submitted(taken))) => {
+            (super::Operation { act: Act::Submit, job: index, .. }, Ok(Response::Submitted(taken))) => {
                 let Some(&jobmesh_engine::Taken { job, number, .. }) = taken.first() else { return Ok(()) };
                 self.note(format_args!("{seat} acknowledges job {index} of the workload as {number}"));
                 self.oracle.acknowledge(seat, index, job);
             }
             (operation, answer) => {
                 let word = if answer.is_ok() { "done" } else { "refused" };
-                self.note(format_args!("{seat} answers {operation:?}: {word}"));
+                self.note(format_args!("{seat} answers {:?} of job {}: {word}", operation.act, operation.job));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! How a run ends: the world heals, every job comes to its end, and then nobody has much to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_engine::Command;
 use jobmesh_protocol::chain::{Auditor, Chain, Link};
@@ -10,7 +10,7 @@ use jobmesh_store::{Job, Selection, Side};
 
 use super::{Event, Phase, World};
 use crate::executor::Behaviour;
-use crate::faults::FaultKind;
+use crate::fault::FaultKind;
 use crate::invariants::{
     Violation, invariant_every_job_ends_once_the_network_heals,
     invariant_every_receipt_is_settled_once_the_network_heals, invariant_quiescence, invariant_receipts_are_a_chain,
@@ -24,10 +24,8 @@ use crate::workload::late_tag;
 const HEALING_MAX: DurationMillis = DurationMillis::from_secs(10 * 60);
 /// How often the world looks whether they have.
 const INSPECT_EVERY: DurationMillis = DurationMillis::from_secs(5);
-/// How long a world is watched that has nothing to do.
-const IDLE_FOR: DurationMillis = DurationMillis::from_secs(120);
-/// Steps that a pair of nodes may take in that time: refreshes and digests, a few a minute each way.
-const IDLE_STEPS_PER_PAIR: u64 = 60;
+/// Steps that a pair of nodes may take in a minute with nothing to do: refreshes and digests, a few each way.
+const IDLE_STEPS_PER_PAIR: u64 = 30;
 /// Jobs that a node lists at most: more than any workload has.
 const JOBS_MAX: u32 = 1_000_000;
 
@@ -40,21 +38,40 @@ impl World {
         self.note(format_args!("the world heals"));
         self.phase = Phase::Healing { since: self.now };
         self.faults.heal();
-        self.network.unblock_all();
+        self.network.heal();
+        self.mend_all()?;
+        self.unhang();
+        self.abandon()?;
         for seat in self.all_seats() {
             if let Some(node) = self.nodes.get_mut(seat.0) {
-                node.trap = None;
+                node.traps.clear();
                 node.files.heal();
             }
             let life = self.life(seat);
             match self.condition(seat) {
-                Condition::Up | Condition::Failing => {}
+                Condition::Up | Condition::Failing | Condition::Absent => {}
                 Condition::Paused => self.resume(seat, life)?,
                 Condition::Down => self.restart(seat)?,
             }
         }
         self.cause(DurationMillis(5_000), Event::Reunite);
         self.cause(INSPECT_EVERY, Event::Inspect);
+        Ok(())
+    }
+
+    /// Whoever is not of the core is dead for good. The others can't tell that from a cut that never ends.
+    fn abandon(&mut self) -> Result<(), Violation> {
+        let outside: Vec<Seat> = self.all_seats().into_iter().filter(|seat| !self.plan.heals(seat.0)).collect();
+        for seat in outside {
+            if self.condition(seat) == Condition::Absent {
+                continue;
+            }
+            self.note(format_args!("{seat} stays broken for good"));
+            self.crash_for(seat, DurationMillis(0), false)?;
+            if let Some(node) = self.nodes.get_mut(seat.0) {
+                node.condition = Condition::Absent;
+            }
+        }
         Ok(())
     }
 
@@ -68,7 +85,7 @@ impl World {
             self.redial(pair, 100, 2_000);
         }
         match late_tag() {
-            Some(tag) => self.tell(self.workload.late, Command::AddCapability(tag)),
+            Some(tag) => self.tell(Seat(self.plan.late), Command::AddCapability(tag)),
             None => Ok(()),
         }
     }
@@ -77,7 +94,7 @@ impl World {
         self.cause(INSPECT_EVERY, Event::Inspect);
         let open = self.open_jobs()?;
         match self.phase {
-            Phase::Healing { .. } if open.is_empty() => {
+            Phase::Healing { .. } if open.is_empty() && !self.is_unsure => {
                 self.note(format_args!("every job has ended"));
                 self.phase = Phase::Idle { since: self.now, steps_before: self.steps };
                 Ok(())
@@ -86,10 +103,11 @@ impl World {
                 let stuck = self.explain(&open)?;
                 invariant_every_job_ends_once_the_network_heals(&stuck)
             }
-            Phase::Idle { since, steps_before } if self.now.since(since) >= IDLE_FOR => {
+            Phase::Idle { since, steps_before } if self.now.since(since) >= self.plan.idle => {
                 let idle_steps = self.steps - steps_before;
                 let nodes = self.nodes.len() as u64;
-                invariant_quiescence(idle_steps, IDLE_STEPS_PER_PAIR * nodes * nodes)?;
+                let minutes = self.plan.idle.0.div_ceil(60_000);
+                invariant_quiescence(idle_steps, IDLE_STEPS_PER_PAIR * minutes * nodes * nodes)?;
                 let stuck = self.explain(&open)?;
                 invariant_every_job_ends_once_the_network_heals(&stuck)?;
                 self.phase = Phase::Over { idle_steps };
@@ -107,12 +125,21 @@ impl World {
     /// The jobs that have not ended: those that can, and those that nobody can run.
     fn live_jobs(&mut self) -> Result<(Jobs, Jobs), Violation> {
         let (mut open, mut hopeless) = (Jobs::new(), Jobs::new());
+        self.is_unsure = false;
+        let (plan, machines) = (&self.plan, &self.machines);
         for (seat, node) in self.nodes.iter_mut().enumerate() {
+            if !plan.heals(seat) {
+                continue;
+            }
+            if matches!(node.condition, Condition::Down | Condition::Failing) {
+                // Whatever it has open, it will say when it is up again.
+                self.is_unsure = true;
+                continue;
+            }
             let txn = node.store()?.begin()?;
             for job in txn.view().live_jobs()? {
-                let can_end = job.origin.is_some()
-                    || job.cancel_reason.is_some()
-                    || self.workload.is_satisfiable(&job.spec, Seat(seat));
+                let can_end =
+                    job.origin.is_some() || job.cancel_reason.is_some() || machines.can_run(&job.spec, Seat(seat));
                 let list = if can_end { &mut open } else { &mut hopeless };
                 list.push((Seat(seat), job));
             }
@@ -137,15 +164,19 @@ impl World {
         Ok(lines)
     }
 
-    /// Holds the receipts that every node gave against those that every other one took.
+    /// Holds the receipts that every node gave against those that every other one took. Who lost what it knew, or is not
+    /// heard from any more, has nothing to hold against.
     fn check_chains(&mut self) -> Result<(), Violation> {
-        let mesh = self.oracle.mesh();
+        let (mesh, lost) = (self.oracle.mesh(), self.lost_nodes());
         let mut chains: BTreeMap<(NodeId, NodeId), BTreeMap<Side, Vec<Link>>> = BTreeMap::new();
         for seat in self.all_seats() {
             let Some(node) = self.nodes.get_mut(seat.0) else { continue };
             let me = node.id;
+            if lost.contains(&me) {
+                continue;
+            }
             let txn = node.store()?.begin()?;
-            for peer in txn.view().linked_peers()? {
+            for peer in txn.view().linked_peers()?.into_iter().filter(|peer| !lost.contains(peer)) {
                 for (side, ends) in [(Side::Given, (me, peer)), (Side::Taken, (peer, me))] {
                     let rows = txn.view().links(peer, side, JOBS_MAX)?.into_iter();
                     let links = rows.map(|row| Link::new(row.receipt, row.settle)).collect();
@@ -167,14 +198,21 @@ impl World {
     pub(super) fn report(&mut self, idle_steps: u64) -> Result<Report, Violation> {
         let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
         let mut attempts: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for seat in self.all_seats() {
+        for seat in self.all_seats().into_iter().filter(|seat| self.plan.heals(seat.0)).collect::<Vec<_>>() {
             self.check_node(seat)?;
+            let lost = self.lost_nodes();
             let Some(node) = self.nodes.get_mut(seat.0) else { continue };
+            self.marks.of_counters(&node.counters());
             let txn = node.store()?.begin()?;
             let all = Selection { with_tasks: true, limit: JOBS_MAX, ..Selection::default() };
             let jobs = txn.view().jobs(&all)?;
-            invariant_every_receipt_is_settled_once_the_network_heals(txn.view(), &jobs)?;
-            for job in jobs.into_iter().filter(|job| job.origin.is_none()) {
+            for job in &jobs {
+                self.marks.of_job(txn.view(), job)?;
+            }
+            let (told, rest): (Vec<Job>, Vec<Job>) =
+                jobs.into_iter().partition(|job| job.origin.is_some_and(|origin| !lost.contains(&origin)));
+            invariant_every_receipt_is_settled_once_the_network_heals(txn.view(), &told)?;
+            for job in rest.into_iter().filter(|job| job.origin.is_none()) {
                 *states.entry(job.state.word()).or_default() += 1;
                 let late = txn.view().events(job.id)?.iter().filter(|event| event.cause == Cause::Late).count() as u64;
                 *attempts.entry("late").or_default() += late;
@@ -200,10 +238,23 @@ impl World {
             idle_steps,
             frames: self.frames,
             faults,
+            marks: self.marks.counts.clone(),
+            met: self.oracle.met.clone(),
+            bytes: self.bytes,
+            traffic: self.traffic.clone(),
+            scripted: self.relevant.clone(),
+            pace: self.pace,
             trace: self.trace.hash(),
             databases: self.databases(),
         })
     }
+
+    /// The nodes that no longer know what they awarded, or that nobody hears from any more.
+    fn lost_nodes(&self) -> BTreeSet<NodeId> {
+        let gone = self.nodes.iter().enumerate().filter(|(seat, _)| !self.plan.heals(*seat)).map(|(_, node)| node.id);
+        gone.chain(self.oracle.excused.nodes.iter().copied()).collect()
+    }
+
     fn databases(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for node in &self.nodes {

@@ -8,40 +8,41 @@ use super::{Event, Phase, World};
 use crate::invariants::Violation;
 use crate::network::Seat;
 use crate::node::Condition;
-use crate::workload::Operation;
+use crate::workload::{Act, Operation};
 
 /// How long someone waits whose daemon is down.
 const ASK_AGAIN_AFTER: DurationMillis = DurationMillis::from_secs(10);
 
 impl World {
     pub(super) fn operate(&mut self, operation: Operation) -> Result<(), Violation> {
-        let (Operation::Submit(index) | Operation::Cancel(index) | Operation::Retry(index)) = operation;
-        let Some(work) = self.workload.works.get(index).cloned() else { return Ok(()) };
-        if matches!(self.condition(work.home), Condition::Down | Condition::Failing) {
+        let Operation { act, job: number, .. } = operation;
+        let Some(work) = self.plan.works.get(&number) else { return Ok(()) };
+        let (home, spec) = (Seat(work.home), work.spec(number));
+        if matches!(self.condition(home), Condition::Down | Condition::Failing) {
             if self.phase == Phase::Faulty {
                 self.cause(ASK_AGAIN_AFTER, Event::Operate(operation));
             }
             return Ok(());
         }
-        let command = match (operation, self.oracle.job(index)) {
-            (Operation::Submit(_), _) => {
-                let input = work.spec.task.input().map(|blob| blob.hash);
-                if let Some(node) = self.nodes.get_mut(work.home.0) {
+        let command = match (act, self.oracle.job(number)) {
+            (Act::Submit, _) => {
+                let input = spec.task.input().map(|blob| blob.hash);
+                if let Some(node) = self.nodes.get_mut(home.0) {
                     node.disk.extend(input);
                 }
-                Command::Submit(vec![Submission::new(work.spec)])
+                Command::Submit(vec![Submission::new(spec)])
             }
-            (Operation::Cancel(_), Some(job)) => {
+            (Act::Cancel, Some(job)) => {
                 let reason = "changed my mind".to_owned();
                 Command::Job(job, JobAction::Cancel { reason, is_forced: false })
             }
-            (Operation::Retry(_), Some(job)) => Command::Job(job, JobAction::Retry),
+            (Act::Retry, Some(job)) => Command::Job(job, JobAction::Retry),
             // Nobody can name a job that was never acknowledged.
-            (Operation::Cancel(_) | Operation::Retry(_), None) => return Ok(()),
+            (Act::Cancel | Act::Retry, None) => return Ok(()),
         };
-        self.note(format_args!("{} is asked: {operation:?}", work.home));
-        let request = self.ask(work.home, operation);
-        self.feed(work.home, Input::Command(request, command))
+        self.note(format_args!("{home} is asked to {act:?} job {number} of the workload"));
+        let request = self.ask(home, operation);
+        self.feed(home, Input::Command(request, command))
     }
 
     fn ask(&mut self, seat: Seat, operation: Operation) -> RequestId {

@@ -6,9 +6,9 @@ use jobmesh_protocol::ticket::Terms;
 use jobmesh_protocol::{DurationMillis, MonoMillis, RunId};
 
 use super::{Event, World};
-use crate::faults::FaultKind;
+use crate::fault::FaultKind;
 use crate::invariants::Violation;
-use crate::network::{Pair, Seat, Session};
+use crate::network::{Pair, Seat, Session, Stuck};
 use crate::node::{Condition, Life};
 
 /// How long two nodes wait for a sign of life: a ping every 5 s that may take 5 s.
@@ -34,6 +34,12 @@ impl World {
             return Ok(());
         }
         self.note(format_args!("{} and {} connect", pair.0, pair.1));
+        // Who still believed in an old connection hears of its end, or just of the new one.
+        if let Some(far) = self.network.end_half_open(pair)
+            && self.network.wait(far, 0, 1).0 == 0
+        {
+            self.tell_disconnected(far, pair)?;
+        }
         for (seat, other) in [(pair.0, pair.1), (pair.1, pair.0)] {
             let input = self.connected(other);
             // The first of the two may have crashed while it took its turn.
@@ -47,7 +53,7 @@ impl World {
     /// Has two nodes that belong together try until they have a session.
     pub(super) fn redial(&mut self, pair: Pair, low: u64, high: u64) {
         if self.redialing.insert(pair) {
-            let after = self.network.wait(low, high);
+            let after = self.network.wait(pair.0, low, high);
             self.cause(after, Event::Redial(pair));
         }
     }
@@ -55,7 +61,8 @@ impl World {
     pub(super) fn dial_again(&mut self, pair: Pair) -> Result<(), Violation> {
         self.redialing.remove(&pair);
         self.dial(pair)?;
-        if self.network.session(pair).is_none() {
+        let is_possible = [pair.0, pair.1].into_iter().all(|seat| self.condition(seat) != Condition::Absent);
+        if self.network.session(pair).is_none() && is_possible {
             self.redial(pair, 2_000, 15_000);
         }
         Ok(())
@@ -67,15 +74,42 @@ impl World {
             return Ok(());
         }
         self.note(format_args!("{} and {} disconnect", pair.0, pair.1));
-        for (seat, other) in [(pair.0, pair.1), (pair.1, pair.0)] {
-            if let Some(id) = self.nodes.get(other.0).map(|node| node.id) {
-                self.feed(seat, Input::Disconnected(id))?;
-            }
+        for seat in [pair.0, pair.1] {
+            self.tell_disconnected(seat, pair)?;
         }
         if self.network.is_home(pair) {
             self.redial(pair, 500, 15_000);
         }
         Ok(())
+    }
+
+    fn tell_disconnected(&mut self, seat: Seat, pair: Pair) -> Result<(), Violation> {
+        let other = if pair.0 == seat { pair.1 } else { pair.0 };
+        match self.nodes.get(other.0).map(|node| node.id) {
+            Some(id) => self.feed(seat, Input::Disconnected(id)),
+            None => Ok(()),
+        }
+    }
+
+    /// One end of a closed connection gives it up at last.
+    pub(super) fn half_open_ends(&mut self, pair: Pair) -> Result<(), Violation> {
+        match self.network.end_half_open(pair) {
+            Some(far) => self.tell_disconnected(far, pair),
+            None => Ok(()),
+        }
+    }
+
+    /// The bytes of a connection break off.
+    pub(super) fn break_off(&mut self, pair: Pair, session: Session) -> Result<(), Violation> {
+        if self.network.session(pair) == Some(session) { self.hang_up(pair) } else { Ok(()) }
+    }
+
+    /// A frame of long ago arrives once more.
+    pub(super) fn replay(&mut self, from: Seat, to: Seat, bytes: Vec<u8>) -> Result<(), Violation> {
+        match self.network.session(Pair::of(from, to)) {
+            Some(session) => self.arrive(from, to, session, bytes),
+            None => Ok(()),
+        }
     }
 
     /// Has every session of these nodes looked at once a ping would have failed.
@@ -93,10 +127,22 @@ impl World {
     /// Puts a frame on its way, if there is a session to carry it.
     pub(super) fn send(&mut self, from: Seat, to: Seat, bytes: &[u8]) {
         self.frames += 1;
+        self.bytes += bytes.len() as u64;
+        self.traffic.add(bytes);
         self.trace.bytes(bytes);
         let Some(session) = self.network.session(Pair::of(from, to)) else { return };
-        for at in self.network.arrivals(&mut self.faults, self.now, from, to) {
+        let trip = self.network.trip(&mut self.faults, self.now, from, to);
+        if trip.is_stuck {
+            self.network.hold(Stuck { from, to, session, bytes: bytes.to_vec() });
+        }
+        for at in trip.arrivals {
             self.queue_at(at, Event::Frame { from, to, session, bytes: bytes.to_vec() });
+        }
+        if let Some(at) = trip.breaks {
+            self.queue_at(at, Event::BreakOff(Pair::of(from, to), session));
+        }
+        if let Some(at) = trip.replay {
+            self.queue_at(at, Event::Replay { from, to, bytes: bytes.to_vec() });
         }
         self.overhear(from, to, bytes);
     }
@@ -110,15 +156,18 @@ impl World {
     /// Spreads a digest from neighbour to neighbour; each link may lose it.
     pub(super) fn spread(&mut self, from: Seat, bytes: &[u8]) {
         let mut told = std::collections::BTreeSet::from([from]);
-        let mut tellers: std::collections::VecDeque<(Seat, MonoMillis)> = [(from, self.now)].into();
-        while let Some((via, since)) = tellers.pop_front() {
+        let mut tellers: std::collections::VecDeque<(Seat, MonoMillis, u32)> = [(from, self.now, 0)].into();
+        while let Some((via, since, hops)) = tellers.pop_front() {
+            if self.plan.gossip_hops.is_some_and(|most| hops >= most) {
+                continue;
+            }
             for to in self.network.neighbours(via) {
                 if told.contains(&to) {
                     continue;
                 }
-                if let Some(at) = self.network.arrivals(&mut self.faults, since, via, to).first().copied() {
+                if let Some(at) = self.network.trip(&mut self.faults, since, via, to).arrivals.first().copied() {
                     told.insert(to);
-                    tellers.push_back((to, at));
+                    tellers.push_back((to, at, hops + 1));
                     self.queue_at(at, Event::Gossip { via, to, bytes: bytes.to_vec() });
                 }
             }
@@ -154,7 +203,7 @@ impl World {
 
     fn overhear(&mut self, from: Seat, to: Seat, bytes: &[u8]) {
         let Some(id) = self.nodes.get(from.0).map(|node| node.id) else { return };
-        if !self.faults.has(FaultKind::Forger) {
+        if !self.faults.has_forger() {
             return;
         }
         let overheard = self.forger.as_mut().and_then(|forger| forger.overhear(id, to, bytes));
@@ -189,7 +238,7 @@ impl World {
 
     pub(super) fn forger_acts(&mut self) -> Result<(), Violation> {
         let nodes = self.nodes.len();
-        if !self.faults.has(FaultKind::Forger) {
+        if !self.faults.has_forger() {
             return Ok(());
         }
         let Some(forger) = &mut self.forger else { return Ok(()) };

@@ -4,8 +4,8 @@ use jobmesh_engine::Input;
 use jobmesh_protocol::DurationMillis;
 
 use super::{Event, World, drivers};
-use crate::disk::{DiskFault, Strike};
-use crate::faults::FaultKind;
+use crate::disk::Strike;
+use crate::fault::{DiskStrike, FaultKind};
 use crate::invariants::Violation;
 use crate::network::Seat;
 use crate::node::{Came, Condition, Life, Trouble};
@@ -14,29 +14,15 @@ use crate::node::{Came, Condition, Life, Trouble};
 const REPAIR_AFTER: DurationMillis = DurationMillis::from_secs(1);
 
 impl World {
-    /// The next fault of a disk. It may strike at any operation from now on, also while a daemon starts.
-    pub(super) fn strike_disk(&mut self) {
-        let Some((seat, fault)) = self.faults.next_of_disks(self.nodes.len()) else { return };
-        let pause = self.faults.disk_pause();
-        self.cause(pause, Event::StrikeDisk);
+    /// A disk is struck. It may strike at any operation from now on, also while a daemon starts.
+    pub(super) fn strike_disk(&mut self, seat: Seat, strike: DiskStrike) {
         let Some(node) = self.nodes.get_mut(seat.0) else { return };
-        match fault {
-            DiskFault::PowerCut => node.files.arm(self.faults.operations(), Strike::Cut(self.faults.loss())),
-            DiskFault::Kill => node.files.arm(self.faults.operations(), Strike::Kill),
-            DiskFault::Io => node.files.arm(self.faults.operations(), self.faults.io_errors()),
-            DiskFault::Sync => node.files.fail_next_sync(),
-            DiskFault::Full => {
-                let (free, length) = self.faults.shortage();
-                node.files.limit(Some(free));
-                self.cause(length, Event::DiskHasRoom(seat));
-            }
-            // Not drawn here: they come with a power cut, or no promise holds under them.
-            DiskFault::Lost
-            | DiskFault::Torn
-            | DiskFault::Reordered
-            | DiskFault::LyingSync
-            | DiskFault::BitRot
-            | DiskFault::OldBackup => {}
+        match strike {
+            DiskStrike::PowerCut { operations, loss } => node.files.arm(operations, Strike::Cut(loss)),
+            DiskStrike::Kill { operations } => node.files.arm(operations, Strike::Kill),
+            DiskStrike::Io { operations, times } => node.files.arm(operations, Strike::Io(times)),
+            DiskStrike::Sync => node.files.fail_next_sync(),
+            DiskStrike::Full { free_bytes } => node.files.limit(Some(free_bytes)),
         }
     }
 
@@ -74,7 +60,11 @@ impl World {
         let now = self.now;
         let failing = |node: &&mut crate::node::Node| node.life == life && node.condition == Condition::Failing;
         let Some(node) = self.nodes.get_mut(seat.0).filter(failing) else { return Ok(()) };
-        let came = node.repair(now)?;
+        let came = match node.repair(now) {
+            Ok(came) => came,
+            Err(_) if node.is_damaged => Came::Died,
+            Err(violation) => return Err(violation),
+        };
         self.note_struck(seat);
         match came {
             Came::Done(outputs) => {

@@ -1,0 +1,91 @@
+//! What people ask: who submits what, where and when, and what they take back.
+
+use std::collections::BTreeMap;
+
+use jobmesh_protocol::DurationMillis;
+use jobmesh_protocol::job::{Effects, Scope};
+
+use super::{Draw, Tier};
+use crate::executor::{Ending, Writes};
+use crate::random::Stream;
+use crate::workload::{Act, LATE_TOOL, NOBODYS_TOOL, Operation, SHARED_TOOL, Work, own_tool};
+
+/// Jobs of every run, however short.
+const JOBS_BASE: u64 = 8;
+/// Jobs for every ten virtual minutes of faults.
+const JOBS_PER_TEN_MINUTES: u64 = 8;
+
+/// Draws the jobs and what is done with them.
+pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Operation>) {
+    let (mut stream, faulty) = (Stream::new(draw.seed, "workload"), draw.faulty);
+    let jobs = match draw.tier {
+        Tier::Full => JOBS_BASE + stream.below(6) + faulty.0 * JOBS_PER_TEN_MINUTES / 600_000,
+        Tier::Wide | Tier::Mass => nodes as u64 * 2,
+    };
+    // The last fifth of the time stays free of new work, so that faults also meet jobs that have waited long.
+    let last = (faulty.0 * 4 / 5).max(2_000);
+    let (mut works, mut operations) = (BTreeMap::new(), Vec::new());
+    for job in 0..usize::try_from(jobs).unwrap_or(usize::MAX) {
+        let work = draw_work(&mut stream, nodes);
+        let at = DurationMillis(stream.between(2_000, last));
+        operations.push(Operation { at, act: Act::Submit, job });
+        if stream.chance(150) {
+            let later = DurationMillis(stream.between(50, 90_000));
+            operations.push(Operation { at: at.plus(later), act: Act::Cancel, job });
+        }
+        // What runs once is tried again by nobody: only a person could say that this is safe.
+        if stream.chance(150) && work.effects != Effects::Once {
+            let later = DurationMillis(stream.between(5_000, 240_000));
+            operations.push(Operation { at: at.plus(later), act: Act::Retry, job });
+        }
+        works.insert(job, work);
+    }
+    // Nobody asks for anything once the world heals, or its jobs would never be done.
+    operations.retain(|operation| operation.at.0 < faulty.0);
+    operations.sort_by_key(|operation| operation.at);
+    (works, operations)
+}
+
+fn draw_work(stream: &mut Stream, nodes: usize) -> Work {
+    let home = stream.index(nodes);
+    let longest = if stream.chance(300) { 90_000 } else { 8_000 };
+    let takes = DurationMillis(stream.between(20, longest));
+    let ending = match stream.below(20) {
+        0..12 => Ending::OkAfter(0),
+        12..16 => Ending::OkAfter(u32::try_from(stream.between(1, 3)).unwrap_or(1)),
+        16..18 => Ending::Permanent,
+        _ => Ending::Never,
+    };
+    let writes = match stream.below(4) {
+        0 => Writes::Nothing,
+        1 => Writes::Much,
+        _ => Writes::Little,
+    };
+    let has_input = stream.chance(250);
+    let scope = match stream.below(10) {
+        0..2 => Scope::Local,
+        2..4 => Scope::Network,
+        _ => Scope::Hybrid,
+    };
+    let effects = match stream.below(10) {
+        0..3 => Effects::Once,
+        3..5 => Effects::Pure,
+        _ => Effects::Idempotent,
+    };
+    let tool = draw_tool(stream, nodes).filter(|_| scope != Scope::Local);
+    let attempts_max = u32::try_from(stream.between(1, 4)).unwrap_or(1);
+    let needs_timeout = ending == Ending::Never || stream.chance(200);
+    let timeout = needs_timeout.then(|| DurationMillis(stream.between(1_000, 60_000)));
+    Work { home, takes, ending, writes, has_input, scope, effects, tool, attempts_max, timeout }
+}
+
+/// Mostly a tool that one node has; at times one that appears late, or never.
+fn draw_tool(stream: &mut Stream, nodes: usize) -> Option<String> {
+    match stream.below(20) {
+        0..7 => None,
+        7..15 => Some(own_tool(stream.index(nodes))),
+        15..18 => Some(SHARED_TOOL.to_owned()),
+        18 => Some(LATE_TOOL.to_owned()),
+        _ => Some(NOBODYS_TOOL.to_owned()),
+    }
+}
