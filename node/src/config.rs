@@ -224,7 +224,12 @@ impl Config {
     /// What the engine is told of it.
     #[must_use]
     pub fn declared(&self) -> Declared {
-        Declared { queues: self.queues.clone(), schedules: self.job_types.schedules(), retention: self.retention }
+        Declared {
+            queues: self.queues.clone(),
+            schedules: self.job_types.schedules(),
+            retention: self.retention,
+            quotas: self.quotas,
+        }
     }
 }
 

@@ -69,6 +69,8 @@ kinds! {
     Release = 11,
     /// What each side believes to be open between the two.
     Reconcile = 12,
+    /// Gossip, as the last resort: who could run such jobs?
+    Seek = 13,
     /// A node's capability record.
     Capability = 20,
     /// A question for a node's record.

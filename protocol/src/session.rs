@@ -3,6 +3,9 @@
 //! What must arrive is `Data`: numbered per peer and database incarnation, kept in the sender's outbox until a
 //! cumulative `Ack` covers it, delivered in order and once. What may be lost is `Note`. A frame may carry
 //! attachments: bytes that the envelope names by hash, too small to be worth a blob stream.
+//!
+//! A connection begins with a `Meet` from both sides, and numbered messages follow the other's. It says what was
+//! received, so that a node whose database is older than its own words finds out before it uses a number twice.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -43,6 +46,15 @@ pub enum Frame {
         /// The highest number received in order.
         number: u64,
     },
+    /// What the sender has received from the addressee.
+    Meet {
+        /// The incarnation of the addressee that the sender listens to, and the highest number received in order.
+        received: Option<(Incarnation, u64)>,
+        /// The incarnation that it listened to before that one, and refuses now.
+        former: Option<Incarnation>,
+        /// Whether the addressee is asked to say the same.
+        wants_answer: bool,
+    },
     /// A message that may be lost.
     Note {
         /// The envelope's bytes.
@@ -63,7 +75,11 @@ impl Frame {
     /// [`DecodeError`] if it is too long, malformed or carries too much.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let frame: Self = cbor::decode(bytes, FRAME_BYTES_MAX)?;
-        let (Self::Data { number, .. } | Self::Ack { number, .. }) = &frame else { return Ok(frame) };
+        let (Self::Data { number, .. } | Self::Ack { number, .. } | Self::Meet { received: Some((_, number)), .. }) =
+            &frame
+        else {
+            return Ok(frame);
+        };
         if *number > NUMBER_MAX {
             return Err(DecodeError::Malformed { reason: "the message number is out of bounds".to_owned() });
         }

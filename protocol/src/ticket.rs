@@ -82,6 +82,8 @@ pub struct Refusal {
     pub to: NodeId,
     /// Why not.
     pub reason: RefusalReason,
+    /// When it is worth asking again, from now; 0 if that is not known.
+    pub retry_after_ms: DurationMillis,
 }
 
 /// Why a node does not bid.
@@ -96,6 +98,10 @@ pub enum RefusalReason {
     Draining,
     /// It does not take work of this kind from this node.
     Policy,
+    /// It has taken on for this origin, or owes it, as much as it does for any one node.
+    Quota,
+    /// It knows this epoch of the ticket, or a later one, under another offer: the origin must go on to the next.
+    Known,
 }
 
 impl RefusalReason {
@@ -107,6 +113,8 @@ impl RefusalReason {
             Self::Busy => "has no room now",
             Self::Draining => "is shutting down",
             Self::Policy => "does not take such work",
+            Self::Quota => "has taken on as much as it does for one node",
+            Self::Known => "knows this attempt from before",
         }
     }
 }
@@ -316,13 +324,75 @@ pub enum ReleaseCause {
     Crashed,
     /// The node does not know this attempt. It may have run.
     Unknown,
+    /// The node knows this epoch of the ticket under another award. What was awarded now did not run.
+    Known,
 }
 
-/// What the sender believes to be open between the two, said after every new connection.
+/// What the sender believes to be open between the two, said after every new connection by both.
+///
+/// What the addressee has to say against it, it says in the messages that there are: a release of what it does not
+/// know, a cancellation of what it does not want, a receipt or a settlement once more. Silence means: go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct Reconcile {
     /// The addressee.
     pub to: NodeId,
-    /// Attempts that the sender awarded to the addressee and that are open.
+    /// Attempts that the sender awarded to the addressee and that are open, or whose receipts it lacks.
     pub awarded: Vec<LeaseKey>,
+    /// Attempts that the sender has from the addressee and that are not settled.
+    pub held: Vec<HeldLease>,
+}
+
+/// An attempt as its executor knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize_tuple, Deserialize_tuple)]
+pub struct HeldLease {
+    /// Which.
+    pub key: LeaseKey,
+    /// The award under which it was taken on.
+    pub award: AwardId,
+    /// How far it is.
+    pub phase: HeldPhase,
+}
+
+/// How far an attempt is on its executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldPhase {
+    /// It goes on.
+    Open,
+    /// It has ended; its receipt was sent and not settled.
+    Reported,
+}
+
+/// Most requirements of a gossiped search, as of an offer: those of a job and its executor's.
+pub const SEEK_NEEDS_MAX: usize = crate::job::REQUIREMENTS_MAX + 1;
+/// Most addresses of a gossiped search.
+pub const SEEK_ADDRESSES_MAX: usize = 8;
+/// Longest such address in bytes.
+pub const SEEK_ADDRESS_BYTES_MAX: usize = 256;
+
+/// Gossip, as the last resort: who could run such jobs? Who can connects to the signer and is asked in the usual way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Seek {
+    /// What the node must have.
+    pub requirements: Vec<Requirement>,
+    /// What a job takes.
+    pub resources: Requests,
+    /// Where the signer can be reached.
+    pub addresses: Vec<String>,
+    /// Tells searches of one signer apart.
+    pub nonce: u64,
+    /// When it was said, by the signer's clock.
+    pub at: UnixMillis,
+    /// How long it is worth something.
+    pub ttl_ms: DurationMillis,
+}
+
+impl Seek {
+    /// Whether it keeps to the limits.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.requirements.len() <= SEEK_NEEDS_MAX
+            && self.addresses.len() <= SEEK_ADDRESSES_MAX
+            && self.addresses.iter().all(|address| address.len() <= SEEK_ADDRESS_BYTES_MAX)
+    }
 }

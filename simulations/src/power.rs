@@ -363,6 +363,7 @@ impl Bench {
                 | Output::Changed(_)
                 | Output::Send { .. }
                 | Output::Publish(_)
+                | Output::Shout(_)
                 | Output::Provide(_)
                 | Output::Find(_)
                 | Output::Dial { .. }

@@ -32,6 +32,7 @@ impl Traffic {
             Kind::Capability
             | Kind::RecordRequest
             | Kind::Digest
+            | Kind::Seek
             | Kind::Relayed
             | Kind::Summary
             | Kind::SummaryHeads
@@ -60,6 +61,7 @@ fn word(bytes: &[u8]) -> String {
     let envelope = match Frame::decode(bytes) {
         Ok(Frame::Data { envelope, .. } | Frame::Note { envelope }) => envelope,
         Ok(Frame::Ack { .. }) => return ACK.to_owned(),
+        Ok(Frame::Meet { .. }) => return "Meet".to_owned(),
         Err(_) => return "Unreadable".to_owned(),
     };
     let wire: Option<Wire> = cbor::decode(&envelope, FRAME_BYTES_MAX).ok();

@@ -471,6 +471,15 @@ impl Txn<'_> {
         Ok(())
     }
 
+    /// Moves the epoch of a job on that has no attempt under way: those up to `epoch` are used.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_epoch(&self, job: JobNumber, epoch: Epoch) -> Result<(), StoreError> {
+        self.run("UPDATE job SET epoch = ?2 WHERE key = ?1 AND epoch < ?2", params![job.key(), epoch.0])?;
+        Ok(())
+    }
+
     /// Holds a job back, or, with `None`, lets it go.
     ///
     /// # Errors

@@ -30,6 +30,8 @@ pub struct Lease {
     pub lease_ms: DurationMillis,
     /// How far it is.
     pub phase: LeasePhase,
+    /// The number of the receipt that tells how it ended, once there is one.
+    pub receipt: Option<u64>,
 }
 
 impl Lease {
@@ -78,10 +80,11 @@ fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
         spec_hash: row.hash_or_none("spec_hash")?.ok_or(StoreError::Damaged { what: "spec hash" })?,
         lease_ms: DurationMillis(row.column("lease_ms")?),
         phase: row.word("phase", "lease phase", LeasePhase::from_word)?,
+        receipt: row.column("receipt")?,
     })
 }
 
-const COLUMNS: &str = "job, origin, ticket, epoch, award, spec_hash, lease_ms, phase";
+const COLUMNS: &str = "job, origin, ticket, epoch, award, spec_hash, lease_ms, phase, receipt";
 
 impl View<'_> {
     /// The lease under which a job runs here.
@@ -110,6 +113,19 @@ impl View<'_> {
             format!("SELECT {COLUMNS} FROM lease WHERE origin = ?1 AND ticket = ?2 AND epoch <= ?3 ORDER BY epoch");
         self.all(&sql, params![origin.as_bytes(), key.ticket.as_bytes(), key.epoch.0], read)
     }
+
+    /// The leases from an origin that are not settled and whose receipts, if they were reported, may be asked for; oldest
+    /// jobs first, at most `limit`. What was given back needs no settlement.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn leases_open(&self, origin: NodeId, limit: u32) -> Result<Vec<Lease>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM lease WHERE origin = ?1 AND phase != 'settled' \
+             AND (phase = 'held' OR receipt IS NOT NULL) ORDER BY job LIMIT ?2"
+        );
+        self.all(&sql, params![origin.as_bytes(), limit], read)
+    }
 }
 
 impl Txn<'_> {
@@ -131,6 +147,15 @@ impl Txn<'_> {
             lease.phase.word(),
         ];
         self.run(sql, values)?;
+        Ok(())
+    }
+
+    /// Says which receipt tells how a lease ended.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn set_lease_receipt(&self, job: JobId, number: u64) -> Result<(), StoreError> {
+        self.run("UPDATE lease SET receipt = ?2 WHERE job = ?1", params![job.as_bytes(), number])?;
         Ok(())
     }
 

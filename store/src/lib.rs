@@ -17,6 +17,7 @@ mod reader;
 mod txn;
 mod view;
 
+mod alarm;
 mod attempt;
 mod capability;
 mod dependency;
@@ -39,6 +40,7 @@ mod selection;
 mod summary;
 mod upkeep;
 
+pub use alarm::{Alarm, AlarmKind};
 pub use attempt::{Attempt, EndedAttempt, NewAttempt};
 pub use capability::Choice;
 pub use dependency::Edge;

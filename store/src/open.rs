@@ -123,8 +123,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if SQLite refuses.
     pub fn begin(&mut self) -> Result<Txn<'_>, StoreError> {
-        let incarnation = self.incarnation;
         let inner = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // The last transaction may have renewed it, and whether that one was committed may be unknown.
+        let incarnation = recorded(&inner)?;
+        self.incarnation = incarnation;
         Ok(Txn::new(inner, incarnation))
     }
 
@@ -249,9 +251,13 @@ fn incarnation(connection: &Connection, fresh: Incarnation) -> rusqlite::Result<
         "INSERT INTO meta (name, value) VALUES ('incarnation', ?1) ON CONFLICT DO NOTHING",
         [fresh.as_bytes().as_slice()],
     )?;
+    recorded(connection)
+}
+
+fn recorded(connection: &Connection) -> rusqlite::Result<Incarnation> {
     let read = |row: &rusqlite::Row<'_>| row.get::<_, [u8; 16]>(0);
-    let bytes = connection.query_row("SELECT value FROM meta WHERE name = 'incarnation'", [], read)?;
-    Ok(Incarnation::from_bytes(bytes))
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = 'incarnation'")?;
+    Ok(Incarnation::from_bytes(statement.query_row([], read)?))
 }
 
 #[cfg(test)]

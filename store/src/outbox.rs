@@ -26,6 +26,8 @@ pub struct Inbound {
     pub incarnation: Incarnation,
     /// The last number received in order.
     pub number: u64,
+    /// The database that spoke for it before, if any did.
+    pub former: Option<Incarnation>,
 }
 
 impl View<'_> {
@@ -54,6 +56,35 @@ impl View<'_> {
         Ok(self.one(sql, [peer.as_bytes().as_slice()], |row| row.column("messages"))?.unwrap_or(0))
     }
 
+    /// How many bytes of messages for a peer are unacknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn outbox_bytes(&self, peer: NodeId) -> Result<u64, StoreError> {
+        let sql =
+            "SELECT coalesce(sum(length(envelope) + length(attachments)), 0) AS bytes FROM outbox WHERE peer = ?1";
+        Ok(self.one(sql, [peer.as_bytes().as_slice()], |row| row.column("bytes"))?.unwrap_or(0))
+    }
+
+    /// Whether a message for a peer is unacknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn is_queued(&self, peer: NodeId, envelope: &[u8]) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 AS one FROM outbox WHERE peer = ?1 AND envelope = ?2 LIMIT 1";
+        let found: Option<u64> = self.one(sql, params![peer.as_bytes(), envelope], |row| row.column("one"))?;
+        Ok(found.is_some())
+    }
+
+    /// The highest number given to a message, by peer.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn last_numbers(&self) -> Result<Vec<(NodeId, u64)>, StoreError> {
+        let sql = "SELECT peer, sent FROM session WHERE sent > 0 ORDER BY peer";
+        self.all(sql, [], |row| Ok((row.node("peer")?, row.column("sent")?)))
+    }
+
     /// The number of the oldest unacknowledged message for a peer.
     ///
     /// # Errors
@@ -76,11 +107,12 @@ impl View<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn inbound(&self, peer: NodeId) -> Result<Option<Inbound>, StoreError> {
-        let sql = "SELECT incarnation, received FROM session WHERE peer = ?1 AND incarnation IS NOT NULL";
+        let sql = "SELECT incarnation, received, former FROM session WHERE peer = ?1 AND incarnation IS NOT NULL";
         self.one(sql, [peer.as_bytes().as_slice()], |row| {
             Ok(Inbound {
                 incarnation: Incarnation::from_bytes(row.column("incarnation")?),
                 number: row.column("received")?,
+                former: row.column::<Option<[u8; 16]>>("former")?.map(Incarnation::from_bytes),
             })
         })
     }
@@ -126,9 +158,11 @@ impl Txn<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn set_inbound(&self, peer: NodeId, inbound: Inbound) -> Result<(), StoreError> {
-        let sql = "INSERT INTO session (peer, sent, incarnation, received) VALUES (?1, 0, ?2, ?3) \
-                   ON CONFLICT (peer) DO UPDATE SET incarnation = excluded.incarnation, received = excluded.received";
-        self.run(sql, params![peer.as_bytes(), inbound.incarnation.as_bytes(), inbound.number])?;
+        let sql = "INSERT INTO session (peer, sent, incarnation, received, former) VALUES (?1, 0, ?2, ?3, ?4) \
+                   ON CONFLICT (peer) DO UPDATE SET incarnation = excluded.incarnation, \
+                   received = excluded.received, former = excluded.former";
+        let former = inbound.former.as_ref().map(Incarnation::as_bytes);
+        self.run(sql, params![peer.as_bytes(), inbound.incarnation.as_bytes(), inbound.number, former])?;
         Ok(())
     }
 }

@@ -58,8 +58,8 @@ impl Txn<'_> {
 
     /// Forgets every member and what was heard of them: this node has joined another mesh.
     ///
-    /// The numbers given to messages go on from where they are: a peer met again, in this mesh or the next, knows
-    /// this database by its incarnation and would take a number from the past for a duplicate.
+    /// What was not acknowledged is gone with them, so the caller takes a new incarnation: a peer met again would take
+    /// the gap for a proof that it forgot what it received.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -67,7 +67,7 @@ impl Txn<'_> {
         for table in ["peer", "capability", "outbox"] {
             self.run(&format!("DELETE FROM {table}"), [])?;
         }
-        self.run("UPDATE session SET incarnation = NULL, received = 0", [])?;
+        self.run("UPDATE session SET incarnation = NULL, received = 0, former = NULL", [])?;
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The one write transaction, and the proof that it is on disk.
 
+use std::cell::Cell;
+
 use jobmesh_protocol::Incarnation;
 use rusqlite::{Params, Transaction};
 
@@ -15,12 +17,12 @@ pub struct Committed(());
 #[derive(Debug)]
 pub struct Txn<'s> {
     inner: Transaction<'s>,
-    incarnation: Incarnation,
+    incarnation: Cell<Incarnation>,
 }
 
 impl<'s> Txn<'s> {
     pub(crate) const fn new(inner: Transaction<'s>, incarnation: Incarnation) -> Self {
-        Self { inner, incarnation }
+        Self { inner, incarnation: Cell::new(incarnation) }
     }
 
     /// The read queries, seeing this transaction's own writes.
@@ -32,7 +34,17 @@ impl<'s> Txn<'s> {
     /// Which life of the database this is.
     #[must_use]
     pub const fn incarnation(&self) -> Incarnation {
-        self.incarnation
+        self.incarnation.get()
+    }
+
+    /// Makes this another life of the database: peers begin to count its messages anew.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn renew_incarnation(&self, fresh: Incarnation) -> Result<(), StoreError> {
+        self.set_meta("incarnation", fresh.as_bytes())?;
+        self.incarnation.set(fresh);
+        Ok(())
     }
 
     /// Makes everything durable.

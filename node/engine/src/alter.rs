@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    fn hold(&mut self, step: &Step<'_>, mut job: Job, reason: &str) -> Answer {
+    pub(crate) fn hold(&mut self, step: &Step<'_>, mut job: Job, reason: &str) -> Answer {
         if let Some(refusal) = ended(&job) {
             return Ok(Err(refusal));
         }

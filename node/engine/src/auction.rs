@@ -34,8 +34,20 @@ const ASKED: usize = 5;
 const PATIENCE_FIRST: DurationMillis = DurationMillis::from_secs(1);
 /// Longest such wait.
 const PATIENCE_MAX: DurationMillis = DurationMillis::from_secs(30);
-/// How long a member that gave a job back is not asked for it again.
+/// How long a member that would not have a job, or gave it back, is not asked for it again; twice as long each time.
 const EXCLUDED_FOR: DurationMillis = DurationMillis::from_secs(20);
+/// Longest such time.
+const EXCLUDED_MAX: DurationMillis = DurationMillis::from_secs(600);
+/// The longest that a member may ask for before it is asked again.
+const RETRY_AFTER_MAX: DurationMillis = DurationMillis::from_secs(60);
+/// After an auction without a bid this many times as many are asked.
+const WIDER: usize = 3;
+/// After so many auctions without a bid those are dialled that are known and not connected, and Kademlia is asked.
+const FRUITLESS_TO_DIAL: u32 = 2;
+/// After so many everyone is asked by gossip.
+const FRUITLESS_TO_SEEK: u32 = 3;
+/// An epoch that a member knows already is left out this often for one job; then that member is not believed.
+const KNOWN_MAX: u32 = 16;
 /// A member that did not answer a dial is not dialled again before this.
 const DIAL_EVERY: DurationMillis = DurationMillis::from_secs(10);
 /// Most tags of one job that are looked for at once.
@@ -48,6 +60,8 @@ pub(crate) struct Auction {
     asked: BTreeMap<NodeId, OfferId>,
     waiting: BTreeSet<NodeId>,
     bids: Vec<ReceivedBid>,
+    /// A member knows the epoch that was offered from before.
+    is_stale: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -63,8 +77,21 @@ struct ReceivedBid {
 pub(crate) struct Patience {
     tries: u32,
     pub(crate) until: MonoMillis,
-    excluded: BTreeMap<NodeId, MonoMillis>,
+    /// How many auctions came to nothing.
+    fruitless: u32,
+    /// How many offered an epoch that was known.
+    stale: u32,
+    /// Not searched for by gossip before this.
+    pub(crate) seek_after: MonoMillis,
+    excluded: BTreeMap<NodeId, Excluded>,
     pub(crate) answers: BTreeMap<NodeId, String>,
+}
+
+/// A member that is not asked for a job.
+#[derive(Clone, Copy, Debug, Default)]
+struct Excluded {
+    until: MonoMillis,
+    times: u32,
 }
 
 impl Engine {
@@ -79,7 +106,6 @@ impl Engine {
             return Ok(());
         }
         if candidates.is_empty() {
-            self.look_for(&job);
             self.be_patient(step, job.id);
             return Ok(());
         }
@@ -89,7 +115,8 @@ impl Engine {
             return Ok(());
         }
         let salt = Hash::from_bytes(step.random());
-        let mut auction = Auction { salt, asked: BTreeMap::new(), waiting: BTreeSet::new(), bids: Vec::new() };
+        let mut auction =
+            Auction { salt, asked: BTreeMap::new(), waiting: BTreeSet::new(), bids: Vec::new(), is_stale: false };
         for to in candidates {
             let (envelope, offer) = self.offer(step, &job, &spec, to, &salt);
             self.send_note(to, envelope);
@@ -134,33 +161,43 @@ impl Engine {
         )
     }
 
-    /// The connected members to ask. Capable ones that are not connected are dialled for the next time.
+    /// The connected members to ask. The search goes further out the more auctions came to nothing: to more of the
+    /// connected ones, to those that are known and to Kademlia, at last to everyone by gossip.
     fn candidates(&mut self, step: &mut Step<'_>, job: &Job) -> Vec<NodeId> {
-        let excluded = |node: &NodeId| {
-            let patience = self.patience.get(&job.id);
-            patience.and_then(|p| p.excluded.get(node)).is_some_and(|until| *until > step.now.mono)
+        let patience = self.patience.get(&job.id);
+        let fruitless = patience.map_or(0, |patience| patience.fruitless);
+        let is_excluded = |node: &NodeId| {
+            patience.and_then(|p| p.excluded.get(node)).is_some_and(|excluded| excluded.until > step.now.mono)
         };
         let capable = self
             .peers
             .iter()
             .filter(|(_, peer)| peer.record.as_ref().is_some_and(|record| lacks(record, &job.spec).is_empty()));
         let (connected, away): (Vec<_>, Vec<_>) = capable.partition(|(_, peer)| peer.is_connected);
-        let connected: Vec<NodeId> =
-            connected.into_iter().map(|(node, _)| *node).filter(|node| !excluded(node)).collect();
-        let away: Vec<NodeId> = away.into_iter().map(|(node, _)| *node).collect();
-        for node in away {
-            self.dial(step, node);
+        let is_alone = connected.is_empty();
+        let able: Vec<NodeId> =
+            connected.into_iter().map(|(node, _)| *node).filter(|node| !is_excluded(node)).collect();
+        if is_alone || fruitless >= FRUITLESS_TO_DIAL {
+            let away: Vec<NodeId> = away.into_iter().map(|(node, _)| *node).collect();
+            for node in away {
+                self.dial(step, node);
+            }
+            self.look_for(job);
         }
-        self.choose(step, job, connected)
+        if fruitless >= FRUITLESS_TO_SEEK {
+            self.seek(step, job);
+        }
+        let most = if fruitless == 0 { ASKED } else { ASKED * WIDER };
+        self.choose(step, job, able, most)
     }
 
-    fn choose(&self, step: &mut Step<'_>, job: &Job, mut capable: Vec<NodeId>) -> Vec<NodeId> {
-        if capable.len() <= ASK_ALL_UP_TO {
+    fn choose(&self, step: &mut Step<'_>, job: &Job, mut capable: Vec<NodeId>, most: usize) -> Vec<NodeId> {
+        if capable.len() <= most.max(ASK_ALL_UP_TO) {
             return capable;
         }
         capable.sort_by_cached_key(|node| std::cmp::Reverse(self.score(job, *node)));
-        let mut asked: Vec<NodeId> = capable.drain(..ASKED.div_ceil(2)).collect();
-        while asked.len() < ASKED && !capable.is_empty() {
+        let mut asked: Vec<NodeId> = capable.drain(..most.div_ceil(2)).collect();
+        while asked.len() < most && !capable.is_empty() {
             let count = capable.len() as u64;
             let at = usize::try_from(step.rng.next_u64() % count).unwrap_or(0);
             asked.push(capable.swap_remove(at));
@@ -191,6 +228,7 @@ impl Engine {
         let patience = self.patience.entry(job).or_default();
         let wait = DurationMillis(PATIENCE_FIRST.0 << patience.tries.min(10)).min(PATIENCE_MAX);
         patience.tries = patience.tries.saturating_add(1);
+        patience.fruitless = patience.fruitless.saturating_add(1);
         patience.until = step.now.mono.plus(wait);
         self.timers.set(Timer::Reoffer(job), patience.until);
     }
@@ -204,12 +242,22 @@ impl Engine {
         self.stirred = true;
     }
 
-    /// Doesn't ask a member again for a job that it gave back.
+    /// Doesn't ask a member again for a job that it gave back, for longer every time.
     pub(crate) fn exclude(&mut self, step: &Step<'_>, job: JobId, node: NodeId, why: &str) {
+        let wait = self.leave_out(step, (job, node), DurationMillis(0));
         let patience = self.patience.entry(job).or_default();
-        patience.excluded.insert(node, step.now.mono.plus(EXCLUDED_FOR));
         patience.answers.insert(node, why.to_owned());
-        self.timers.set(Timer::Reoffer(job), step.now.mono.plus(EXCLUDED_FOR));
+        self.timers.set(Timer::Reoffer(job), step.now.mono.plus(wait));
+    }
+
+    /// Leaves a member out for longer every time, and for at least as long as it asked for. Returns how long.
+    fn leave_out(&mut self, step: &Step<'_>, (job, node): (JobId, NodeId), least: DurationMillis) -> DurationMillis {
+        let patience = self.patience.entry(job).or_default();
+        let excluded = patience.excluded.entry(node).or_default();
+        let wait = DurationMillis(EXCLUDED_FOR.0 << excluded.times.min(10)).min(EXCLUDED_MAX).max(least);
+        excluded.times = excluded.times.saturating_add(1);
+        excluded.until = step.now.mono.plus(wait);
+        wait
     }
 
     pub(crate) fn on_bid(&mut self, step: &mut Step<'_>, from: NodeId, id: BidId, bid: Bid) -> Result<(), StoreError> {
@@ -249,8 +297,18 @@ impl Engine {
         auction.waiting.remove(&from);
         let patience = self.patience.entry(job).or_default();
         patience.answers.insert(from, refusal.reason.words().to_owned());
-        if refusal.reason != RefusalReason::Busy {
-            patience.excluded.insert(from, step.now.mono.plus(EXCLUDED_FOR));
+        let wait = refusal.retry_after_ms.min(RETRY_AFTER_MAX);
+        match refusal.reason {
+            RefusalReason::Busy | RefusalReason::Quota => {
+                patience.excluded.entry(from).or_default().until = step.now.mono.plus(wait);
+            }
+            RefusalReason::Known if patience.stale < KNOWN_MAX => {
+                patience.stale += 1;
+                auction.is_stale = true;
+            }
+            RefusalReason::Known | RefusalReason::Incapable | RefusalReason::Draining | RefusalReason::Policy => {
+                self.leave_out(step, (job, from), wait);
+            }
         }
         self.close_if_complete(step, job)
     }
@@ -283,6 +341,9 @@ impl Engine {
             let patience = self.patience.entry(id).or_default();
             patience.answers.insert(*silent, "did not answer in time".to_owned());
         }
+        if auction.is_stale {
+            return self.pass_epoch(step, job);
+        }
         let bids = std::mem::take(&mut auction.bids);
         let best = bids.into_iter().max_by_key(|received| {
             (self.score(&job, received.from) / 50, received.bid.free_slots, std::cmp::Reverse(received.at))
@@ -297,6 +358,16 @@ impl Engine {
                 self.unclaim(step, job, "nobody took it")
             }
         }
+    }
+
+    /// Leaves out an epoch that a member knows from before: this database is older than its own words.
+    fn pass_epoch(&mut self, step: &Step<'_>, mut job: Job) -> Result<(), StoreError> {
+        self.count("retired_epoch");
+        self.be_patient(step, job.id);
+        let mut shift = Shift::new(&job, Cause::Unclaimed).because(Some("a peer knows its next epoch from before"));
+        shift.epoch = job.epoch.next();
+        self.shift(step, &mut job, &shift)?;
+        Ok(())
     }
 
     /// Puts a job back that was out for bids.
@@ -359,7 +430,7 @@ impl Engine {
 }
 
 /// What a node must have to run a job, its executor included.
-fn needs(job: &Job) -> Vec<Requirement> {
+pub(crate) fn needs(job: &Job) -> Vec<Requirement> {
     let executor = format!("executor:{}", job.spec.task.executor());
     let tag = executor.parse().ok().map(Requirement::Has);
     job.spec.requirements.iter().cloned().chain(tag).collect()

@@ -7,9 +7,7 @@
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::outcome::Outcome;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::ticket::{
-    Accept, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Reconcile, Release, ReleaseCause,
-};
+use jobmesh_protocol::ticket::{Accept, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Release, ReleaseCause};
 use jobmesh_protocol::{DurationMillis, Epoch, JobId, JobState, MonoMillis, NodeId, RunId};
 use jobmesh_store::{Job, StoreError};
 
@@ -56,7 +54,7 @@ impl Engine {
     }
 
     /// The open attempt under this key, if it is that node's.
-    fn open_award(&self, node: NodeId, key: LeaseKey) -> Option<JobId> {
+    pub(crate) fn open_award(&self, node: NodeId, key: LeaseKey) -> Option<JobId> {
         let job: JobId = key.ticket.into();
         let awarded = self.awarded.get(&job)?;
         (awarded.node == node && awarded.epoch == key.epoch).then_some(job)
@@ -121,7 +119,9 @@ impl Engine {
         let Some(awarded) = self.take_awarded(id) else { return Ok(()) };
         let reason: String = release.reason.chars().take(256).collect();
         let outcome = match release.cause {
-            ReleaseCause::Unwanted | ReleaseCause::NoInput | ReleaseCause::Draining => Outcome::Released { reason },
+            ReleaseCause::Unwanted | ReleaseCause::NoInput | ReleaseCause::Draining | ReleaseCause::Known => {
+                Outcome::Released { reason }
+            }
             ReleaseCause::Crashed | ReleaseCause::Unknown => Outcome::Lost { reason },
         };
         self.abandon(step, id, awarded, &outcome)
@@ -150,17 +150,6 @@ impl Engine {
     pub(crate) fn revoke(&mut self, step: &Step<'_>, node: NodeId, run: RunId, reason: &str) -> Result<(), StoreError> {
         let cancel = Cancel { ticket: run.job.into(), epoch: run.epoch, to: node, reason: reason.to_owned() };
         self.post(step, node, Kind::Cancel, &cancel)
-    }
-
-    /// Tells a peer which attempts this node believes to be open there. Posted, so that it comes after the awards.
-    pub(crate) fn reconcile(&mut self, step: &Step<'_>, node: NodeId) -> Result<(), StoreError> {
-        let open = self.awarded.iter().filter(|(_, awarded)| awarded.node == node);
-        let keys = open.map(|(job, awarded)| LeaseKey { ticket: (*job).into(), epoch: awarded.epoch });
-        let awarded: Vec<LeaseKey> = keys.take(LEASES_MAX).collect();
-        if awarded.is_empty() {
-            return Ok(());
-        }
-        self.post_answer(step, node, Kind::Reconcile, &Reconcile { to: node, awarded })
     }
 
     /// After a restart every open lease counts as granted now: too long, so safe.

@@ -109,13 +109,21 @@ impl Engine {
     pub(crate) fn on_gossip(&mut self, step: &Step<'_>, via: NodeId, bytes: &[u8]) -> Result<(), StoreError> {
         let Some(envelope) = self.open(bytes) else { return Ok(()) };
         let author = envelope.signer();
+        if envelope.kind() == Kind::Seek && author != self.me {
+            self.on_seek(step, &envelope);
+            return Ok(());
+        }
+        let is_own = author == self.me && envelope.kind() == Kind::Digest;
+        if is_own && envelope.parse::<Digest>().is_ok_and(|digest| digest.capability > self.record.version) {
+            return self.on_own_key_elsewhere(step);
+        }
         let is_digest = envelope.kind() == Kind::Digest && author != self.me;
         let Some(digest) = is_digest.then(|| envelope.parse::<Digest>().ok()).flatten() else {
             self.count("refused_gossip");
             return Ok(());
         };
         if !self.is_member(author) {
-            self.meet(step, author);
+            self.meet(step, author, Vec::new());
             return Ok(());
         }
         let known = self.known_version(author);
@@ -170,6 +178,10 @@ impl Engine {
             self.count("refused_record");
             return Ok(());
         }
+        if author == self.me {
+            // One from before a restart is older than this one's.
+            return if record.version > self.record.version { self.on_own_key_elsewhere(step) } else { Ok(()) };
+        }
         if !self.is_member(author) {
             // Anyone can sign under a key of their own making; only a handshake shows a certificate.
             self.count("refused_record_of_stranger");
@@ -189,10 +201,10 @@ impl Engine {
     }
 
     /// Tries to connect to a node that is only known from gossip, if that was not just tried with another.
-    fn meet(&mut self, step: &Step<'_>, node: NodeId) {
+    pub(crate) fn meet(&mut self, step: &Step<'_>, node: NodeId, addresses: Vec<String>) {
         if self.meet_after <= step.now.mono {
             self.meet_after = step.now.mono.plus(MEET_EVERY);
-            self.outputs.push(Output::Dial { node, addresses: Vec::new() });
+            self.outputs.push(Output::Dial { node, addresses });
         }
     }
 

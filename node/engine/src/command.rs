@@ -139,6 +139,8 @@ pub struct Declared {
     pub schedules: std::collections::BTreeMap<String, Schedule>,
     /// How long ended jobs are kept.
     pub retention: Retention,
+    /// What one peer may take at most.
+    pub quotas: crate::quota::Quotas,
 }
 
 /// How long ended jobs are kept, by state; none is for ever.

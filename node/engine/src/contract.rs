@@ -15,8 +15,8 @@ use jobmesh_protocol::resource::{Offered, Requests};
 use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::ticket::{
-    Accept, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, PayloadError, Reconcile, Refusal,
-    RefusalReason, Release, ReleaseCause, Settle, Terms, commitment,
+    Accept, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, PayloadError, Refusal, RefusalReason,
+    Release, ReleaseCause, Settle, Terms, commitment,
 };
 use jobmesh_protocol::{
     AwardId, DurationMillis, Epoch, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome, RunId,
@@ -37,10 +37,10 @@ use crate::transition::Shift;
 
 /// Longest lease that is taken: a day.
 const LEASE_MAX: DurationMillis = DurationMillis::from_secs(86_400);
-/// Bids open at once for one origin, so that no member holds all the room.
-const HOLDS_PER_ORIGIN: usize = 16;
 /// Bids open at once: room that is held for others is room that this node does not use.
 const HOLDS_MAX: usize = 64;
+/// When a node that shuts down is worth asking again: by then it has gone, or come back.
+const DRAINING_AGAIN: DurationMillis = DurationMillis::from_secs(60);
 /// Most requirements of an offer: those of a job and its executor's.
 const NEEDS_MAX: usize = jobmesh_protocol::job::REQUIREMENTS_MAX + 1;
 /// Work that may run once only is stopped this long before its lease ends, so that a kill can take effect.
@@ -49,7 +49,7 @@ const STOP_EARLY: DurationMillis = DurationMillis::from_secs(5);
 /// Room that is kept for an origin until it awards or the hold ends.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    origin: NodeId,
+    pub(crate) origin: NodeId,
     ticket: TicketId,
     epoch: Epoch,
     commitment: Hash,
@@ -64,7 +64,7 @@ pub(crate) struct Hold {
 /// A lease that this node holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    origin: NodeId,
+    pub(crate) origin: NodeId,
     key: LeaseKey,
     effects: Effects,
     lease: DurationMillis,
@@ -89,34 +89,52 @@ impl Engine {
             .iter()
             .any(|l| l.epoch >= key.epoch)
         {
+            // A copy of an old offer, or an origin that forgot what it awarded: it must go on to the next epoch.
             self.count("refused_old_offer");
+            self.refuse(from, (offer, key), (RefusalReason::Known, DurationMillis(0)));
             return Ok(());
         }
         self.holds.retain(|_, hold| (hold.origin, hold.ticket) != (from, asked.ticket));
-        match self.refusal(from, &asked) {
-            Some(reason) => {
-                let refusal = Refusal { offer, ticket: asked.ticket, epoch: asked.epoch, to: from, reason };
-                self.note(from, Kind::Refusal, &refusal);
-            }
+        match self.refusal(step, from, &asked)? {
+            Some(why) => self.refuse(from, (offer, key), why),
             None => self.bid(step, from, offer, asked),
         }
         Ok(())
     }
 
-    /// Why this node would not take an offer now.
-    fn refusal(&self, from: NodeId, offer: &Offer) -> Option<RefusalReason> {
+    fn refuse(
+        &mut self,
+        to: NodeId,
+        (offer, key): (OfferId, LeaseKey),
+        (reason, retry_after_ms): (RefusalReason, DurationMillis),
+    ) {
+        let (ticket, epoch) = (key.ticket, key.epoch);
+        self.note(to, Kind::Refusal, &Refusal { offer, ticket, epoch, to, reason, retry_after_ms });
+    }
+
+    /// Why this node would not take an offer now, and when it is worth asking again.
+    fn refusal(
+        &self,
+        step: &Step<'_>,
+        from: NodeId,
+        offer: &Offer,
+    ) -> Result<Option<(RefusalReason, DurationMillis)>, StoreError> {
         let (free, free_slots) = self.free();
-        let holds = self.holds.values().filter(|hold| hold.origin == from).count();
-        let is_full = holds >= HOLDS_PER_ORIGIN || self.holds.len() >= HOLDS_MAX;
-        if self.is_draining {
-            Some(RefusalReason::Draining)
+        let hold = self.config.timing.bid_hold;
+        let is_full = free_slots == 0 || free.first_fit(&offer.resources).is_none() || self.holds.len() >= HOLDS_MAX;
+        Ok(if self.is_draining {
+            Some((RefusalReason::Draining, DRAINING_AGAIN))
         } else if !self.record.meets(&offer.requirements, &offer.resources) {
-            Some(RefusalReason::Incapable)
-        } else if free_slots == 0 || free.first_fit(&offer.resources).is_none() || is_full {
-            Some(RefusalReason::Busy)
+            Some((RefusalReason::Incapable, DurationMillis(0)))
+        } else if self.is_over_quota(step, from)? {
+            Some((RefusalReason::Quota, hold))
+        } else if is_full {
+            // What only bids keep is free again when their holds end, at the latest.
+            let is_held = self.free_slots() > 0 && self.pools.free().first_fit(&offer.resources).is_some();
+            Some((RefusalReason::Busy, if is_held { hold } else { DurationMillis(0) }))
         } else {
             None
-        }
+        })
     }
 
     fn bid(&mut self, step: &mut Step<'_>, origin: NodeId, offer: OfferId, asked: Offer) {
@@ -156,30 +174,41 @@ impl Engine {
             self.count("refused_award");
             return Ok(());
         }
-        if step.view().lease_of(from, key)?.is_some() {
-            self.count("replayed_award");
-            return Ok(());
+        if let Some(known) = step.view().lease_of(from, key)? {
+            if known.award == id {
+                self.count("replayed_award");
+                return Ok(());
+            }
+            return self.turn_down(step, from, (key, ReleaseCause::Known), "this node knows that attempt from before");
         }
         let is_its = |hold: &Hold| (hold.origin, hold.ticket, hold.epoch) == (from, ticket, epoch);
         let Some(hold) = self.holds.get(&bid).is_some_and(is_its).then(|| self.holds.remove(&bid)).flatten() else {
-            return self.turn_down(step, from, key, "the award came after the bid's hold had ended");
+            let why = "the award came after the bid's hold had ended";
+            return self.turn_down(step, from, (key, ReleaseCause::Unwanted), why);
         };
         self.timers.clear(Timer::HoldEnds(bid));
         self.stirred = true;
+        let unwanted = (key, ReleaseCause::Unwanted);
         match read_spec(&hold, award) {
-            Ok(_) if self.is_draining => self.turn_down(step, from, key, "this node is shutting down"),
+            Ok(_) if self.is_draining => self.turn_down(step, from, unwanted, "this node is shutting down"),
             Ok((spec, hash)) => match self.room_for(&spec) {
                 Some(allocation) => self.take_on(step, (&hold, id, award.terms), (spec, hash), allocation),
-                None => self.turn_down(step, from, key, "this node's own jobs have taken the room"),
+                None => self.turn_down(step, from, unwanted, "this node's own jobs have taken the room"),
             },
-            Err(why) => self.turn_down(step, from, key, why),
+            Err(why) => self.turn_down(step, from, unwanted, why),
         }
     }
 
-    fn turn_down(&mut self, step: &Step<'_>, origin: NodeId, key: LeaseKey, why: &str) -> Result<(), StoreError> {
+    fn turn_down(
+        &mut self,
+        step: &Step<'_>,
+        origin: NodeId,
+        (key, cause): (LeaseKey, ReleaseCause),
+        why: &str,
+    ) -> Result<(), StoreError> {
         self.count("refused_award");
         let (ticket, epoch, reason) = (key.ticket, key.epoch, why.to_owned());
-        let release = Release { ticket, epoch, to: origin, cause: ReleaseCause::Unwanted, reason };
+        let release = Release { ticket, epoch, to: origin, cause, reason };
         self.post_answer(step, origin, Kind::Release, &release)
     }
 
@@ -213,6 +242,7 @@ impl Engine {
             spec_hash,
             lease_ms: terms.lease_ms,
             phase: LeasePhase::Held,
+            receipt: None,
         };
         step.txn.insert_lease(&lease)?;
         self.accept_award(step, &lease)?;
@@ -308,27 +338,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Says so if the origin counts on an attempt that this node does not know.
-    pub(crate) fn on_reconcile(
-        &mut self,
-        step: &Step<'_>,
-        from: NodeId,
-        reconcile: &Reconcile,
-    ) -> Result<(), StoreError> {
-        if reconcile.to != self.me || reconcile.awarded.len() > LEASES_MAX {
-            self.count("refused_reconcile");
-            return Ok(());
-        }
-        for key in &reconcile.awarded {
-            if step.view().lease_of(from, *key)?.is_none() {
-                let (ticket, epoch) = (key.ticket, key.epoch);
-                let (cause, reason) = (ReleaseCause::Unknown, "this node does not know the attempt".to_owned());
-                self.post_answer(step, from, Kind::Release, &Release { ticket, epoch, to: from, cause, reason })?;
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn on_settle(
         &mut self,
         step: &Step<'_>,
@@ -413,6 +422,7 @@ impl Engine {
                 finished_at: step.wall(),
             };
             step.txn.set_lease_phase(lease.job, LeasePhase::Reported, None)?;
+            step.txn.set_lease_receipt(lease.job, number)?;
             let (envelope, id) = self.seal_with_id(Kind::Receipt, &receipt);
             Self::give_link(step, lease.origin, (number, id), &envelope)?;
             // What does not fit beside the receipt is fetched by its hash.

@@ -1,6 +1,6 @@
 //! The engine: its memory, and the two matches that send every input and every timer to the file that decides it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jobmesh_keys::{MeshId, NodeId};
 use jobmesh_protocol::id::Hash;
@@ -87,6 +87,16 @@ pub struct Engine {
     pub(crate) held: BTreeMap<JobId, Held>,
     pub(crate) fetches: BTreeMap<Hash, Fetch>,
     pub(crate) peers: Peers,
+    /// The highest number that may have left for a peer.
+    pub(crate) sent_up_to: BTreeMap<NodeId, u64>,
+    /// This database becomes no other incarnation before this.
+    pub(crate) renew_after: MonoMillis,
+    /// Searches by gossip that were heard, the oldest first.
+    pub(crate) heard: VecDeque<(NodeId, u64)>,
+    /// No job is searched for by gossip before this.
+    pub(crate) seek_after: MonoMillis,
+    /// Where this node can be reached.
+    pub(crate) addresses: Vec<String>,
     /// No node that is only known from gossip is dialled before this.
     pub(crate) meet_after: MonoMillis,
     pub(crate) learned: Learned,
@@ -190,6 +200,10 @@ impl Engine {
                 Ok(())
             }
             Input::Frame { from, bytes } => self.on_frame(step, from, &bytes),
+            Input::Addresses(addresses) => {
+                self.addresses = addresses;
+                Ok(())
+            }
             Input::Gossip { via, bytes } => self.on_gossip(step, via, &bytes),
             Input::Started { run, process } => self.on_started(step, run, process),
             Input::Adopted { run, process } => self.on_adopted(step, run, process),

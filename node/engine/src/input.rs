@@ -39,6 +39,8 @@ pub enum Input {
         /// A frame, if it decodes.
         bytes: Vec<u8>,
     },
+    /// The addresses that this node can be reached at changed; this is all of them.
+    Addresses(Vec<String>),
     /// Bytes came in by gossip.
     Gossip {
         /// The neighbour that passed them on.

@@ -4,7 +4,7 @@ use jobmesh_keys::{
     Grant, Identity, Invite, InviteSecret, InviteTerms, Membership, MeshId, MeshRoot, NodeId, Role, Serial,
 };
 use jobmesh_protocol::join::{Answer as JoinAnswer, RefusalReason, Request};
-use jobmesh_protocol::{DurationMillis, UnixMillis};
+use jobmesh_protocol::{DurationMillis, Incarnation, UnixMillis};
 use jobmesh_store::{InviteRow, StoreError};
 
 use crate::engine::Engine;
@@ -120,12 +120,13 @@ impl Engine {
         }
     }
 
-    pub(crate) fn enroll(&mut self, step: &Step<'_>, mesh: MeshId, membership: Membership) -> Answer {
+    pub(crate) fn enroll(&mut self, step: &mut Step<'_>, mesh: MeshId, membership: Membership) -> Answer {
         if let Err(error) = membership.verify(&mesh, &self.me, step.wall().0) {
             return Ok(Err(Refusal::BadMembership(error.to_string())));
         }
         if mesh != self.mesh {
             step.txn.forget_peers()?;
+            step.txn.renew_incarnation(Incarnation::from_bytes(step.random()))?;
             self.peers.clear();
         }
         self.mesh = mesh;

@@ -139,7 +139,7 @@ impl Engine {
             Kind::Summary => self.on_summary(step, from, envelope.parse()?, message.bytes)?,
             Kind::SummaryHeads => self.on_summary_heads(step, from, &envelope.parse()?)?,
             Kind::SummaryRequest => self.on_summary_request(step, from, &envelope.parse()?)?,
-            Kind::Digest => self.count("refused_digest_in_session"),
+            Kind::Digest | Kind::Seek => self.count("refused_digest_in_session"),
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ pub enum Output {
     },
     /// Gossip this digest from now on, in place of the last one.
     Publish(Vec<u8>),
+    /// Gossip this once, beside the digest.
+    Shout(Vec<u8>),
     /// Be found in Kademlia under these keys, and no others.
     Provide(BTreeSet<Hash>),
     /// Look in Kademlia for nodes under this key and connect to them.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use jobmesh_protocol::{CapabilityRecord, DurationMillis, MonoMillis, NodeId};
 
+use crate::quota::Allowance;
+
 /// Most members kept in memory: far above what a small team has, far below what hurts.
 pub(crate) const PEERS_MAX: usize = 4096;
 /// Most heartbeats that wait for an answer per origin.
@@ -13,6 +15,8 @@ const HEARTBEATS_MAX: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
     pub(crate) is_connected: bool,
+    /// Whether it has said, on this connection, what it has received.
+    pub(crate) is_met: bool,
     /// Whether it has shown its certificate, now or before.
     pub(crate) is_member: bool,
     pub(crate) name: String,
@@ -23,6 +27,7 @@ pub(crate) struct Peer {
     /// Not dialled again before this.
     pub(crate) dial_after: MonoMillis,
     pub(crate) heartbeats: Heartbeats,
+    pub(crate) allowance: Allowance,
 }
 
 /// Heartbeats sent to an origin and not answered yet.

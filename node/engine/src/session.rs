@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::message::Incoming;
 use crate::output::Output;
 use crate::peers::PEERS_MAX;
+use crate::rollback::Listened;
 use crate::step::Step;
 use crate::timers::Timer;
 
@@ -53,11 +54,23 @@ impl Engine {
         kind: Kind,
         body: &T,
     ) -> Result<(), StoreError> {
-        if step.view().outbox_len(to)? >= ANSWERS_MAX {
+        let envelope = self.seal(kind, body);
+        self.post_answer_sealed(step, to, &envelope)
+    }
+
+    /// The same with a sealed message.
+    pub(crate) fn post_answer_sealed(
+        &mut self,
+        step: &Step<'_>,
+        to: NodeId,
+        envelope: &[u8],
+    ) -> Result<(), StoreError> {
+        let quota = self.config.declared.quotas.outbox_bytes;
+        if step.view().outbox_len(to)? >= ANSWERS_MAX || step.view().outbox_bytes(to)? >= quota {
             self.count("dropped_answer");
             return Ok(());
         }
-        self.post(step, to, kind, body)
+        self.post_sealed(step, to, envelope, &[])
     }
 
     /// Queues a sealed message until the peer has acknowledged it.
@@ -70,7 +83,8 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let number = step.txn.queue(to, envelope, &cbor::encode(&attachments))?;
         let first = step.view().outbox_first(to)?.unwrap_or(number);
-        if self.is_connected(to) && number < first + u64::from(WINDOW) {
+        if self.is_met(to) && number < first + u64::from(WINDOW) {
+            self.note_sent(to, number);
             let frame = Frame::Data {
                 incarnation: step.txn.incarnation(),
                 number,
@@ -89,6 +103,12 @@ impl Engine {
         if !self.is_connected(to) {
             return Ok(());
         }
+        if !self.is_met(to) {
+            // What the peer has received is not known yet: one of the two words was lost.
+            self.meet_peer(step, to, true)?;
+            self.timers.set(Timer::Resend(to), step.now.mono.plus(RESEND_WAIT));
+            return Ok(());
+        }
         let queued = step.view().outbox(to, 0, WINDOW)?;
         let Some(first) = queued.first().map(|message| message.number) else { return Ok(()) };
         for message in queued {
@@ -104,6 +124,7 @@ impl Engine {
 
     /// Sends a message from the outbox.
     fn send_queued(&mut self, step: &Step<'_>, to: NodeId, message: Queued, first: u64) -> Result<(), StoreError> {
+        self.note_sent(to, message.number);
         let attachments = cbor::decode(&message.attachments, ATTACHMENTS_BYTES_MAX);
         let frame = Frame::Data {
             incarnation: step.txn.incarnation(),
@@ -130,14 +151,16 @@ impl Engine {
         step.txn.put_peer(&PeerRow { node, name: name.clone(), addresses: addresses.clone(), seen_at: step.wall() })?;
         let peer = self.peers.entry(node).or_default();
         peer.is_connected = true;
+        peer.is_met = false;
         peer.is_member = true;
         peer.name = name;
         peer.addresses = addresses;
         peer.resend_wait = RESEND_WAIT;
         self.forget_patience();
+        // Numbered messages wait for the peer's word of what it has received.
+        self.resend(step, node)?;
         self.refresh(step, node)?;
         self.reconcile(step, node)?;
-        self.resend(step, node)?;
         self.heartbeat(step, node);
         Ok(())
     }
@@ -145,6 +168,7 @@ impl Engine {
     pub(crate) fn on_disconnected(&mut self, node: NodeId) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.is_connected = false;
+            peer.is_met = false;
         }
         self.timers.clear(Timer::Resend(node));
         self.timers.clear(Timer::Refresh(node));
@@ -161,17 +185,32 @@ impl Engine {
     }
 
     pub(crate) fn on_frame(&mut self, step: &mut Step<'_>, from: NodeId, bytes: &[u8]) -> Result<(), StoreError> {
+        if !self.may_speak(step, from) {
+            return Ok(());
+        }
         match Frame::decode(bytes) {
             Err(_) => {
                 self.count("refused_malformed_frame");
                 Ok(())
             }
             Ok(Frame::Ack { incarnation, number }) => self.on_ack(step, from, incarnation, number),
+            Ok(Frame::Meet { received, former, wants_answer }) => {
+                if wants_answer {
+                    self.meet_peer(step, from, false)?;
+                }
+                self.on_meet(step, from, received, former)
+            }
             Ok(Frame::Note { envelope }) => self.on_envelope(step, from, &envelope, &[]),
             Ok(Frame::Data { incarnation, number, first, envelope, attachments }) => {
-                let is_next = self.is_next(step, from, incarnation, (first, number))?;
-                if is_next {
-                    step.txn.set_inbound(from, Inbound { incarnation, number })?;
+                let Some(listened) = self.inbound_of(step, from, incarnation)? else {
+                    return self.meet_peer(step, from, false);
+                };
+                if self.is_next(listened, (first, number)) {
+                    step.txn.set_inbound(from, Inbound { incarnation, number, former: listened.former })?;
+                    // The peer keeps all that was not acknowledged: it has dropped what this node does not know of.
+                    if listened.known.is_some_and(|known| first > known.number.saturating_add(1)) {
+                        self.on_older(step, from)?;
+                    }
                     self.on_envelope(step, from, &envelope, &attachments)?;
                 }
                 self.send_ack(step, from)
@@ -193,25 +232,18 @@ impl Engine {
     }
 
     /// Whether a numbered message is the one that comes next from that peer.
-    fn is_next(
-        &mut self,
-        step: &Step<'_>,
-        from: NodeId,
-        incarnation: Incarnation,
-        (first, number): (u64, u64),
-    ) -> Result<bool, StoreError> {
+    fn is_next(&mut self, listened: Listened, (first, number): (u64, u64)) -> bool {
         if first == 0 || first > number {
             self.count("refused_bad_number");
-            return Ok(false);
+            return false;
         }
-        let known = step.view().inbound(from)?.filter(|inbound| inbound.incarnation == incarnation);
-        let last = known.map_or(first - 1, |inbound| inbound.number.max(first - 1));
+        let last = listened.known.map_or(first - 1, |inbound| inbound.number.max(first - 1));
         if number <= last {
             self.count("duplicate_frame");
         } else if number > last + 1 {
             self.count("early_frame");
         }
-        Ok(number == last + 1)
+        number == last + 1
     }
 
     fn send_ack(&mut self, step: &Step<'_>, to: NodeId) -> Result<(), StoreError> {
@@ -224,7 +256,7 @@ impl Engine {
 
     fn on_ack(
         &mut self,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
         from: NodeId,
         incarnation: Incarnation,
         number: u64,
@@ -233,6 +265,11 @@ impl Engine {
             self.count("refused_foreign_ack");
             return Ok(());
         }
+        self.on_received(step, from, number)
+    }
+
+    /// Drops what a peer has received, and sends what waited for that.
+    pub(crate) fn acknowledged(&mut self, step: &Step<'_>, from: NodeId, number: u64) -> Result<(), StoreError> {
         let before = step.view().outbox_first(from)?;
         if !step.txn.acknowledge(from, number)? {
             return Ok(());
@@ -243,6 +280,7 @@ impl Engine {
         let first = step.view().outbox_first(from)?;
         match first {
             None => self.timers.clear(Timer::Resend(from)),
+            Some(_) if !self.is_met(from) => {}
             Some(first) => self.fill_window(step, from, before.unwrap_or(first))?,
         }
         Ok(())
@@ -260,6 +298,27 @@ impl Engine {
         }
         self.timers.set(Timer::Resend(to), step.now.mono.plus(RESEND_WAIT));
         Ok(())
+    }
+
+    /// The peer has said what it has received: numbered messages may follow.
+    pub(crate) fn open_session(&mut self, step: &Step<'_>, node: NodeId) -> Result<(), StoreError> {
+        let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.is_connected && !peer.is_met) else {
+            return Ok(());
+        };
+        peer.is_met = true;
+        self.timers.clear(Timer::Resend(node));
+        self.resend(step, node)
+    }
+
+    /// Remembers the highest number that left for a peer.
+    fn note_sent(&mut self, to: NodeId, number: u64) {
+        let sent = self.sent_up_to.entry(to).or_default();
+        *sent = number.max(*sent);
+    }
+
+    /// Whether numbered messages may be sent to a peer.
+    fn is_met(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.is_connected && peer.is_met)
     }
 
     pub(crate) fn is_connected(&self, node: NodeId) -> bool {

@@ -237,6 +237,10 @@ impl<'a> Driver<'a> {
         match command {
             Command::Find(key) => self.find(key),
             Command::Dial { node, addresses } => self.dial_on_command(node, &addresses),
+            Command::Shout(message) => {
+                // Lost if all queues are full: a hint that is late is worth nothing.
+                let _ = self.gossip(&message);
+            }
             Command::Renewed => self.say_hello_again(),
             Command::Revoked => self.part_from_revoked(),
             #[cfg(test)]

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Find(Hash),
     /// Connect to a node.
     Dial { node: NodeId, addresses: Vec<String> },
+    /// Gossip this once.
+    Shout(Vec<u8>),
     /// Say hello again to everyone, with new credentials.
     Renewed,
     /// Part from everyone whose certificate no longer counts.
@@ -100,6 +102,15 @@ impl Mesh {
             return;
         }
         self.context.digest.send_replace(Some(digest));
+    }
+
+    /// Gossips `message`, of at most 8 KiB, once. It may be lost, and arrives as a digest does.
+    pub fn shout(&self, message: Vec<u8>) {
+        if message.len() > DIGEST_BYTES_MAX {
+            self.context.counters.add("digest_too_long");
+        } else {
+            self.command(Command::Shout(message));
+        }
     }
 
     /// Announces that this node provides exactly `keys`, at most 512 of them, from now on.

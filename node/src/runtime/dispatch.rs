@@ -126,6 +126,11 @@ impl Dispatch {
                 }
             }
             Output::Publish(digest) => link.publish(digest),
+            Output::Shout(bytes) => {
+                if let Some(mesh) = link.mesh() {
+                    mesh.shout(bytes);
+                }
+            }
             Output::Provide(keys) => link.provide(keys),
             Output::Find(key) => {
                 if let Some(mesh) = link.mesh() {

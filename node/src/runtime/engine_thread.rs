@@ -356,6 +356,7 @@ impl EngineThread {
                 }
                 Output::Send { .. }
                 | Output::Publish(_)
+                | Output::Shout(_)
                 | Output::Provide(_)
                 | Output::Find(_)
                 | Output::Dial { .. }
@@ -391,6 +392,7 @@ impl EngineThread {
                 Output::Reply(..)
                 | Output::Send { .. }
                 | Output::Publish(_)
+                | Output::Shout(_)
                 | Output::Provide(_)
                 | Output::Find(_)
                 | Output::Dial { .. }

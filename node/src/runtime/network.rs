@@ -142,6 +142,7 @@ impl Network {
         let addresses = mesh.addresses();
         tracing::info!(?addresses, "listening for peers");
         self.handle.remember(LISTEN, addresses.join("\n").into_bytes()).await;
+        self.handle.tell(Input::Addresses(addresses.clone())).await;
         self.settings.remembered = addresses;
         self.handle.shared().link.up(mesh);
         self.events = Some(events);
@@ -212,7 +213,10 @@ impl Network {
                     let _ = reply.send(uploads::path_for(&handle, from, hash).await);
                 });
             }
-            Event::Addresses(addresses) => tracing::info!(?addresses, "addresses changed"),
+            Event::Addresses(addresses) => {
+                tracing::info!(?addresses, "addresses changed");
+                self.handle.tell(Input::Addresses(addresses)).await;
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use jobmesh_protocol::capability::{CapabilityRecord, Digest, RecordRequest, Rela
 use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::chain::{Chain, Export, Link};
 use jobmesh_protocol::envelope::{Envelope, Kind};
-use jobmesh_protocol::id::{BlobRef, Hash, Incarnation};
+use jobmesh_protocol::id::{AwardId, BlobRef, Hash, Incarnation};
 use jobmesh_protocol::job::{Concurrency, Effects, JobSpec, ProcessTask, Rate, RateLimit, Scope, Task};
 use jobmesh_protocol::join;
 use jobmesh_protocol::outcome::{Exit, Outcome, Outputs, Usage};
@@ -18,8 +18,8 @@ use jobmesh_protocol::retry::{Backoff, Failure, Retry};
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::summary::{Cell, Head, Heads, Histogram, Summary};
 use jobmesh_protocol::ticket::{
-    Accept, Award, Bid, Cancel, Grant, Heartbeat, LeaseKey, Offer, Payload, Reconcile, Refusal, RefusalReason, Release,
-    ReleaseCause, Settle, Terms, Verdict, commitment,
+    Accept, Award, Bid, Cancel, Grant, Heartbeat, HeldLease, HeldPhase, LeaseKey, Offer, Payload, Reconcile, Refusal,
+    RefusalReason, Release, ReleaseCause, Seek, Settle, Terms, Verdict, commitment,
 };
 use jobmesh_protocol::{DurationMillis, Epoch, MeshId, MessageId, NodeId, TicketId, UnixMillis};
 use serde::{Serialize, de::DeserializeOwned};
@@ -96,7 +96,8 @@ fn body_of(kind: Kind) -> Body {
         Kind::Settle => body(kind, "body-settle", &settle()),
         Kind::Cancel => body(kind, "body-cancel", &cancel()),
         Kind::Release => body(kind, "body-release", &release()),
-        Kind::Reconcile => body(kind, "body-reconcile", &Reconcile { to: node(), awarded: vec![LEASE] }),
+        Kind::Reconcile => body(kind, "body-reconcile", &reconcile()),
+        Kind::Seek => body(kind, "body-seek", &seek()),
         Kind::Capability => body(kind, "body-capability", &capability()),
         Kind::RecordRequest => body(kind, "body-record-request", &RecordRequest { node: node(), known: version() }),
         Kind::Digest => body(kind, "body-digest", &digest()),
@@ -121,6 +122,14 @@ pub(crate) fn others() -> Vec<Sample> {
         sample("frame-data", &data()),
         sample("frame-ack", &Frame::Ack { incarnation: Incarnation::from_bytes([0x1C; 16]), number: 300 }),
         sample("frame-note", &note),
+        sample(
+            "frame-meet",
+            &Frame::Meet {
+                received: Some((Incarnation::from_bytes([0x1C; 16]), 300)),
+                former: Some(Incarnation::from_bytes([0x1D; 16])),
+                wants_answer: true,
+            },
+        ),
         sample("join-request", &join::Request { secret: [0xA5; 16], name: "läptop".to_owned() }),
         sample("join-welcome", &welcome),
         sample("join-refused", &refused),
@@ -233,7 +242,14 @@ pub(crate) fn secret() -> SealSecret {
 
 fn refusal() -> Refusal {
     let offer = MessageId::from_bytes([0x0F; 16]);
-    Refusal { offer, ticket: TICKET, epoch: EPOCH, to: node(), reason: RefusalReason::Busy }
+    Refusal {
+        offer,
+        ticket: TICKET,
+        epoch: EPOCH,
+        to: node(),
+        reason: RefusalReason::Busy,
+        retry_after_ms: DurationMillis(1500),
+    }
 }
 
 /// What is sealed in the sample of an award.
@@ -317,6 +333,23 @@ fn capability() -> CapabilityRecord {
         ]),
         resources: offered(&[(Name::CPUS, 80_000), (Name::GPUS_NVIDIA, 10_000), (Name::MEM, 160_000)]),
         slots: 8,
+    }
+}
+
+fn reconcile() -> Reconcile {
+    let award = AwardId::from_bytes([0xA4; 16]);
+    let held = HeldLease { key: LEASE, award, phase: HeldPhase::Reported };
+    Reconcile { to: node(), awarded: vec![LEASE], held: vec![held] }
+}
+
+fn seek() -> Seek {
+    Seek {
+        requirements: offer().requirements,
+        resources: offer().resources,
+        addresses: vec!["/ip4/10.0.0.7/tcp/4001".to_owned()],
+        nonce: 7,
+        at: AT,
+        ttl_ms: DurationMillis::from_secs(60),
     }
 }
 

@@ -27,7 +27,7 @@ impl World {
                         self.send(seat, to, &frame);
                     }
                 }
-                Output::Publish(digest) => self.publish(seat, digest),
+                Output::Publish(digest) | Output::Shout(digest) => self.publish(seat, digest),
                 Output::Provide(keys) => {
                     if let Some(node) = self.nodes.get_mut(seat.0) {
                         node.provides = keys;

@@ -211,3 +211,23 @@ INSERT INTO metric (hour, job_type, state, jobs, run_ms)
     FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.epoch = job.epoch
     WHERE job.live IS NULL AND job.finished_at IS NOT NULL
     GROUP BY 1, 2, 3;
+
+-- Which receipt of this node to its origin tells of a lease; null where none does. What is open with an origin is read
+-- after every new connection.
+ALTER TABLE lease ADD COLUMN receipt INTEGER;
+DROP INDEX lease_held;
+CREATE INDEX lease_open ON lease (origin) WHERE phase != 'settled';
+
+-- The incarnation of a peer that was followed by the current one, and is refused.
+ALTER TABLE session ADD COLUMN former BLOB;
+
+-- What a person should know of a node, this one included. `kind` is `older` where `node` has seen more of this database
+-- than it holds, and `cloned` where `node` speaks from two databases at once.
+CREATE TABLE alarm (
+    kind     TEXT NOT NULL,
+    node     BLOB NOT NULL,
+    count    INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at  INTEGER NOT NULL,
+    PRIMARY KEY (kind, node)
+) STRICT, WITHOUT ROWID;

@@ -207,7 +207,7 @@ fn what_was_received_is_kept_beside_what_was_sent() {
     txn.queue(PEER, b"a", b"").unwrap();
     assert_eq!(txn.view().inbound(PEER).unwrap(), None, "to have sent is not to have received");
     for (incarnation, number) in [(1, 7), (1, 8), (2, 1)] {
-        let inbound = Inbound { incarnation: Incarnation::from_bytes([incarnation; 16]), number };
+        let inbound = Inbound { incarnation: Incarnation::from_bytes([incarnation; 16]), number, former: None };
         txn.set_inbound(PEER, inbound).unwrap();
         assert_eq!(txn.view().inbound(PEER).unwrap(), Some(inbound));
     }
@@ -223,7 +223,7 @@ fn forgetting_the_peers_does_not_start_the_numbers_again() {
     txn.put_peer(&peer()).unwrap();
     txn.put_capability(PEER, b"record", AT).unwrap();
     txn.queue(PEER, b"a", b"").unwrap();
-    txn.set_inbound(PEER, Inbound { incarnation: Incarnation::from_bytes([1; 16]), number: 7 }).unwrap();
+    txn.set_inbound(PEER, Inbound { incarnation: Incarnation::from_bytes([1; 16]), number: 7, former: None }).unwrap();
     txn.forget_peers().unwrap();
     assert_eq!(txn.view().peers().unwrap(), Vec::new());
     assert_eq!(txn.view().capabilities().unwrap(), Vec::new());

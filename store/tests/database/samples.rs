@@ -150,6 +150,7 @@ pub(crate) const fn lease(job: JobId) -> Lease {
         spec_hash: Hash::from_bytes([0x5D; 32]),
         lease_ms: DurationMillis(30_000),
         phase: LeasePhase::Held,
+        receipt: None,
     }
 }
 
@@ -369,7 +370,15 @@ fn fill_peers(txn: &Txn<'_>) {
     txn.insert_link(&link(Side::Given, 1)).unwrap();
     txn.insert_link(&LinkRow { settle: None, is_known: false, ..link(Side::Taken, 2) }).unwrap();
     txn.queue(PEER, b"award", b"").unwrap();
-    txn.set_inbound(PEER, Inbound { incarnation: Incarnation::from_bytes([0x99; 16]), number: 17 }).unwrap();
+    txn.set_inbound(
+        PEER,
+        Inbound {
+            incarnation: Incarnation::from_bytes([0x99; 16]),
+            number: 17,
+            former: Some(Incarnation::from_bytes([0x98; 16])),
+        },
+    )
+    .unwrap();
     txn.put_peer(&peer()).unwrap();
     txn.put_capability(PEER, b"record", AT).unwrap();
     txn.set_choice(&"tool:gzip".parse().unwrap(), Choice::Add).unwrap();

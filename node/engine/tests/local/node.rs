@@ -159,6 +159,7 @@ impl Node {
                 Output::Forget(job) => self.forgotten.push(job),
                 Output::Changed(_)
                 | Output::Publish(_)
+                | Output::Shout(_)
                 | Output::Provide(_)
                 | Output::Send { .. }
                 | Output::Find(_)

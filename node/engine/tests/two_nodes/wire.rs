@@ -205,6 +205,7 @@ impl Wire {
                 Output::Reply(_, answer) => self.nodes[index].replies.push(answer),
                 Output::Send { .. }
                 | Output::Publish(_)
+                | Output::Shout(_)
                 | Output::Provide(_)
                 | Output::Find(_)
                 | Output::Dial { .. }
@@ -226,7 +227,7 @@ impl Wire {
                     *envelope = ByteBuf::from(other);
                 }
             }
-            Frame::Ack { .. } => {}
+            Frame::Ack { .. } | Frame::Meet { .. } => {}
         }
         frame.encode()
     }

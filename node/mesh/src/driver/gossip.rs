@@ -37,6 +37,15 @@ pub(super) struct Digest {
     number: u64,
 }
 
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It is on its way, as far as there is one.
+    Now,
+    /// All queues are full; worth another try.
+    Later,
+}
+
 impl Digest {
     pub(super) fn new(mesh: MeshId) -> Self {
         Self { topic: digest_topic(&mesh), latest: None, due: None, number: 0 }
@@ -57,18 +66,25 @@ impl Driver<'_> {
             return;
         }
         self.digest.due = None;
-        let Some(latest) = &self.digest.latest else { return };
+        let Some(latest) = self.digest.latest.clone() else { return };
+        if self.gossip(&latest) == Sent::Later {
+            self.digest.due = Some(now + FULL_PAUSE);
+        }
+    }
+
+    /// Publishes `bytes` under a new number.
+    pub(super) fn gossip(&mut self, bytes: &[u8]) -> Sent {
         // The clock keeps numbers from coming again after a restart.
         self.digest.number = self.digest.number.saturating_add(1).max((self.context.now)().0);
         let mut message = self.digest.number.to_be_bytes().to_vec();
-        message.extend_from_slice(latest);
+        message.extend_from_slice(bytes);
         let topic = self.digest.topic.clone();
         match self.swarm.behaviour_mut().gossip.inner.publish(topic, message) {
-            // With nobody there, whoever subscribes makes it due again.
-            Ok(_) | Err(PublishError::NoPeersSubscribedToTopic | PublishError::Duplicate) => {}
+            // With nobody there, whoever subscribes makes the digest due again.
+            Ok(_) | Err(PublishError::NoPeersSubscribedToTopic | PublishError::Duplicate) => Sent::Now,
             Err(PublishError::AllQueuesFull(_)) => {
                 self.context.counters.add("gossip_queues_full");
-                self.digest.due = Some(now + FULL_PAUSE);
+                Sent::Later
             }
             Err(
                 error @ (PublishError::SigningError(_)
@@ -76,7 +92,8 @@ impl Driver<'_> {
                 | PublishError::TransformFailed(_)),
             ) => {
                 self.context.counters.add("gossip_not_published");
-                tracing::warn!(%error, "digest can't be published");
+                tracing::warn!(%error, "gossip can't be published");
+                Sent::Now
             }
         }
     }
