@@ -93,7 +93,7 @@ pub use learn::{CellView, HeardView, Learned};
 pub use logs::{ATTEMPT_HEADER, LogStream, LogsQuery, ResultQuery};
 pub use membership::{InviteRequest, InviteView, JoinRequest, Joined};
 pub use metrics::{Grain, METRICS_SPAN_MAX, MetricView, Metrics, MetricsQuery};
-pub use node::{ShutdownMode, ShutdownRequest, Status};
+pub use node::{Alarm, ShutdownMode, ShutdownRequest, Status};
 pub use peer::{AttributeValue, PeerView, Peers, RecordView, RefusedBy, RefusedView};
 pub use queue::{QueueMode, QueueRequest, QueueView, Queues};
 pub use receipt::{Expected, ReceiptBody, ReceiptHead, ReceiptQuery, ReceiptView};

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jobmesh_engine::{Declared, QueueLimits, Retention, Timing};
+use jobmesh_engine::{Declared, QueueLimits, Quotas, Retention, Timing};
 use jobmesh_mesh::{NAME_BYTES_MAX, is_name};
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::schedule::format_length;
@@ -60,6 +60,8 @@ pub struct Config {
     pub drain_wait: DurationMillis,
     /// What one run may take before it is ended.
     pub limits: Limits,
+    /// What one peer may take of this node at most.
+    pub quotas: Quotas,
     /// How long ended jobs are kept.
     pub retention: Retention,
     /// The limits of queues, by name.
@@ -201,6 +203,7 @@ impl Config {
                 .pick("limits.processes", [&None, &None], &file.processes, &default.processes)
                 .unwrap_or(built_in.processes_max),
         };
+        let quotas = quotas(&mut sources, &file, &default);
         Ok(Self {
             home,
             name,
@@ -211,6 +214,7 @@ impl Config {
             timing,
             drain_wait: drain_wait.unwrap_or_default(),
             limits,
+            quotas,
             retention: file.retention.resolve(&default.retention),
             queues: merged(file.queues, default.queues),
             resources: file.resources,
@@ -392,6 +396,25 @@ fn host_name() -> String {
 fn processors() -> u32 {
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u32::try_from(count).unwrap_or(SLOTS_MAX).min(SLOTS_MAX)
+}
+
+/// What one peer may take of this node at most, as file and defaults say it.
+fn quotas(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> Quotas {
+    let built_in = Quotas::default();
+    Quotas {
+        holds: sources
+            .pick("mesh.holds_per_peer", [&None, &None], &file.peer_holds, &default.peer_holds)
+            .unwrap_or(built_in.holds),
+        leases: sources
+            .pick("mesh.leases_per_peer", [&None, &None], &file.peer_leases, &default.peer_leases)
+            .unwrap_or(built_in.leases),
+        outbox_bytes: sources
+            .pick("mesh.outbox_per_peer", [&None, &None], &file.peer_outbox, &default.peer_outbox)
+            .unwrap_or(built_in.outbox_bytes),
+        messages: sources
+            .pick("mesh.messages_per_second", [&None, &None], &file.peer_messages, &default.peer_messages)
+            .unwrap_or(built_in.messages),
+    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ impl Attacker {
         let (network, events) = Mesh::start(config).await.unwrap();
         let mut attacker = Self { identity, mesh: terms.mesh, victim: terms.inviter, network, events, sent: 0 };
         attacker.until(|event| matches!(event, Event::Admitted { .. }).then_some(())).await;
+        // Without a word of what was received nothing that is numbered would come.
+        attacker.send(Frame::Meet { received: None, former: None, wants_answer: false }.encode());
         // What the victim says of itself at the start; the next such message answers a question.
         attacker.message(Kind::Capability).await;
         attacker

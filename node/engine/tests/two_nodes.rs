@@ -6,8 +6,14 @@
 mod chains;
 #[path = "two_nodes/late.rs"]
 mod late;
+#[path = "two_nodes/quotas.rs"]
+mod quotas;
+#[path = "two_nodes/rollback.rs"]
+mod rollback;
 #[path = "two_nodes/sealed.rs"]
 mod sealed;
+#[path = "two_nodes/search.rs"]
+mod search;
 #[path = "two_nodes/wire.rs"]
 mod wire;
 

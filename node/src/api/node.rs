@@ -40,8 +40,27 @@ pub struct Status {
     pub jobs: BTreeMap<JobState, u64>,
     /// Whether it is shutting down.
     pub is_draining: bool,
+    /// What a person should know: of databases that are older than their words, of keys in two places. Latest first.
+    pub alarms: Vec<Alarm>,
     /// Refused messages and the like, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// Something that a person should know of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// `older`: the node has seen more of this database than it holds. `cloned`: the node's key is in two places.
+    pub kind: String,
+    /// The node.
+    pub node: NodeId,
+    /// How often it was seen.
+    pub count: u64,
+    /// When first.
+    pub first_at: UnixMillis,
+    /// When last.
+    pub last_at: UnixMillis,
+    /// It in words, with the remedy.
+    pub words: String,
 }
 
 /// Asks the daemon to stop.

@@ -7,6 +7,7 @@ use jobmesh::api::Status;
 use jobmesh::causes::causes;
 use jobmesh::config::{Config, Overrides};
 use jobmesh::home::Home;
+use jobmesh_protocol::DurationMillis;
 use jobmesh_store::{DATABASE_NAME, Reader, StoreError, find_database};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
@@ -18,6 +19,9 @@ use crate::client::ClientError;
 const ROOM_LOW: u64 = 256 << 20;
 /// Open files that a node with many jobs and peers needs.
 const FILES_LOW: u64 = 1024;
+
+/// Alarms this much older than the latest one are over.
+const ALARM_KEPT: DurationMillis = DurationMillis::from_secs(7 * 86_400);
 
 #[derive(Args, Debug)]
 #[command(after_help = "Ends with 1 if something is bad.")]
@@ -48,6 +52,7 @@ struct Findings {
 impl Doctor {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let mut findings = vec![durability(), config(context), node(context).await?, database(&context.home)];
+        findings.extend(alarms(context).await);
         findings.extend(disk(context.home.path()));
         findings.extend([files(), exits()]);
         findings.push(memory_limits());
@@ -89,6 +94,22 @@ async fn node(context: &Context) -> Result<Finding, Failure> {
         }
         Err(error) => finding("node", Health::Bad, Failure::from(error).message()),
     })
+}
+
+/// What the node was alarmed by in the last week.
+async fn alarms(context: &Context) -> Vec<Finding> {
+    let Ok(client) = context.client() else { return Vec::new() };
+    // Whether the node can be asked at all was looked at before.
+    let Ok(status) = client.get::<Status>("/v1/status").await else { return Vec::new() };
+    let since = status.alarms.iter().map(|alarm| alarm.last_at).max();
+    let is_recent = |at| since.is_some_and(|latest| latest.since(at) <= ALARM_KEPT);
+    let recent = status.alarms.into_iter().filter(|alarm| is_recent(alarm.last_at));
+    recent
+        .map(|alarm| {
+            let text = format!("{} ({} times, last {})", alarm.words, alarm.count, alarm.last_at.to_rfc3339());
+            finding("alarm", Health::Poor, text)
+        })
+        .collect()
 }
 
 /// Whether the job database is there, of our schema and whole. Takes about as long as reading it.

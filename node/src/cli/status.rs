@@ -40,6 +40,7 @@ fn text(answer: &Answer, now: UnixMillis, verbose: u8, colour: Colour) -> String
     if refused > 0 {
         facts.push(("refused", format!("{refused} messages of other nodes; `jobmesh -v status` says of what kind")));
     }
+    facts.extend(answer.alarms.iter().map(|alarm| ("alarm", alarm.words.clone())));
     if verbose > 0 {
         facts.push(("node", answer.node.to_string()));
         facts.extend(answer.addresses.iter().map(|address| ("listens", address.clone())));

@@ -16,6 +16,8 @@ use crate::job_types::{Declarations, read_declarations};
 const POOLS_MAX: usize = 64;
 /// The range of `limits.log_bytes`: less than one line of output serves nobody.
 const LOG_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 40;
+/// The range of `mesh.outbox_per_peer`: at least one result with its output.
+const OUTBOX_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 36;
 /// Most processes of one run: as many as a Linux kernel numbers.
 const PROCESSES_MAX: i128 = 4_194_304;
 
@@ -31,6 +33,7 @@ const ROOT_KEYS: &[&str] = &[
     "queues",
     "retention",
     "limits",
+    "mesh",
     "resources",
     "job_types",
 ];
@@ -38,6 +41,7 @@ const LEASE_KEYS: &[&str] = &["ttl", "grace", "bid_window", "bid_hold"];
 const LEARNING_KEYS: &[&str] = &["publish_after"];
 const DRAIN_KEYS: &[&str] = &["wait"];
 const LIMIT_KEYS: &[&str] = &["log_bytes", "processes"];
+const MESH_KEYS: &[&str] = &["holds_per_peer", "leases_per_peer", "outbox_per_peer", "messages_per_second"];
 
 /// Every table with keys of its own, to tell where a key belongs that stands in the wrong one.
 const SECTIONS: &[(&str, &[&str])] = &[
@@ -47,6 +51,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("drain", DRAIN_KEYS),
     ("retention", RETENTION_KEYS),
     ("limits", LIMIT_KEYS),
+    ("mesh", MESH_KEYS),
 ];
 
 /// What one file says; `None` where it is silent.
@@ -65,6 +70,10 @@ pub(super) struct ConfigFile {
     pub(super) drain_wait: Option<Lined<DurationMillis>>,
     pub(super) log_bytes: Option<Lined<u64>>,
     pub(super) processes: Option<Lined<u32>>,
+    pub(super) peer_holds: Option<Lined<u32>>,
+    pub(super) peer_leases: Option<Lined<u32>>,
+    pub(super) peer_outbox: Option<Lined<u64>>,
+    pub(super) peer_messages: Option<Lined<u32>>,
     pub(super) retention: RetentionTable,
     pub(super) queues: BTreeMap<String, QueueLimits>,
     pub(super) resources: BTreeMap<String, String>,
@@ -89,6 +98,12 @@ impl ConfigFile {
         if let Some(limits) = section(&root, "limits", LIMIT_KEYS)? {
             file.log_bytes = limits.read("log_bytes", |entry| entry.size(LOG_BYTES))?;
             file.processes = limits.read("processes", |entry| entry.whole(1..=PROCESSES_MAX))?;
+        }
+        if let Some(mesh) = section(&root, "mesh", MESH_KEYS)? {
+            file.peer_holds = mesh.read("holds_per_peer", |entry| entry.whole(1..=64))?;
+            file.peer_leases = mesh.read("leases_per_peer", |entry| entry.whole(1..=100_000))?;
+            file.peer_outbox = mesh.read("outbox_per_peer", |entry| entry.size(OUTBOX_BYTES))?;
+            file.peer_messages = mesh.read("messages_per_second", |entry| entry.whole(10..=1_000_000))?;
         }
         if let Some(entry) = root.entry("retention") {
             file.retention = RetentionTable::read(&entry.table()?)?;

@@ -103,6 +103,10 @@ impl Config {
         add("drain.wait", format_length(self.drain_wait));
         add("limits.log_bytes", format_size(self.limits.log_bytes));
         add("limits.processes", self.limits.processes.to_string());
+        add("mesh.holds_per_peer", self.quotas.holds.to_string());
+        add("mesh.leases_per_peer", self.quotas.leases.to_string());
+        add("mesh.outbox_per_peer", format_size(self.quotas.outbox_bytes));
+        add("mesh.messages_per_second", self.quotas.messages.to_string());
         add("retention.completed", format_kept(self.retention.completed));
         add("retention.cancelled", format_kept(self.retention.cancelled));
         add("retention.discarded", format_kept(self.retention.discarded));

@@ -330,6 +330,7 @@ impl EngineThread {
                     ended.insert(*run);
                 }
                 Input::Tick
+                | Input::Addresses(_)
                 | Input::Command(..)
                 | Input::Frame { .. }
                 | Input::Gossip { .. }
@@ -455,7 +456,7 @@ impl EngineThread {
                 | Input::Ended { .. }
                 | Input::Fetched(_)
                 | Input::FetchFailed { .. } => true,
-                Input::Connected { .. } | Input::Disconnected(_) => true,
+                Input::Connected { .. } | Input::Disconnected(_) | Input::Addresses(_) => true,
                 Input::Tick | Input::Command(..) | Input::Frame { .. } | Input::Gossip { .. } => false,
             };
             if is_kept && self.kept.len() < KEPT_MAX {

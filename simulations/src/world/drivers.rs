@@ -311,6 +311,7 @@ pub(super) fn is_said_again(input: &Input) -> bool {
     match input {
         Input::Connected { .. }
         | Input::Disconnected(_)
+        | Input::Addresses(_)
         | Input::Started { .. }
         | Input::Adopted { .. }
         | Input::Ended { .. }
@@ -333,6 +334,7 @@ pub(super) fn names(batch: &[Input]) -> String {
         Input::Connected { name, .. } => format!("a session with {name}"),
         Input::Disconnected(node) => format!("the end of a session with {}", node.short()),
         Input::Frame { from, bytes } => format!("{} bytes from {}", bytes.len(), from.short()),
+        Input::Addresses(addresses) => format!("{} addresses", addresses.len()),
         Input::Gossip { via, bytes } => format!("{} gossiped bytes via {}", bytes.len(), via.short()),
         Input::Started { run, .. } => format!("the start of {run}"),
         Input::Adopted { run, .. } => format!("the adoption of {run}"),

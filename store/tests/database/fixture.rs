@@ -100,6 +100,7 @@ pub(crate) fn everything(view: &View<'_>) -> Result<String, StoreError> {
     add(&(view.blob(Hash::of(b"out"))?, view.outbox(PEER, 0, 9)?, view.inbound(PEER)?));
     add(&(view.peers()?, view.capabilities()?, view.choices()?, view.invite(&samples::invite().secret_hash)?));
     add(&(view.links(PEER, Side::Given, 9)?, view.links(PEER, Side::Taken, 9)?, view.open_receipts()?));
+    add(&(view.alarms()?, view.leases_open(PEER, 9)?, view.last_numbers()?));
     add(&(view.cells(DAY)?, view.summaries(0)?, view.meta("membership")?));
     Ok(text)
 }

@@ -16,9 +16,9 @@ use jobmesh_protocol::{
     TicketId, UnixMillis,
 };
 use jobmesh_store::{
-    Checkpoint, Choice, Edge, EndedAttempt, Group, Inbound, InviteRow, Job, Lease, LeasePhase, LinkRow, Metric, Move,
-    NewAttempt, NewEvent, NewJob, PeerRow, Plan, Progress, QueueRow, ReceiptRow, ScheduleRow, Side, Store, SummaryRow,
-    Txn,
+    AlarmKind, Checkpoint, Choice, Edge, EndedAttempt, Group, Inbound, InviteRow, Job, Lease, LeasePhase, LinkRow,
+    Metric, Move, NewAttempt, NewEvent, NewJob, PeerRow, Plan, Progress, QueueRow, ReceiptRow, ScheduleRow, Side,
+    Store, SummaryRow, Txn,
 };
 
 pub(crate) const AT: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -247,6 +247,8 @@ pub(crate) fn fill(txn: &Txn<'_>) {
         let epoch = Epoch(guest.number());
         txn.insert_lease(&Lease { epoch, ..lease(id_of(guest)) }).unwrap();
     }
+    txn.set_lease_receipt(id_of(number(6)), 2).unwrap();
+    txn.raise_alarm(AlarmKind::Cloned, PEER, AT).unwrap();
     txn.set_lease_phase(id_of(number(6)), LeasePhase::Settled, Some(Verdict::Accepted)).unwrap();
     fill_peers(txn);
     txn.put_cell(DAY, &cell()).unwrap();

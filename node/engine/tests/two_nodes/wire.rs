@@ -17,11 +17,12 @@ use jobmesh_protocol::ticket::{Settle, Verdict};
 use jobmesh_protocol::{
     BlobRef, DurationMillis, Hash, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId, UnixMillis,
 };
-use jobmesh_store::{Attempt, Event, Job, LinkRow, ReceiptRow, Side, Store};
+use jobmesh_store::{AlarmKind, Attempt, DATABASE_NAME, Event, Job, LinkRow, ReceiptRow, Side, Store};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde::Serialize;
 use serde_bytes::ByteBuf;
+use tempfile::TempDir;
 
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
@@ -36,6 +37,11 @@ struct Node {
     fetches: Vec<(NodeId, BlobRef)>,
     stops: usize,
     boot: u8,
+    /// Where its database is, if not in memory.
+    home: Option<TempDir>,
+    shouts: Vec<Vec<u8>>,
+    dials: Vec<NodeId>,
+    finds: usize,
     replies: Vec<Result<Response, Refusal>>,
 }
 
@@ -133,11 +139,77 @@ impl Wire {
                 fetches: Vec::new(),
                 stops: 0,
                 boot: 0,
+                home: None,
+                shouts: Vec::new(),
+                dials: Vec::new(),
+                finds: 0,
                 replies: Vec::new(),
             });
             wire.boot(index);
         }
         wire
+    }
+
+    /// The same with the database of a node on disk, so that it can be set back.
+    pub(crate) fn with_backups_of(index: usize) -> Self {
+        let mut wire = Self::new();
+        let home = tempfile::tempdir().unwrap();
+        wire.nodes[index].store = Store::open(home.path(), Incarnation::from_bytes([7; 16])).unwrap();
+        wire.nodes[index].home = Some(home);
+        wire.boot(index);
+        wire
+    }
+
+    /// Stops a node and puts another database into the place of its own, if one is given. Returns what was there.
+    pub(crate) fn set_back(&mut self, index: usize, backup: Option<&[u8]>) -> Vec<u8> {
+        self.cut();
+        let node = &mut self.nodes[index];
+        (node.engine, node.runs, node.inputs) = (None, Vec::new(), VecDeque::new());
+        let nothing = Store::open_in_memory(Incarnation::from_bytes([0; 16])).unwrap();
+        assert!(std::mem::replace(&mut node.store, nothing).close().unwrap());
+        let home = node.home.as_ref().unwrap().path();
+        let path = home.join(DATABASE_NAME);
+        let found = std::fs::read(&path).unwrap();
+        if let Some(backup) = backup {
+            std::fs::write(&path, backup).unwrap();
+        }
+        node.store = Store::open(home, Incarnation::from_bytes([8; 16])).unwrap();
+        self.boot(index);
+        self.settle();
+        found
+    }
+
+    /// What a node was alarmed by, and with whom.
+    pub(crate) fn alarms(&mut self, index: usize) -> Vec<(AlarmKind, NodeId)> {
+        let alarms = self.nodes[index].store.begin().unwrap().view().alarms().unwrap();
+        alarms.into_iter().map(|alarm| (alarm.kind, alarm.node)).collect()
+    }
+
+    /// What a node gossiped once.
+    pub(crate) fn shouts(&self, index: usize) -> &[Vec<u8>] {
+        &self.nodes[index].shouts
+    }
+
+    /// Whom a node tried to connect to.
+    pub(crate) fn dials(&self, index: usize) -> &[NodeId] {
+        &self.nodes[index].dials
+    }
+
+    /// How often a node looked into Kademlia.
+    pub(crate) fn finds(&self, index: usize) -> usize {
+        self.nodes[index].finds
+    }
+
+    /// Lets a node hear gossip.
+    pub(crate) fn hear(&mut self, index: usize, bytes: Vec<u8>) {
+        let via = self.nodes[1 - index].id;
+        self.step(index, Input::Gossip { via, bytes });
+        self.settle();
+    }
+
+    /// Delivers what the last injected bytes led to.
+    pub(crate) fn settled(&mut self) {
+        self.settle();
     }
 
     fn boot(&mut self, index: usize) {
@@ -200,15 +272,15 @@ impl Wire {
                         Ended { outcome, exit, outputs, usage, ran_micros: 0, inline: Vec::new(), notice: None };
                     self.nodes[index].inputs.push_back(Input::Ended { run: order.run, ended });
                 }
+                Output::Shout(bytes) => self.nodes[index].shouts.push(bytes),
+                Output::Dial { node, .. } => self.nodes[index].dials.push(node),
+                Output::Find(_) => self.nodes[index].finds += 1,
                 Output::Stop { .. } => self.nodes[index].stops += 1,
                 Output::Fetch { from, blob } => self.nodes[index].fetches.push((from, blob)),
                 Output::Reply(_, answer) => self.nodes[index].replies.push(answer),
                 Output::Send { .. }
                 | Output::Publish(_)
-                | Output::Shout(_)
                 | Output::Provide(_)
-                | Output::Find(_)
-                | Output::Dial { .. }
                 | Output::Forget(_)
                 | Output::EndOrphan { .. }
                 | Output::Changed(_) => {}
@@ -291,6 +363,16 @@ impl Wire {
     /// Lets nothing arrive for now.
     pub(crate) fn hold_frames(&mut self) {
         self.held = Some(Vec::new());
+    }
+
+    /// Loses what was held, and lets arrive what follows.
+    pub(crate) fn drop_frames(&mut self) {
+        self.held = None;
+    }
+
+    /// Which life of its database a node is in.
+    pub(crate) fn incarnation(&mut self, index: usize) -> Incarnation {
+        self.nodes[index].store.begin().unwrap().incarnation()
     }
 
     /// Lets everything arrive that was held, and what follows.
