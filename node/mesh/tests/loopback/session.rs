@@ -1,7 +1,7 @@
 //! Frames: in order, whole, and never anything else from the wire.
 
 use futures::AsyncWriteExt as _;
-use jobmesh_mesh::{Event, SendError};
+use jobmesh_mesh::{Config, Event, SendError};
 use jobmesh_protocol::UnixMillis;
 
 use crate::harness::{NOW, Node, SESSION, Stranger, config, connect, hello, id, membership, until_ended, write_frame};
@@ -123,4 +123,53 @@ async fn a_peer_that_begins_anew_is_admitted_anew() {
     ana.admitted(id(9)).await;
     write_frame(&mut second_stream, b"new life").await;
     assert_eq!(ana.frame().await, b"new life");
+}
+
+/// Stands for a machine that is frozen, or an owner that is stuck, for as long as nobody has noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_stops_reading_fills_its_own_queue_and_delays_nobody() {
+    let (mut ana, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    connect(&mut ana, &mut bob).await;
+    let mut stuck = Stranger::connect(9, &ana);
+    let (_hello, _) = stuck.say(&hello(membership(200, 9, UnixMillis(NOW.0 * 2)).encode())).await;
+    let _unread = stuck.welcome().await;
+    ana.admitted(id(9)).await;
+    let mut sent = 0;
+    let full = loop {
+        match ana.mesh.send(id(9), vec![0; 64 * 1024]) {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full, SendError::Full);
+    assert!(sent <= 1024, "{sent} frames of 64 KiB wait for one peer");
+    for number in 0_u32..200 {
+        ana.mesh.send(bob.id, number.to_be_bytes().to_vec()).unwrap();
+        assert_eq!(bob.frame().await, number.to_be_bytes());
+        bob.mesh.send(ana.id, number.to_le_bytes().to_vec()).unwrap();
+        assert_eq!(ana.frame().await, number.to_le_bytes());
+    }
+    ana.counted("session_broken").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_comes_back_elsewhere_and_by_the_other_transport_is_the_same_peer() {
+    let both = vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()];
+    let mut ana = Node::start(Config { listen: both.clone(), ..config(1) }).await;
+    let by = |transport: &str| -> Vec<String> {
+        ana.mesh.addresses().into_iter().filter(|address| address.contains(transport)).collect()
+    };
+    let (tcp, quic) = (by("/tcp/"), by("/quic-v1"));
+    for (round, addresses) in [tcp.clone(), quic, tcp].into_iter().enumerate() {
+        let mut bob = Node::start(Config { listen: both.clone(), ..config(2) }).await;
+        bob.mesh.dial(ana.id, addresses);
+        bob.admitted(ana.id).await;
+        ana.admitted(bob.id).await;
+        bob.mesh.send(ana.id, vec![7; round + 1]).unwrap();
+        assert_eq!(ana.frame().await.len(), round + 1);
+        ana.mesh.send(bob.id, b"back".to_vec()).unwrap();
+        assert_eq!(bob.frame().await, b"back");
+        bob.mesh.stop().await;
+        ana.closed(bob.id).await;
+    }
 }
