@@ -34,7 +34,7 @@ fn needs_restart(key: &str) -> bool {
 }
 
 impl Config {
-    /// Reads the file again. The queues, schedules, retention and job types of the result hold at once, the limits
+    /// Reads the file again. The queues, schedules, retention, quotas and job types of the result hold at once, the limits
     /// and `drain.wait` for whatever starts next.
     ///
     /// # Errors
