@@ -47,9 +47,8 @@ impl Engine {
             // Somebody went on from here: another copy of this database, or this one before it was set back.
             self.renew(step, from)?;
         }
-        match received.filter(|(incarnation, _)| *incarnation == mine) {
-            Some((_, number)) => self.on_received(step, from, number)?,
-            None => {}
+        if let Some((_, number)) = received.filter(|(incarnation, _)| *incarnation == mine) {
+            self.on_received(step, from, number)?;
         }
         self.open_session(step, from)
     }

@@ -43,6 +43,7 @@ fn an_empty_file_leaves_the_defaults() {
     assert_eq!(config.drain_wait, DurationMillis::from_secs(10));
     assert_eq!(config.retention, Retention::default());
     assert_eq!(config.limits, Limits { log_bytes: 1 << 30, processes: 2048 });
+    assert_eq!(config.quotas, Quotas::default());
     assert_eq!(config.queues.get("maintenance").unwrap().concurrency, Some(Some(1)));
     assert_eq!(config.queues.len(), 1);
 }

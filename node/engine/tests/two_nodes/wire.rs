@@ -161,6 +161,7 @@ impl Wire {
     }
 
     /// Stops a node and puts another database into the place of its own, if one is given. Returns what was there.
+    #[expect(clippy::disallowed_methods, reason = "a backup is a file, put back while no engine runs")]
     pub(crate) fn set_back(&mut self, index: usize, backup: Option<&[u8]>) -> Vec<u8> {
         self.cut();
         let node = &mut self.nodes[index];

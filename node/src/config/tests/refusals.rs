@@ -140,6 +140,8 @@ const RANGES: &[(&str, &str)] = &[
         "[limits]\nlog_bytes = \"17179869184G\"",
         "line 2: limits.log_bytes is \"17179869184G\"; it must be a size such as 4096, \"64KiB\" or \"1GiB\"",
     ),
+    ("[mesh]\nholds_per_peer = 0", "line 2: mesh.holds_per_peer is 0; it must be 1 to 64"),
+    ("[mesh]\noutbox_per_peer = \"1KiB\"", "line 2: mesh.outbox_per_peer is \"1KiB\"; it must be 1MiB to 64GiB"),
     ("[limits]\nprocesses = 0", "line 2: limits.processes is 0; it must be 1 to 4194304"),
     (
         "[resources]\ncpus = \" \"",
