@@ -84,4 +84,5 @@ pub const MET: &[&str] = &[
     "a receipt is accepted",
     "a job with an accepted receipt has another",
     "a job that had ended is retried",
+    "somebody waits for another node",
 ];
