@@ -68,7 +68,6 @@ pub const COUNTERS: &[&str] = &[
     "lease_ended",
     "refused_award",
     "refused_malformed_frame",
-    "stopped_for_late_receipt",
     "superseded_receipt",
 ];
 
