@@ -92,10 +92,10 @@ pub const COUNTERS: &[&str] = &[
 /// Those that they need not, each with the reason.
 pub const EXCUSED: &[(&str, &str)] = &[
     ("adopted_unknown_run", "no driver of a world finds a process that it was not asked for"),
-    ("dropped_answer", "needs an outbox that is full of answers; a test of two nodes fills it"),
+    ("dropped_answer", "needs an outbox that is full of answers"),
     ("dropped_receipt", "needs hundreds of receipts for no job from one member; a test of two nodes sends them"),
     ("illegal_transition", "only a bug reaches it"),
-    ("refused_bad_number", "needs a member that signs numbers beyond the database; a test of two nodes does"),
+    ("refused_bad_number", "needs a member that signs numbers beyond the database"),
     ("refused_bid_key", "needs a member that bids with a broken key; a test of two nodes does"),
     ("refused_cancel", "needs a member that cancels what it never awarded"),
     ("refused_declared_schedule", "no world has schedules"),
@@ -119,8 +119,8 @@ pub const EXCUSED: &[(&str, &str)] = &[
     ("refused_too_many_peers", "no world has so many nodes"),
     ("refused_unknown_kind", "a flipped bit reaches it now and then"),
     ("refused_unknown_version", "a flipped bit reaches it now and then"),
-    ("replayed_award", "needs an award that comes again in a new session after its job was deleted"),
-    ("second_settlement", "needs an origin that was set back to an old copy; some seeds reach it"),
+    ("replayed_award", "needs an origin that sends an award twice; `node/tests/hostile.rs` has one"),
+    ("second_settlement", "needs an origin that signs two verdicts; a test of two nodes has one"),
     ("stale_move", "only a bug reaches it"),
     ("started_unknown_run", "no driver of a world starts a process that it was not asked for"),
     ("stopped_for_late_receipt", "some seeds reach it; a test of two nodes always does"),
