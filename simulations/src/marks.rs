@@ -69,6 +69,7 @@ pub const COUNTERS: &[&str] = &[
     "forked_receipt",
     "late_receipt",
     "lease_ended",
+    "outgrew_record",
     "refused_accept",
     "refused_award",
     "refused_bad_signature",
