@@ -28,11 +28,10 @@ use jobmesh_engine::{QueueLimits, Schedule};
 use jobmesh_protocol::{DurationMillis, Submission};
 use serde::Serialize;
 
-pub use draft::parse_time;
 pub use error::ImportError;
 pub use report::{Present, Report};
 
-use draft::{Draft, cut, digest, key, label, name_of, program_of, shell_spec};
+use draft::{Draft, cut, digest, key, label, name_of, parse_time, program_of, shell_spec};
 use error::check_lines;
 
 /// Most items of one import. They are planned and shown in memory, some kilobytes each.

@@ -27,6 +27,17 @@ pub struct Version {
     pub change: u32,
 }
 
+impl Version {
+    /// The one that follows.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        match self.change.checked_add(1) {
+            Some(change) => Self { change, ..self },
+            None => Self { booted_at: UnixMillis(self.booted_at.0.saturating_add(1)), change: 0 },
+        }
+    }
+}
+
 /// Everything a node advertises. The author is the signer of the envelope that carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct CapabilityRecord {

@@ -16,8 +16,9 @@ use crate::faults::RunFate;
 use crate::network::Seat;
 use crate::random::Stream;
 
-/// The program that every task names.
-const PROGRAM: &str = "work";
+/// The program that every task names: words that nothing but a task ever says, so that a task is known wherever it is
+/// said in the clear.
+pub(crate) const PROGRAM: &str = "read-by-the-winner-alone";
 
 /// What a task does when it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,9 @@ impl Behaviour {
 /// Bytes of each output of a process that floods: more than any node fetches gladly.
 const FLOOD_BYTES: u64 = 1 << 26;
 
+/// What a liar says that its runs have written; nobody has written it.
+const LIE: &[u8] = b"written by nobody";
+
 /// What every node's executor draws from.
 #[derive(Debug)]
 pub(crate) struct Executor {
@@ -154,9 +158,11 @@ impl Executor {
                 (Outputs { stdout: of_size(size, &text), stderr: None, result: None }, Vec::new())
             }
         };
+        let written = outputs.blobs().collect();
+        let outputs = if fate.lies { claimed(outputs) } else { outputs };
         (
             Ended { outcome, exit, outputs, usage: Usage::default(), ran_micros: TAKES_LONG, inline, notice: None },
-            outputs.blobs().collect(),
+            written,
         )
     }
 
@@ -177,6 +183,13 @@ impl Executor {
             Ending::Never => Outcome::Lost { reason: "ended though it never does".to_owned() },
         }
     }
+}
+
+/// What a liar makes of outputs.
+fn claimed(outputs: Outputs) -> Outputs {
+    let claim = |blob: BlobRef| BlobRef { size: blob.size, ..BlobRef::of(LIE) };
+    let Outputs { stdout, stderr, result } = outputs;
+    Outputs { stdout: stdout.map(claim), stderr: stderr.map(claim), result: result.map(claim) }
 }
 
 /// The end of a run that was stopped.

@@ -76,6 +76,8 @@ pub enum RunFault {
     Double { per_mille: u32 },
     /// They write far more than anybody wants.
     Flood { per_mille: u32 },
+    /// Their node says to others that they have written what they have not.
+    Lie { per_mille: u32 },
 }
 
 /// What goes wrong between nodes.
@@ -243,6 +245,7 @@ pub enum FaultKind {
     Hang,
     Double,
     Flood,
+    Lie,
     Forger,
     Wipe,
     Disk(DiskFault),
@@ -250,7 +253,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind but those of disks, which are [`DiskFault::HONEST`] and those that break their word.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Delay,
         Self::Loss,
         Self::Burst,
@@ -280,6 +283,7 @@ impl FaultKind {
         Self::Hang,
         Self::Double,
         Self::Flood,
+        Self::Lie,
         Self::Forger,
         Self::Wipe,
     ];
@@ -317,6 +321,7 @@ impl FaultKind {
             Self::Hang => "hang",
             Self::Double => "double",
             Self::Flood => "flood",
+            Self::Lie => "lie",
             Self::Forger => "forger",
             Self::Wipe => "wipe",
             Self::Disk(fault) => fault.word(),

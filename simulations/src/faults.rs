@@ -38,6 +38,7 @@ pub(crate) struct RunFate {
     pub(crate) fails: bool,
     pub(crate) is_told_twice: bool,
     pub(crate) floods: bool,
+    pub(crate) lies: bool,
 }
 
 /// A fault that goes on.
@@ -110,8 +111,8 @@ impl Faults {
         fate
     }
 
-    /// What becomes of a process that ends now.
-    pub(crate) fn run_fate(&mut self) -> RunFate {
+    /// What becomes of a process that ends now. A node lies to others, not to itself.
+    pub(crate) fn run_fate(&mut self, is_foreign: bool) -> RunFate {
         let mut fate = RunFate::default();
         for active in self.active.values_mut() {
             let What::Runs(fault) = active.fault.what else { continue };
@@ -119,9 +120,10 @@ impl Faults {
                 RunFault::Fail { per_mille } => (&mut fate.fails, per_mille, FaultKind::Fail),
                 RunFault::Double { per_mille } => (&mut fate.is_told_twice, per_mille, FaultKind::Double),
                 RunFault::Flood { per_mille } => (&mut fate.floods, per_mille, FaultKind::Flood),
+                RunFault::Lie { per_mille } => (&mut fate.lies, per_mille, FaultKind::Lie),
                 RunFault::Hang { .. } => continue,
             };
-            if active.strikes(per_mille) {
+            if active.strikes(per_mille) && (is_foreign || kind != FaultKind::Lie) {
                 *struck = true;
                 *self.injected.entry(kind).or_default() += 1;
             }

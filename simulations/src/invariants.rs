@@ -1,6 +1,7 @@
 //! The promises, one function each. A failed one names itself in the report.
 //!
-//! They read what nodes keep and say, never how the engine thinks; so none of them can share its mistakes.
+//! They read what nodes keep and say, never how the engine thinks; so none of them can share its mistakes. Those whose
+//! names begin with `g1` to `g6` are the guarantees that the README gives.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use jobmesh_protocol::job::{Effects, Task};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::{Cause, transition};
 use jobmesh_protocol::ticket::Verdict;
-use jobmesh_protocol::{JobId, JobState, Outcome, RunId};
+use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, RunId};
 use jobmesh_store::{Event, Job, LeasePhase, ReceiptRow, StoreError, View};
 
 use crate::oracle::{Contract, Facts, Ledger, Seen, Sight};
@@ -48,10 +49,13 @@ pub(crate) fn accepted(facts: &Facts) -> impl Iterator<Item = &ReceiptRow> {
 }
 
 /// G1: a job that a node said it has is in its database, whatever happened to the daemon.
-pub(crate) fn invariant_no_acknowledged_job_is_lost(view: View<'_>, acknowledged: &[JobId]) -> Result<(), Violation> {
+pub(crate) fn invariant_g1_no_acknowledged_job_is_lost(
+    view: View<'_>,
+    acknowledged: &[JobId],
+) -> Result<(), Violation> {
     for id in acknowledged {
         let is_there = view.job(*id)?.is_some();
-        hold("no_acknowledged_job_is_lost", is_there, format_args!("job {id} was acknowledged and is gone"))?;
+        hold("g1_no_acknowledged_job_is_lost", is_there, format_args!("job {id} was acknowledged and is gone"))?;
     }
     Ok(())
 }
@@ -103,8 +107,8 @@ pub(crate) fn invariant_final_states_never_change(facts: &Facts, seen: Option<&S
 }
 
 /// G2: at most one receipt counts per attempt, and a job succeeds at most once for every time that it was asked for.
-pub(crate) fn invariant_at_most_one_accepted_result(facts: &Facts) -> Result<(), Violation> {
-    const NAME: &str = "at_most_one_accepted_result";
+pub(crate) fn invariant_g2_at_most_one_accepted_result(facts: &Facts) -> Result<(), Violation> {
+    const NAME: &str = "g2_at_most_one_accepted_result";
     let number = facts.job.number;
     for receipt in accepted(facts) {
         let same = accepted(facts).filter(|other| other.epoch == receipt.epoch).count();
@@ -119,9 +123,9 @@ pub(crate) fn invariant_at_most_one_accepted_result(facts: &Facts) -> Result<(),
     )
 }
 
-/// G3 and G4: whatever is called a success ran, under that very epoch, and ended well.
-pub(crate) fn invariant_successes_are_backed(sight: Sight<'_>, facts: &Facts) -> Result<(), Violation> {
-    const NAME: &str = "successes_are_backed";
+/// G3: whatever is called a success ran at least once, under that very epoch, and ended well.
+pub(crate) fn invariant_g3_successes_are_backed(sight: Sight<'_>, facts: &Facts) -> Result<(), Violation> {
+    const NAME: &str = "g3_successes_are_backed";
     let job = &facts.job;
     if sight.excused.origins.contains(&sight.seat) {
         return Ok(());
@@ -154,12 +158,12 @@ pub(crate) fn invariant_successes_are_backed(sight: Sight<'_>, facts: &Facts) ->
 
 /// G4: an accepted receipt is signed by the awardee, answers that award, and says what its executor really did
 /// under that epoch; and the job took it as the result of that epoch.
-pub(crate) fn invariant_accepted_results_are_real(
+pub(crate) fn invariant_g4_accepted_results_are_real(
     sight: Sight<'_>,
     facts: &Facts,
     row: &ReceiptRow,
 ) -> Result<(), Violation> {
-    const NAME: &str = "accepted_results_are_real";
+    const NAME: &str = "g4_accepted_results_are_real";
     let (number, epoch) = (facts.job.number, row.epoch);
     let fail =
         |what: &str| Violation::new(NAME, format!("job {number} accepted a receipt for epoch {epoch} that {what}"));
@@ -245,13 +249,43 @@ pub(crate) fn invariant_an_epoch_runs_once(ledger: &Ledger, contract: &Contract)
 
 /// G3: two runs of a job with effects never overlap. Nothing stops the process of a paused daemon, so this can only
 /// hold because such a job is not run again once it may have started.
-pub(crate) fn invariant_once_jobs_never_overlap(
+pub(crate) fn invariant_g3_once_jobs_never_overlap(
     ledger: &Ledger,
     index: usize,
     effects: Effects,
 ) -> Result<(), Violation> {
     let is_alone = effects != Effects::Once || ledger.live(index) == 0;
-    hold("once_jobs_never_overlap", is_alone, format_args!("job {index} of the workload runs twice at the same time"))
+    hold(
+        "g3_once_jobs_never_overlap",
+        is_alone,
+        format_args!("job {index} of the workload runs twice at the same time"),
+    )
+}
+
+/// G5: only the winner reads the payload. No frame and no gossip holds what a job is to run, so whoever is not told the
+/// key of the one bid learns nothing of it; that nothing else opens what is sealed, the tests of `jobmesh-keys` show.
+pub(crate) fn invariant_g5_only_the_winner_reads_the_payload(bytes: &[u8], secret: &[u8]) -> Result<(), Violation> {
+    let is_told = bytes.windows(secret.len()).any(|window| window == secret);
+    hold(
+        "g5_only_the_winner_reads_the_payload",
+        !is_told,
+        format_args!("a message of {} bytes says what a job is to run", bytes.len()),
+    )
+}
+
+/// G6: a defector costs at most a bounded time. Whoever takes an award and is not heard of any more costs its origin the
+/// lease and the grace; whoever goes on saying that it works costs the timeout of the job beside; whoever says that it is
+/// done and does not hand over what it claims costs the time that outputs may take.
+pub(crate) fn invariant_g6_a_defector_costs_a_bounded_time(
+    run: RunId,
+    waited: DurationMillis,
+    bound: DurationMillis,
+) -> Result<(), Violation> {
+    hold(
+        "g6_a_defector_costs_a_bounded_time",
+        waited <= bound,
+        format_args!("{run} was waited for {} ms without an end, {} ms are enough", waited.0, bound.0),
+    )
 }
 
 /// A run starts only where its input is.
@@ -304,4 +338,20 @@ pub(crate) fn invariant_quiescence(steps: u64, bound: u64) -> Result<(), Violati
 pub(crate) fn invariant_canary_no_job_completes(facts: &Facts) -> Result<(), Violation> {
     let is_open = facts.job.state != JobState::Completed;
     hold("canary_no_job_completes", is_open, format_args!("job {} completed", facts.job.number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_in_the_clear_is_seen_wherever_it_is() {
+        let check = |bytes: &[u8]| invariant_g5_only_the_winner_reads_the_payload(bytes, b"secret");
+        for told in [&b"secret"[..], b"a secret", b"secrets", b"a\0secret\0"] {
+            assert!(check(told).is_err(), "{told:?}");
+        }
+        for sealed in [&b""[..], b"secre", b"s ecret", b"Secret"] {
+            assert!(check(sealed).is_ok(), "{sealed:?}");
+        }
+    }
 }

@@ -50,7 +50,7 @@ pub use fault::{
 };
 pub use invariants::Violation;
 pub use jobmesh_engine::Mutant;
-pub use marks::{CAUSES, COUNTERS, MET, missing};
+pub use marks::{CAUSES, COUNTERS, EXCUSED, MET, missing};
 pub use plan::{Disks, MUTANTS, MutantName, NODES_MAX, NODES_MIN, NodePlan, POWER_MUTANTS, Plan, PlanError, Watch};
 pub use power::{Drive, PowerFailure, PowerPlan, PowerReport, cut_power};
 pub use report::{Failure, Pace, Report, run};

@@ -20,7 +20,7 @@ use crate::random::Stream;
 /// When every world begins: 2026-01-01 00:00 UTC.
 pub(crate) const EPOCH: UnixMillis = UnixMillis(1_767_225_600_000);
 /// How long outputs may take, far below the time that a world has to heal.
-const FETCH_LIMIT: DurationMillis = DurationMillis::from_secs(120);
+pub(crate) const FETCH_LIMIT: DurationMillis = DurationMillis::from_secs(120);
 
 /// One life of a daemon. What was meant for an earlier one does not reach a later one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

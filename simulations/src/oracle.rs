@@ -213,7 +213,7 @@ impl Oracle {
         if !self.excused.nodes.contains(&executor) {
             invariants::invariant_an_epoch_runs_once(&self.ledger, contract)?;
         }
-        invariants::invariant_once_jobs_never_overlap(&self.ledger, index, effects)
+        invariants::invariant_g3_once_jobs_never_overlap(&self.ledger, index, effects)
     }
 
     /// Holds what a node's database says of these jobs against what happened.
@@ -233,7 +233,7 @@ impl Oracle {
             for receipt in invariants::accepted(&facts) {
                 if !self.proved.contains(&(seat, receipt.id)) {
                     *self.met.entry("a receipt is accepted").or_default() += 1;
-                    invariants::invariant_accepted_results_are_real(sight, &facts, receipt)?;
+                    invariants::invariant_g4_accepted_results_are_real(sight, &facts, receipt)?;
                     invariants::invariant_accepted_outputs_are_held(sight, receipt)?;
                     self.proved.insert((seat, receipt.id));
                 }
@@ -265,7 +265,7 @@ impl Oracle {
         if !mine.is_empty() {
             self.meet("acknowledged jobs are looked for");
         }
-        invariants::invariant_no_acknowledged_job_is_lost(view, &mine)?;
+        invariants::invariant_g1_no_acknowledged_job_is_lost(view, &mine)?;
         let known = self.seen.keys().filter(|(at, _)| *at == seat).map(|(_, job)| *job);
         let live = view.live_jobs()?.into_iter().map(|job| job.id);
         let all: BTreeSet<JobId> = known.chain(mine).chain(live).collect();
@@ -277,6 +277,6 @@ fn check_facts(sight: Sight<'_>, facts: &Facts, seen: Option<&Seen>) -> Result<(
     invariants::invariant_only_legal_transitions(facts)?;
     invariants::invariant_epochs_only_grow(facts, seen)?;
     invariants::invariant_final_states_never_change(facts, seen)?;
-    invariants::invariant_at_most_one_accepted_result(facts)?;
-    invariants::invariant_successes_are_backed(sight, facts)
+    invariants::invariant_g2_at_most_one_accepted_result(facts)?;
+    invariants::invariant_g3_successes_are_backed(sight, facts)
 }

@@ -404,7 +404,7 @@ impl Bench {
         let txn = self.node.store()?.begin()?;
         for id in &self.acknowledged {
             if txn.view().job(*id)?.is_none() {
-                return Err(Violation::new("no_acknowledged_job_is_lost", format!("job {id} was acknowledged")));
+                return Err(Violation::new("g1_no_acknowledged_job_is_lost", format!("job {id} was acknowledged")));
             }
         }
         for (id, state) in &self.ended {

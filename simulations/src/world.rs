@@ -7,6 +7,7 @@ mod damage;
 mod drivers;
 mod end;
 mod fate;
+mod patience;
 mod people;
 mod script;
 mod sessions;
@@ -35,6 +36,8 @@ use crate::report::{Pace, Report};
 use crate::trace::Trace;
 use crate::traffic::Traffic;
 use crate::workload::{Machines, Operation, machine};
+
+use patience::{LOOK_EVERY, Patience};
 
 /// How long a certificate lasts: longer than any run.
 const YEAR: DurationMillis = DurationMillis::from_secs(366 * 86_400);
@@ -108,6 +111,8 @@ enum Event {
     Reunite,
     /// Look whether everything has ended.
     Inspect,
+    /// Look how long everyone has waited for others.
+    LookAtPatience,
 }
 
 /// How far a run is.
@@ -153,6 +158,7 @@ pub(crate) struct World {
     asked: BTreeMap<RequestId, (Seat, Operation)>,
     requests: u64,
     redialing: BTreeSet<Pair>,
+    patience: Patience,
     steps: u64,
     frames: u64,
     bytes: u64,
@@ -194,6 +200,7 @@ impl World {
             asked: BTreeMap::new(),
             requests: 0,
             redialing: BTreeSet::new(),
+            patience: Patience::default(),
             steps: 0,
             frames: 0,
             bytes: 0,
@@ -246,6 +253,7 @@ impl World {
             self.queue_at(at, Event::FaultBegins(index));
         }
         self.cause(self.plan.faulty, Event::Heal);
+        self.cause(LOOK_EVERY, Event::LookAtPatience);
     }
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
@@ -288,6 +296,7 @@ impl World {
             Event::Heal => self.heal(),
             Event::Reunite => self.reunite(),
             Event::Inspect => self.inspect(),
+            Event::LookAtPatience => self.look_at_patience(),
         }
     }
 
@@ -295,7 +304,10 @@ impl World {
     fn feed(&mut self, seat: Seat, input: Input) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
         match node.condition {
-            Condition::Up => self.step(seat, vec![input]),
+            Condition::Up => {
+                self.patience.hear(seat, self.now, &input);
+                self.step(seat, vec![input])
+            }
             // A machine that sleeps hears nothing.
             Condition::Paused if node.is_asleep && matches!(input, Input::Frame { .. } | Input::Gossip { .. }) => {
                 Ok(())
@@ -353,6 +365,7 @@ impl World {
         again: Vec<Input>,
     ) -> Result<(), Violation> {
         self.note(format_args!("{seat} rebuilds its engine"));
+        self.patience.begin(seat, self.now);
         self.check_node(seat)?;
         self.perform(seat, outputs)?;
         let neighbours = self.network.neighbours(seat);

@@ -39,7 +39,7 @@ fn the_seeded_bugs_of_durability_are_found() {
         };
         eprintln!("{mutant:?}: {failure}");
         let may_break =
-            ["no_acknowledged_job_is_lost", "an_end_is_kept", "an_epoch_runs_once", "what_ended_runs_no_more"];
+            ["g1_no_acknowledged_job_is_lost", "an_end_is_kept", "an_epoch_runs_once", "what_ended_runs_no_more"];
         assert!(may_break.contains(&failure.violation.invariant), "{failure}");
     }
 }
@@ -49,7 +49,7 @@ fn the_seeded_bugs_of_durability_are_found() {
 fn drives_that_break_their_word_are_caught_at_it() {
     for drive in [Drive::Lying, Drive::Rotten, Drive::OldBackup] {
         let report = report(&PowerPlan { drive, ..plan(60) });
-        let lost = report.outcomes.get("no_acknowledged_job_is_lost").copied().unwrap_or(0);
+        let lost = report.outcomes.get("g1_no_acknowledged_job_is_lost").copied().unwrap_or(0);
         assert!(lost > 0, "{drive:?}: {report}");
     }
 }

@@ -75,4 +75,9 @@ fn what_the_mesh_learns_is_seen_on_both_ends() {
         }
     };
     assert_eq!(heard[0]["cells"][0]["job_type"], "true", "b has heard what a has seen: {heard}");
+    let lines = b.run(&["learn", "-o", "jsonl"]).text();
+    assert!(
+        lines.lines().any(|line| line.starts_with("{\"told_by\":{") && line.contains("\"job_type\":\"true\"")),
+        "{lines}"
+    );
 }

@@ -24,6 +24,8 @@ pub(crate) struct Awarded {
     pub(crate) epoch: Epoch,
     /// When the executor should long have stopped it for having run too long, if the job has a timeout.
     deadline: Option<MonoMillis>,
+    /// Until when its outputs may be on the way, once its receipt is here.
+    outputs_until: Option<MonoMillis>,
 }
 
 impl Engine {
@@ -32,15 +34,17 @@ impl Engine {
         let spec = &job.spec;
         let longest = spec.timeout_ms.map(|timeout| timeout.plus(spec.kill_grace_ms).plus(self.patience_with_leases()));
         let deadline = longest.map(|longest| since.plus(longest));
-        self.awarded.insert(job.id, Awarded { node, epoch: job.epoch, deadline });
+        self.awarded.insert(job.id, Awarded { node, epoch: job.epoch, deadline, outputs_until: None });
         self.watch_lease(job.id, since);
     }
 
-    /// Renews the origin's patience with an attempt. A heartbeat buys nothing beyond the job's own timeout.
+    /// Renews the origin's patience with an attempt. A heartbeat buys nothing beyond the job's own timeout, and nothing at
+    /// all once the receipt is here: whoever goes on saying that it works could keep back its outputs for ever.
     fn watch_lease(&mut self, job: JobId, since: MonoMillis) {
         let until = since.plus(self.patience_with_leases());
-        let deadline = self.awarded.get(&job).and_then(|awarded| awarded.deadline);
-        self.timers.set(Timer::LeaseLost(job), deadline.map_or(until, |deadline| deadline.min(until)));
+        let Some(awarded) = self.awarded.get(&job) else { return };
+        let until = awarded.deadline.map_or(until, |deadline| deadline.min(until));
+        self.timers.set(Timer::LeaseLost(job), awarded.outputs_until.unwrap_or(until));
     }
 
     fn patience_with_leases(&self) -> DurationMillis {
@@ -159,7 +163,10 @@ impl Engine {
 
     /// Gives the outputs of an attempt time to arrive, beyond the lease.
     pub(crate) fn extend_for_outputs(&mut self, step: &Step<'_>, job: JobId) {
-        let limit: DurationMillis = self.config.timing.fetch_limit;
-        self.timers.set(Timer::LeaseLost(job), step.now.mono.plus(limit));
+        let until = step.now.mono.plus(self.config.timing.fetch_limit);
+        if let Some(awarded) = self.awarded.get_mut(&job) {
+            awarded.outputs_until = Some(until);
+            self.timers.set(Timer::LeaseLost(job), until);
+        }
     }
 }

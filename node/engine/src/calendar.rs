@@ -170,14 +170,17 @@ impl Timetable {
         at.plus(DurationMillis(u64::from_le_bytes(bytes) % jitter.0))
     }
 
-    /// Refuses a jitter that is longer than any pause between the instants around `at`: it would be cut at each of
-    /// them.
+    /// Refuses a jitter that is longer than any pause between instants: it would be cut at each of them. The pauses
+    /// that are looked at do not depend on the time of the question, so what was taken once is taken for ever.
     ///
     /// # Errors
     /// [`TimetableError::JitterPause`].
-    pub fn check_jitter(&self, at: UnixMillis) -> Result<(), TimetableError> {
+    pub fn check_jitter(&self) -> Result<(), TimetableError> {
         let mut longest = DurationMillis(0);
-        let mut place = at;
+        let mut place = match &self.rule {
+            Rule::Wall(_) => UnixMillis(0),
+            Rule::Every { anchor, .. } => *anchor,
+        };
         // A pause that is long enough holds one of the places.
         for _ in 0..PAUSES_MAX {
             let Some(next) = self.next_after(place) else { return Ok(()) };

@@ -74,9 +74,9 @@ impl Engine {
 
     /// Makes a new version of the own record and tells everyone.
     fn advertise(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        let before = self.record.version.change;
+        let next = self.record.version.next();
         self.record = own_record(&self.config, &self.pools, step.view(), step.wall())?;
-        self.record.version.change = self.record.version.change.max(before.saturating_add(1));
+        self.record.version = self.record.version.max(next);
         self.record_envelope = self.seal(Kind::Capability, &self.record);
         let connected: Vec<NodeId> =
             self.peers.iter().filter(|(_, peer)| peer.is_connected).map(|(node, _)| *node).collect();
@@ -149,10 +149,7 @@ impl Engine {
             return Ok(());
         }
         if self.known_version(request.node) > request.known {
-            let found = step.view().capabilities()?.into_iter().find(|(node, _)| *node == request.node);
-            if let Some((_, envelope)) = found {
-                self.note(from, Kind::Relayed, &Relayed(envelope));
-            }
+            return self.relay_record(step, from, request.node);
         }
         Ok(())
     }
@@ -169,11 +166,14 @@ impl Engine {
 
     pub(crate) fn on_record(
         &mut self,
-        step: &Step<'_>,
-        author: NodeId,
+        step: &mut Step<'_>,
+        (via, author): (NodeId, NodeId),
         record: CapabilityRecord,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
+        if author == self.me {
+            return self.outgrow(step, record.version);
+        }
         if !record.is_bounded() || bytes.len() > RECORD_ENVELOPE_MAX {
             self.count("refused_record");
             return Ok(());
@@ -187,12 +187,35 @@ impl Engine {
             self.count("refused_record_of_stranger");
             return Ok(());
         }
-        if record.version > self.known_version(author) {
+        let known = self.known_version(author);
+        if record.version > known {
             self.remember_record(author, record);
             step.txn.put_capability(author, bytes, step.wall())?;
             self.forget_patience();
+        } else if record.version < known && via == author {
+            self.relay_record(step, via, author)?;
         }
         Ok(())
+    }
+
+    /// Passes on what is known of a node, in its own words.
+    fn relay_record(&mut self, step: &Step<'_>, to: NodeId, author: NodeId) -> Result<(), StoreError> {
+        let found = step.view().capabilities()?.into_iter().find(|(node, _)| *node == author);
+        if let Some((_, envelope)) = found {
+            self.note(to, Kind::Relayed, &Relayed(envelope));
+        }
+        Ok(())
+    }
+
+    /// Others know a newer record of this node than its own: its clock was set back since it made that one, or its
+    /// database was lost. What it says from now on is newer still, or nobody would listen until its clock is there again.
+    fn outgrow(&mut self, step: &mut Step<'_>, version: Version) -> Result<(), StoreError> {
+        if version <= self.record.version {
+            return Ok(());
+        }
+        self.count("outgrew_record");
+        self.record.version = version;
+        self.advertise(step)
     }
 
     /// Whether a node has once shown its certificate to this one.

@@ -133,7 +133,7 @@ impl Engine {
             Kind::Cancel => self.on_cancel(step, from, &envelope.parse()?)?,
             Kind::Release => self.on_release(step, from, &envelope.parse()?)?,
             Kind::Reconcile => self.on_reconcile(step, from, &envelope.parse()?)?,
-            Kind::Capability => self.on_record(step, from, envelope.parse()?, message.bytes)?,
+            Kind::Capability => self.on_record(step, (message.via, from), envelope.parse()?, message.bytes)?,
             Kind::RecordRequest => self.on_record_request(step, from, envelope.parse()?)?,
             Kind::Relayed => self.on_relayed(step, message.via, &envelope.parse()?)?,
             Kind::Summary => self.on_summary(step, from, envelope.parse()?, message.bytes)?,

@@ -18,7 +18,7 @@ use crate::group::Tasked;
 use crate::input::Process;
 use crate::late::Late;
 use crate::learning::Learned;
-use crate::output::{Output, Outputs};
+use crate::output::{Output, Outputs, StopReason};
 use crate::peers::{Peer, Peers};
 use crate::pool::{Allocation, Pools};
 use crate::queue::Queues;
@@ -260,6 +260,10 @@ impl Engine {
             self.resume_behind(step, job, run, head);
             return self.stop_if_cancelled(step, job, run);
         }
+        let input = job.spec.task.input().zip(job.origin);
+        if input.is_some() && !is_ordered && job.spec.effects == Effects::Once {
+            return self.lose_unsure_run(step, job.clone(), run);
+        }
         self.resume_run(job, run, attempt, is_ordered);
         if let Some(lease) = step.view().lease(job.id)? {
             // How much of the lease is left is not known here. Work that may run once only must not outlive it.
@@ -269,12 +273,21 @@ impl Engine {
             };
             self.hold_lease(&lease, job.spec.effects, since);
         }
-        match job.spec.task.input().zip(job.origin) {
+        match input {
             Some(_) | None if is_ordered => self.watch_run(step, run, ran(step, attempt)),
             Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, run),
             Some(_) | None => self.order_run(step, run),
         }
         self.stop_if_cancelled(step, job, run)
+    }
+
+    /// A run of this very boot that must not run twice and waited for its input, as far as the database knows. The input
+    /// may have come, and the run have begun, in steps that wrote nothing down. So it can't be given back for another
+    /// attempt: nobody knows that it did not start. What may live of it is stopped, and its origin hears that it is lost.
+    fn lose_unsure_run(&mut self, step: &mut Step<'_>, job: Job, run: RunId) -> Result<(), StoreError> {
+        self.outputs.push(Output::Stop { run, reason: StopReason::LeaseEnded });
+        let outcome = Outcome::Lost { reason: "the database failed before it was known to have started".to_owned() };
+        self.release_lease(step, job, run, &Conclusion::bare(self.me, &outcome), ReleaseCause::Crashed)
     }
 
     /// Stops a run that was to be stopped: the order may have been among the outputs that were never released.

@@ -126,7 +126,7 @@ impl Engine {
             return Ok(Err(refusal));
         }
         let timetable = Timetable::parse(&schedule.timing, step.wall());
-        if let Err(error) = timetable.and_then(|timetable| timetable.check_jitter(step.wall())) {
+        if let Err(error) = timetable.and_then(|timetable| timetable.check_jitter()) {
             return Ok(Err(Refusal::BadSchedule(error.to_string())));
         }
         let body = cbor::encode(schedule);

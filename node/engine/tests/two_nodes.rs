@@ -18,15 +18,17 @@ mod search;
 mod wire;
 
 use jobmesh_engine::{Command, JobAction, Response};
+use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::job::{Effects, ProcessTask, Scope, Task};
 use jobmesh_protocol::outcome::Outputs;
 use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, Frame};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Array, Conflict, Span, Tasks, Unique};
-use jobmesh_protocol::ticket::Verdict;
+use jobmesh_protocol::ticket::{Heartbeat, LeaseKey, Verdict};
 use jobmesh_protocol::{
     AttemptState, BlobRef, DurationMillis, Hash, Incarnation, JobSpec, JobState, Outcome, Submission,
 };
+use serde_bytes::ByteBuf;
 use wire::{A, B, Wire};
 
 fn spec(requirement: Option<&str>) -> JobSpec {
@@ -210,6 +212,26 @@ fn outputs_up_to_the_limit_come_with_the_receipt_and_larger_ones_are_fetched() {
     assert_eq!(wire.attempts(A, job)[0].outputs, outputs);
     let receipts = wire.receipts(A, job);
     assert_eq!(receipts.iter().map(|receipt| receipt.verdict).collect::<Vec<_>>(), [Some(Verdict::Accepted)]);
+}
+
+/// A heartbeat once began the lease anew although the receipt was here, so a node that kept back its outputs and went on
+/// saying that it works kept the job for ever. Found by simulation, seed 1962.
+#[test]
+fn heartbeats_buy_no_time_for_outputs_that_do_not_come() {
+    let mut wire = escalated();
+    let job = wire.submit(A, spec(Some("tool:gzip")));
+    let large = BlobRef::of(&vec![b'b'; ATTACHMENT_BYTES_MAX + 1]);
+    wire.end_with(B, 0, Outcome::Ok, Outputs { stdout: Some(large), ..Outputs::default() }, Vec::new());
+    let leases = vec![LeaseKey { ticket: job.into(), epoch: wire.job(A, job).epoch }];
+    for number in 1000..1059 {
+        wire.pass(DurationMillis::from_secs(10));
+        let heartbeat = Heartbeat { to: wire.node(A), number, leases: leases.clone() };
+        let envelope = ByteBuf::from(wire::seal(B, Kind::Heartbeat, &heartbeat));
+        wire.inject(A, Frame::Note { envelope }.encode());
+        assert_eq!(wire.attempts(A, job)[0].state, AttemptState::Uploading, "at heartbeat {number}");
+    }
+    wire.pass(DurationMillis::from_secs(20));
+    assert_eq!(wire.attempts(A, job)[0].state, AttemptState::Lost, "{:?}", wire.trace());
 }
 
 /// How long results are kept was said by the configuration, and nobody asked.

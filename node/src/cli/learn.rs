@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use jobmesh::api::{CellView, Learned};
+use jobmesh::api::{CellView, Learned, NodeName};
+use serde::Serialize;
 
 use crate::cli::time_words::length;
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table, words};
@@ -14,14 +15,25 @@ pub(crate) struct Learn {}
 impl Learn {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let learned: Learned = context.client()?.get("/v1/learn").await?;
-        if context.output.is_quiet() || learned.own.is_empty() && learned.heard.is_empty() {
-            let name = |cell: &CellView| cell.job_type.clone();
-            context.output.list((&learned, &learned.own), name, |colour| text(&learned, colour))?;
-        } else {
-            context.output.show(&learned, |colour| text(&learned, colour))?;
-        }
+        let own = learned.own.iter().map(|cell| Line { told_by: None, cell });
+        let heard = learned
+            .heard
+            .iter()
+            .flat_map(|told| told.cells.iter().map(|cell| Line { told_by: Some(&told.author), cell }));
+        let lines: Vec<Line<'_>> = own.chain(heard).collect();
+        let name = |line: &Line<'_>| line.cell.job_type.clone();
+        context.output.list((&learned, &lines), name, |colour| text(&learned, colour))?;
         Ok(Exit::OK)
     }
+}
+
+/// One line for programs that read lines.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// The node that told it; none if this node saw it.
+    told_by: Option<&'a NodeName>,
+    #[serde(flatten)]
+    cell: &'a CellView,
 }
 
 /// All that was learned.

@@ -102,6 +102,11 @@ impl Output {
         matches!(self.format, Format::Wide)
     }
 
+    /// Whether it is people who read it.
+    pub(crate) const fn is_for_people(&self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
+    }
+
     /// Whether names are all that is wanted.
     pub(crate) const fn is_quiet(&self) -> bool {
         matches!(self.format, Format::Name)

@@ -22,11 +22,11 @@ impl Peers {
         let status: Status = client.get("/v1/status").await?;
         let name = |peer: &PeerView| peer.name.clone();
         let text = |colour| text(&answer, &status.node, now(), colour);
-        if answer.refused.is_empty() || context.output.is_quiet() {
-            context.output.list((&answer, &answer.peers), name, text)?;
-        } else {
-            // Those that were turned away stand in no list of members.
+        // Those that were turned away stand in no list of members.
+        if answer.peers.is_empty() && !answer.refused.is_empty() && context.output.is_for_people() {
             context.output.show(&answer, text)?;
+        } else {
+            context.output.list((&answer, &answer.peers), name, text)?;
         }
         Ok(Exit::OK)
     }

@@ -78,15 +78,24 @@ pub(crate) fn parse_time(text: &str) -> Result<UnixMillis, String> {
     read_time(text, &chrono::Local::now())
 }
 
-/// Reads a length of time back from now, or a point in time; a day alone begins at midnight UTC.
+/// Reads a length of time back from now, or a point in time like [`parse_time`] does; a day alone begins at its midnight.
 pub(crate) fn parse_since(text: &str) -> Result<UnixMillis, String> {
-    let form = "write it as 7d, 2026-01-31 or 2026-01-31T08:00:00Z";
+    read_since(text, &chrono::Local::now())
+}
+
+fn read_since<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixMillis, String> {
+    let form = "write it as 7d, 2026-01-31 or 2026-01-31 08:00";
     not_below_zero(text).map_err(|error| format!("{error}; {form}"))?;
     if let Ok(length) = parse_length(text) {
-        return Ok(UnixMillis(now().0.saturating_sub(length.0)));
+        return millis(now).map(|now| UnixMillis(now.0.saturating_sub(length.0)));
     }
-    let time = if text.contains(['T', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
-    jobmesh::import::parse_time(&time).ok_or_else(|| form.to_owned())
+    // The next 08:00 is meant by no one who asks what has been.
+    if !text.contains('-') {
+        return Err(form.to_owned());
+    }
+    let is_day = NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok();
+    let time = if is_day { format!("{text} 00:00") } else { text.to_owned() };
+    read_time(&time, now).map_err(|_| form.to_owned())
 }
 
 fn read_time<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixMillis, String> {
@@ -201,10 +210,16 @@ mod tests {
 
     #[test]
     fn a_time_is_a_length_or_a_date() {
-        let day = parse_since("2026-01-31");
-        assert_eq!(day, Ok(UnixMillis(1_769_817_600_000)));
-        assert_eq!(parse_since("2026-01-31T01:00:00+01:00"), day);
-        assert!(parse_since("7d").is_ok_and(|at| at < now()));
+        let now = DateTime::parse_from_rfc3339("2026-03-01T12:00:00+01:00").unwrap();
+        for (text, at) in [
+            ("2026-01-31", "2026-01-30T23:00:00.000Z"),
+            ("2026-01-31 08:00", "2026-01-31T07:00:00.000Z"),
+            ("2026-01-31T08:00:00Z", "2026-01-31T08:00:00.000Z"),
+            ("7d", "2026-02-22T11:00:00.000Z"),
+        ] {
+            assert_eq!(read_since(text, &now).unwrap().to_rfc3339(), at, "{text}");
+        }
+        assert!(read_since("08:00", &now).is_err());
         assert!(parse_since("then").is_err());
     }
 

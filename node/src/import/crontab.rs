@@ -203,7 +203,7 @@ impl<'o> Reader<'o> {
             Ok(timetable) => timetable,
             Err(error) => return Fate::left_out(error.to_string()),
         };
-        if let Err(TimetableError::JitterPause { longest, .. }) = timetable.check_jitter(self.options.now) {
+        if let Err(TimetableError::JitterPause { longest, .. }) = timetable.check_jitter() {
             timing.jitter_ms = longest;
             timetable = match Timetable::parse(&timing, self.options.now) {
                 Ok(timetable) => timetable,

@@ -100,7 +100,7 @@ pub(super) fn program_of(line: &str) -> String {
 /// Reads a time as databases and programs write it: RFC 3339, a blank for the `T`, no zone meaning UTC, and the
 /// short offsets of Postgres. None before 1970.
 #[must_use]
-pub fn parse_time(text: &str) -> Option<UnixMillis> {
+pub(super) fn parse_time(text: &str) -> Option<UnixMillis> {
     let mut text = text.trim().replacen(' ', "T", 1);
     let (_, clock) = text.split_once('T')?;
     let offset = clock.rfind(['+', '-']).map(|at| clock.len() - at);

@@ -64,7 +64,7 @@ pub(super) fn read_plan(entry: &Entry<'_>) -> Result<Lined<Option<Plan>>, Fault>
     let jitter_ms = jitter.map(|jitter| jitter.value).unwrap_or_default();
     let timing = Timing { text, zone, jitter_ms };
     if let Some(jitter) = table.entry("jitter") {
-        let checked = Timetable::parse(&timing, UnixMillis(0)).and_then(|found| found.check_jitter(UnixMillis(0)));
+        let checked = Timetable::parse(&timing, UnixMillis(0)).and_then(|found| found.check_jitter());
         checked.map_err(|error| jitter.refused(&error))?;
     }
     let overlaps: Vec<(&str, Overlap)> = Overlap::ALL.iter().map(|policy| (policy.word(), *policy)).collect();

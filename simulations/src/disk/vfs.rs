@@ -67,6 +67,10 @@ pub(crate) fn seed(seed: u64) {
 fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // SAFETY: nobody has used SQLite yet in this process but to ask for its version, and this option takes one int.
+        let code = unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0) };
+        // Worlds run on several threads, and each allocation would take a lock to be counted.
+        assert_eq!(code, ffi::SQLITE_OK, "SQLite counts no memory");
         let vfs = Box::leak(Box::new(methods_of_the_vfs()));
         // SAFETY: the structure lives for ever, its name ends with a zero byte, and nobody else writes to it.
         let code = unsafe { ffi::sqlite3_vfs_register(vfs, 1) };

@@ -9,7 +9,7 @@ use crate::plan::Disks;
 use crate::random::Stream;
 
 /// How many kinds go on all the time, more or less.
-const AMBIENT: u64 = 12;
+const AMBIENT: u64 = 13;
 /// How many kinds strike at times of their own.
 const SCHEDULED: u64 = 17;
 /// Those of them that are common: the rarer ones cost a machine or are most of a minute long.
@@ -197,6 +197,7 @@ fn draw_ambient(stream: &mut Stream, kind: u64) -> What {
         8 => What::Runs(RunFault::Hang { per_mille: per_mille(stream, 10, 60) }),
         9 => What::Runs(RunFault::Double { per_mille: per_mille(stream, 50, 300) }),
         10 => What::Runs(RunFault::Flood { per_mille: per_mille(stream, 20, 100) }),
+        11 => What::Runs(RunFault::Lie { per_mille: per_mille(stream, 50, 300) }),
         _ => What::Forger,
     }
 }

@@ -8,8 +8,8 @@ use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{BlobRef, DurationMillis, JobId, NodeId, RunId};
 
 use super::{Event, Phase, World};
-use crate::executor::{Behaviour, Ending, gone, stopped};
-use crate::invariants::{Violation, invariant_inputs_are_there};
+use crate::executor::{Behaviour, Ending, PROGRAM, gone, stopped};
+use crate::invariants::{Violation, invariant_g5_only_the_winner_reads_the_payload, invariant_inputs_are_there};
 use crate::network::{Pair, Seat};
 use crate::node::{Condition, Life, Process};
 use crate::oracle::{Contract, Sight};
@@ -23,11 +23,15 @@ impl World {
             match output {
                 Output::Reply(request, answer) => self.answered(request, answer)?,
                 Output::Send { to, frame } => {
+                    invariant_g5_only_the_winner_reads_the_payload(&frame, PROGRAM.as_bytes())?;
                     if let Some(to) = self.seats.get(&to).copied() {
                         self.send(seat, to, &frame);
                     }
                 }
-                Output::Publish(digest) | Output::Shout(digest) => self.publish(seat, digest),
+                Output::Publish(bytes) | Output::Shout(bytes) => {
+                    invariant_g5_only_the_winner_reads_the_payload(&bytes, PROGRAM.as_bytes())?;
+                    self.publish(seat, bytes);
+                }
                 Output::Provide(keys) => {
                     if let Some(node) = self.nodes.get_mut(seat.0) {
                         node.provides = keys;
@@ -222,7 +226,7 @@ impl World {
             return Ok(());
         }
         let Some(process) = node.processes.remove(&run) else { return Ok(()) };
-        let fate = self.faults.run_fate();
+        let fate = self.faults.run_fate(process.contract.origin != seat);
         let (ended, written) = match reason {
             Some(reason) => (stopped(reason), Vec::new()),
             None => self.executor.end(fate, process.behaviour, (seat, run)),

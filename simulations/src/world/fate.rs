@@ -244,6 +244,8 @@ impl World {
             None => node.start(now)?,
         };
         let life = node.life;
+        self.patience.begin(seat, now);
+        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
         let is_struck = take_start_trap(&mut node.traps);
         self.note(format_args!("{seat} starts"));
         self.note_struck(seat);
@@ -294,6 +296,7 @@ impl World {
         node.condition = Condition::Up;
         node.is_asleep = false;
         node.wakes = None;
+        self.patience.begin(seat, self.now);
         let mut batch = vec![Input::Tick];
         batch.append(&mut node.backlog);
         self.note(format_args!("{seat} goes on"));

@@ -58,7 +58,8 @@ impl World {
             | Event::Resume(..)
             | Event::Heal
             | Event::Reunite
-            | Event::Inspect => None,
+            | Event::Inspect
+            | Event::LookAtPatience => None,
         };
         found.filter(|(seat, _)| is_up(seat))
     }

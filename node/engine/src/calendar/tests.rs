@@ -450,7 +450,7 @@ fn a_firing_that_jitter_holds_back_is_not_late() {
 fn a_jitter_is_no_longer_than_some_pause_between_two_instants() {
     let check = |text: &str, millis: u64| {
         let timing = Timing { jitter_ms: DurationMillis(millis), ..Timing::new(text) };
-        Timetable::parse(&timing, anchor()).unwrap().check_jitter(anchor())
+        Timetable::parse(&timing, anchor()).unwrap().check_jitter()
     };
     for (text, seconds) in [
         ("every 5m", 300),
