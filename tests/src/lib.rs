@@ -3,9 +3,12 @@
 //! The tests that use this are targets of the `jobmesh` package, so that the binary they run is the one that ships.
 //! Nothing here sleeps: a node is up when `jobmesh up -d` returns, a job has ended when `jobmesh wait` returns, a
 //! process is gone when its pidfd says so, and a job that has something to tell writes a line into a [`Fifo`].
+//!
+//! [`fuzz`] is for the tests inside the other crates: it knows nothing but bytes.
 
 mod api;
 mod fifo;
+pub mod fuzz;
 mod gate;
 mod namespace;
 mod node;
