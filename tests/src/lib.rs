@@ -14,6 +14,7 @@ mod namespace;
 mod node;
 mod pen;
 mod process;
+mod proxy;
 mod scale;
 mod watch;
 
@@ -24,6 +25,7 @@ pub use namespace::{Mount, Place, private_mounts};
 pub use node::{Bench, Node, Run};
 pub use pen::Pen;
 pub use process::{Pid, children, with_variable};
+pub use proxy::{Proxy, Wire};
 pub use scale::scaled;
 pub use watch::Watch;
 
