@@ -156,6 +156,8 @@ fn leading_version(body: &[u8]) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use jobmesh_tests::fuzz::Target;
+
     use super::*;
 
     fn grant() -> Grant {
@@ -225,5 +227,12 @@ mod tests {
         let mut certificate = signed(body());
         certificate.signature = issuer.sign(Domain::Envelope, &certificate.body);
         assert!(matches!(certificate.verify(), Err(CertificateError::BadSignature(_))));
+    }
+
+    /// An admin signs what it likes.
+    #[test]
+    fn fuzz_certificates() {
+        let target = Target::cbor("certificate").sample(body());
+        target.run(|bytes| signed(bytes.to_vec()).verify().map(drop).map_err(|error| format!("{error:?}")));
     }
 }

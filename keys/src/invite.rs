@@ -219,6 +219,7 @@ fn checksum(content: &[u8]) -> [u8; CHECKSUM_BYTES] {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+    use jobmesh_tests::fuzz::Target;
     use proptest::prelude::*;
 
     use super::*;
@@ -255,6 +256,22 @@ mod tests {
         assert!(text.starts_with("jm1"));
         assert_eq!(Invite::decode(&text), Ok(invite.clone()));
         assert_eq!(Invite::decode(&format!("\n  {text}\r\n")), Ok(invite));
+    }
+
+    #[test]
+    fn fuzz_invites() {
+        let text = Invite::new(terms()).unwrap().encode();
+        let again = |bytes: &[u8]| -> Result<Vec<u8>, String> {
+            let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+            Invite::decode(text).map(|invite| invite.encode().into_bytes()).map_err(|error| error.to_string())
+        };
+        Target::text("invite").sample(text).run_stable(again);
+        // Whoever writes an invite can give it the right checksum.
+        let again = |bytes: &[u8]| -> Result<Vec<u8>, String> {
+            let found = Invite::decode(&sealed(bytes)).map_err(|error| format!("{error:?}"))?;
+            Ok(canonical::encode(found.terms()))
+        };
+        Target::cbor("invite-terms").sample(canonical::encode(&terms())).run_stable(again);
     }
 
     #[test]

@@ -36,3 +36,8 @@ pub use role::{ParseRoleError, Role};
 pub use sealed::{SEAL_BYTES, SealError, SealKey, SealSecret, UnsealError};
 pub use signature::{Domain, Signature, VerifyError, verify};
 pub use words::words;
+
+/// Counts what decoders reserve while they are tried with hostile bytes.
+#[cfg(test)]
+#[global_allocator]
+static HEAP: jobmesh_tests::fuzz::Heap = jobmesh_tests::fuzz::Heap;

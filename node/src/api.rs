@@ -62,6 +62,8 @@ mod action;
 mod capability;
 mod event;
 mod explain;
+#[cfg(test)]
+mod fuzz;
 mod job;
 mod job_type;
 mod learn;

@@ -23,8 +23,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tests", &[]),
 ];
 
-/// Arrows of tests alone: the binary's crate registers the black-box tests, which share a harness.
-const TEST_ARROWS: &[(&str, &str)] = &[("node", "jobmesh-tests")];
+/// Arrows of tests alone: the binary's crate registers the black-box tests, which share a harness; and whoever has
+/// decoders tries them with its generator of hostile bytes.
+const TEST_ARROWS: &[(&str, &str)] = &[
+    ("keys", "jobmesh-tests"),
+    ("protocol", "jobmesh-tests"),
+    ("node/mesh", "jobmesh-tests"),
+    ("node/executors", "jobmesh-tests"),
+    ("node", "jobmesh-tests"),
+];
 
 fn manifest(folder: &str) -> Table {
     toml_file(format!("{folder}/Cargo.toml"))

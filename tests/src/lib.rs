@@ -3,14 +3,18 @@
 //! The tests that use this are targets of the `jobmesh` package, so that the binary they run is the one that ships.
 //! Nothing here sleeps: a node is up when `jobmesh up -d` returns, a job has ended when `jobmesh wait` returns, a
 //! process is gone when its pidfd says so, and a job that has something to tell writes a line into a [`Fifo`].
+//!
+//! [`fuzz`] is for the tests inside the other crates: it knows nothing but bytes.
 
 mod api;
 mod fifo;
+pub mod fuzz;
 mod gate;
 mod namespace;
 mod node;
 mod pen;
 mod process;
+mod proxy;
 mod scale;
 mod watch;
 
@@ -21,6 +25,7 @@ pub use namespace::{Mount, Place, private_mounts};
 pub use node::{Bench, Node, Run};
 pub use pen::Pen;
 pub use process::{Pid, children, with_variable};
+pub use proxy::{Proxy, Wire};
 pub use scale::scaled;
 pub use watch::Watch;
 

@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use jobmesh_tests::fuzz::Target;
 use proptest::prelude::*;
 
 use super::*;
@@ -195,4 +196,18 @@ proptest! {
         let verified = Membership::decode(&bytes).and_then(|damaged| verify_as(&damaged, 3));
         prop_assert!(verified.is_err());
     }
+}
+
+#[test]
+fn fuzz_memberships() {
+    let chains = three_levels();
+    let target = chains.iter().fold(Target::cbor("membership"), |target, chain| target.sample(chain.encode()));
+    target.run_stable(|bytes| {
+        Membership::decode(bytes).map(|chain| chain.encode()).map_err(|error| format!("{error:?}"))
+    });
+    let target = Target::cbor("membership-check").sample(chains[2].encode());
+    target.run(|bytes| {
+        let chain = Membership::decode(bytes).map_err(|error| format!("{error:?}"))?;
+        verify_as(&chain, 3).map(drop).map_err(|error| error.to_string())
+    });
 }

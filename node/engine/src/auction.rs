@@ -30,8 +30,9 @@ use crate::transition::Shift;
 const ASK_ALL_UP_TO: usize = 8;
 /// How many are asked in a larger mesh: half by learned score, half at random.
 const ASKED: usize = 5;
-/// First wait after an auction without a bid.
-const PATIENCE_FIRST: DurationMillis = DurationMillis::from_secs(1);
+/// First wait after an auction without a bid: if those that were asked were silent, others are asked within the second
+/// that a frozen peer may cost a job. Source: `tests/soak/frozen.rs`, where one second made it 1.4 s.
+const PATIENCE_FIRST: DurationMillis = DurationMillis(250);
 /// Longest such wait.
 const PATIENCE_MAX: DurationMillis = DurationMillis::from_secs(30);
 /// How long a member that would not have a job, or gave it back, is not asked for it again; twice as long each time.

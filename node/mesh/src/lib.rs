@@ -31,6 +31,9 @@ mod join;
 mod session;
 mod streams;
 
+#[cfg(test)]
+mod fuzz;
+
 mod behaviour;
 mod driver;
 mod gate;

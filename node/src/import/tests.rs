@@ -10,6 +10,7 @@ use super::pueue::Environment;
 use super::*;
 
 mod crontab_source;
+mod fuzz;
 mod oban_source;
 mod pueue_source;
 

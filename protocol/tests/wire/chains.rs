@@ -196,7 +196,8 @@ fn very_many_findings_are_counted() {
     assert_eq!((audit.findings.len(), audit.more), (FINDINGS_MAX, 7));
 }
 
-fn export() -> Export {
+/// The file of a sound chain.
+pub(crate) fn export() -> Export {
     Export { mesh: mesh(), at: AT, chains: vec![chain(links(3))] }
 }
 

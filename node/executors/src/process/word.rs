@@ -193,8 +193,13 @@ fn parse(bytes: &[u8]) -> Result<Word, WordError> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+    use jobmesh_tests::fuzz::{Heap, Target};
+
     use super::*;
     use crate::event::chain;
+
+    #[global_allocator]
+    static HEAP: Heap = Heap;
 
     fn verdict(text: &str) -> Verdict {
         parse(text.as_bytes()).unwrap().verdict
@@ -258,6 +263,18 @@ mod tests {
             assert!(message.contains(expected), "{text}: {message}");
             assert!(message.contains("or release") || !message.contains("JSON"), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn fuzz_outcome_files() {
+        let samples = [
+            r#"{"outcome":"error","message":"why","retry_after":"1h30m"}"#,
+            r#"{"outcome":"snooze","for":1500}"#,
+            r#"{"outcome":"ok","result":{"n":[1,null,"x"]}}"#,
+            r#"{"outcome":"release"}"#,
+        ];
+        let target = samples.iter().fold(Target::text("outcome"), Target::sample);
+        target.run(|bytes| parse(bytes).map(drop).map_err(|error| chain(&error)));
     }
 
     #[test]

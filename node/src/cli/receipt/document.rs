@@ -108,8 +108,12 @@ mod tests {
     use jobmesh_keys::Identity;
     use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
     use jobmesh_protocol::{AwardId, BlobRef, Epoch, Hash, Outcome, TicketId, UnixMillis};
+    use jobmesh_tests::fuzz::{Heap, Target};
 
     use super::*;
+
+    #[global_allocator]
+    static HEAP: Heap = Heap;
 
     const MESH: MeshId = MeshId::from_bytes([9; 32]);
 
@@ -173,5 +177,15 @@ mod tests {
         assert!(matches!(read(text.replacen("\": ", "\":  ", 1).as_bytes()), Err(DocumentError::Changed)));
         assert!(matches!(read(text.replacen('{', "{\"note\": 1,", 1).as_bytes()), Err(DocumentError::Json(_))));
         assert!(matches!(read(format!("{text}\n").as_bytes()), Err(DocumentError::Changed)));
+    }
+
+    /// Exact to the byte, or refused.
+    #[test]
+    fn fuzz_receipts_in_files() {
+        let text = output::document(&Document::of(MESH, &sealed()).unwrap()).unwrap();
+        Target::text("receipt-file").sample(text).sample(sealed()).run(|bytes| {
+            let file = read(bytes).map_err(|error| format!("{error:?}"))?;
+            Document::of(file.mesh.unwrap_or(MESH), &file.envelope).map(drop).map_err(|error| format!("{error:?}"))
+        });
     }
 }

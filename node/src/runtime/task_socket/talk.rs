@@ -189,10 +189,27 @@ fn refused(error: &CommandError) -> ApiError {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+    use jobmesh_tests::fuzz::Target;
+
     use super::*;
 
     fn read(text: &str) -> Result<Vec<Report>, ApiError> {
         reports(&serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn fuzz_lines() {
+        let samples = [
+            r#"{"run":"01890a5d-ac96-774b-bcce-b302099a8057:3","token":"x","progress":0.25,"message":"half"}"#,
+            r#"{"checkpoint":{"name":"page","value":"7"},"heartbeat":true}"#,
+            r#"{"checkpoints":true}"#,
+        ];
+        let target = samples.iter().fold(Target::text("task-line"), Target::sample);
+        target.run(|bytes| -> Result<(), String> {
+            let line: Line = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+            let _ = line.run.as_deref().map(RunId::parse);
+            reports(&line).map(drop).map_err(|error| error.message)
+        });
     }
 
     #[test]

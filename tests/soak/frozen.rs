@@ -1,0 +1,118 @@
+//! Ten nodes, of which three are stopped with SIGSTOP in the middle of their work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use jobmesh_protocol::job::Effects;
+use jobmesh_tests::{Fifo, Node, Value};
+
+use crate::ledger::{Acknowledged, Jobs, Ledger, the_work_was_done};
+use crate::{alone, bench, script};
+
+/// Noticed in seconds, and no wait for bids that fills the second which others may take to go on.
+const SETTINGS: &str = "slots = 3\n[lease]\nttl = \"2s\"\ngrace = \"1s\"\nbid_window = \"200ms\"\nbid_hold = \"1s\"\n\
+                        [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n";
+const WORKERS: usize = 9;
+const STOPPED: usize = 3;
+/// What the others may lose by it.
+const GOES_ON_MS: u64 = 1_000;
+
+/// The nodes on which the attempts of a job were, first to last.
+fn ran_on(shown: &Value) -> Vec<String> {
+    let attempts = shown["attempts"].as_array().unwrap();
+    attempts.iter().map(|attempt| attempt["node"]["name"].as_str().unwrap_or("").to_owned()).collect()
+}
+
+fn accepted(shown: &Value) -> usize {
+    shown["receipts"].as_array().unwrap().iter().filter(|receipt| receipt["verdict"] == "accepted").count()
+}
+
+/// How long each of some jobs takes from its submission to its end: the longest.
+fn longest_ms(origin: &Node, count: usize) -> u64 {
+    let took = (0..count).map(|_| {
+        let job = origin.submit(&["--require", "tool:work", "--", "true"]);
+        let shown = origin.ended(&job);
+        assert_eq!(shown["job"]["state"], "completed", "{shown}");
+        let at = |key: &str| shown["job"][key].as_u64().unwrap();
+        at("finished_at") - at("created_at")
+    });
+    took.max().unwrap()
+}
+
+#[test]
+fn what_three_stopped_nodes_of_ten_hold_runs_again_and_counts_once() {
+    let _alone = alone();
+    let bench = bench();
+    let up = |name: &str| {
+        let node = bench.node(name);
+        node.reconfigure(SETTINGS);
+        node.up();
+        node
+    };
+    let origin = up("origin");
+    let workers: BTreeMap<String, Node> = (1..=WORKERS)
+        .map(|number| format!("w{number}"))
+        .map(|name| {
+            let node = up(&name);
+            origin.admit(&node);
+            assert_eq!(node.run(&["capability", "add", "tool:work"]).code, 0);
+            (name, node)
+        })
+        .collect();
+    let before = longest_ms(&origin, 5);
+
+    let mut told = Fifo::new(bench.folder().join("told"));
+    let wait = format!(
+        // Whatever becomes of the test, nobody waits in a folder that is gone.
+        "echo . > {told}; while [ -d {folder} ] && [ ! -e {folder}/go ]; do sleep 0.05; done",
+        told = told.path().display(),
+        folder = bench.folder().display()
+    );
+    let jobs: Jobs = (0..WORKERS)
+        .map(|number| {
+            let name = format!("long-{number}");
+            let job =
+                origin.submit(&["--require", "tool:work", "--", "sh", "-c", &script(bench.folder(), &wait), &name]);
+            (name, Acknowledged { number: job.parse().unwrap(), effects: Effects::Idempotent })
+        })
+        .collect();
+    (0..WORKERS).for_each(|_| drop(told.line()));
+    let shown = |job: &Acknowledged| origin.json(&["show", &job.number.to_string()]);
+    let held: BTreeMap<&String, String> =
+        jobs.iter().map(|(name, job)| (name, ran_on(&shown(job)).pop().unwrap())).collect();
+    let stopped: BTreeSet<String> = held.values().cloned().collect::<BTreeSet<_>>().into_iter().take(STOPPED).collect();
+    assert_eq!(stopped.len(), STOPPED, "{held:?}");
+    stopped.iter().for_each(|name| workers[name].pid().freeze());
+
+    let after = longest_ms(&origin, 5);
+    assert!(after <= before + GOES_ON_MS, "others took {before} ms before and {after} ms after three had stopped");
+
+    std::fs::write(bench.folder().join("go"), "").unwrap();
+    let began = Instant::now();
+    for (name, job) in &jobs {
+        let shown = origin.ended(&job.number.to_string());
+        let (last, was_stopped) = (ran_on(&shown).pop().unwrap(), stopped.contains(&held[name]));
+        assert_eq!(shown["job"]["state"], "completed", "{shown}");
+        assert!(!stopped.contains(&last), "{name} ended on {last}, which is stopped: {shown}");
+        assert!(!was_stopped || shown["attempts"][0]["state"] == "lost", "{shown}");
+    }
+    eprintln!("others: {before} ms before, {after} ms after; the lost jobs were done {:?} after", began.elapsed());
+
+    // A job on a node that has woken up queues behind its receipts, so its end shows that they have come.
+    for name in &stopped {
+        workers[name].pid().thaw();
+        let tag = format!("tool:after-{name}");
+        assert_eq!(workers[name].run(&["capability", "add", &tag]).code, 0);
+        let run = origin.run(&["run", "--require", &tag, "--", "true"]);
+        assert_eq!(run.code, 0, "{}\n{}", run.stderr, workers[name].log());
+    }
+    for (name, job) in &jobs {
+        assert_eq!(accepted(&shown(job)), 1, "{name}: {}", shown(job));
+    }
+    let mesh = origin.json(&["status"])["mesh"].as_str().unwrap().parse().unwrap();
+    origin.down();
+    let ledger = Ledger::open(&origin.database());
+    ledger.nothing_is_lost(&jobs);
+    ledger.every_result_counts_once(&jobs, &mesh);
+    the_work_was_done(&ledger, &jobs, &std::fs::read_to_string(bench.folder().join("marks")).unwrap());
+}
