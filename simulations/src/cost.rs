@@ -6,7 +6,7 @@ use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::job::{Effects, Scope};
 
 use crate::executor::{Ending, Writes};
-use crate::plan::{NodePlan, Plan, TAIL_LINES_DEFAULT, Watch};
+use crate::plan::{NodePlan, Plan};
 use crate::report::{Failure, run};
 use crate::traffic::{ACK, Traffic};
 use crate::workload::{Act, Operation, SHARED_TOOL, Work};
@@ -85,14 +85,6 @@ fn plan(jobs: usize) -> Plan {
         homes: (1..=CAPABLE).map(|seat| (0, seat)).collect(),
         works: (0..jobs).map(|job| (job, work.clone())).collect::<BTreeMap<_, _>>(),
         operations: (0..jobs).map(submit).collect(),
-        faults: Vec::new(),
-        late: 0,
-        core: None,
-        gossip_hops: None,
-        script: None,
-        watch: Watch::Invariants,
-        mutant: None,
-        tail_lines: TAIL_LINES_DEFAULT,
-        drawn: None,
+        ..Plan::calm()
     }
 }

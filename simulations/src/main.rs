@@ -473,12 +473,17 @@ fn doubled(args: &SeedsArgs) -> bool {
     is_good
 }
 
+/// Says what was found, and how long that took.
+fn say_report(report: &impl std::fmt::Display, began: std::time::Instant) {
+    say(&report.to_string());
+    say(&format!("took      {:.1} s", began.elapsed().as_secs_f64()));
+}
+
 fn scope(faults: u32, threads: Option<usize>, path: Option<&Path>) -> bool {
     let began = std::time::Instant::now();
     match search(faults, threads.unwrap_or_else(processors)) {
         Ok(report) => {
-            say(&report.to_string());
-            say(&format!("took      {:.1} s", began.elapsed().as_secs_f64()));
+            say_report(&report, began);
             true
         }
         Err(failure) => {
@@ -533,8 +538,7 @@ fn power_cuts(args: &PowerArgs) -> bool {
     };
     match cut_power(&plan) {
         Ok(report) => {
-            say(&report.to_string());
-            say(&format!("took      {:.1} s", began.elapsed().as_secs_f64()));
+            say_report(&report, began);
             true
         }
         Err(failure) => {

@@ -177,6 +177,29 @@ impl Plan {
         Draw::new(seed).plan()
     }
 
+    /// A plan of no nodes, in which nothing is asked for and nothing goes wrong: what is written by hand begins with it.
+    #[must_use]
+    pub const fn calm() -> Self {
+        Self {
+            seed: 0,
+            faulty: DurationMillis(0),
+            idle: DurationMillis(0),
+            nodes: Vec::new(),
+            homes: Vec::new(),
+            works: BTreeMap::new(),
+            operations: Vec::new(),
+            faults: Vec::new(),
+            late: 0,
+            core: None,
+            gossip_hops: None,
+            script: None,
+            watch: Watch::Invariants,
+            mutant: None,
+            tail_lines: TAIL_LINES_DEFAULT,
+            drawn: None,
+        }
+    }
+
     /// The same with a seeded bug in every engine.
     #[must_use]
     pub fn with_mutant(self, mutant: jobmesh_engine::Mutant) -> Self {

@@ -16,7 +16,7 @@ use jobmesh_protocol::job::{Effects, Scope};
 use serde::{Deserialize, Serialize};
 
 use crate::executor::{Ending, Writes};
-use crate::plan::{NodePlan, Plan, TAIL_LINES_DEFAULT, Watch};
+use crate::plan::{NodePlan, Plan};
 use crate::report::{Failure, run};
 use crate::workload::{Act, Operation, Work, own_tool};
 
@@ -171,15 +171,8 @@ fn plan(effects: Effects, script: Vec<Strike>) -> Plan {
         homes: vec![(0, 1)],
         works: BTreeMap::from([(0, work)]),
         operations: vec![Operation { at: SUBMITTED_AT, act: Act::Submit, job: 0 }],
-        faults: Vec::new(),
-        late: 0,
-        core: None,
-        gossip_hops: None,
         script: Some(script),
-        watch: Watch::Invariants,
-        mutant: None,
-        tail_lines: TAIL_LINES_DEFAULT,
-        drawn: None,
+        ..Plan::calm()
     }
 }
 

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::job::{Effects, Scope};
 use jobmesh_simulations::{
-    Act, Ending, Fault, FaultKind, LinkFault, NodeFault, NodePlan, Operation, Plan, Report, RunFault, Shape, Watch,
-    What, Work, Writes, run,
+    Act, Ending, Fault, FaultKind, LinkFault, NodeFault, NodePlan, Operation, Plan, Report, RunFault, Shape, What,
+    Work, Writes, run,
 };
 
 /// Every story is told so often.
@@ -34,17 +34,8 @@ fn mesh(faulty: DurationMillis) -> Plan {
         idle: secs(60),
         nodes: vec![node(0), node(1), node(2)],
         homes: vec![(0, 1), (0, 2), (1, 2)],
-        works: BTreeMap::new(),
-        operations: Vec::new(),
-        faults: Vec::new(),
-        late: 0,
-        core: None,
-        gossip_hops: None,
-        script: None,
-        watch: Watch::Invariants,
-        mutant: None,
         tail_lines: 60,
-        drawn: None,
+        ..Plan::calm()
     }
 }
 
