@@ -300,6 +300,7 @@ impl<'a> Driver<'a> {
 
     fn on_tick(&mut self, now: Instant) {
         self.enforce_deadlines(now);
+        self.part_from_silent(now);
         self.redial(now);
         self.publish_if_due(now);
         self.provide_if_due(now);

@@ -15,7 +15,11 @@ const MDNS_PEERS_MAX: usize = 64;
 impl Driver<'_> {
     pub(super) fn on_ping(&mut self, event: ping::Event) {
         match event.result {
-            Ok(_) | Err(ping::Failure::Unsupported) => {}
+            Ok(_) | Err(ping::Failure::Unsupported) => {
+                if let Some(known) = self.peers.get_mut(&event.peer) {
+                    known.alive = Instant::now();
+                }
+            }
             Err(ping::Failure::Timeout | ping::Failure::Other { .. }) => {
                 // Ping itself only reports; TCP would hold the connection of a sleeping peer for many minutes.
                 self.context.counters.add("ping_failed");
