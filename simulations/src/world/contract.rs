@@ -80,5 +80,6 @@ fn with_faults_the_model_is_as_bad_as_any_network() {
     let weaknesses: BTreeSet<Weakness> = judgements.iter().flat_map(|judgement| judgement.weaknesses.clone()).collect();
     assert!(breaches.is_superset(&[Breach::Hole, Breach::Repeated].into()), "{breaches:?}");
     assert_eq!(weaknesses, Weakness::ALL.into(), "what real networks do and the model never does");
-    assert!(!breaches.contains(&Breach::Phantom), "{breaches:?}");
+    // It may say things late, twice or to the wrong life of a node, but it makes nothing up.
+    assert!(!breaches.contains(&Breach::Unsent), "{breaches:?}");
 }

@@ -1,19 +1,22 @@
-//! The promises of the drivers, over TCP and over QUIC, with peers that stop, freeze and lose their wire: judged as the
-//! simulator's model of a network is, see [`jobmesh_tests::contract`].
-//!
-//! libp2p's transport in memory is left out: nothing that ships speaks it, and it has none of the buffers, resets and
-//! silences that this is about.
+//! The promises of the drivers, over TCP, QUIC and libp2p's transport in memory, with peers that stop, freeze and lose
+//! their wire: judged as the simulator's model of a network is, see [`jobmesh_tests::contract`].
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use jobmesh_keys::NodeId;
-use jobmesh_mesh::{Config, Event, SendError};
+use jobmesh_mesh::{Config, Event, FetchError, SendError};
+use jobmesh_protocol::BlobRef;
 use jobmesh_tests::contract::{Sight, Weakness, judge};
 use jobmesh_tests::{Proxy, Wire};
 use tokio::time::timeout;
 
+use crate::blob::{content, fetch};
 use crate::harness::{DEADLINE, Node, QUIC, TCP, config, connect, id};
+
+/// libp2p's channels inside one process.
+const MEMORY: &str = "/memory/0";
+const TRANSPORTS: [&str; 3] = [TCP, QUIC, MEMORY];
 
 /// How soon the end of a peer that says so, or whose socket is gone, is told.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
@@ -105,7 +108,7 @@ impl Party {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_arrives_of_a_connection_is_whole_and_in_order_whenever_it_ends() {
-    for listen in [TCP, QUIC] {
+    for listen in TRANSPORTS {
         let mut ana = Party::start(over(1, listen), Vec::new()).await;
         let (ana_id, bob_id) = (id(1), id(2));
         let mut seen = Vec::new();
@@ -206,8 +209,13 @@ async fn a_peer_that_freezes_is_gone_in_seconds_over_quic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_freezes_is_gone_in_seconds_in_memory() {
+    a_frozen_peer_is_gone_in_seconds(MEMORY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_does_not_read_delays_nobody_else() {
-    for listen in [TCP, QUIC] {
+    for listen in TRANSPORTS {
         let (mut ana, mut bob) = (Node::start(over(1, listen)).await, Node::start(over(2, listen)).await);
         let mut cal = Node::start(over(3, listen)).await;
         connect(&mut bob, &mut ana).await;
@@ -231,9 +239,39 @@ async fn an_owner_that_does_not_read_delays_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_can_not_be_reached_is_counted() {
-    for nowhere in ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1"] {
+    for nowhere in ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1", "/memory/1"] {
         let mut ana = Node::start(config(1)).await;
         ana.mesh.dial(id(2), vec![nowhere.to_owned()]);
         ana.counted("dial_failed").await;
+    }
+}
+
+/// A digest may be lost, so it is only said that the latest comes through in the end: it is published again to whoever
+/// begins to listen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_and_a_blob_come_through_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, listen) in TRANSPORTS.into_iter().enumerate() {
+        let (mut ana, mut bob) = (Node::start(over(1, listen)).await, Node::start(over(2, listen)).await);
+        ana.mesh.publish(listen.as_bytes().to_vec());
+        connect(&mut bob, &mut ana).await;
+        let digest = bob.until("a digest", |event| match event {
+            Event::Gossip { author, bytes, .. } => Some((author, bytes)),
+            _ => None,
+        });
+        assert_eq!(digest.await, (ana.id, listen.as_bytes().to_vec()));
+
+        let (source, into) = (folder.path().join("source"), folder.path().join(format!("into-{number}")));
+        let mut bytes = content();
+        let blob = BlobRef::of(&bytes);
+        std::fs::write(&source, &bytes).unwrap();
+        fetch(&ana, &mut bob, blob, &into, Some(source.clone())).await.unwrap();
+        assert_eq!(std::fs::read(&into).unwrap(), bytes, "{listen}");
+        bytes[1_234_567] ^= 1;
+        std::fs::write(&source, &bytes).unwrap();
+        let other = folder.path().join(format!("other-{number}"));
+        let fetched = fetch(&ana, &mut bob, blob, &other, Some(source)).await;
+        assert!(matches!(fetched, Err(FetchError::WrongHash { .. })), "{listen}: {fetched:?}");
+        assert!(!other.exists());
     }
 }
