@@ -171,11 +171,12 @@ impl Daemon {
 
     /// Waits until job `last` has ended and then until no other is left.
     ///
-    /// The first wait is the daemon's, which costs it nothing; what is left by then is looked for again and again.
+    /// The first wait is the daemon's, which costs it nothing; what is left by then is looked for again and again, as
+    /// long as it becomes less.
     pub(super) fn drained(&self, last: u64, jobs: usize) -> Result<(), BenchError> {
         let mut connection = self.connect()?;
         connection.ask(&requests::wait(last), JOBS_LIMIT)?;
-        let deadline = Instant::now() + ANSWER_LIMIT;
+        let (mut deadline, mut live) = (Instant::now() + ANSWER_LIMIT, u64::MAX);
         loop {
             let counts = self.counts(&mut connection)?;
             if counts.failed > 0 {
@@ -183,6 +184,9 @@ impl Daemon {
             }
             if counts.live == 0 {
                 return Ok(());
+            }
+            if counts.live < live {
+                (deadline, live) = (Instant::now() + ANSWER_LIMIT, counts.live);
             }
             if Instant::now() >= deadline {
                 return Err(BenchError::Silent { question: "for the end of the jobs".to_owned(), limit: ANSWER_LIMIT });
