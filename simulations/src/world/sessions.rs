@@ -126,6 +126,8 @@ impl World {
 
     /// Puts a frame on its way, if there is a session to carry it.
     pub(super) fn send(&mut self, from: Seat, to: Seat, bytes: &[u8]) {
+        #[cfg(test)]
+        self.tap.sent(from, to, bytes);
         self.frames += 1;
         self.bytes += bytes.len() as u64;
         self.traffic.add(bytes);
