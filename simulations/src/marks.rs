@@ -67,6 +67,7 @@ pub const COUNTERS: &[&str] = &[
     "ended_unknown_run",
     "fetch_failed",
     "forked_receipt",
+    "given_under_slot_lease",
     "late_receipt",
     "lease_ended",
     "outgrew_record",
@@ -86,6 +87,7 @@ pub const COUNTERS: &[&str] = &[
     "refused_release",
     "refused_settle",
     "refused_summary_of_stranger",
+    "slot_lease",
     "superseded_receipt",
     "torn_receipt",
 ];
@@ -116,6 +118,7 @@ pub const EXCUSED: &[(&str, &str)] = &[
     ("refused_reconcile", "needs a member that sends other lists than its engine does"),
     ("refused_record", "needs a member that signs a record that is out of bounds"),
     ("refused_relayed", "needs a member that relays what is out of bounds"),
+    ("refused_slot_lease", "needs hundreds of slot leases on one node"),
     ("refused_summary", "needs a member that signs a summary that is out of bounds"),
     ("refused_too_many_peers", "no world has so many nodes"),
     ("refused_unknown_kind", "a flipped bit reaches it now and then"),
