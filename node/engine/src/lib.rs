@@ -51,6 +51,7 @@ mod run;
 mod schedule;
 mod seek;
 mod session;
+mod slots;
 mod start;
 mod step;
 mod submit;

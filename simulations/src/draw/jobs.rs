@@ -40,10 +40,33 @@ pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Ope
         }
         works.insert(job, work);
     }
+    draw_burst(draw, nodes, &mut works, &mut operations);
     // Nobody asks for anything once the world heals, or its jobs would never be done.
     operations.retain(|operation| operation.at.0 < faulty.0);
     operations.sort_by_key(|operation| operation.at);
     (works, operations)
+}
+
+/// At times many jobs that differ in nothing are submitted at once: then one auction is for many of them.
+fn draw_burst(draw: &Draw, nodes: usize, works: &mut BTreeMap<usize, Work>, operations: &mut Vec<Operation>) {
+    let mut stream = Stream::new(draw.seed, "burst");
+    if !stream.chance(500) || draw.tier != Tier::Full {
+        return;
+    }
+    let mut work = draw_work(&mut stream, nodes);
+    work.tool = Some(SHARED_TOOL.to_owned());
+    (work.scope, work.ending) = (Scope::Network, Ending::OkAfter(0));
+    let (first, count) = (works.len(), stream.between(4, 16));
+    let at = DurationMillis(stream.between(2_000, (draw.faulty.0 / 2).max(2_001)));
+    for job in first..first + usize::try_from(count).unwrap_or(0) {
+        works.insert(job, work.clone());
+        let later = DurationMillis(stream.between(0, 400));
+        operations.push(Operation { at: at.plus(later), act: Act::Submit, job });
+        if stream.chance(100) {
+            let later = DurationMillis(stream.between(50, 20_000));
+            operations.push(Operation { at: at.plus(later), act: Act::Cancel, job });
+        }
+    }
 }
 
 fn draw_work(stream: &mut Stream, nodes: usize) -> Work {
