@@ -85,7 +85,6 @@ pub const COUNTERS: &[&str] = &[
     "refused_refusal",
     "refused_release",
     "refused_settle",
-    "refused_summary_of_stranger",
     "superseded_receipt",
     "torn_receipt",
 ];
@@ -117,6 +116,7 @@ pub const EXCUSED: &[(&str, &str)] = &[
     ("refused_record", "needs a member that signs a record that is out of bounds"),
     ("refused_relayed", "needs a member that relays what is out of bounds"),
     ("refused_summary", "needs a member that signs a summary that is out of bounds"),
+    ("refused_summary_of_stranger", "needs a member that passes on what it was not asked for"),
     ("refused_too_many_peers", "no world has so many nodes"),
     ("refused_unknown_kind", "a flipped bit reaches it now and then"),
     ("refused_unknown_version", "a flipped bit reaches it now and then"),

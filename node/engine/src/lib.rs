@@ -30,6 +30,7 @@ mod ends;
 mod fetch;
 mod group;
 mod late;
+mod evidence;
 mod learning;
 mod membership;
 mod message;
