@@ -151,6 +151,12 @@ impl Engine {
         self.config.timing.summary_delay.max(ANNOUNCE_PER_MEMBER.scale(members, 1))
     }
 
+    /// How many members' records this node has to choose from.
+    #[must_use]
+    pub fn known_records(&self) -> usize {
+        self.peers.values().filter(|peer| peer.record.is_some()).count()
+    }
+
     /// The members with whom there is a session.
     pub(crate) fn connected(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().filter(|(_, peer)| peer.is_connected).map(|(node, _)| *node)
