@@ -57,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) wall: UnixMillis,
     /// How much faster than the world its clocks run, in millionths.
     pub(crate) drift_ppm: i32,
+    /// Whether its database is in memory. Then the open database stands for the disk and outlives the daemon.
+    pub(crate) is_in_memory: bool,
     #[cfg(feature = "mutants")]
     pub(crate) mutant: Option<jobmesh_engine::Mutant>,
 }
@@ -277,7 +279,9 @@ impl Node {
     /// Kills the daemon and everything that it started.
     pub(crate) fn kill(&mut self) {
         self.files.kill();
-        self.store = None;
+        if !self.parts.is_in_memory {
+            self.store = None;
+        }
         self.bank();
         self.engine = None;
         self.failures = 0;
@@ -297,6 +301,7 @@ impl Node {
     /// The machine is another one, with the same key and nothing else.
     pub(crate) fn wipe(&mut self) {
         self.kill();
+        self.store = None;
         self.files.wipe();
         self.disk.clear();
         self.orphans.clear();
@@ -422,6 +427,12 @@ impl Node {
     }
 
     fn open(&mut self) -> Result<(), Trouble> {
+        if self.parts.is_in_memory {
+            if self.store.is_none() {
+                self.store = Some(Store::open_in_memory(self.fresh)?);
+            }
+            return Ok(());
+        }
         if !self.parts.believes_log() && !self.files.renew_log() {
             return Err(Trouble::Log);
         }
@@ -429,6 +440,11 @@ impl Node {
         self.parts.relax(&store);
         self.store = Some(store);
         Ok(())
+    }
+
+    /// How many members its engine has to choose from.
+    pub(crate) fn known_records(&self) -> usize {
+        self.engine.as_ref().map_or(0, Engine::known_records)
     }
 
     /// When the engine wants to be woken, in the world's time.

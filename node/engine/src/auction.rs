@@ -19,7 +19,7 @@ use jobmesh_protocol::{
 };
 use jobmesh_store::{Job, NewAttempt, StoreError};
 
-use crate::admission::lacks;
+use crate::admission::could;
 use crate::engine::Engine;
 use crate::output::Output;
 use crate::slots::Class;
@@ -196,10 +196,8 @@ impl Engine {
     /// taken are left out; if there are any, also says until when.
     fn candidates(&mut self, step: &mut Step<'_>, job: &Job, class: &Class) -> (Vec<NodeId>, Option<MonoMillis>) {
         let fruitless = self.patience.get(&job.id).map_or(0, |patience| patience.fruitless);
-        let capable = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.record.as_ref().is_some_and(|record| lacks(record, &job.spec).is_empty()));
+        let capable =
+            self.peers.iter().filter(|(_, peer)| peer.record.as_ref().is_some_and(|record| could(record, &job.spec)));
         let (connected, away): (Vec<_>, Vec<_>) = capable.partition(|(_, peer)| peer.is_connected);
         let is_alone = connected.is_empty();
         let away: Vec<NodeId> = away.into_iter().map(|(node, _)| *node).collect();
@@ -236,7 +234,8 @@ impl Engine {
         if capable.len() <= most.max(ASK_ALL_UP_TO) {
             return capable;
         }
-        capable.sort_by_cached_key(|node| std::cmp::Reverse(self.score(job, *node)));
+        let standing = self.standing(job);
+        capable.sort_by_cached_key(|node| std::cmp::Reverse(standing.score(*node)));
         let mut asked: Vec<NodeId> = capable.drain(..most.div_ceil(2)).collect();
         while asked.len() < most && !capable.is_empty() {
             let count = capable.len() as u64;

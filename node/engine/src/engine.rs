@@ -102,6 +102,8 @@ pub struct Engine {
     pub(crate) renew_after: MonoMillis,
     /// Searches by gossip that were heard, the oldest first.
     pub(crate) heard: VecDeque<(NodeId, u64)>,
+    /// Members that were heard of by gossip.
+    pub(crate) crowd: BTreeSet<NodeId>,
     /// No job is searched for by gossip before this.
     pub(crate) seek_after: MonoMillis,
     /// Where this node can be reached.

@@ -27,6 +27,7 @@ mod chain;
 mod contract;
 mod dependency;
 mod ends;
+mod evidence;
 mod fetch;
 mod group;
 mod late;
