@@ -15,6 +15,9 @@ const JOBS_BASE: u64 = 8;
 /// Jobs for every ten virtual minutes of faults.
 const JOBS_PER_TEN_MINUTES: u64 = 8;
 
+/// Longest job of a burst.
+const BURST_TAKES_MAX: DurationMillis = DurationMillis::from_secs(6);
+
 /// Draws the jobs and what is done with them.
 pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Operation>) {
     let (mut stream, faulty) = (Stream::new(draw.seed, "workload"), draw.faulty);
@@ -61,6 +64,8 @@ fn draw_burst(draw: &Draw, nodes: usize, works: &mut BTreeMap<usize, Work>, oper
     let mut work = draw_work(&mut stream, nodes);
     work.tool = Some(SHARED_TOOL.to_owned());
     (work.scope, work.ending) = (Scope::Network, Ending::OkAfter(0));
+    // One slot may have to do with all of them.
+    work.takes = work.takes.min(BURST_TAKES_MAX);
     let (first, count) = (works.len(), stream.between(4, 16));
     let at = DurationMillis(stream.between(2_000, (draw.faulty.0 / 2).max(2_001)));
     for job in first..first + usize::try_from(count).unwrap_or(0) {
