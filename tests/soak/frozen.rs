@@ -10,8 +10,10 @@ use crate::ledger::{Acknowledged, Jobs, Ledger, the_work_was_done};
 use crate::{alone, bench, script};
 
 /// Leases that outlast whatever else loads the machine: a heartbeat that comes late on a busy one loses no job. The wait
-/// for bids leaves a busy bidder its time, and half of the second that others may take to go on.
-const SETTINGS: &str = "slots = 3\n[lease]\nttl = \"8s\"\ngrace = \"1s\"\nbid_window = \"500ms\"\nbid_hold = \"2s\"\n\
+/// for bids leaves a busy bidder its time, and half of the second that others may take to go on. Slots for all that is
+/// held at once: a bid that did not win holds its slot to its end, and with fewer slots those that are left turn the next
+/// jobs down although they are idle.
+const SETTINGS: &str = "slots = 8\n[lease]\nttl = \"8s\"\ngrace = \"1s\"\nbid_window = \"500ms\"\nbid_hold = \"2s\"\n\
                         [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n";
 const WORKERS: usize = 9;
 const STOPPED: usize = 3;
