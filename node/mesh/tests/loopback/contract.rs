@@ -169,6 +169,31 @@ async fn a_wire_that_fails_loses_nothing_but_what_was_on_it() {
     assert!(judgement.weaknesses.contains(&Weakness::Returns), "{judgement:?}");
 }
 
+/// A wire that stays stuck, with so much on it that the connection over it can't even be closed: both are told, and meet
+/// over another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wire_that_is_stuck_for_good_is_in_nobodys_way() {
+    let mut ana = Party::start(over(1, TCP), Vec::new()).await;
+    let port = ana.node.mesh.addresses()[0].rsplit('/').next().unwrap().parse().unwrap();
+    let (Some(stuck), Some(other)) = (Proxy::to(port), Proxy::to(port)) else {
+        eprintln!("this machine has no address but loopback: no wire was stuck");
+        return;
+    };
+    let known = vec![(id(1), vec![stuck.address()])];
+    let mut bob = Party::start(Config { known, ..over(2, TCP) }, Vec::new()).await;
+    bob.met(1).await;
+    ana.met(2).await;
+    stuck.set(Wire::Stalled);
+    while bob.node.mesh.send(id(1), vec![0; 64 * 1024]).is_ok() {}
+    bob.parted(SILENT_WITHIN).await;
+    ana.parted(SILENT_WITHIN).await;
+    bob.node.mesh.dial(id(1), vec![other.address()]);
+    bob.met(1).await;
+    ana.met(2).await;
+    assert_eq!(bob.send(id(1), "by another way", 100), 100);
+    ana.heard(100).await;
+}
+
 /// A node on a thread of its own, which stands still once it is told to.
 fn start_apart(listen: &'static str, known: (NodeId, Vec<String>)) -> (SyncSender<()>, std::thread::JoinHandle<()>) {
     let (freeze, frozen): (SyncSender<()>, Receiver<()>) = sync_channel(0);
