@@ -18,8 +18,8 @@ use jobmesh_protocol::{
 };
 use jobmesh_store::{Job, NewAttempt, StoreError};
 
-use crate::admission::could;
 use crate::engine::Engine;
+use crate::matching::Needs;
 use crate::output::Output;
 use crate::step::Step;
 use crate::timers::Timer;
@@ -51,6 +51,8 @@ const FRUITLESS_TO_SEEK: u32 = 3;
 const KNOWN_MAX: u32 = 16;
 /// A member that did not answer a dial is not dialled again before this.
 const DIAL_EVERY: DurationMillis = DurationMillis::from_secs(10);
+/// Most members that are dialled for one job at a time.
+const DIALS_MAX: usize = 16;
 /// Most tags of one job that are looked for at once.
 const FINDS_MAX: usize = 4;
 
@@ -165,22 +167,17 @@ impl Engine {
     /// The connected members to ask. The search goes further out the more auctions came to nothing: to more of the
     /// connected ones, to those that are known and to Kademlia, at last to everyone by gossip.
     fn candidates(&mut self, step: &mut Step<'_>, job: &Job) -> Vec<NodeId> {
+        let capable = self.matches.capable(&self.peers, &Needs::of(&job.spec));
+        let (connected, away): (Vec<_>, Vec<_>) = capable.into_iter().partition(|node| self.is_connected(*node));
         let patience = self.patience.get(&job.id);
         let fruitless = patience.map_or(0, |patience| patience.fruitless);
         let is_excluded = |node: &NodeId| {
             patience.and_then(|p| p.excluded.get(node)).is_some_and(|excluded| excluded.until > step.now.mono)
         };
-        let capable =
-            self.peers.iter().filter(|(_, peer)| peer.record.as_ref().is_some_and(|record| could(record, &job.spec)));
-        let (connected, away): (Vec<_>, Vec<_>) = capable.partition(|(_, peer)| peer.is_connected);
         let is_alone = connected.is_empty();
-        let able: Vec<NodeId> =
-            connected.into_iter().map(|(node, _)| *node).filter(|node| !is_excluded(node)).collect();
+        let able: Vec<NodeId> = connected.into_iter().filter(|node| !is_excluded(node)).collect();
         if is_alone || fruitless >= FRUITLESS_TO_DIAL {
-            let away: Vec<NodeId> = away.into_iter().map(|(node, _)| *node).collect();
-            for node in away {
-                self.dial(step, node);
-            }
+            self.dial_some(step, away);
             self.look_for(job);
         }
         if fruitless >= FRUITLESS_TO_SEEK {
@@ -203,6 +200,15 @@ impl Engine {
             asked.push(capable.swap_remove(at));
         }
         asked
+    }
+
+    /// Dials a few of those that are known and were not dialled just now; the others have their turn the next time.
+    fn dial_some(&mut self, step: &Step<'_>, away: Vec<NodeId>) {
+        let peers = &self.peers;
+        let is_due = |node: &NodeId| peers.get(node).is_some_and(|peer| peer.dial_after <= step.now.mono);
+        for node in away.into_iter().filter(is_due).take(DIALS_MAX).collect::<Vec<_>>() {
+            self.dial(step, node);
+        }
     }
 
     pub(crate) fn dial(&mut self, step: &Step<'_>, node: NodeId) {
