@@ -1,7 +1,7 @@
 //! One node: its engine while the daemon lives, its database and disk always.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jobmesh_engine::{
     Command, Config, Detected, Engine, Explanation, Input, Output, RequestId, Response, RunOrder, Timing,
@@ -110,7 +110,7 @@ pub(crate) struct Node {
     failures: u32,
     /// Whether its disk had room when it failed the last time.
     has_room: bool,
-    /// How long the last step took to decide, in real time.
+    /// How long the last step took to decide, in time that this thread had a processor.
     pub(crate) decided_in: Duration,
     /// What earlier engines had counted.
     banked: BTreeMap<&'static str, u64>,
@@ -349,12 +349,12 @@ impl Node {
         let now = self.clock(at);
         let (Some(engine), Some(store)) = (&mut self.engine, &mut self.store) else { return Ok(None) };
         let txn = store.begin()?;
-        let began = Instant::now();
+        let began = processor_time();
         for input in batch {
             engine.handle(now, self.stream.rng(), &txn, input)?;
         }
         engine.finish(now, self.stream.rng(), &txn)?;
-        self.decided_in = began.elapsed();
+        self.decided_in = processor_time().saturating_sub(began);
         let outputs = match trap {
             None => {
                 let committed = self.parts.commit(txn)?;
@@ -500,6 +500,13 @@ impl Node {
     const fn escaped(&self) -> Vec<Output> {
         Vec::new()
     }
+}
+
+/// How long this thread has had a processor. Nothing but measurements depend on it.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let part = |count: i64| u64::try_from(count).unwrap_or_default();
+    Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
 }
 
 #[cfg(feature = "mutants")]

@@ -57,7 +57,7 @@ pub struct Report {
     pub databases: String,
 }
 
-/// How long it took in real time to decide who is asked for a job, or gets it. Two reports are equal whatever it is.
+/// How long it took, in time of a processor, to decide who is asked for a job, or gets it. Two reports are equal whatever it is.
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
     decisions: Vec<Decision>,

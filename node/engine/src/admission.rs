@@ -5,6 +5,7 @@ use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::resource::Requests;
 use jobmesh_protocol::{CapabilityRecord, JobSpec, UnixMillis};
 
+use crate::matching::Needs;
 use crate::pool::{Cause, Pools, Shortage};
 use crate::queue::Queues;
 use crate::ready::Profile;
@@ -160,9 +161,9 @@ pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec) -> Vec<String> {
     lacks
 }
 
-/// Whether a node with this record lacks nothing for a job: what [`lacks`] says in no words.
-pub(crate) fn could(record: &CapabilityRecord, spec: &JobSpec) -> bool {
-    record.meets(&spec.requirements, &spec.resources) && has_executor(record, spec.task.executor())
+/// Whether a node with this record lacks nothing for jobs with these needs: what [`lacks`] says in no words.
+pub(crate) fn could(record: &CapabilityRecord, needs: &Needs) -> bool {
+    record.meets(&needs.requirements, &needs.resources) && has_executor(record, needs.executor)
 }
 
 fn has_executor(record: &CapabilityRecord, executor: &str) -> bool {

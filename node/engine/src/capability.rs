@@ -284,6 +284,7 @@ impl Engine {
         if !record.name.is_empty() {
             peer.name.clone_from(&record.name);
         }
+        self.matches.renew(author, peer.record.as_ref(), &record);
         peer.record = Some(record);
     }
 

@@ -32,6 +32,7 @@ mod fetch;
 mod group;
 mod late;
 mod learning;
+mod matching;
 mod membership;
 mod message;
 mod naming;

@@ -94,6 +94,7 @@ impl Engine {
             renew_after: MonoMillis(0),
             heard: VecDeque::new(),
             crowd: BTreeSet::new(),
+            matches: crate::matching::Matches::default(),
             seek_after: MonoMillis(0),
             addresses: Vec::new(),
             meet_after: MonoMillis(0),
