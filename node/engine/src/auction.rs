@@ -471,8 +471,10 @@ impl Engine {
         let Ok(award) = Award::seal(terms, &Payload { salt, spec }, &key, &step.random()) else { return Ok(false) };
         let (envelope, award) = self.seal_with_id(Kind::Award, &award);
         // The fence is written in the transaction that queues the award, so it is durable before the award leaves.
-        let under = if slots == SlotTerms::Under { " under a slot lease" } else { "" };
-        let note = format!("awarded to {}{under}", self.name_of(node));
+        let note = match slots {
+            SlotTerms::Under => "under a slot lease".to_owned(),
+            SlotTerms::None | SlotTerms::Open => format!("awarded to {}", self.name_of(node)),
+        };
         let mut shift = Shift::new(&job, Cause::Awarded).on(node).because(Some(&note));
         shift.epoch = run.epoch;
         if !self.shift(step, &mut job, &shift)? {
