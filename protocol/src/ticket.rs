@@ -366,7 +366,7 @@ pub enum ReleaseCause {
     Unknown,
     /// The node knows this epoch of the ticket under another award. What was awarded now did not run.
     Known,
-    /// There was no room for it under the slot lease, or not soon enough. Nothing ran.
+    /// There was no room for it after all, or not soon enough. Nothing ran.
     Busy,
 }
 

@@ -135,7 +135,7 @@ impl Engine {
             match full_until {
                 // A slot that gets free is used at once; until then whoever has none left is not asked all the time.
                 Some(until) => self.timers.set_if_unset(Timer::Reoffer(job.id), until),
-                None => self.be_patient(step, job.id),
+                None => self.be_patient_for_excluded(step, job.id),
             }
             return Ok(());
         }
@@ -278,6 +278,18 @@ impl Engine {
         patience.fruitless = patience.fruitless.saturating_add(1);
         patience.until = step.now.mono.plus(wait);
         self.timers.set(Timer::Reoffer(job), patience.until);
+    }
+
+    /// The same if nobody could be asked: no longer than until the first of those may be asked again that were left out.
+    fn be_patient_for_excluded(&mut self, step: &Step<'_>, job: JobId) {
+        self.be_patient(step, job);
+        let now = step.now.mono;
+        let Some(patience) = self.patience.get_mut(&job) else { return };
+        let ends = patience.excluded.values().map(|excluded| excluded.until).filter(|until| *until > now);
+        if let Some(first) = ends.min().filter(|first| *first < patience.until) {
+            patience.until = first;
+            self.timers.set(Timer::Reoffer(job), first);
+        }
     }
 
     /// Something about the members changed: every waiting job may try again at once.
@@ -465,8 +477,10 @@ impl Engine {
         let Ok(award) = Award::seal(terms, &Payload { salt, spec }, &key, &step.random()) else { return Ok(false) };
         let (envelope, award) = self.seal_with_id(Kind::Award, &award);
         // The fence is written in the transaction that queues the award, so it is durable before the award leaves.
-        let under = if slots == SlotTerms::Under { " under a slot lease" } else { "" };
-        let note = format!("awarded to {}{under}", self.name_of(node));
+        let note = match slots {
+            SlotTerms::Under => "under a slot lease".to_owned(),
+            SlotTerms::None | SlotTerms::Open => format!("awarded to {}", self.name_of(node)),
+        };
         let mut shift = Shift::new(&job, Cause::Awarded).on(node).because(Some(&note));
         shift.epoch = run.epoch;
         if !self.shift(step, &mut job, &shift)? {

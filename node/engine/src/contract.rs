@@ -208,7 +208,9 @@ impl Engine {
             Ok(_) if self.is_draining => self.turn_down(step, from, unwanted, "this node is shutting down"),
             Ok(read) => match self.room_for(&read.0) {
                 Some(allocation) => self.take_on_offered(step, hold, (id, award.terms), read, allocation),
-                None => self.turn_down(step, from, unwanted, "this node's own jobs have taken the room"),
+                None => {
+                    self.turn_down(step, from, (key, ReleaseCause::Busy), "this node's own jobs have taken the room")
+                }
             },
             Err(why) => self.turn_down(step, from, unwanted, why),
         }

@@ -73,7 +73,7 @@ pub(crate) struct SlotLease {
     open: BTreeSet<JobId>,
     /// How many jobs under it were brief, one after the other.
     brief: usize,
-    /// Not asked in an auction before this while its slots are taken.
+    /// Not asked in an auction before this while its slots are taken: what was given just now may not have come yet.
     ask_after: MonoMillis,
 }
 
@@ -134,22 +134,28 @@ impl Engine {
         self.may_auction(&class) || self.slot_leases.values().any(has_room)
     }
 
+    /// Whether a job of a class that was never given to anyone could go under a slot lease now.
+    pub(crate) fn has_slot(&self, step: &Step<'_>, spec: &JobSpec) -> bool {
+        self.slot_lease_for(step, None, spec).is_some()
+    }
+
     /// How many slot leases there are for a class.
     pub(crate) fn slot_leases_of(&self, class: &Class) -> usize {
         self.slot_leases.values().filter(|lease| lease.class == *class).count()
     }
 
     /// The slot lease under which a job can go now: the one with the most room.
-    fn slot_lease_for(&self, step: &Step<'_>, job: &Job) -> Option<BidId> {
-        let (now, class) = (step.now.mono, Class::of(&job.spec));
+    fn slot_lease_for(&self, step: &Step<'_>, job: Option<JobId>, spec: &JobSpec) -> Option<BidId> {
+        let (now, class) = (step.now.mono, Class::of(spec));
+        let is_excluded = |node| job.is_some_and(|job| self.is_excluded(step, job, node));
         let is_fresh = |lease: &SlotLease| now.since(lease.beat.1) <= self.config.timing.lease.scale(1, 2);
         let is_able = |node: &NodeId| {
             let record = self.peers.get(node).and_then(|peer| peer.record.as_ref());
             self.is_met(*node) && record.is_some_and(|record| record.meets(&class.requirements, &class.resources))
         };
         let fits = |lease: &SlotLease| {
-            let has_room = lease.class == class && lease.open.len() < lease.room(&job.spec) && now < lease.until;
-            has_room && is_fresh(lease) && is_able(&lease.node) && !self.is_excluded(step, job.id, lease.node)
+            let has_room = lease.class == class && lease.open.len() < lease.room(spec) && now < lease.until;
+            has_room && is_fresh(lease) && is_able(&lease.node) && !is_excluded(lease.node)
         };
         let fitting = self.slot_leases.iter().filter(|(_, lease)| fits(lease));
         let best = fitting.max_by_key(|(_, lease)| lease.slots.saturating_sub(lease.open.len()));
@@ -158,7 +164,7 @@ impl Engine {
 
     /// Gives a waiting job to an executor under a slot lease, if there is one that has room for it.
     pub(crate) fn give_under_lease(&mut self, step: &mut Step<'_>, job: &Job) -> Result<bool, StoreError> {
-        let Some(id) = self.slot_lease_for(step, job) else { return Ok(false) };
+        let Some(id) = self.slot_lease_for(step, Some(job.id), &job.spec) else { return Ok(false) };
         let Some(lease) = self.slot_leases.get(&id) else { return Ok(false) };
         let (beat, since) = lease.beat;
         let (node, key, slots) = (lease.node, lease.key, SlotTerms::Under);
@@ -168,6 +174,7 @@ impl Engine {
         self.count("given_under_slot_lease");
         if let Some(lease) = self.slot_leases.get_mut(&id) {
             lease.open.insert(job.id);
+            lease.ask_after = step.now.mono.plus(ASK_FULL_EVERY);
             self.timers.set(Timer::SlotsEnd(id), lease.until);
         }
         Ok(true)

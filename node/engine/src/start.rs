@@ -413,22 +413,41 @@ impl Engine {
             return Ok(());
         }
         let members: Vec<JobNumber> = self.ready.members(lot).take(LEAVING_MAX).collect();
+        // An array comes after those of its tasks that wait, though it is older.
+        let has_tasks = |number: &JobNumber| self.ready.first_task(lot, *number).is_some();
+        let (arrays, others): (Vec<JobNumber>, Vec<JobNumber>) = members.into_iter().partition(has_tasks);
+        self.send_members(step, (lot, &profile), others)?;
+        self.send_members(step, (lot, &profile), arrays)
+    }
+
+    fn send_members(
+        &mut self,
+        step: &mut Step<'_>,
+        (lot, profile): (LotId, &Arc<Profile>),
+        members: Vec<JobNumber>,
+    ) -> Result<(), StoreError> {
         let (mut left, mut stayed) = (0, 0);
         for number in members {
             loop {
-                if stayed > AUCTIONS_MAX || !self.lot_limits(step, &profile).is_empty() {
+                if !self.lot_limits(step, profile).is_empty() {
                     return Ok(());
                 }
                 if left >= LEAVING_MAX {
                     self.look_on(step);
                     return Ok(());
                 }
-                match self.send_member(step, lot, number)? {
+                let sent = self.send_member(step, lot, number)?;
+                match sent {
                     Sent::Given => left += 1,
+                    Sent::Waits => {}
                     Sent::Stays => stayed += 1,
                 }
+                if stayed > AUCTIONS_MAX {
+                    return Ok(());
+                }
                 // A group may have more tasks for the same slot lease.
-                if !self.groups.get(&number).is_some_and(|group| group.has_more() && stayed == 0) {
+                let has_more = self.groups.get(&number).is_some_and(crate::group::Tasked::has_more);
+                if sent != Sent::Given || !has_more {
                     break;
                 }
             }
@@ -438,18 +457,25 @@ impl Engine {
 
     /// Gives a member of a lot to a peer under a slot lease, or offers it to some.
     fn send_member(&mut self, step: &mut Step<'_>, lot: LotId, number: JobNumber) -> Result<Sent, StoreError> {
-        if self.groups.get(&number).is_some_and(|group| !self.has_way_out(&group.job.spec)) {
+        let array = self.groups.get(&number).map(|group| Arc::clone(&group.job.spec));
+        let job = match array {
+            Some(spec) if !self.has_way_out(&spec) => return Ok(Sent::Stays),
+            // Tasks that a peer gave back don't keep the others waiting.
+            Some(spec) if self.has_slot(step, &spec) => self.make_task(step, number)?,
+            Some(_) | None => self.job_to_offer(step, lot, number)?,
+        };
+        let Some(job) = job.filter(|job| job.state == JobState::Available && job.origin.is_none()) else {
             return Ok(Sent::Stays);
-        }
-        let Some(job) = self.job_to_offer(step, lot, number)? else { return Ok(Sent::Stays) };
+        };
         if self.give_under_lease(step, &job)? {
             return Ok(Sent::Given);
         }
+        let has_slot = self.has_slot(step, &job.spec);
         let is_patient = self.patience.get(&job.id).is_some_and(|patience| patience.until > step.now.mono);
         if !is_patient && self.may_auction(&Class::of(&job.spec)) {
             self.open_auction(step, job)?;
         }
-        Ok(Sent::Stays)
+        Ok(if has_slot { Sent::Waits } else { Sent::Stays })
     }
 
     fn lot_limits(&self, step: &Step<'_>, profile: &Arc<Profile>) -> Vec<Blocked> {
@@ -541,6 +567,8 @@ const TYPES_MAX: usize = 1024;
 enum Sent {
     /// A peer has it, under a slot lease.
     Given,
+    /// It is out for bids, or waits, though others like it could be given away.
+    Waits,
     /// It is out for bids, or waits.
     Stays,
 }

@@ -87,10 +87,10 @@ pub(crate) fn event(event: &EventView) -> String {
         return event.node.as_ref().map_or_else(|| note.clone(), |on| format!("{note} on {}", node(on)));
     }
     let what = happened(event.cause, event.state, event.node.as_ref());
-    // Of an award the words have said it all.
-    let is_said = event.cause == Cause::Awarded;
+    // Of an award the words have said it all, unless it needed no auction.
+    let is_said = |note: &str| event.cause == Cause::Awarded && note.starts_with("awarded to ");
     match &event.note {
-        Some(note) if !is_said => format!("{what}: {note}"),
+        Some(note) if !is_said(note) => format!("{what}: {note}"),
         Some(_) | None => what,
     }
 }

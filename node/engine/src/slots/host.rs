@@ -4,7 +4,7 @@
 //! that waits is claimed behind one that runs, as this node's own brief jobs are, and takes over its slot and resources the
 //! moment that it ends. It is given back when that takes long after all, or when jobs of this node wait for room.
 //!
-//! Nothing is kept free for a slot lease: whoever comes first has the room. What finds none is given back at once, and its
+//! Nothing is kept free for a slot lease, and what bids hold is not for it: whoever comes first has the room. What finds none is given back at once, and its
 //! origin goes on with an auction.
 
 use jobmesh_keys::SealSecret;
@@ -108,7 +108,8 @@ impl Engine {
         let (terms, now) = (&award.terms, step.now.mono);
         let unwanted = |why| Ok(Err((ReleaseCause::Unwanted, why)));
         let Some(hosted) = self.hosted.get(&terms.bid).filter(|it| it.origin == from && now < it.until) else {
-            return unwanted("this node knows of no such slot lease");
+            // It may have ended while this was on its way.
+            return Ok(Err((ReleaseCause::Busy, "this node knows of no such slot lease")));
         };
         if self.is_draining {
             return Ok(Err((ReleaseCause::Draining, "this node is shutting down")));
@@ -149,7 +150,9 @@ impl Engine {
         }
         let lease = Some(terms.bid);
         let taking = Taking { origin, award, since, terms, lease };
-        if let Some(allocation) = self.room_for(&spec) {
+        let (free, free_slots) = self.free();
+        let is_free = free_slots > 0 && free.first_fit(&spec.resources).is_some();
+        if let Some(allocation) = is_free.then(|| self.room_for(&spec)).flatten() {
             let room = Room { allocation: Some(allocation), ..Room::default() };
             return self.take_on(step, &taking, (spec, hash), room).map(drop);
         }

@@ -36,6 +36,7 @@ struct Node {
     orders: Vec<RunOrder>,
     fetches: Vec<(NodeId, BlobRef)>,
     stops: usize,
+    stopped: Vec<RunId>,
     boot: u8,
     /// Where its database is, if not in memory.
     home: Option<TempDir>,
@@ -138,6 +139,7 @@ impl Wire {
                 orders: Vec::new(),
                 fetches: Vec::new(),
                 stops: 0,
+                stopped: Vec::new(),
                 boot: 0,
                 home: None,
                 shouts: Vec::new(),
@@ -280,7 +282,10 @@ impl Wire {
                 Output::Shout(bytes) => self.nodes[index].shouts.push(bytes),
                 Output::Dial { node, .. } => self.nodes[index].dials.push(node),
                 Output::Find(_) => self.nodes[index].finds += 1,
-                Output::Stop { .. } => self.nodes[index].stops += 1,
+                Output::Stop { run, .. } => {
+                    self.nodes[index].stops += 1;
+                    self.nodes[index].stopped.push(run);
+                }
                 Output::Fetch { from, blob } => self.nodes[index].fetches.push((from, blob)),
                 Output::Reply(_, answer) => self.nodes[index].replies.push(answer),
                 Output::Send { .. }
@@ -484,6 +489,19 @@ impl Wire {
             node.inputs.push_back(Input::Started { run: next, process });
         }
         self.settle();
+    }
+
+    /// Gives back every run that a node wants to have stopped, as one that has not begun. Returns how many there were.
+    pub(crate) fn give_back_stopped(&mut self, index: usize) -> usize {
+        let mut count = 0;
+        for run in std::mem::take(&mut self.nodes[index].stopped) {
+            if let Some(at) = self.nodes[index].runs.iter().position(|known| *known == run) {
+                let outcome = Outcome::Released { reason: "withdrawn before it started".to_owned() };
+                self.end_with(index, at, outcome, Outputs::default(), Vec::new());
+                count += 1;
+            }
+        }
+        count
     }
 
     /// The runs of a node that have not ended.
