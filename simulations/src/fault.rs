@@ -124,6 +124,9 @@ pub enum NodeFault {
     BitRot { in_log: bool },
     /// Its files as they were when the fault began are put back when it ends.
     OldBackup,
+    /// Its machine is copied. From then on two databases under one key take turns; when the fault ends, the one that
+    /// stands by is thrown away.
+    Clone { turn_ms: u64 },
 }
 
 /// What kind of hole a cut is.
@@ -250,12 +253,13 @@ pub enum FaultKind {
     Lie,
     Forger,
     Wipe,
+    Clone,
     Disk(DiskFault),
 }
 
 impl FaultKind {
     /// Every kind but those of disks, which are [`DiskFault::HONEST`] and those that break their word.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Delay,
         Self::Loss,
         Self::Burst,
@@ -288,6 +292,7 @@ impl FaultKind {
         Self::Lie,
         Self::Forger,
         Self::Wipe,
+        Self::Clone,
     ];
 
     /// The word for it in reports.
@@ -326,6 +331,7 @@ impl FaultKind {
             Self::Lie => "lie",
             Self::Forger => "forger",
             Self::Wipe => "wipe",
+            Self::Clone => "clone",
             Self::Disk(fault) => fault.word(),
         }
     }

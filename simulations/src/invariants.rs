@@ -131,8 +131,12 @@ pub(crate) fn invariant_g3_successes_are_backed(sight: Sight<'_>, facts: &Facts)
         return Ok(());
     }
     let ran_well = |event: &Event| {
-        let run = RunId { job: job.id, epoch: event.epoch };
-        let execution = sight.ledger.run((sight.seat, run));
+        let at = (sight.seat, RunId { job: job.id, epoch: event.epoch });
+        // Somebody else may have run an epoch that an origin used twice.
+        if sight.ledger.contract(at).is_some_and(|contract| sight.excused.origins.contains(&contract.origin)) {
+            return true;
+        }
+        let execution = sight.ledger.run(at);
         let ended = execution.and_then(|execution| execution.ended.as_ref());
         ended.is_some_and(|ended| ended.outcome == Outcome::Ok)
     };

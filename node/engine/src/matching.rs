@@ -139,7 +139,7 @@ mod tests {
             version: Version { booted_at: UnixMillis(1), change: 1 },
             name: String::new(),
             tags,
-            attributes: BTreeMap::from([("cpus".to_owned(), Value::Number(below(4)))]),
+            attributes: BTreeMap::from([("cpus".to_owned(), Value::Number(below(100)))]),
             resources: Default::default(),
             slots: u32::from(below(10) > 0),
         }
@@ -153,8 +153,8 @@ mod tests {
                 requirements.push(format!("tool:t{}", below(number)).parse().unwrap());
             }
         }
-        if below(3) == 0 {
-            requirements.push("cpus>=2".parse().unwrap());
+        if below(2) == 0 {
+            requirements.push(format!("cpus>={}", below(100)).parse().unwrap());
         }
         Needs { requirements, resources: Requests::default(), executor: "process" }
     }
@@ -164,7 +164,7 @@ mod tests {
     fn the_index_says_what_a_look_at_every_record_says() {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let (mut peers, mut matches) = (Peers::default(), Matches::default());
-        let kinds: Vec<Needs> = (0..KINDS_MAX * 2).map(|_| needs(&mut rng)).collect();
+        let kinds: Vec<Needs> = (0..KINDS_MAX * 4).map(|_| needs(&mut rng)).collect();
         let mut found = 0;
         for round in 0..4_000 {
             let node = NodeId::from_bytes([u8::try_from(rng.next_u64() % 200).unwrap(); 32]);
@@ -179,7 +179,7 @@ mod tests {
             assert_eq!(matches.capable(&peers, needs), all, "kept: {needs:?}");
             found += all.len();
         }
-        assert!(found > 10_000, "{found}");
+        assert!(found > 1_000, "{found}");
         assert_eq!((matches.kinds.len(), matches.order.len()), (KINDS_MAX, KINDS_MAX));
         matches.clear();
         assert_eq!(matches.capable(&peers, &kinds[0]), Vec::new(), "no record counts any more");

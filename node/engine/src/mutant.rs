@@ -8,7 +8,7 @@ pub enum Mutant {
     SendBeforeCommit,
     /// A receipt of an earlier epoch is taken for the result.
     AcceptStaleEpoch,
-    /// What the peers have not acknowledged is forgotten at a restart.
+    /// What the peers have not acknowledged is forgotten at a restart, and nobody compares what is open.
     ForgetOutbox,
     /// Signatures are not verified.
     SkipSignatureCheck,

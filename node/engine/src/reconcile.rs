@@ -22,6 +22,10 @@ impl Engine {
     /// Tells a peer what this node believes to be open between the two. Posted, so that it comes after awards and
     /// receipts.
     pub(crate) fn reconcile(&mut self, step: &Step<'_>, node: NodeId) -> Result<(), StoreError> {
+        #[cfg(feature = "mutants")]
+        if self.config.mutant == Some(crate::Mutant::ForgetOutbox) {
+            return Ok(());
+        }
         let awarded = self.awarded_to(step, node)?;
         let held: Vec<HeldLease> = step.view().leases_open(node, LEASES_READ)?.iter().filter_map(held_lease).collect();
         if awarded.is_empty() && held.is_empty() {

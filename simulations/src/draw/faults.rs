@@ -2,7 +2,7 @@
 
 use jobmesh_protocol::DurationMillis;
 
-use super::{Draw, Reach, Tier};
+use super::{Draw, Tier};
 use crate::disk::{DiskFault, Loss};
 use crate::fault::{Clog, DiskStrike, Fault, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, What, When};
 use crate::plan::Disks;
@@ -11,20 +11,23 @@ use crate::random::Stream;
 /// How many kinds go on all the time, more or less.
 const AMBIENT: u64 = 13;
 /// How many kinds strike at times of their own.
-const SCHEDULED: u64 = 17;
+const SCHEDULED: u64 = 18;
+/// From this one on they are made of files, so that a node without any can't have them.
+const OF_FILES: u64 = 16;
 /// Those of them that are common: the rarer ones cost a machine or are most of a minute long.
 const COMMON: u64 = 13;
 
 /// Draws every fault of a plan.
 pub(super) fn draw(draw: &Draw, nodes: usize) -> Vec<Fault> {
     let is_large = draw.tier != Tier::Full;
-    let mut drawn = Drawn { faults: Vec::new(), faulty: draw.faulty, nodes, is_large };
+    let mut drawn =
+        Drawn { faults: Vec::new(), faulty: draw.faulty, nodes, is_large, has_files: draw.tier != Tier::Mass };
     drawn.ambient(&mut Stream::new(draw.seed, "ambient faults"));
     let mut stream = Stream::new(draw.seed, "scheduled faults");
     // In a large world as many nodes are struck, of those that there are.
     let crowd = (nodes as u64 / 10).max(1);
     let mean_pause = stream.between(6_000, 40_000) / crowd;
-    drawn.scheduled(&mut stream, mean_pause, draw.reach);
+    drawn.scheduled(&mut stream, mean_pause);
     if draw.disks == Disks::Honest && draw.tier != Tier::Mass {
         drawn.of_disks(&mut Stream::new(draw.seed, "faults of disks"), mean_pause);
     }
@@ -51,6 +54,7 @@ struct Drawn {
     faulty: DurationMillis,
     nodes: usize,
     is_large: bool,
+    has_files: bool,
 }
 
 impl Drawn {
@@ -74,27 +78,28 @@ impl Drawn {
         }
     }
 
-    fn scheduled(&mut self, stream: &mut Stream, mean_pause: u64, reach: Reach) {
+    fn scheduled(&mut self, stream: &mut Stream, mean_pause: u64) {
         let common = (0..COMMON).filter(|_| stream.chance(500)).collect::<Vec<_>>();
-        let rare = (COMMON..SCHEDULED).filter(|_| stream.chance(250)).collect::<Vec<_>>();
+        let last = if self.has_files { SCHEDULED } else { OF_FILES };
+        let rare = (COMMON..last).filter(|_| stream.chance(250)).collect::<Vec<_>>();
         let mut at = 2_000 + pause(stream, mean_pause);
         while at < self.faulty.0 {
             let is_rare = stream.chance(60);
             let kinds = if is_rare { &rare } else { &common };
             let length = length(stream);
-            let what = stream.pick(kinds).and_then(|kind| self.draw_scheduled(stream, kind, length, reach));
-            if let Some(what) = what {
+            if let Some(kind) = stream.pick(kinds) {
+                let what = self.draw_scheduled(stream, kind, length);
                 self.add(at, length, what);
             }
             at += pause(stream, mean_pause);
         }
     }
 
-    fn draw_scheduled(&self, stream: &mut Stream, kind: u64, length: DurationMillis, reach: Reach) -> Option<What> {
+    fn draw_scheduled(&self, stream: &mut Stream, kind: u64, length: DurationMillis) -> What {
         let seat = stream.index(self.nodes);
         let other = (seat + 1 + stream.index(self.nodes - 1)) % self.nodes;
         let of_node = |fault| What::Node { seat, fault };
-        Some(match kind {
+        match kind {
             0..=3 if self.is_large => self.split(stream),
             0 => self.cut(stream, Shape::Groups),
             1 => self.cut(stream, Shape::OneWay),
@@ -112,9 +117,9 @@ impl Drawn {
             13 => of_node(NodeFault::Jump { by_ms: draw_jump(stream) }),
             14 => of_node(NodeFault::Wipe),
             15 => of_node(NodeFault::Trap { place: draw_trap(stream), when: When::Start }),
-            _ if reach == Reach::Beyond => of_node(NodeFault::OldBackup),
-            _ => return None,
-        })
+            16 => of_node(NodeFault::OldBackup),
+            _ => of_node(NodeFault::Clone { turn_ms: stream.between(3_000, 40_000) }),
+        }
     }
 
     /// Cuts off a few nodes, now and then half of a large world: cuts of many nodes, as frequent as they are among a
