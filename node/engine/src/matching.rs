@@ -121,6 +121,7 @@ mod tests {
     use jobmesh_protocol::UnixMillis;
     use jobmesh_protocol::capability::Version;
     use jobmesh_protocol::requirement::Value;
+    use jobmesh_protocol::resource::{Amount, Name, Offered};
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -140,7 +141,7 @@ mod tests {
             name: String::new(),
             tags,
             attributes: BTreeMap::from([("cpus".to_owned(), Value::Number(below(100)))]),
-            resources: Default::default(),
+            resources: Offered::new(BTreeMap::from([(Name::CPUS, Amount::whole(below(3)))])).unwrap(),
             slots: u32::from(below(10) > 0),
         }
     }
