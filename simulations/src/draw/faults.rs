@@ -12,13 +12,16 @@ use crate::random::Stream;
 const AMBIENT: u64 = 13;
 /// How many kinds strike at times of their own.
 const SCHEDULED: u64 = 18;
+/// From this one on they are made of files, so that a node without any can't have them.
+const OF_FILES: u64 = 16;
 /// Those of them that are common: the rarer ones cost a machine or are most of a minute long.
 const COMMON: u64 = 13;
 
 /// Draws every fault of a plan.
 pub(super) fn draw(draw: &Draw, nodes: usize) -> Vec<Fault> {
     let is_large = draw.tier != Tier::Full;
-    let mut drawn = Drawn { faults: Vec::new(), faulty: draw.faulty, nodes, is_large };
+    let mut drawn =
+        Drawn { faults: Vec::new(), faulty: draw.faulty, nodes, is_large, has_files: draw.tier != Tier::Mass };
     drawn.ambient(&mut Stream::new(draw.seed, "ambient faults"));
     let mut stream = Stream::new(draw.seed, "scheduled faults");
     // In a large world as many nodes are struck, of those that there are.
@@ -51,6 +54,7 @@ struct Drawn {
     faulty: DurationMillis,
     nodes: usize,
     is_large: bool,
+    has_files: bool,
 }
 
 impl Drawn {
@@ -76,7 +80,8 @@ impl Drawn {
 
     fn scheduled(&mut self, stream: &mut Stream, mean_pause: u64) {
         let common = (0..COMMON).filter(|_| stream.chance(500)).collect::<Vec<_>>();
-        let rare = (COMMON..SCHEDULED).filter(|_| stream.chance(250)).collect::<Vec<_>>();
+        let last = if self.has_files { SCHEDULED } else { OF_FILES };
+        let rare = (COMMON..last).filter(|_| stream.chance(250)).collect::<Vec<_>>();
         let mut at = 2_000 + pause(stream, mean_pause);
         while at < self.faulty.0 {
             let is_rare = stream.chance(60);

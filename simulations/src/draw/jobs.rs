@@ -88,6 +88,11 @@ fn suit_many(stream: &mut Stream, work: &mut Work, nodes: usize) {
         _ => work.home,
     }
     .min(nodes - 1);
+    // One node alone gets the tool that appears late, and must be done with all that waits for it in the time to heal.
+    let is_scarce = work.tool.as_deref().is_some_and(|tool| [LATE_TOOL, NOBODYS_TOOL].contains(&tool));
+    if is_scarce && stream.chance(800) {
+        work.tool = Some(SHARED_TOOL.to_owned());
+    }
     work.takes = work.takes.min(DurationMillis::from_secs(10));
     work.timeout = work.timeout.map(|timeout| timeout.min(DurationMillis::from_secs(20)));
     work.attempts_max = work.attempts_max.min(2);
