@@ -74,6 +74,7 @@ fn plan(jobs: usize) -> Plan {
         tool: Some(SHARED_TOOL.to_owned()),
         attempts_max: 1,
         timeout: None,
+        after: Vec::new(),
     };
     let submit =
         |job| Operation { at: DurationMillis::from_secs(5).plus(APART.scale(job as u64, 1)), act: Act::Submit, job };

@@ -26,6 +26,7 @@ mod faults;
 mod forger;
 mod network;
 mod node;
+mod traitor;
 
 mod invariants;
 mod marks;
@@ -36,6 +37,8 @@ mod world;
 
 mod bugs;
 mod cost;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod power;
 mod scope;
 mod shrink;
@@ -46,12 +49,16 @@ pub use disk::{DiskFault, Loss};
 pub use draw::{Draw, End, Reach, Tier};
 pub use executor::{Ending, Writes};
 pub use fault::{
-    Clog, DiskStrike, Fault, FaultKind, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, What, When,
+    Clog, DiskStrike, Fault, FaultKind, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, Treason, What, When,
 };
 pub use invariants::Violation;
 pub use jobmesh_engine::Mutant;
+#[cfg(feature = "mutants")]
+pub use mutants::{How, Hunted, hunt};
 pub use marks::{CAUSES, COUNTERS, EXCUSED, MET, missing};
-pub use plan::{Disks, MUTANTS, MutantName, NODES_MAX, NODES_MIN, NodePlan, POWER_MUTANTS, Plan, PlanError, Watch};
+pub use plan::{
+    Disks, MUTANTS, MutantName, NODES_MAX, NODES_MIN, NodePlan, POWER_MUTANTS, Plan, PlanError, TWICE_MUTANTS, Watch,
+};
 pub use power::{Drive, PowerFailure, PowerPlan, PowerReport, cut_power};
 pub use report::{Failure, Pace, Report, run};
 pub use scope::{Injection, ScopeReport, Strike, search};

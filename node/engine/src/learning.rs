@@ -13,6 +13,7 @@ use jobmesh_protocol::{NodeId, Outcome};
 use jobmesh_store::{Job, StoreError, SummaryRow};
 
 use crate::engine::Engine;
+use crate::mutant::Mutant;
 use crate::run::Conclusion;
 use crate::step::Step;
 use crate::timers::Timer;
@@ -94,14 +95,15 @@ impl Engine {
             lost: 0,
             durations: Default::default(),
         });
+        let times = 1 + u32::from(self.config.plays(Mutant::CountTwice));
         match end.outcome {
             Outcome::Ok => {
-                cell.succeeded = cell.succeeded.saturating_add(1);
+                cell.succeeded = cell.succeeded.saturating_add(times);
                 cell.durations.add(step.wall().since(job.state_since));
             }
-            Outcome::Error { .. } | Outcome::Permanent { .. } => cell.failed = cell.failed.saturating_add(1),
-            Outcome::Timeout => cell.timed_out = cell.timed_out.saturating_add(1),
-            Outcome::Lost { .. } => cell.lost = cell.lost.saturating_add(1),
+            Outcome::Error { .. } | Outcome::Permanent { .. } => cell.failed = cell.failed.saturating_add(times),
+            Outcome::Timeout => cell.timed_out = cell.timed_out.saturating_add(times),
+            Outcome::Lost { .. } => cell.lost = cell.lost.saturating_add(times),
             // Nobody's merit and nobody's fault.
             Outcome::Cancelled | Outcome::SelfCancelled { .. } | Outcome::Snoozed { .. } | Outcome::Released { .. } => {
                 return Ok(());
@@ -132,7 +134,8 @@ impl Engine {
         let since = today.saturating_sub(DAYS_KEPT);
         self.learned.heard.retain(|(_, day), _| *day >= since);
         self.learned.own.clear();
-        for day in since..=today {
+        // What was learnt while the clock was ahead counts, as what others say of tomorrow does.
+        for day in since..=today.saturating_add(1) {
             for cell in step.view().cells(day)?.into_iter().take(KEYS_MAX) {
                 let tally = self.learned.own.entry(key_of(&cell)).or_default();
                 *tally = tally.plus(Tally::of(&cell));
@@ -287,8 +290,10 @@ impl Engine {
                 *sum = sum.plus(*tally);
             }
         }
-        let capped = by_author.into_values().map(|tally| tally.capped(BORROWED_PER_AUTHOR));
-        let borrowed = capped.fold(Tally::default(), Tally::plus).capped(BORROWED_IN_ALL);
+        let is_believed = self.config.plays(Mutant::UnweightedSummaries);
+        let (each, all) = if is_believed { (u64::MAX, u64::MAX) } else { (BORROWED_PER_AUTHOR, BORROWED_IN_ALL) };
+        let capped = by_author.into_values().map(|tally| tally.capped(each));
+        let borrowed = capped.fold(Tally::default(), Tally::plus).capped(all);
         let tally = own.plus(borrowed);
         (1 + tally.good).saturating_mul(1000) / (2 + tally.good + tally.bad)
     }

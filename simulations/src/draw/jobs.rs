@@ -15,6 +15,9 @@ const JOBS_BASE: u64 = 8;
 /// Jobs for every ten virtual minutes of faults.
 const JOBS_PER_TEN_MINUTES: u64 = 8;
 
+/// How long it takes until most jobs are acknowledged, so that others can wait for them.
+const ACKNOWLEDGED: DurationMillis = DurationMillis::from_secs(1);
+
 /// Draws the jobs and what is done with them.
 pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Operation>) {
     let (mut stream, faulty) = (Stream::new(draw.seed, "workload"), draw.faulty);
@@ -40,10 +43,34 @@ pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Ope
         }
         works.insert(job, work);
     }
+    if draw.tier == Tier::Full {
+        draw_waits(&mut Stream::new(draw.seed, "waits"), &mut works, &operations);
+    }
     // Nobody asks for anything once the world heals, or its jobs would never be done.
     operations.retain(|operation| operation.at.0 < faulty.0);
     operations.sort_by_key(|operation| operation.at);
     (works, operations)
+}
+
+/// Has some jobs wait for one or two that were submitted before them at the same place.
+fn draw_waits(stream: &mut Stream, works: &mut BTreeMap<usize, Work>, operations: &[Operation]) {
+    let submitted = |job: usize| {
+        let found = operations.iter().find(|operation| (operation.act, operation.job) == (Act::Submit, job));
+        found.map(|operation| operation.at)
+    };
+    let homes: BTreeMap<usize, usize> = works.iter().map(|(job, work)| (*job, work.home)).collect();
+    for (job, work) in works.iter_mut() {
+        let at = submitted(*job);
+        let is_earlier = |other: usize| submitted(other).zip(at).is_some_and(|(other, at)| other.plus(ACKNOWLEDGED) < at);
+        let earlier: Vec<usize> =
+            homes.iter().filter(|(other, home)| **home == work.home && is_earlier(**other)).map(|(other, _)| *other).collect();
+        let (one, other, does) = (stream.pick(&earlier), stream.pick(&earlier), stream.chance(500));
+        if does {
+            let mut after: Vec<usize> = one.into_iter().chain(other).collect();
+            after.dedup();
+            work.after = after;
+        }
+    }
 }
 
 fn draw_work(stream: &mut Stream, nodes: usize) -> Work {
@@ -76,7 +103,8 @@ fn draw_work(stream: &mut Stream, nodes: usize) -> Work {
     let attempts_max = u32::try_from(stream.between(1, 4)).unwrap_or(1);
     let needs_timeout = ending == Ending::Never || stream.chance(200);
     let timeout = needs_timeout.then(|| DurationMillis(stream.between(1_000, 60_000)));
-    Work { home, takes, ending, writes, has_input, scope, effects, tool, attempts_max, timeout }
+    let after = Vec::new();
+    Work { home, takes, ending, writes, has_input, scope, effects, tool, attempts_max, timeout, after }
 }
 
 /// Mostly a tool that one node has; at times one that appears late, or never.

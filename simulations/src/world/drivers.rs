@@ -9,11 +9,14 @@ use jobmesh_protocol::{BlobRef, DurationMillis, JobId, NodeId, RunId};
 
 use super::{Event, Phase, World};
 use crate::executor::{Behaviour, Ending, PROGRAM, gone, stopped};
-use crate::invariants::{Violation, invariant_g5_only_the_winner_reads_the_payload, invariant_inputs_are_there};
+use crate::invariants::{
+    Violation, invariant_g5_only_the_winner_reads_the_payload, invariant_inputs_are_there,
+    invariant_runs_are_where_they_may_be,
+};
 use crate::network::{Pair, Seat};
 use crate::node::{Condition, Life, Process};
 use crate::oracle::{Contract, Sight};
-use crate::workload::Act;
+use crate::workload::{Act, may_run_at};
 
 impl World {
     /// Carries out the outputs of a step, in order. Returns the jobs that changed in it.
@@ -24,8 +27,9 @@ impl World {
                 Output::Reply(request, answer) => self.answered(request, answer)?,
                 Output::Send { to, frame } => {
                     invariant_g5_only_the_winner_reads_the_payload(&frame, PROGRAM.as_bytes())?;
-                    if let Some(to) = self.seats.get(&to).copied() {
-                        self.send(seat, to, &frame);
+                    match self.seats.get(&to).copied() {
+                        Some(to) => self.send(seat, to, &frame),
+                        None => self.traitor_hears(seat, to, &frame),
                     }
                 }
                 Output::Publish(bytes) | Output::Shout(bytes) => {
@@ -62,6 +66,10 @@ impl World {
                     self.has_routed |= matches!(change.cause, Cause::Offered | Cause::Awarded);
                     let (number, state, cause) = (change.number, change.state, change.cause);
                     self.note(format_args!("{seat} job {number} is {state} by {cause} at epoch {}", change.epoch));
+                    if change.cause == Cause::Awarded {
+                        let run = RunId { job: change.job, epoch: change.epoch };
+                        self.patience.award(seat, self.now, run);
+                    }
                     changed.insert(change.job);
                 }
             }
@@ -127,10 +135,13 @@ impl World {
         };
         let foreign = || Violation::new("runs_come_from_the_workload", format!("{:?}", order.task));
         let behaviour = Behaviour::read(&order.task).ok_or_else(foreign)?;
-        let effects = self.plan.works.get(&behaviour.index).map(|work| work.effects).ok_or_else(foreign)?;
+        let work = self.plan.works.get(&behaviour.index).ok_or_else(foreign)?;
+        let (effects, may_run) = (work.effects, may_run_at(&self.plan, work, seat));
         let Some(id) = self.nodes.get(seat.0).map(|node| node.id) else { return Ok(()) };
         if !self.is_damaged(seat) {
             self.oracle.check_run(&contract, id, behaviour.index, effects)?;
+            self.oracle.check_wanted(&contract, behaviour.index)?;
+            invariant_runs_are_where_they_may_be(behaviour.index, seat, may_run)?;
             self.check_input(seat, order)?;
         }
         let hangs = self.faults.hangs();
@@ -168,7 +179,8 @@ impl World {
 
     #[cfg(feature = "mutants")]
     fn is_early(&self) -> bool {
-        self.plan.mutant.is_some_and(|name| name.0 == jobmesh_engine::Mutant::SendBeforeCommit)
+        let early = [jobmesh_engine::Mutant::SendBeforeCommit, jobmesh_engine::Mutant::StartBeforeDurable];
+        self.plan.mutant.is_some_and(|name| early.contains(&name.0))
     }
 
     #[cfg(not(feature = "mutants"))]
@@ -302,8 +314,30 @@ impl World {
                 self.oracle.acknowledge(seat, index, job);
             }
             (operation, answer) => {
+                if answer.is_ok() {
+                    self.note_wish(seat, operation)?;
+                }
                 let word = if answer.is_ok() { "done" } else { "refused" };
                 self.note(format_args!("{seat} answers {:?} of job {}: {word}", operation.act, operation.job));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// Somebody was told that a job is cancelled, or tried again.
+    fn note_wish(&mut self, seat: Seat, operation: super::Operation) -> Result<(), Violation> {
+        let Some(id) = self.oracle.job_at(operation.job, seat) else { return Ok(()) };
+        match operation.act {
+            Act::Submit => {}
+            Act::Retry => self.oracle.expect_retry(operation.job, id),
+            Act::Cancel => {
+                let Some(node) = self.nodes.get_mut(seat.0).filter(|node| !node.is_damaged) else { return Ok(()) };
+                let txn = node.store()?.begin()?;
+                if let Some(job) = txn.view().job(id)? {
+                    self.oracle.expect_no_more(id, job.epoch);
+                }
             }
         }
         Ok(())
