@@ -54,7 +54,7 @@ pub use fault::{
 pub use invariants::Violation;
 pub use jobmesh_engine::Mutant;
 #[cfg(feature = "mutants")]
-pub use mutants::{How, Hunted, hunt};
+pub use mutants::{How, Hunted, hunt, hunt_one};
 pub use marks::{CAUSES, COUNTERS, EXCUSED, MET, missing};
 pub use plan::{
     Disks, MUTANTS, MutantName, NODES_MAX, NODES_MIN, NodePlan, POWER_MUTANTS, Plan, PlanError, TWICE_MUTANTS, Watch,

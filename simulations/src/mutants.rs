@@ -15,6 +15,9 @@ use crate::plan::{MUTANTS, POWER_MUTANTS, Plan, TWICE_MUTANTS};
 use crate::power::{Drive, PowerPlan, cut_power};
 use crate::report::run;
 
+/// As many power cuts are tried for every seed of a world: one is as cheap.
+const CUTS_PER_SEED: u64 = 10;
+
 /// How a seed shows a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum How {
@@ -89,7 +92,8 @@ pub fn hunt(starts: &[u64], seeds: u64, threads: usize, tell: impl Fn(&Hunted) +
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(mutant) = all.get(place).copied() else { return };
             let finds: Vec<_> = starts.iter().map(|start| hunt.find(mutant, *start)).collect();
-            let spent = |(start, find): (&u64, &Option<(u64, How)>)| find.map_or(seeds, |(seed, _)| seed - start + 1);
+            let most = hunt.most(mutant);
+            let spent = |(start, find): (&u64, &Option<(u64, How)>)| find.map_or(most, |(seed, _)| seed - start + 1);
             let taken = starts.iter().zip(&finds).map(spent).collect();
             let hunted = Hunted { mutant, finds, taken };
             tell(&hunted);
@@ -100,6 +104,12 @@ pub fn hunt(starts: &[u64], seeds: u64, threads: usize, tell: impl Fn(&Hunted) +
     done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
+/// Hunts one bug from `start` on: the first seed that finds it, and how.
+#[must_use]
+pub fn hunt_one(mutant: Mutant, start: u64, seeds: u64) -> Option<(u64, How)> {
+    Hunt { seeds, healthy: Mutex::default() }.find(mutant, start)
+}
+
 struct Hunt {
     seeds: u64,
     /// Whether the engine without a bug keeps its promises on a seed.
@@ -108,18 +118,25 @@ struct Hunt {
 
 impl Hunt {
     fn find(&self, mutant: Mutant, start: u64) -> Option<(u64, How)> {
-        (start..start.saturating_add(self.seeds)).find_map(|seed| Some((seed, self.shows(mutant, seed)?)))
+        (start..start.saturating_add(self.most(mutant))).find_map(|seed| Some((seed, self.shows(mutant, seed)?)))
+    }
+
+    /// How many seeds are tried.
+    fn most(&self, mutant: Mutant) -> u64 {
+        if POWER_MUTANTS.contains(&mutant) { self.seeds.saturating_mul(CUTS_PER_SEED) } else { self.seeds }
     }
 
     fn shows(&self, mutant: Mutant, seed: u64) -> Option<How> {
+        let expected = |broke: &&'static str| may_break(mutant).contains(broke);
         if POWER_MUTANTS.contains(&mutant) {
             let plan = PowerPlan { from: seed, count: 1, drive: Drive::Honest, mutant: Some(mutant) };
-            return cut_power(&plan).err().map(|failure| How::PowerCut(failure.violation.invariant));
+            let broke = cut_power(&plan).err().map(|failure| failure.violation.invariant);
+            return broke.filter(expected).map(How::PowerCut);
         }
         let plan = Plan::new(seed).with_mutant(mutant);
         let first = run(&plan);
         let how = match first {
-            Err(failure) => How::World(failure.violation.invariant),
+            Err(failure) => How::World(Some(failure.violation.invariant).filter(expected)?),
             Ok(report) if TWICE_MUTANTS.contains(&mutant) => {
                 let again = run(&plan).map(|report| report.trace);
                 if again == Ok(report.trace) {
@@ -139,5 +156,63 @@ impl Hunt {
             self.healthy.lock().unwrap_or_else(PoisonError::into_inner).insert(seed, is_healthy);
             is_healthy
         })
+    }
+}
+
+/// The promises that a bug may break. Anything else would be luck, or a bug of its own.
+const fn may_break(mutant: Mutant) -> &'static [&'static str] {
+    match mutant {
+        Mutant::SendBeforeCommit => &[
+            "g1_no_acknowledged_job_is_lost",
+            "an_epoch_runs_once",
+            "g4_accepted_results_are_real",
+            "g3_successes_are_backed",
+        ],
+        Mutant::SkipSignatureCheck | Mutant::VerifyWithoutDomain | Mutant::AcceptFromAnyone => {
+            &["g4_accepted_results_are_real"]
+        }
+        Mutant::AcceptStaleEpoch => &[
+            "g4_accepted_results_are_real",
+            "g3_successes_are_backed",
+            "g2_at_most_one_accepted_result",
+            "an_end_teaches_once",
+            // A stale receipt that waits for its outputs waits for ever: nobody looks at a stale attempt again.
+            "every_receipt_is_settled_once_the_network_heals",
+        ],
+        // What counts twice also puts the count back, so that the next in order comes too early for ever.
+        Mutant::NoDedup => &[
+            "g3_once_jobs_never_overlap",
+            "every_job_ends_once_the_network_heals",
+            "every_receipt_is_settled_once_the_network_heals",
+            "receipts_are_a_chain",
+        ],
+        Mutant::LeaseOnWallClock | Mutant::JumpEndsLeases => {
+            &["nobody_is_given_up_early", "g6_a_defector_costs_a_bounded_time"]
+        }
+        Mutant::LeaseOffByOne => &["once_jobs_end_with_their_lease"],
+        // Peers that never get what was forgotten take the gap for their own loss of memory, and hold work for a person.
+        Mutant::ForgetOutbox => &[
+            "every_receipt_is_settled_once_the_network_heals",
+            "every_job_ends_once_the_network_heals",
+            "receipts_are_a_chain",
+        ],
+        Mutant::NoBackoff => &["quiescence"],
+        Mutant::Unbounded => &["what_a_member_leaves_is_bounded"],
+        Mutant::TrustClaimedHash => &["accepted_outputs_are_held"],
+        Mutant::CountTwice => &["an_end_teaches_once"],
+        Mutant::StartBeforeDurable => &["an_epoch_runs_once", "a_job_waits_for_its_upstream"],
+        Mutant::OrphanAsNew => &["an_epoch_runs_once"],
+        Mutant::CancelInMemory => &["a_cancelled_job_runs_no_more"],
+        Mutant::JoinCountsTwice => &["a_job_waits_for_its_upstream"],
+        Mutant::LocalLeaves => &["what_is_local_stays_here"],
+        Mutant::DropRequirement => &["runs_are_where_they_may_be"],
+        Mutant::UnweightedSummaries => &["others_sway_a_score_a_little"],
+        Mutant::UnarmedTimer => {
+            &["g6_a_defector_costs_a_bounded_time", "every_job_ends_once_the_network_heals"]
+        }
+        Mutant::SyncNormal | Mutant::IgnoreSyncError | Mutant::BelieveLog => {
+            &["g1_no_acknowledged_job_is_lost", "an_end_is_kept", "an_epoch_runs_once", "what_ended_runs_no_more"]
+        }
+        Mutant::HashOrder => &[],
     }
 }
