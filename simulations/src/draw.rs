@@ -41,8 +41,6 @@ pub struct Draw {
     pub disks: Disks,
     /// What happens when the faults end.
     pub end: End,
-    /// Which faults are drawn.
-    pub reach: Reach,
     /// How large the world is.
     pub tier: Tier,
 }
@@ -90,16 +88,6 @@ pub enum End {
     CoreHeals,
 }
 
-/// Which faults are drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reach {
-    /// Those that every promise holds under.
-    #[default]
-    Proven,
-    /// Also those that the protocol does not stand yet.
-    Beyond,
-}
-
 impl Draw {
     /// Ten minutes of faults with as many nodes as the seed draws.
     #[must_use]
@@ -111,7 +99,6 @@ impl Draw {
             idle: IDLE_DEFAULT,
             disks: Disks::Honest,
             end: End::Heals,
-            reach: Reach::Proven,
             tier: Tier::Full,
         }
     }
@@ -221,9 +208,6 @@ impl fmt::Display for Draw {
         }
         if self.end == End::CoreHeals {
             f.write_str(" --core")?;
-        }
-        if self.reach == Reach::Beyond {
-            f.write_str(" --beyond")?;
         }
         Ok(())
     }

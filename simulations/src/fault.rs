@@ -160,6 +160,9 @@ pub enum NodeFault {
     BitRot { in_log: bool },
     /// Its files as they were when the fault began are put back when it ends.
     OldBackup,
+    /// Its machine is copied. From then on two databases under one key take turns; when the fault ends, the one that
+    /// stands by is thrown away.
+    Clone { turn_ms: u64 },
 }
 
 /// What kind of hole a cut is.
@@ -294,12 +297,13 @@ pub enum FaultKind {
     Babble,
     Defect,
     Wipe,
+    Clone,
     Disk(DiskFault),
 }
 
 impl FaultKind {
     /// Every kind but those of disks, which are [`DiskFault::HONEST`] and those that break their word.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Delay,
         Self::Loss,
         Self::Burst,
@@ -338,6 +342,7 @@ impl FaultKind {
         Self::Babble,
         Self::Defect,
         Self::Wipe,
+        Self::Clone,
     ];
 
     /// The word for it in reports.
@@ -382,6 +387,7 @@ impl FaultKind {
             Self::Babble => "babble",
             Self::Defect => "defect",
             Self::Wipe => "wipe",
+            Self::Clone => "clone",
             Self::Disk(fault) => fault.word(),
         }
     }

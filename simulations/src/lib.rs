@@ -46,7 +46,7 @@ mod shrink;
 pub use bugs::{Bug, BugError, Kept};
 pub use cost::{Cost, auctioned};
 pub use disk::{DiskFault, Loss};
-pub use draw::{Draw, End, Reach, Tier};
+pub use draw::{Draw, End, Tier};
 pub use executor::{Ending, Writes};
 pub use fault::{
     Clog, DiskStrike, Fault, FaultKind, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, Treason, What, When,

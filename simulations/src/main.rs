@@ -13,8 +13,8 @@ use std::thread;
 use clap::{Parser, Subcommand};
 use jobmesh_protocol::DurationMillis;
 use jobmesh_simulations::{
-    Bug, Cost, Disks, Draw, Drive, End, FaultKind, Pace, Plan, PlanError, PowerPlan, Reach, Report, Tier, Watch,
-    auctioned, cut_power, missing, run, search, shrink,
+    Bug, Cost, Disks, Draw, Drive, End, FaultKind, Pace, Plan, PlanError, PowerPlan, Report, Tier, Watch, auctioned,
+    cut_power, missing, run, search, shrink,
 };
 #[cfg(feature = "mutants")]
 use jobmesh_simulations::{MutantName, hunt};
@@ -104,9 +104,6 @@ struct RunArgs {
     /// When the faults end, heal some nodes only.
     #[arg(long)]
     core: bool,
-    /// Also draw faults that the protocol does not stand yet.
-    #[arg(long)]
-    beyond: bool,
     /// How large the world is: full, wide or mass.
     #[arg(long, default_value = "full", value_parser = tier)]
     tier: Tier,
@@ -163,9 +160,6 @@ struct SeedsArgs {
     /// Worlds that run at the same time; as many as there are processors if left out.
     #[arg(long)]
     threads: Option<usize>,
-    /// Also draw faults that the protocol does not stand yet.
-    #[arg(long)]
-    beyond: bool,
     /// How large the worlds are: full, wide or mass.
     #[arg(long, default_value = "full", value_parser = tier)]
     tier: Tier,
@@ -235,7 +229,6 @@ impl RunArgs {
         draw.idle = self.idle.map_or(draw.idle, DurationMillis);
         draw.disks = if self.sound_disks { Disks::Sound } else { Disks::Honest };
         draw.end = if self.core { End::CoreHeals } else { End::Heals };
-        draw.reach = if self.beyond { Reach::Beyond } else { Reach::Proven };
         draw.tier = self.tier;
         let mut plan = draw.plan();
         plan.tail_lines = self.lines.unwrap_or(plan.tail_lines);
@@ -419,7 +412,6 @@ fn plan_of(args: &SeedsArgs, seed: u64) -> Plan {
     draw.faulty = DurationMillis::from_secs(args.minutes.saturating_mul(60));
     draw.idle = DurationMillis::from_secs(args.idle.saturating_mul(60));
     draw.end = if seed % 4 == 3 { End::CoreHeals } else { End::Heals };
-    draw.reach = if args.beyond { Reach::Beyond } else { Reach::Proven };
     draw.tier = args.tier;
     draw.plan()
 }

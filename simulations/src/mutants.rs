@@ -167,6 +167,8 @@ const fn may_break(mutant: Mutant) -> &'static [&'static str] {
             "an_epoch_runs_once",
             "g4_accepted_results_are_real",
             "g3_successes_are_backed",
+            "runs_are_durable",
+            "runs_have_a_lease",
         ],
         Mutant::SkipSignatureCheck | Mutant::VerifyWithoutDomain | Mutant::AcceptFromAnyone => {
             &["g4_accepted_results_are_real"]
@@ -200,7 +202,7 @@ const fn may_break(mutant: Mutant) -> &'static [&'static str] {
         Mutant::Unbounded => &["what_a_member_leaves_is_bounded"],
         Mutant::TrustClaimedHash => &["accepted_outputs_are_held"],
         Mutant::CountTwice => &["an_end_teaches_once"],
-        Mutant::StartBeforeDurable => &["an_epoch_runs_once", "a_job_waits_for_its_upstream"],
+        Mutant::StartBeforeDurable => &["runs_are_durable", "runs_have_a_lease", "an_epoch_runs_once"],
         Mutant::OrphanAsNew => &["an_epoch_runs_once"],
         Mutant::CancelInMemory => &["a_cancelled_job_runs_no_more"],
         Mutant::JoinCountsTwice => &["a_job_waits_for_its_upstream"],

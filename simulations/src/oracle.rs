@@ -65,6 +65,11 @@ impl Ledger {
         self.runs.get(&at).and_then(|contract| self.executions.get(contract))
     }
 
+    /// What a node ran so.
+    pub(crate) fn contract(&self, at: (Seat, RunId)) -> Option<&Contract> {
+        self.runs.get(&at)
+    }
+
     /// How many runs of a job of the workload are alive.
     pub(crate) fn live(&self, index: usize) -> usize {
         self.executions.values().filter(|execution| execution.is_live && execution.index == index).count()

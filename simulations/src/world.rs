@@ -107,6 +107,8 @@ enum Event {
     Unclog(Seat),
     /// The owner of a damaged machine sets it up anew.
     SetUpAnew(Seat),
+    /// The other of two databases under one key has its turn.
+    TakeTurn(usize),
     /// A daemon whose database fails tries again.
     Repair(Seat, Life),
     /// A dead daemon starts again.
@@ -306,6 +308,7 @@ impl World {
                 Ok(())
             }
             Event::SetUpAnew(seat) => self.set_up_anew(seat),
+            Event::TakeTurn(fault) => self.take_turn(fault),
             Event::Repair(seat, life) => self.repair(seat, life),
             Event::Restart(seat) => self.restart(seat),
             Event::Resume(seat, life) => self.resume(seat, life),

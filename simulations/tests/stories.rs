@@ -225,3 +225,35 @@ fn what_must_not_run_twice_ends_when_its_origin_sleeps_for_eight_hours() {
         assert_eq!(mark(&report, "count lease_ended"), 4, "{report}");
     }
 }
+
+/// The origin's files are put back to what they were before its jobs ran elsewhere. Its peers know more of it than it does,
+/// so it takes no number and no epoch that they know a second time, and what must not run twice waits until a person releases it.
+#[test]
+fn an_origin_that_is_set_back_to_an_old_backup_repeats_no_number_and_asks_before_it_repeats_work() {
+    for effects in [Effects::Idempotent, Effects::Once] {
+        let plan = with_jobs(mesh(secs(240)), 4, &Work { effects, ..work(secs(25), SHARED) });
+        let back = What::Node { seat: 0, fault: NodeFault::OldBackup };
+        for report in told(&with_fault(plan, SUBMITTED_AT.plus(DurationMillis(20)), secs(60), back)) {
+            assert_eq!(report.states.values().sum::<u64>(), 4, "no job is lost: {report}");
+            assert!(mark(&report, "count older_than_words") > 0, "{report}");
+            let held = mark(&report, "count held_after_rollback");
+            assert_eq!(held > 0, effects == Effects::Once, "{report}");
+            if effects == Effects::Idempotent {
+                assert_eq!(completed(&report), 4, "{report}");
+            }
+        }
+    }
+}
+
+/// Two databases take turns under one key. Both are told apart, and each of the jobs that both know has one result in
+/// the end.
+#[test]
+fn two_databases_under_one_key_are_told_apart_and_lose_no_job() {
+    let plan = with_jobs(mesh(secs(240)), 4, &work(secs(25), SHARED));
+    let clone = What::Node { seat: 0, fault: NodeFault::Clone { turn_ms: 20_000 } };
+    for report in told(&with_fault(plan, SUBMITTED_AT.plus(secs(1)), secs(150), clone)) {
+        assert_eq!(completed(&report), 4, "{report}");
+        assert!(mark(&report, "count older_than_words") > 0, "{report}");
+        assert!(mark(&report, "count refused_former_incarnation") > 0, "{report}");
+    }
+}

@@ -7,8 +7,8 @@ use jobmesh_protocol::capability::{
     CapabilityRecord, Digest, RECORD_BYTES_MAX, RecordRequest, Relayed, TAGS_MAX, Version, provider_key,
 };
 use jobmesh_protocol::envelope::{Envelope, Kind};
-use jobmesh_protocol::{DurationMillis, NodeId, Tag, UnixMillis};
-use jobmesh_store::{Choice, StoreError, View};
+use jobmesh_protocol::{DurationMillis, NodeId, Tag, UnixMillis, cbor};
+use jobmesh_store::{Choice, StoreError, Txn, View};
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -20,6 +20,12 @@ use crate::submit::Answer;
 
 /// How often a node that is only known from gossip is dialled: a member can gossip any number of made-up ones.
 const MEET_EVERY: DurationMillis = DurationMillis::from_secs(1);
+/// Two databases of one key don't outdo each other sooner than this.
+const OUTGROW_EVERY: DurationMillis = DurationMillis::from_secs(60);
+/// Names the newest version of the own record that was ever made.
+const SAID: &str = "record_version";
+/// Largest encoding of a version.
+const SAID_BYTES_MAX: usize = 64;
 /// Largest envelope of a record.
 const RECORD_ENVELOPE_MAX: usize = RECORD_BYTES_MAX + 256;
 
@@ -50,6 +56,18 @@ pub(crate) fn own_record(
     })
 }
 
+/// Gives the own record a version that is newer than every one this database has had, whatever its clock says, and
+/// keeps it.
+pub(crate) fn renew_version(record: &mut CapabilityRecord, txn: &Txn<'_>) -> Result<(), StoreError> {
+    let said = txn
+        .view()
+        .meta(SAID)?
+        .and_then(|bytes| cbor::decode::<Version>(&bytes, SAID_BYTES_MAX).ok())
+        .unwrap_or_default();
+    record.version = record.version.max(said.next());
+    txn.set_meta(SAID, &cbor::encode(&record.version))
+}
+
 impl Engine {
     pub(crate) fn add_capability(&mut self, step: &mut Step<'_>, tag: &Tag) -> Answer {
         if self.record.tags.contains(tag) {
@@ -77,6 +95,7 @@ impl Engine {
         let next = self.record.version.next();
         self.record = own_record(&self.config, &self.pools, step.view(), step.wall())?;
         self.record.version = self.record.version.max(next);
+        renew_version(&mut self.record, step.txn)?;
         self.record_envelope = self.seal(Kind::Capability, &self.record);
         let connected: Vec<NodeId> =
             self.peers.iter().filter(|(_, peer)| peer.is_connected).map(|(node, _)| *node).collect();
@@ -106,22 +125,21 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn on_gossip(&mut self, step: &Step<'_>, via: NodeId, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn on_gossip(&mut self, step: &mut Step<'_>, via: NodeId, bytes: &[u8]) -> Result<(), StoreError> {
         let Some(envelope) = self.open(bytes) else { return Ok(()) };
         let author = envelope.signer();
         if envelope.kind() == Kind::Seek && author != self.me {
             self.on_seek(step, &envelope);
             return Ok(());
         }
-        let is_own = author == self.me && envelope.kind() == Kind::Digest;
-        if is_own && envelope.parse::<Digest>().is_ok_and(|digest| digest.capability > self.record.version) {
-            return self.on_own_key_elsewhere(step);
-        }
-        let is_digest = envelope.kind() == Kind::Digest && author != self.me;
+        let is_digest = envelope.kind() == Kind::Digest;
         let Some(digest) = is_digest.then(|| envelope.parse::<Digest>().ok()).flatten() else {
             self.count("refused_gossip");
             return Ok(());
         };
+        if author == self.me {
+            return self.on_own_version(step, digest.capability);
+        }
         if !self.is_member(author) {
             self.meet(step, author, Vec::new());
             return Ok(());
@@ -172,15 +190,11 @@ impl Engine {
         bytes: &[u8],
     ) -> Result<(), StoreError> {
         if author == self.me {
-            return self.outgrow(step, record.version);
+            return self.on_own_version(step, record.version);
         }
         if !record.is_bounded() || bytes.len() > RECORD_ENVELOPE_MAX {
             self.count("refused_record");
             return Ok(());
-        }
-        if author == self.me {
-            // One from before a restart is older than this one's.
-            return if record.version > self.record.version { self.on_own_key_elsewhere(step) } else { Ok(()) };
         }
         if !self.is_member(author) {
             // Anyone can sign under a key of their own making; only a handshake shows a certificate.
@@ -207,12 +221,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Others know a newer record of this node than its own: its clock was set back since it made that one, or its
-    /// database was lost. What it says from now on is newer still, or nobody would listen until its clock is there again.
-    fn outgrow(&mut self, step: &mut Step<'_>, version: Version) -> Result<(), StoreError> {
+    /// Others know a record of this key. What this database ever said is older than what it says now, so a newer one
+    /// was made from another database. What it says from now on is newer still, or nobody would listen to it.
+    fn on_own_version(&mut self, step: &mut Step<'_>, version: Version) -> Result<(), StoreError> {
         if version <= self.record.version {
             return Ok(());
         }
+        self.on_own_key_elsewhere(step)?;
+        if step.now.mono < self.outgrow_after {
+            return Ok(());
+        }
+        self.outgrow_after = step.now.mono.plus(OUTGROW_EVERY);
         self.count("outgrew_record");
         self.record.version = version;
         self.advertise(step)

@@ -100,6 +100,8 @@ pub struct Engine {
     pub(crate) addresses: Vec<String>,
     /// No node that is only known from gossip is dialled before this.
     pub(crate) meet_after: MonoMillis,
+    /// No record of another database under this key is outdone before this.
+    pub(crate) outgrow_after: MonoMillis,
     pub(crate) learned: Learned,
     /// The jobs that ended and were not counted in the database yet.
     pub(crate) ends: Ends,

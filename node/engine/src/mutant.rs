@@ -30,7 +30,7 @@ pub enum Mutant {
     LeaseOnWallClock,
     /// 9: an executor counts one lease too many.
     LeaseOffByOne,
-    /// 10: what the peers have not acknowledged is forgotten at a restart.
+    /// 10: what the peers have not acknowledged is forgotten at a restart, and nobody compares what is open.
     ForgetOutbox,
     /// 11: after an auction that came to nothing the wait is never longer than after the first.
     NoBackoff,

@@ -12,6 +12,7 @@ use jobmesh_store::{Lease, LeasePhase, Side, StoreError};
 
 use crate::chain::Answered;
 use crate::engine::Engine;
+use crate::mutant::Mutant;
 use crate::step::Step;
 
 /// As many rows of leases as one message names.
@@ -22,6 +23,9 @@ impl Engine {
     /// Tells a peer what this node believes to be open between the two. Posted, so that it comes after awards and
     /// receipts.
     pub(crate) fn reconcile(&mut self, step: &Step<'_>, node: NodeId) -> Result<(), StoreError> {
+        if self.config.plays(Mutant::ForgetOutbox) {
+            return Ok(());
+        }
         let awarded = self.awarded_to(step, node)?;
         let held: Vec<HeldLease> = step.view().leases_open(node, LEASES_READ)?.iter().filter_map(held_lease).collect();
         if awarded.is_empty() && held.is_empty() {

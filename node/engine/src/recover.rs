@@ -10,7 +10,7 @@ use jobmesh_protocol::{AttemptState, DurationMillis, JobState, MonoMillis, Now, 
 use jobmesh_store::{Attempt, Job, LeasePhase, StoreError, Txn};
 use rand_core::Rng;
 
-use crate::capability::own_record;
+use crate::capability::{own_record, renew_version};
 use crate::config::Config;
 use crate::ends::Ends;
 use crate::engine::Engine;
@@ -45,7 +45,8 @@ impl Engine {
     /// [`StoreError`] if the database fails.
     pub fn recover(config: Config, now: Now, rng: &mut dyn Rng, txn: &Txn<'_>) -> Result<Self, StoreError> {
         let pools = Pools::new(config.detected.pools.clone()).map_err(|_| StoreError::Damaged { what: "pool" })?;
-        let record = own_record(&config, &pools, txn.view(), now.wall)?;
+        let mut record = own_record(&config, &pools, txn.view(), now.wall)?;
+        renew_version(&mut record, txn)?;
         let mut engine = Self {
             me: config.identity.node(),
             mesh: config.mesh,
@@ -91,6 +92,7 @@ impl Engine {
             seek_after: MonoMillis(0),
             addresses: Vec::new(),
             meet_after: MonoMillis(0),
+            outgrow_after: MonoMillis(0),
             learned: Learned::default(),
             ends: Ends::default(),
             counters: BTreeMap::new(),

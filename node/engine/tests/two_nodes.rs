@@ -268,7 +268,7 @@ fn an_offer_is_withdrawn_when_a_newer_job_of_its_key_changes_it() {
         let mut submission = Submission::new(spec(Some("tool:gzip")));
         submission.unique = Some(unique);
         let job = wire.take(A, submission.clone());
-        if on_conflict != Conflict::Merge {
+        if matches!(on_conflict, Conflict::Debounce(_)) {
             wire.pass(DurationMillis::from_secs(5));
         }
         assert_eq!(wire.job(A, job).state, JobState::Offered);

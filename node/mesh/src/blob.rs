@@ -304,12 +304,12 @@ mod tests {
     #[test]
     fn fuzz_questions_and_answers() {
         let question = cbor::encode(&Request { hash: Hash::of(b"blob"), offset: 300 });
-        Target::cbor("blob-request").sample(question).run_stable(|bytes| {
-            cbor::decode::<Request>(bytes, HEADER_BYTES_MAX).map(|found| cbor::encode(&found))
-        });
+        Target::cbor("blob-request")
+            .sample(question)
+            .run_stable(|bytes| cbor::decode::<Request>(bytes, HEADER_BYTES_MAX).map(|found| cbor::encode(&found)));
         let answers = Target::cbor("blob-answer").sample(cbor::encode(&Answer { size: Some(1 << 40) }));
-        answers.sample(cbor::encode(&Answer { size: None })).run_stable(|bytes| {
-            cbor::decode::<Answer>(bytes, HEADER_BYTES_MAX).map(|found| cbor::encode(&found))
-        });
+        answers
+            .sample(cbor::encode(&Answer { size: None }))
+            .run_stable(|bytes| cbor::decode::<Answer>(bytes, HEADER_BYTES_MAX).map(|found| cbor::encode(&found)));
     }
 }

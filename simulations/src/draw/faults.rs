@@ -2,7 +2,7 @@
 
 use jobmesh_protocol::DurationMillis;
 
-use super::{Draw, Reach, Tier};
+use super::{Draw, Tier};
 use crate::disk::{DiskFault, Loss};
 use crate::fault::{
     Clog, DiskStrike, Fault, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, Treason, What, When,
@@ -13,7 +13,7 @@ use crate::random::Stream;
 /// How many kinds go on all the time, more or less.
 const AMBIENT: u64 = 13;
 /// How many kinds strike at times of their own.
-const SCHEDULED: u64 = 17;
+const SCHEDULED: u64 = 18;
 /// Those of them that are common: the rarer ones cost a machine or are most of a minute long.
 const COMMON: u64 = 13;
 
@@ -25,7 +25,7 @@ pub(super) fn draw(draw: &Draw, nodes: usize) -> Vec<Fault> {
     // In a large world as many nodes are struck, of those that there are.
     let crowd = (nodes as u64 / 10).max(1);
     let mean_pause = stream.between(6_000, 40_000) / crowd;
-    drawn.scheduled(&mut stream, mean_pause, draw.reach);
+    drawn.scheduled(&mut stream, mean_pause);
     if draw.disks == Disks::Honest && draw.tier != Tier::Mass {
         drawn.of_disks(&mut Stream::new(draw.seed, "faults of disks"), mean_pause);
     }
@@ -80,7 +80,7 @@ impl Drawn {
         }
     }
 
-    fn scheduled(&mut self, stream: &mut Stream, mean_pause: u64, reach: Reach) {
+    fn scheduled(&mut self, stream: &mut Stream, mean_pause: u64) {
         let common = (0..COMMON).filter(|_| stream.chance(500)).collect::<Vec<_>>();
         let rare = (COMMON..SCHEDULED).filter(|_| stream.chance(250)).collect::<Vec<_>>();
         let mut at = 2_000 + pause(stream, mean_pause);
@@ -88,19 +88,19 @@ impl Drawn {
             let is_rare = stream.chance(60);
             let kinds = if is_rare { &rare } else { &common };
             let length = length(stream);
-            let what = stream.pick(kinds).and_then(|kind| self.draw_scheduled(stream, kind, length, reach));
-            if let Some(what) = what {
+            if let Some(kind) = stream.pick(kinds) {
+                let what = self.draw_scheduled(stream, kind, length);
                 self.add(at, length, what);
             }
             at += pause(stream, mean_pause);
         }
     }
 
-    fn draw_scheduled(&self, stream: &mut Stream, kind: u64, length: DurationMillis, reach: Reach) -> Option<What> {
+    fn draw_scheduled(&self, stream: &mut Stream, kind: u64, length: DurationMillis) -> What {
         let seat = stream.index(self.nodes);
         let other = (seat + 1 + stream.index(self.nodes - 1)) % self.nodes;
         let of_node = |fault| What::Node { seat, fault };
-        Some(match kind {
+        match kind {
             0 => self.cut(stream, Shape::Groups),
             1 => self.cut(stream, Shape::OneWay),
             2 => self.cut(stream, Shape::Isolation),
@@ -117,9 +117,9 @@ impl Drawn {
             13 => of_node(NodeFault::Jump { by_ms: draw_jump(stream) }),
             14 => of_node(NodeFault::Wipe),
             15 => of_node(NodeFault::Trap { place: draw_trap(stream), when: When::Start }),
-            _ if reach == Reach::Beyond => of_node(NodeFault::OldBackup),
-            _ => return None,
-        })
+            16 => of_node(NodeFault::OldBackup),
+            _ => of_node(NodeFault::Clone { turn_ms: stream.between(3_000, 40_000) }),
+        }
     }
 
     fn cut(&self, stream: &mut Stream, shape: Shape) -> What {
@@ -171,11 +171,11 @@ impl Drawn {
 
     /// In some worlds whoever has cancelled a job pulls the plug.
     fn after_cancels(&mut self, stream: &mut Stream) {
-        if !stream.chance(400) {
+        if !stream.chance(500) {
             return;
         }
         for seat in 0..self.nodes {
-            for _ in 0..3 {
+            for _ in 0..5 {
                 let at = stream.below(self.faulty.0);
                 let place = stream.pick(&[Trap::BeforeCommit, Trap::BeforeRelease]).unwrap_or(Trap::BeforeCommit);
                 let fault = NodeFault::Trap { place, when: When::AfterCancel };

@@ -10,7 +10,7 @@ use jobmesh_protocol::DurationMillis;
 
 use super::{Event, World};
 use crate::disk::DiskFault;
-use crate::fault::{FaultKind, NodeFault, Trap};
+use crate::fault::{FaultKind, NodeFault, Trap, What};
 use crate::invariants::Violation;
 use crate::network::Seat;
 use crate::node::{Came, Condition, StepEnd};
@@ -76,6 +76,33 @@ impl World {
         self.note_struck(seat);
         self.oracle.forget(seat, id);
         self.oracle.expect_old_epochs(seat);
+        Ok(())
+    }
+
+    /// A machine is copied, and its key with it.
+    pub(super) fn copy(&mut self, index: usize, seat: Seat, turn: DurationMillis) {
+        let Some(node) = self.nodes.get(seat.0) else { return };
+        self.backups.insert(index, node.files.backup());
+        self.cause(turn, Event::TakeTurn(index));
+    }
+
+    /// The one of two databases under one key that stood by speaks, and the other stands by.
+    pub(super) fn take_turn(&mut self, index: usize) -> Result<(), Violation> {
+        let Some(fault) = self.plan.faults.get(index) else { return Ok(()) };
+        let What::Node { seat, fault: NodeFault::Clone { turn_ms } } = fault.what else { return Ok(()) };
+        let (seat, turn) = (Seat(seat), DurationMillis(turn_ms));
+        let Some(standing_by) = self.backups.remove(&index) else { return Ok(()) };
+        self.note(format_args!("the other {seat} has its turn"));
+        self.faults.note(FaultKind::Clone);
+        self.crash_for(seat, DurationMillis(1_000), false)?;
+        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
+        let spoke = node.files.backup();
+        node.files.install(standing_by);
+        let id = node.id;
+        self.oracle.forget(seat, id);
+        self.oracle.expect_old_epochs(seat);
+        self.backups.insert(index, spoke);
+        self.cause(turn, Event::TakeTurn(index));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use super::{Event, Phase, World};
 use crate::executor::{Behaviour, Ending, PROGRAM, gone, stopped};
 use crate::invariants::{
     Violation, invariant_g5_only_the_winner_reads_the_payload, invariant_inputs_are_there,
-    invariant_runs_are_where_they_may_be,
+    invariant_runs_are_durable, invariant_runs_are_where_they_may_be,
 };
 use crate::network::{Pair, Seat};
 use crate::node::{Condition, Life, Process};
@@ -80,7 +80,11 @@ impl World {
     /// The attempt that a run is, as its origin knows it.
     fn contract(&mut self, seat: Seat, order: &RunOrder) -> Result<Contract, Violation> {
         let own = Contract { origin: seat, job: order.run.job, epoch: order.run.epoch };
-        let Some(origin) = order.origin else { return Ok(own) };
+        let Some(origin) = order.origin else {
+            let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(own) };
+            let is_known = node.store()?.begin()?.view().attempt(order.run)?.is_some();
+            return invariant_runs_are_durable(order.run, is_known).map(|()| own);
+        };
         let unknown = || Violation::new("runs_have_a_lease", format!("{seat} runs {} without a lease", order.run));
         let origin = self.seats.get(&origin).copied().ok_or_else(unknown)?;
         let node = self.nodes.get_mut(seat.0).ok_or_else(unknown)?;
@@ -129,8 +133,7 @@ impl World {
         }
         let contract = match self.contract(seat, order) {
             Ok(contract) => contract,
-            // With the bug that sends before it commits there may be no lease to look at.
-            Err(_) if self.is_early() || self.is_damaged(seat) => return Ok(()),
+            Err(_) if self.is_damaged(seat) => return Ok(()),
             Err(violation) => return Err(violation),
         };
         let foreign = || Violation::new("runs_come_from_the_workload", format!("{:?}", order.task));
@@ -175,17 +178,6 @@ impl World {
                 self.cause(DurationMillis(1_000), Event::RunEnds { seat, life, run, stopped: None });
             }
         }
-    }
-
-    #[cfg(feature = "mutants")]
-    fn is_early(&self) -> bool {
-        let early = [jobmesh_engine::Mutant::SendBeforeCommit, jobmesh_engine::Mutant::StartBeforeDurable];
-        self.plan.mutant.is_some_and(|name| early.contains(&name.0))
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    const fn is_early(&self) -> bool {
-        false
     }
 
     fn check_input(&mut self, seat: Seat, order: &RunOrder) -> Result<(), Violation> {

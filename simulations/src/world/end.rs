@@ -95,6 +95,7 @@ impl World {
 
     pub(super) fn inspect(&mut self) -> Result<(), Violation> {
         self.cause(INSPECT_EVERY, Event::Inspect);
+        self.release_held()?;
         let open = self.open_jobs()?;
         match self.phase {
             Phase::Healing { .. } if open.is_empty() && !self.is_unsure => {

@@ -124,6 +124,10 @@ impl World {
             NodeFault::LyingSync { .. } | NodeFault::BitRot { .. } | NodeFault::OldBackup => {
                 self.damage(index, seat, what)
             }
+            NodeFault::Clone { turn_ms } => {
+                self.copy(index, seat, DurationMillis(turn_ms));
+                Ok(())
+            }
         }
     }
 
@@ -158,6 +162,10 @@ impl World {
             }
             NodeFault::LyingSync { .. } | NodeFault::BitRot { .. } | NodeFault::OldBackup => {
                 self.mend(index, seat, what)
+            }
+            NodeFault::Clone { .. } => {
+                self.backups.remove(&index);
+                Ok(())
             }
             // The daemon starts again or goes on by an event of its own.
             NodeFault::Crash { .. }

@@ -54,6 +54,25 @@ impl World {
         known.into_iter().map(|(_, job)| Dependency { job, on: None }).collect()
     }
 
+    /// Once the world has healed, people release what waits for them: jobs that may have run before a database was set
+    /// back.
+    pub(super) fn release_held(&mut self) -> Result<(), Violation> {
+        if self.phase == Phase::Faulty {
+            return Ok(());
+        }
+        for seat in self.all_seats() {
+            let Some(node) = self.nodes.get_mut(seat.0).filter(|node| node.condition == Condition::Up) else {
+                continue;
+            };
+            let jobs = node.store()?.begin()?.view().live_jobs()?;
+            for job in jobs.into_iter().filter(|job| job.held.is_some()) {
+                self.note(format_args!("{seat} is asked to release {}", job.id));
+                self.tell(seat, Command::Job(job.id, JobAction::Release))?;
+            }
+        }
+        Ok(())
+    }
+
     fn ask(&mut self, seat: Seat, operation: Operation) -> RequestId {
         self.requests += 1;
         let request = RequestId(self.requests);

@@ -56,6 +56,7 @@ impl World {
             | Event::Clog(_)
             | Event::Unclog(_)
             | Event::SetUpAnew(_)
+            | Event::TakeTurn(_)
             | Event::Repair(..)
             | Event::Restart(_)
             | Event::Resume(..)
