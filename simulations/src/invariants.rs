@@ -11,7 +11,7 @@ use jobmesh_protocol::job::{Effects, Scope, Task};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::{Cause, transition};
 use jobmesh_protocol::ticket::Verdict;
-use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, JobId, JobState, NodeId, Outcome, RunId};
+use jobmesh_protocol::{AttemptState, BlobRef, DurationMillis, Epoch, JobId, JobState, NodeId, Outcome, RunId};
 use jobmesh_store::{Event, Job, LeasePhase, ReceiptRow, StoreError, View};
 
 use crate::network::Seat;
@@ -347,6 +347,25 @@ pub(crate) fn invariant_what_is_local_stays_here(facts: &Facts) -> Result<(), Vi
         job.spec.scope != Scope::Local || !facts.events.iter().any(is_told),
         format_args!("job {} was offered though it is to stay here", job.number),
     )
+}
+
+/// What an executor gives back as if it had never been there did not run: otherwise work that must not run twice would.
+pub(crate) fn invariant_what_was_given_back_did_not_run(sight: Sight<'_>, facts: &Facts) -> Result<(), Violation> {
+    if sight.excused.origins.contains(&sight.seat) {
+        return Ok(());
+    }
+    for attempt in facts.attempts.iter().filter(|attempt| attempt.award.is_some()) {
+        let contract = Contract { origin: sight.seat, job: attempt.job, epoch: attempt.epoch };
+        let has_run = attempt.state == AttemptState::Released
+            && !sight.excused.nodes.contains(&attempt.node)
+            && sight.ledger.execution(&contract).is_some();
+        hold(
+            "what_was_given_back_did_not_run",
+            !has_run,
+            format_args!("job {} was given back at epoch {}, and ran", facts.job.number, attempt.epoch),
+        )?;
+    }
+    Ok(())
 }
 
 /// A run begins when its attempt is on disk: nobody could find it after a crash otherwise.

@@ -64,6 +64,7 @@ pub fn missing(
 pub const COUNTERS: &[&str] = &[
     "answered_search",
     "asked_for_receipts",
+    "dropped_answer",
     "dropped_receipt",
     "duplicate_frame",
     "early_frame",
@@ -122,7 +123,6 @@ pub const COUNTERS: &[&str] = &[
 /// Those that they need not, each with the reason.
 pub const EXCUSED: &[(&str, &str)] = &[
     ("adopted_unknown_run", "no driver of a world finds a process that it was not asked for"),
-    ("dropped_answer", "needs an outbox that is full of answers"),
     ("dropped_over_quota", "needs a member that sends more than its engine does; a test of two nodes has one"),
     ("illegal_transition", "only a bug reaches it"),
     ("outgrew_record", "needs a second database under one key whose clock is ahead; a test of two nodes has one"),

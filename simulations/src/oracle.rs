@@ -341,6 +341,7 @@ impl Oracle {
 fn check_facts(sight: Sight<'_>, facts: &Facts, seen: Option<&Seen>) -> Result<(), Violation> {
     invariants::invariant_only_legal_transitions(facts)?;
     invariants::invariant_what_is_local_stays_here(facts)?;
+    invariants::invariant_what_was_given_back_did_not_run(sight, facts)?;
     invariants::invariant_epochs_only_grow(facts, seen)?;
     invariants::invariant_final_states_never_change(facts, seen)?;
     invariants::invariant_g2_at_most_one_accepted_result(facts)?;

@@ -15,7 +15,7 @@ use jobmesh_protocol::outcome::Outputs;
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::{FRAME_BYTES_MAX, Frame};
 use jobmesh_protocol::summary::{Cell, Summary};
-use jobmesh_protocol::ticket::{Award, Bid, Cancel, Heartbeat, Offer, Reconcile};
+use jobmesh_protocol::ticket::{Award, Bid, Cancel, Heartbeat, LEASES_MAX, LeaseKey, Offer, Reconcile};
 use jobmesh_protocol::{BidId, BlobRef, DurationMillis, Epoch, JobId, Tag, UnixMillis, cbor};
 use serde::Serialize;
 use serde_bytes::ByteBuf;
@@ -148,7 +148,8 @@ impl Traitor {
 
     /// Something that no engine says.
     pub(crate) fn babble(&mut self, to: NodeId, now: UnixMillis) -> Betrayal {
-        let (what, seed) = (self.stream(Treason::Babble).below(16), self.stream(Treason::Babble).array::<16>());
+        let (what, seed) = (self.stream(Treason::Babble).below(17), self.stream(Treason::Babble).array::<16>());
+        let floods = self.stream(Treason::Babble).chance(100);
         let (ticket, epoch, reason) = (TicketId::from_bytes(seed), Epoch(1), "because".to_owned());
         let Some(me) = self.first().map(Identity::node) else { return Betrayal::Frame(Vec::new()) };
         let cancel = Cancel { ticket, epoch, to: me, reason };
@@ -173,7 +174,14 @@ impl Traitor {
             12 => self.note(Kind::Receipt, &Receipt { isolation: "x".repeat(10_000), ..receipt }),
             13 => self.altered(|version, kind| (version.wrapping_add(90), kind), &cancel),
             14 => self.altered(|version, _| (version, 250), &cancel),
-            _ => self.note(Kind::Cancel, &Cancel { to, ..cancel }),
+            15 if floods => self.note(Kind::Reconcile, &Reconcile { to, awarded: unheard_of(seed), held: Vec::new() }),
+            15 => self.note(Kind::Cancel, &Cancel { to, ..cancel }),
+            _ => {
+                // Nobody has ever seen a certificate of this one.
+                let stranger = Identity::from_seed(Stream::new(u64::from(seed[0]), "stranger").array());
+                let record = Envelope::seal(&stranger, &self.mesh, Kind::Capability, &self.record(now, false));
+                self.note(Kind::Relayed, &Relayed(record))
+            }
         })
     }
 
@@ -303,6 +311,12 @@ impl Traitor {
             _ => vec![self.note(Kind::Receipt, &receipt)],
         }
     }
+}
+
+/// As many attempts that nobody awarded as a message names.
+fn unheard_of(seed: [u8; 16]) -> Vec<LeaseKey> {
+    let key = |number| LeaseKey { ticket: TicketId::from_bytes(seed), epoch: Epoch(number) };
+    (1..=u32::try_from(LEASES_MAX).unwrap_or(1)).map(key).collect()
 }
 
 fn frame(envelope: Vec<u8>) -> Vec<u8> {

@@ -33,6 +33,8 @@ pub(super) fn draw(draw: &Draw, nodes: usize) -> Vec<Fault> {
     if draw.tier == Tier::Full {
         drawn.of_clocks(&mut Stream::new(draw.seed, "faults of clocks"));
         drawn.after_cancels(&mut Stream::new(draw.seed, "crashes after cancels"));
+        drawn.plugs(&mut Stream::new(draw.seed, "crashes at commands"));
+        drawn.silences(&mut Stream::new(draw.seed, "long silences"));
         drawn.treasons(&mut Stream::new(draw.seed, "treasons"));
     }
     drawn.faults
@@ -184,10 +186,38 @@ impl Drawn {
         }
     }
 
+    /// In some worlds daemons are killed where most is to lose: before the commit of what somebody has just asked for.
+    fn plugs(&mut self, stream: &mut Stream) {
+        if !stream.chance(300) {
+            return;
+        }
+        for seat in 0..self.nodes {
+            for _ in 0..4 {
+                let at = stream.below(self.faulty.0);
+                let fault = NodeFault::Trap { place: Trap::BeforeCommit, when: When::Command };
+                self.add(at, DurationMillis(1_000), What::Node { seat, fault });
+            }
+        }
+    }
+
+    /// In some worlds nodes are alone for longer than any lease lasts.
+    fn silences(&mut self, stream: &mut Stream) {
+        if !stream.chance(300) {
+            return;
+        }
+        let mut at = stream.between(10_000, 60_000);
+        while at < self.faulty.0 {
+            let length = DurationMillis(stream.between(50_000, 100_000));
+            let cut = self.cut(stream, Shape::Isolation);
+            self.add(at, length, cut);
+            at += stream.between(60_000, 150_000);
+        }
+    }
+
     /// What a member with a key of its own does, for the whole time or some part of it.
     fn treasons(&mut self, stream: &mut Stream) {
         for treason in Treason::ALL {
-            let (does, is_part) = (stream.chance(200), stream.chance(300));
+            let (does, is_part) = (stream.chance(300), stream.chance(300));
             let at = if is_part { stream.below(self.faulty.0) } else { 0 };
             let length = DurationMillis(stream.between(0, self.faulty.0 - at).max(self.faulty.0 / 10));
             if does {

@@ -44,12 +44,45 @@ pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Ope
         works.insert(job, work);
     }
     if draw.tier == Tier::Full {
-        draw_waits(&mut Stream::new(draw.seed, "waits"), &mut works, &operations);
+        draw_long(&mut Stream::new(draw.seed, "long jobs"), (draw.faulty, nodes), &mut works, &mut operations);
     }
     // Nobody asks for anything once the world heals, or its jobs would never be done.
     operations.retain(|operation| operation.at.0 < faulty.0);
     operations.sort_by_key(|operation| operation.at);
+    if draw.tier == Tier::Full {
+        draw_waits(&mut Stream::new(draw.seed, "waits"), &mut works, &operations);
+    }
     (works, operations)
+}
+
+/// In some worlds a few jobs take longer than any lease: two that must not run twice, and one that stays where it is and
+/// that somebody may not want after all.
+fn draw_long(
+    stream: &mut Stream,
+    (faulty, nodes): (DurationMillis, usize),
+    works: &mut BTreeMap<usize, Work>,
+    operations: &mut Vec<Operation>,
+) {
+    if !stream.chance(400) {
+        return;
+    }
+    for (scope, effects) in
+        [(Scope::Network, Effects::Once), (Scope::Network, Effects::Once), (Scope::Local, Effects::Idempotent)]
+    {
+        let job = works.len();
+        let (home, takes) = (stream.index(nodes), DurationMillis(stream.between(60_000, 120_000)));
+        let attempts_max = if effects == Effects::Once { 1 } else { 3 };
+        let (ending, writes, timeout, after) = (Ending::OkAfter(0), Writes::Little, None, Vec::new());
+        let has_input = false;
+        let work = Work { home, takes, ending, writes, has_input, scope, effects, tool: None, attempts_max, timeout, after };
+        let at = DurationMillis(stream.between(2_000, (faulty.0 * 3 / 5).max(2_000)));
+        operations.push(Operation { at, act: Act::Submit, job });
+        let later = DurationMillis(stream.between(5_000, 60_000));
+        if stream.chance(700) && scope == Scope::Local {
+            operations.push(Operation { at: at.plus(later), act: Act::Cancel, job });
+        }
+        works.insert(job, work);
+    }
 }
 
 /// Has some jobs wait for one or two that were submitted before them at the same place.
