@@ -209,7 +209,7 @@ impl Oracle {
         self.cancelled.insert(job, epoch);
     }
 
-    /// Somebody was told that a job is tried again, whatever it waited for.
+    /// Somebody asks that a job is tried again, whatever it waited for.
     pub(crate) fn expect_retry(&mut self, index: usize, job: JobId) {
         self.cancelled.remove(&job);
         self.after.remove(&index);

@@ -306,8 +306,8 @@ impl World {
                 self.oracle.acknowledge(seat, index, job);
             }
             (operation, answer) => {
-                if answer.is_ok() {
-                    self.note_wish(seat, operation)?;
+                if operation.act == Act::Cancel && answer.is_ok() {
+                    self.note_cancelled(seat, operation)?;
                 }
                 let word = if answer.is_ok() { "done" } else { "refused" };
                 self.note(format_args!("{seat} answers {:?} of job {}: {word}", operation.act, operation.job));
@@ -318,19 +318,13 @@ impl World {
 }
 
 impl World {
-    /// Somebody was told that a job is cancelled, or tried again.
-    fn note_wish(&mut self, seat: Seat, operation: super::Operation) -> Result<(), Violation> {
+    /// Somebody was told that a job is cancelled.
+    fn note_cancelled(&mut self, seat: Seat, operation: super::Operation) -> Result<(), Violation> {
         let Some(id) = self.oracle.job_at(operation.job, seat) else { return Ok(()) };
-        match operation.act {
-            Act::Submit => {}
-            Act::Retry => self.oracle.expect_retry(operation.job, id),
-            Act::Cancel => {
-                let Some(node) = self.nodes.get_mut(seat.0).filter(|node| !node.is_damaged) else { return Ok(()) };
-                let txn = node.store()?.begin()?;
-                if let Some(job) = txn.view().job(id)? {
-                    self.oracle.expect_no_more(id, job.epoch);
-                }
-            }
+        let Some(node) = self.nodes.get_mut(seat.0).filter(|node| !node.is_damaged) else { return Ok(()) };
+        let txn = node.store()?.begin()?;
+        if let Some(job) = txn.view().job(id)? {
+            self.oracle.expect_no_more(id, job.epoch);
         }
         Ok(())
     }

@@ -36,7 +36,11 @@ impl World {
                 let reason = "changed my mind".to_owned();
                 Command::Job(job, JobAction::Cancel { reason, is_forced: false })
             }
-            (Act::Retry, Some(job)) => Command::Job(job, JobAction::Retry),
+            (Act::Retry, Some(job)) => {
+                // It may happen though nobody hears the answer.
+                self.oracle.expect_retry(number, job);
+                Command::Job(job, JobAction::Retry)
+            }
             // Nobody can name a job that was never acknowledged.
             (Act::Cancel | Act::Retry, None) => return Ok(()),
         };
