@@ -102,8 +102,7 @@ pub enum Treason {
 
 impl Treason {
     /// Every one.
-    pub const ALL: [Self; 6] =
-        [Self::Usurp, Self::Transplant, Self::Flood, Self::Slander, Self::Babble, Self::Defect];
+    pub const ALL: [Self; 6] = [Self::Usurp, Self::Transplant, Self::Flood, Self::Slander, Self::Babble, Self::Defect];
 
     /// The kind of fault that it is.
     pub(crate) const fn kind(self) -> FaultKind {

@@ -53,9 +53,9 @@ pub use fault::{
 };
 pub use invariants::Violation;
 pub use jobmesh_engine::Mutant;
+pub use marks::{CAUSES, COUNTERS, EXCUSED, MET, missing};
 #[cfg(feature = "mutants")]
 pub use mutants::{How, Hunted, hunt, hunt_one};
-pub use marks::{CAUSES, COUNTERS, EXCUSED, MET, missing};
 pub use plan::{
     Disks, MUTANTS, MutantName, NODES_MAX, NODES_MIN, NodePlan, POWER_MUTANTS, Plan, PlanError, TWICE_MUTANTS, Watch,
 };

@@ -210,9 +210,7 @@ const fn may_break(mutant: Mutant) -> &'static [&'static str] {
         Mutant::LocalLeaves => &["what_is_local_stays_here"],
         Mutant::DropRequirement => &["runs_are_where_they_may_be"],
         Mutant::UnweightedSummaries => &["others_sway_a_score_a_little"],
-        Mutant::UnarmedTimer => {
-            &["g6_a_defector_costs_a_bounded_time", "every_job_ends_once_the_network_heals"]
-        }
+        Mutant::UnarmedTimer => &["g6_a_defector_costs_a_bounded_time", "every_job_ends_once_the_network_heals"],
         Mutant::SyncNormal | Mutant::IgnoreSyncError | Mutant::BelieveLog => {
             &["g1_no_acknowledged_job_is_lost", "an_end_is_kept", "an_epoch_runs_once", "what_ended_runs_no_more"]
         }

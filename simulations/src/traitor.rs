@@ -136,13 +136,21 @@ impl Traitor {
                 let is_praised = self.stream(Treason::Slander).chance(500);
                 let (succeeded, failed) = if is_praised { (CLAIMED, 0) } else { (0, CLAIMED) };
                 let (job_type, executor) = ("work".to_owned(), "process".to_owned());
-                Cell { job_type, executor, node, succeeded, failed, timed_out: 0, lost: 0, durations: Default::default() }
+                Cell {
+                    job_type,
+                    executor,
+                    node,
+                    succeeded,
+                    failed,
+                    timed_out: 0,
+                    lost: 0,
+                    durations: Default::default(),
+                }
             })
             .collect();
         let summary = Summary { day, version: self.summaries, cells };
-        let say = |member: &Identity| {
-            (member.node(), frame(Envelope::seal(member, &self.mesh, Kind::Summary, &summary)))
-        };
+        let say =
+            |member: &Identity| (member.node(), frame(Envelope::seal(member, &self.mesh, Kind::Summary, &summary)));
         self.members.iter().map(say).collect()
     }
 
@@ -300,7 +308,9 @@ impl Traitor {
             1 => {
                 // It has written something, it says, and never hands it over.
                 let stdout = Some(BlobRef { size: 100_000, ..BlobRef::of(b"not written") });
-                vec![self.note(Kind::Receipt, &Receipt { outputs: Outputs { stdout, ..Outputs::default() }, ..receipt })]
+                vec![
+                    self.note(Kind::Receipt, &Receipt { outputs: Outputs { stdout, ..Outputs::default() }, ..receipt }),
+                ]
             }
             2 => {
                 // So many accounts of one attempt, each another.

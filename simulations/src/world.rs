@@ -35,8 +35,8 @@ use crate::plan::{NODES_MAX, NodePlan, Plan};
 use crate::random::Stream;
 use crate::report::{Pace, Report};
 use crate::trace::Trace;
-use crate::traitor::{Betrayal, Traitor};
 use crate::traffic::Traffic;
+use crate::traitor::{Betrayal, Traitor};
 use crate::workload::{Machines, Operation, machine};
 
 use patience::{LOOK_EVERY, Patience};
@@ -443,8 +443,7 @@ impl World {
     /// Whether this step is struck: by a trap laid earlier, or because it takes a command, where most is to lose.
     fn spring(&mut self, seat: Seat, batch: &[Input]) -> Option<Trap> {
         let takes_command = batch.iter().any(|input| matches!(input, Input::Command(..)));
-        let is_cancel =
-            |input: &Input| matches!(input, Input::Command(_, Command::Job(_, JobAction::Cancel { .. })));
+        let is_cancel = |input: &Input| matches!(input, Input::Command(_, Command::Job(_, JobAction::Cancel { .. })));
         let takes_cancel = batch.iter().any(is_cancel);
         let node = self.nodes.get_mut(seat.0)?;
         let mut found = None;

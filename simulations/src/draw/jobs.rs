@@ -74,7 +74,8 @@ fn draw_long(
         let attempts_max = if effects == Effects::Once { 1 } else { 3 };
         let (ending, writes, timeout, after) = (Ending::OkAfter(0), Writes::Little, None, Vec::new());
         let has_input = false;
-        let work = Work { home, takes, ending, writes, has_input, scope, effects, tool: None, attempts_max, timeout, after };
+        let work =
+            Work { home, takes, ending, writes, has_input, scope, effects, tool: None, attempts_max, timeout, after };
         let at = DurationMillis(stream.between(2_000, (faulty.0 * 3 / 5).max(2_000)));
         operations.push(Operation { at, act: Act::Submit, job });
         let later = DurationMillis(stream.between(5_000, 60_000));
@@ -94,9 +95,13 @@ fn draw_waits(stream: &mut Stream, works: &mut BTreeMap<usize, Work>, operations
     let homes: BTreeMap<usize, usize> = works.iter().map(|(job, work)| (*job, work.home)).collect();
     for (job, work) in works.iter_mut() {
         let at = submitted(*job);
-        let is_earlier = |other: usize| submitted(other).zip(at).is_some_and(|(other, at)| other.plus(ACKNOWLEDGED) < at);
-        let earlier: Vec<usize> =
-            homes.iter().filter(|(other, home)| **home == work.home && is_earlier(**other)).map(|(other, _)| *other).collect();
+        let is_earlier =
+            |other: usize| submitted(other).zip(at).is_some_and(|(other, at)| other.plus(ACKNOWLEDGED) < at);
+        let earlier: Vec<usize> = homes
+            .iter()
+            .filter(|(other, home)| **home == work.home && is_earlier(**other))
+            .map(|(other, _)| *other)
+            .collect();
         let (one, other, does) = (stream.pick(&earlier), stream.pick(&earlier), stream.chance(500));
         if does {
             let mut after: Vec<usize> = one.into_iter().chain(other).collect();

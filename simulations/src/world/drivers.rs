@@ -10,8 +10,8 @@ use jobmesh_protocol::{BlobRef, DurationMillis, JobId, NodeId, RunId};
 use super::{Event, Phase, World};
 use crate::executor::{Behaviour, Ending, PROGRAM, gone, stopped};
 use crate::invariants::{
-    Violation, invariant_g5_only_the_winner_reads_the_payload, invariant_inputs_are_there,
-    invariant_runs_are_durable, invariant_runs_are_where_they_may_be,
+    Violation, invariant_g5_only_the_winner_reads_the_payload, invariant_inputs_are_there, invariant_runs_are_durable,
+    invariant_runs_are_where_they_may_be,
 };
 use crate::network::{Pair, Seat};
 use crate::node::{Condition, Life, Process};

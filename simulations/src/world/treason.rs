@@ -56,7 +56,8 @@ impl World {
         let Some(traitor) = &mut self.traitor else { return Ok(()) };
         traitor.meet(ids.clone());
         let stream = traitor.stream(treason);
-        let (seat, soon, late) = (Seat(stream.index(count)), stream.between(200, 4_000), stream.between(60_000, 240_000));
+        let (seat, soon, late) =
+            (Seat(stream.index(count)), stream.between(200, 4_000), stream.between(60_000, 240_000));
         let (Some(to), Some(first)) = (ids.get(seat.0).copied(), traitor.members().first().copied()) else {
             return Ok(());
         };
