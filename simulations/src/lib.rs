@@ -1,9 +1,9 @@
 //! Whole nodes in virtual time: the real engine over the real store, on a network that one number decides.
 //!
-//! A [`Plan`] (a seed, how many nodes, how long) becomes a world: nodes with real keys and the real SQLite on simulated disks, a
-//! network that delays, loses, doubles and cuts, daemons that crash between any two steps, executors that fail, a
-//! member that forges, another that betrays. One thread takes one event after the other off a queue that is ordered by time and number,
-//! so the same plan gives the same run, byte for byte; [`Report::trace`] is the proof of that.
+//! A [`Plan`] (a seed, how many nodes, how long) becomes a world: nodes with real keys and the real SQLite on simulated
+//! disks, a network that delays, loses, doubles and cuts, daemons that crash between any two steps, executors that fail,
+//! a member that forges and another that betrays. One thread takes one event after the other off a queue that is ordered
+//! by time and number, so the same plan gives the same run, byte for byte; [`Report::trace`] is the proof of that.
 //!
 //! After every step the oracle reads the node's database and holds it against the named invariants of the module
 //! `invariants`. When the faults end, the world heals and every job that some node can run must end.

@@ -65,8 +65,10 @@ impl Patience {
         self.lost.insert((seat, RunId { job: attempt.job, epoch: attempt.epoch }))
     }
 
-    /// A node awards an attempt.
+    /// A node awards an attempt. One that was set back may have used this epoch before.
     pub(super) fn award(&mut self, seat: Seat, now: MonoMillis, run: RunId) {
+        self.seen.remove(&(seat, run));
+        self.lost.remove(&(seat, run));
         self.awarded.insert((seat, run), now);
     }
 
