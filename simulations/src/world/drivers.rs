@@ -66,6 +66,9 @@ impl World {
                     self.has_routed |= matches!(change.cause, Cause::Offered | Cause::Awarded);
                     let (number, state, cause) = (change.number, change.state, change.cause);
                     self.note(format_args!("{seat} job {number} is {state} by {cause} at epoch {}", change.epoch));
+                    if change.cause == Cause::Offered {
+                        self.patience.offer(seat, self.now, change.job);
+                    }
                     if change.cause == Cause::Awarded {
                         let run = RunId { job: change.job, epoch: change.epoch };
                         self.patience.award(seat, self.now, run);

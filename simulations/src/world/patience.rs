@@ -39,7 +39,9 @@ pub(super) struct Patience {
     heard: BTreeMap<(Seat, NodeId), MonoMillis>,
     /// When an open attempt was first seen, and first seen with its outputs on the way.
     seen: BTreeMap<(Seat, RunId), (MonoMillis, Option<MonoMillis>)>,
-    /// When an attempt was awarded.
+    /// When a job was offered the last time.
+    offered: BTreeMap<(Seat, JobId), MonoMillis>,
+    /// When an attempt that was awarded had been offered.
     awarded: BTreeMap<(Seat, RunId), MonoMillis>,
     /// The attempts that are known to be lost.
     lost: BTreeSet<(Seat, RunId)>,
@@ -69,7 +71,14 @@ impl Patience {
     pub(super) fn award(&mut self, seat: Seat, now: MonoMillis, run: RunId) {
         self.seen.remove(&(seat, run));
         self.lost.remove(&(seat, run));
-        self.awarded.insert((seat, run), now);
+        // The lease counts from the bid; a node that stands still between the two awards long after it.
+        let offered = self.offered.get(&(seat, run.job)).copied();
+        self.awarded.insert((seat, run), offered.unwrap_or(now));
+    }
+
+    /// A node offers a job.
+    pub(super) fn offer(&mut self, seat: Seat, now: MonoMillis, job: JobId) {
+        self.offered.insert((seat, job), now);
     }
 
     /// Holds what a node has waited before it called an attempt lost against what it must.
@@ -78,7 +87,7 @@ impl Patience {
         let is_given_up = attempt.message.as_deref().is_some_and(|message| message.ends_with(GIVEN_UP));
         let Some(awarded) = self.awarded.get(&(seat, run)).filter(|_| is_given_up) else { return Ok(()) };
         let timing = Timing::default();
-        // The bid, from which the lease counts, came a little earlier, and clocks differ by a hundredth.
+        // Clocks differ by a hundredth.
         let least = timing.lease.plus(timing.lease_grace).scale(95, 100);
         invariant_nobody_is_given_up_early(run, now.since(*awarded), least)
     }
