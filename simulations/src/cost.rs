@@ -99,6 +99,7 @@ fn work() -> Work {
         tool: Some(SHARED_TOOL.to_owned()),
         attempts_max: 1,
         timeout: None,
+        after: Vec::new(),
     }
 }
 

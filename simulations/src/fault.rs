@@ -31,6 +31,8 @@ pub enum What {
     Runs(RunFault),
     /// A member forges receipts, replays frames and sends garbage.
     Forger,
+    /// A member with a key of its own signs what is not so.
+    Traitor(Treason),
     /// Between nodes.
     Links(LinkFault),
     /// With one node.
@@ -78,6 +80,41 @@ pub enum RunFault {
     Flood { per_mille: u32 },
     /// Their node says to others that they have written what they have not.
     Lie { per_mille: u32 },
+}
+
+/// What a member with a key of its own does that its engine would never do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Treason {
+    /// It signs receipts for what was awarded to others.
+    Usurp,
+    /// It has had others sign receipts as something else, and shows them as receipts.
+    Transplant,
+    /// It signs hundreds of receipts for no job.
+    Flood,
+    /// It is many members, and all say the same of the others.
+    Slander,
+    /// It signs what is out of bounds, for somebody else, or no message at all.
+    Babble,
+    /// It says that it can do everything, bids, and does nothing of it, or lies about it.
+    Defect,
+}
+
+impl Treason {
+    /// Every one.
+    pub const ALL: [Self; 6] = [Self::Usurp, Self::Transplant, Self::Flood, Self::Slander, Self::Babble, Self::Defect];
+
+    /// The kind of fault that it is.
+    pub(crate) const fn kind(self) -> FaultKind {
+        match self {
+            Self::Usurp => FaultKind::Usurp,
+            Self::Transplant => FaultKind::Transplant,
+            Self::Flood => FaultKind::FloodOfReceipts,
+            Self::Slander => FaultKind::Slander,
+            Self::Babble => FaultKind::Babble,
+            Self::Defect => FaultKind::Defect,
+        }
+    }
 }
 
 /// What goes wrong between nodes.
@@ -196,6 +233,8 @@ pub enum When {
     Steps(u64),
     /// The next that takes a command: where most is to lose.
     Command,
+    /// The one after the next in which somebody cancels a job.
+    AfterCancel,
     /// The next start of the daemon.
     Start,
 }
@@ -252,6 +291,12 @@ pub enum FaultKind {
     Flood,
     Lie,
     Forger,
+    Usurp,
+    Transplant,
+    FloodOfReceipts,
+    Slander,
+    Babble,
+    Defect,
     Wipe,
     Clone,
     Disk(DiskFault),
@@ -259,7 +304,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind but those of disks, which are [`DiskFault::HONEST`] and those that break their word.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 39] = [
         Self::Delay,
         Self::Loss,
         Self::Burst,
@@ -291,6 +336,12 @@ impl FaultKind {
         Self::Flood,
         Self::Lie,
         Self::Forger,
+        Self::Usurp,
+        Self::Transplant,
+        Self::FloodOfReceipts,
+        Self::Slander,
+        Self::Babble,
+        Self::Defect,
         Self::Wipe,
         Self::Clone,
     ];
@@ -330,6 +381,12 @@ impl FaultKind {
             Self::Flood => "flood",
             Self::Lie => "lie",
             Self::Forger => "forger",
+            Self::Usurp => "usurp",
+            Self::Transplant => "transplant",
+            Self::FloodOfReceipts => "flood-of-receipts",
+            Self::Slander => "slander",
+            Self::Babble => "babble",
+            Self::Defect => "defect",
             Self::Wipe => "wipe",
             Self::Clone => "clone",
             Self::Disk(fault) => fault.word(),
@@ -353,7 +410,7 @@ impl What {
     /// The seats that it names.
     pub(crate) fn seats(&self) -> Vec<usize> {
         match self {
-            Self::Frames(_) | Self::Runs(_) | Self::Forger => Vec::new(),
+            Self::Frames(_) | Self::Runs(_) | Self::Forger | Self::Traitor(_) => Vec::new(),
             Self::Links(LinkFault::Cut { ways, .. }) => ways.iter().flat_map(|(from, to)| [*from, *to]).collect(),
             Self::Links(LinkFault::Split { seats }) => seats.clone(),
             Self::Links(LinkFault::Swizzle { clogs }) => clogs.iter().map(|clog| clog.seat).collect(),

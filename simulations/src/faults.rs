@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jobmesh_protocol::DurationMillis;
 
-use crate::fault::{Fault, FaultKind, FrameFault, RunFault, What};
+use crate::fault::{Fault, FaultKind, FrameFault, RunFault, Treason, What};
 use crate::network::Seat;
 use crate::random::Stream;
 
@@ -148,6 +148,11 @@ impl Faults {
     /// Whether a member forges now.
     pub(crate) fn has_forger(&self) -> bool {
         self.active.values().any(|active| active.fault.what == What::Forger)
+    }
+
+    /// Whether a member with a key of its own does this now.
+    pub(crate) fn has_traitor(&self, treason: Treason) -> bool {
+        self.active.values().any(|active| active.fault.what == What::Traitor(treason))
     }
 
     /// Whether a transfer of a blob is lost, as frames are.

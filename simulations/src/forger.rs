@@ -8,12 +8,12 @@
 use jobmesh_keys::{Identity, MeshId, NodeId, Signature};
 use jobmesh_protocol::chain::BEGINNING;
 use jobmesh_protocol::envelope::{Envelope, Kind, message_id};
-use jobmesh_protocol::id::{AwardId, Hash, Incarnation};
+use jobmesh_protocol::id::{AwardId, Epoch, Hash, Incarnation, TicketId};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::{FRAME_BYTES_MAX, Frame};
-use jobmesh_protocol::ticket::{Award, Terms};
-use jobmesh_protocol::{BlobRef, Outcome, UnixMillis, cbor};
+use jobmesh_protocol::ticket::{Award, SlotTerms, Terms};
+use jobmesh_protocol::{BlobRef, DurationMillis, Outcome, UnixMillis, cbor};
 use serde_bytes::ByteBuf;
 
 use crate::network::Seat;
@@ -25,13 +25,59 @@ const KEPT_MAX: usize = 64;
 const FORGED: &[u8] = b"forged";
 
 /// The layout of an envelope on the wire: version, kind, body, signer, signature.
-type Wire = (u8, u8, ByteBuf, NodeId, Signature);
+pub(crate) type Wire = (u8, u8, ByteBuf, NodeId, Signature);
 
 /// An award that was sent to somebody else.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Overheard {
     id: AwardId,
     pub(crate) terms: Terms,
+}
+
+impl Overheard {
+    /// The awards by its sender that a frame carries.
+    pub(crate) fn read(from: NodeId, bytes: &[u8]) -> Vec<Self> {
+        let Ok(frame @ Frame::Data { .. }) = Frame::decode(bytes) else { return Vec::new() };
+        frame.envelopes().filter_map(|envelope| Self::of_envelope(from, envelope)).collect()
+    }
+
+    /// The award in an envelope, if it is one by its sender.
+    pub(crate) fn of_envelope(from: NodeId, envelope: &[u8]) -> Option<Self> {
+        let (_, kind, body, signer, _): Wire = cbor::decode(envelope, FRAME_BYTES_MAX).ok()?;
+        let is_award = kind == Kind::Award.number() && signer == from;
+        let award: Award = is_award.then(|| cbor::decode(&body, FRAME_BYTES_MAX).ok()).flatten()?;
+        Some(Self { id: message_id(Kind::Award, &body), terms: award.terms })
+    }
+
+    /// What nobody ever awarded.
+    pub(crate) fn of_nothing(ticket: TicketId, to: NodeId) -> Self {
+        let nothing = AwardId::from_bytes([0; 16]);
+        let lease_ms = DurationMillis::from_secs(30);
+        Self {
+            id: nothing,
+            terms: Terms { bid: nothing, ticket, epoch: Epoch(1), to, lease_ms, beat: 0, slots: SlotTerms::None },
+        }
+    }
+
+    /// A receipt that says that all went well and nothing was written.
+    pub(crate) fn receipt(&self, origin: NodeId, spec: Hash) -> Receipt {
+        Receipt {
+            award: self.id,
+            ticket: self.terms.ticket,
+            epoch: self.terms.epoch,
+            to: origin,
+            number: 1,
+            previous: BEGINNING,
+            spec,
+            outcome: Outcome::Ok,
+            exit: Exit { code: Some(0), signal: None },
+            outputs: Outputs::default(),
+            usage: Usage::default(),
+            isolation: "contained".to_owned(),
+            started_at: UnixMillis(0),
+            finished_at: UnixMillis(1),
+        }
+    }
 }
 
 /// The lying member.
@@ -53,8 +99,8 @@ impl Forger {
         self.identity.node()
     }
 
-    /// Overhears a frame. Returns the awards by its sender that it carries.
-    pub(crate) fn overhear(&mut self, from: NodeId, to: Seat, bytes: &[u8]) -> Vec<Overheard> {
+    /// Overhears a frame, and may keep it.
+    pub(crate) fn overhear(&mut self, to: Seat, bytes: &[u8]) {
         if self.stream.chance(100) {
             if self.kept.len() == KEPT_MAX {
                 let oldest = self.stream.index(KEPT_MAX);
@@ -62,28 +108,12 @@ impl Forger {
             }
             self.kept.push((to, bytes.to_vec()));
         }
-        let Ok(frame @ Frame::Data { .. }) = Frame::decode(bytes) else { return Vec::new() };
-        frame.envelopes().filter_map(|envelope| award_in(from, envelope)).collect()
     }
 
     /// The receipt that the awardee never wrote.
     pub(crate) fn forge(&mut self, origin: (Seat, NodeId), award: &Overheard, spec: Hash) -> Option<(Seat, Vec<u8>)> {
-        let receipt = Receipt {
-            award: award.id,
-            ticket: award.terms.ticket,
-            epoch: award.terms.epoch,
-            to: origin.1,
-            number: 1,
-            previous: BEGINNING,
-            spec,
-            outcome: Outcome::Ok,
-            exit: Exit { code: Some(0), signal: None },
-            outputs: Outputs { stdout: Some(BlobRef::of(FORGED)), stderr: None, result: None },
-            usage: Usage::default(),
-            isolation: "contained".to_owned(),
-            started_at: UnixMillis(0),
-            finished_at: UnixMillis(1),
-        };
+        let outputs = Outputs { stdout: Some(BlobRef::of(FORGED)), stderr: None, result: None };
+        let receipt = Receipt { outputs, ..award.receipt(origin.1, spec) };
         let sealed = Envelope::seal(&self.identity, &self.mesh, Kind::Receipt, &receipt);
         let (version, kind, body, _, _): Wire = cbor::decode(&sealed, FRAME_BYTES_MAX).ok()?;
         let forged: Wire = (version, kind, body, award.terms.to, Signature::from_bytes(self.stream.array()));
@@ -131,12 +161,4 @@ impl Forger {
     pub(crate) fn haste(&mut self) -> u64 {
         self.stream.between(1, 3_000)
     }
-}
-
-/// The award by `from` that is in an envelope, if it is one.
-fn award_in(from: NodeId, envelope: &[u8]) -> Option<Overheard> {
-    let (_, kind, body, signer, _): Wire = cbor::decode(envelope, FRAME_BYTES_MAX).ok()?;
-    let is_award = kind == Kind::Award.number() && signer == from;
-    let award: Award = is_award.then(|| cbor::decode(&body, FRAME_BYTES_MAX).ok()).flatten()?;
-    Some(Overheard { id: message_id(Kind::Award, &body), terms: award.terms })
 }

@@ -7,13 +7,14 @@ use std::fmt;
 
 use jobmesh_protocol::chain::Audit;
 use jobmesh_protocol::envelope::Envelope;
-use jobmesh_protocol::job::{Effects, Task};
+use jobmesh_protocol::job::{Effects, Scope, Task};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::{Cause, transition};
 use jobmesh_protocol::ticket::Verdict;
-use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, RunId};
+use jobmesh_protocol::{AttemptState, BlobRef, DurationMillis, Epoch, JobId, JobState, NodeId, Outcome, RunId};
 use jobmesh_store::{Event, Job, LeasePhase, ReceiptRow, StoreError, View};
 
+use crate::network::Seat;
 use crate::oracle::{Contract, Facts, Ledger, Seen, Sight};
 
 /// A promise that was broken.
@@ -94,13 +95,14 @@ pub(crate) fn invariant_epochs_only_grow(facts: &Facts, seen: Option<&Seen>) -> 
     hold(NAME, before <= facts.job.epoch, format_args!("job {number} fell from epoch {before} to {}", facts.job.epoch))
 }
 
-/// An end is an end: only a person's retry leaves it, and the log only grows.
+/// An end is an end: only a person's retry leaves it, of the job or of one that it waited for, and the log only grows.
 pub(crate) fn invariant_final_states_never_change(facts: &Facts, seen: Option<&Seen>) -> Result<(), Violation> {
     const NAME: &str = "final_states_never_change";
     let Some(seen) = seen else { return Ok(()) };
     let (was, is) = (&seen.job, &facts.job);
     hold(NAME, facts.events.len() >= seen.events, format_args!("job {} lost events", is.number))?;
-    let is_retried = facts.events.iter().skip(seen.events).any(|event| event.cause == Cause::Retried);
+    let is_anew = |event: &Event| matches!(event.cause, Cause::Retried | Cause::Revived);
+    let is_retried = facts.events.iter().skip(seen.events).any(is_anew);
     let end = |job: &Job| (job.state, job.epoch, job.finish_reason, job.finished_at);
     let is_kept = !was.state.is_final() || is_retried || end(was) == end(is);
     hold(NAME, is_kept, format_args!("job {} was {:?} and is {:?}", is.number, end(was), end(is)))
@@ -235,7 +237,10 @@ pub(crate) fn invariant_accepted_outputs_are_held(sight: Sight<'_>, row: &Receip
     let Ok(envelope) = Envelope::open(&row.envelope, &sight.mesh) else { return Ok(()) };
     let Ok(receipt) = envelope.parse::<Receipt>() else { return Ok(()) };
     for blob in receipt.outputs.blobs() {
-        let is_held = sight.disk.contains(&blob.hash) || sight.view.blob(blob.hash)?.is_some();
+        // What is kept in the database must be what the hash says: the disk looks at that itself.
+        let kept = sight.view.blob(blob.hash)?;
+        let is_it = |bytes: Vec<u8>| BlobRef::of(&bytes) == blob;
+        let is_held = kept.map_or_else(|| sight.disk.contains(&blob.hash), is_it);
         hold("accepted_outputs_are_held", is_held, format_args!("{:?} of receipt {} is not here", blob.hash, row.id))?;
     }
     Ok(())
@@ -331,6 +336,129 @@ pub(crate) fn invariant_receipts_are_a_chain(given: &Audit, taken: &Audit) -> Re
     const NAME: &str = "receipts_are_a_chain";
     hold(NAME, given.is_good(), format_args!("what was given: {:?}", given.findings))?;
     hold(NAME, given == taken, format_args!("{given:?} was given and {taken:?} was taken"))
+}
+
+/// A job that is to run where it was submitted is shown to nobody else.
+pub(crate) fn invariant_what_is_local_stays_here(facts: &Facts) -> Result<(), Violation> {
+    let job = &facts.job;
+    let is_told = |event: &Event| matches!(event.cause, Cause::Offered | Cause::Awarded);
+    hold(
+        "what_is_local_stays_here",
+        job.spec.scope != Scope::Local || !facts.events.iter().any(is_told),
+        format_args!("job {} was offered though it is to stay here", job.number),
+    )
+}
+
+/// What an executor gives back as if it had never been there did not run: otherwise work that must not run twice would.
+pub(crate) fn invariant_what_was_given_back_did_not_run(sight: Sight<'_>, facts: &Facts) -> Result<(), Violation> {
+    if sight.excused.origins.contains(&sight.seat) {
+        return Ok(());
+    }
+    for attempt in facts.attempts.iter().filter(|attempt| attempt.award.is_some()) {
+        let contract = Contract { origin: sight.seat, job: attempt.job, epoch: attempt.epoch };
+        let has_run = attempt.state == AttemptState::Released
+            && !sight.excused.nodes.contains(&attempt.node)
+            && sight.ledger.execution(&contract).is_some();
+        hold(
+            "what_was_given_back_did_not_run",
+            !has_run,
+            format_args!("job {} was given back at epoch {}, and ran", facts.job.number, attempt.epoch),
+        )?;
+    }
+    Ok(())
+}
+
+/// A run begins when its attempt is on disk: nobody could find it after a crash otherwise.
+pub(crate) fn invariant_runs_are_durable(run: RunId, is_known: bool) -> Result<(), Violation> {
+    hold("runs_are_durable", is_known, format_args!("{run} begins, and the database does not know it"))
+}
+
+/// A run begins only on a node that has what its job needs, and where its job may go.
+pub(crate) fn invariant_runs_are_where_they_may_be(index: usize, seat: Seat, may_run: bool) -> Result<(), Violation> {
+    hold("runs_are_where_they_may_be", may_run, format_args!("job {index} of the workload runs on {seat}"))
+}
+
+/// What somebody was told is cancelled is not tried again, but by another wish.
+pub(crate) fn invariant_a_cancelled_job_runs_no_more(
+    contract: &Contract,
+    since: Option<Epoch>,
+) -> Result<(), Violation> {
+    hold(
+        "a_cancelled_job_runs_no_more",
+        since.is_none_or(|since| contract.epoch <= since),
+        format_args!("job {} was cancelled at epoch {since:?} and runs at epoch {}", contract.job, contract.epoch),
+    )
+}
+
+/// A job that waits for others runs when all of them have succeeded.
+pub(crate) fn invariant_a_job_waits_for_its_upstream(index: usize, open: &[usize]) -> Result<(), Violation> {
+    hold(
+        "a_job_waits_for_its_upstream",
+        open.is_empty(),
+        format_args!("job {index} of the workload runs, and of what it waits for {open:?} never succeeded"),
+    )
+}
+
+/// Nobody is given up early: an attempt whose executor was not heard of is called lost a lease and the grace after the
+/// award at the earliest, whatever a clock on a wall says.
+pub(crate) fn invariant_nobody_is_given_up_early(
+    run: RunId,
+    waited: DurationMillis,
+    least: DurationMillis,
+) -> Result<(), Violation> {
+    hold(
+        "nobody_is_given_up_early",
+        waited >= least,
+        format_args!("{run} was called lost after {} ms, and its lease lasts {} ms", waited.0, least.0),
+    )
+}
+
+/// What must not run twice is stopped when its executor has not heard of its origin for as long as a lease lasts, so that
+/// it has stopped when the origin calls it lost.
+pub(crate) fn invariant_once_jobs_end_with_their_lease(
+    run: RunId,
+    alone: DurationMillis,
+    bound: DurationMillis,
+) -> Result<(), Violation> {
+    hold(
+        "once_jobs_end_with_their_lease",
+        alone <= bound,
+        format_args!("{run} must not run twice and still runs {} ms after its origin was heard of", alone.0),
+    )
+}
+
+/// What a member can sign without end is kept up to a limit.
+pub(crate) fn invariant_what_a_member_leaves_is_bounded(links: u64, most: u64) -> Result<(), Violation> {
+    hold(
+        "what_a_member_leaves_is_bounded",
+        links <= most,
+        format_args!("{links} receipts for no job are kept of one member, {most} are enough"),
+    )
+}
+
+/// The end of an attempt teaches once, whatever is sent again.
+pub(crate) fn invariant_an_end_teaches_once(counted: u64, ended: u64) -> Result<(), Violation> {
+    hold(
+        "an_end_teaches_once",
+        counted <= ended,
+        format_args!("the ends of {counted} attempts were counted, and {ended} have ended"),
+    )
+}
+
+/// What others say of a node sways its score by eight attempts at most, however many say it.
+pub(crate) fn invariant_others_sway_a_score_a_little(
+    node: NodeId,
+    score: u64,
+    (good, all): (u64, u64),
+) -> Result<(), Violation> {
+    const OTHERS: u64 = 8;
+    let worst = (1 + good) * 1000 / (2 + all + OTHERS);
+    let best = (1 + good + OTHERS) * 1000 / (2 + all + OTHERS);
+    hold(
+        "others_sway_a_score_a_little",
+        (worst..=best).contains(&score),
+        format_args!("{} has {score}, and {good} good of {all} attempts were seen", node.short()),
+    )
 }
 
 /// Quiescence: a healed world with nothing to do does next to nothing.

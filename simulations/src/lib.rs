@@ -1,9 +1,9 @@
 //! Whole nodes in virtual time: the real engine over the real store, on a network that one number decides.
 //!
-//! A [`Plan`] (a seed, how many nodes, how long) becomes a world: nodes with real keys and the real SQLite on simulated disks, a
-//! network that delays, loses, doubles and cuts, daemons that crash between any two steps, executors that fail, a
-//! member that forges. One thread takes one event after the other off a queue that is ordered by time and number,
-//! so the same plan gives the same run, byte for byte; [`Report::trace`] is the proof of that.
+//! A [`Plan`] (a seed, how many nodes, how long) becomes a world: nodes with real keys and the real SQLite on simulated
+//! disks, a network that delays, loses, doubles and cuts, daemons that crash between any two steps, executors that fail,
+//! a member that forges and another that betrays. One thread takes one event after the other off a queue that is ordered
+//! by time and number, so the same plan gives the same run, byte for byte; [`Report::trace`] is the proof of that.
 //!
 //! After every step the oracle reads the node's database and holds it against the named invariants of the module
 //! `invariants`. When the faults end, the world heals and every job that some node can run must end.
@@ -26,6 +26,7 @@ mod faults;
 mod forger;
 mod network;
 mod node;
+mod traitor;
 
 mod invariants;
 mod marks;
@@ -36,6 +37,8 @@ mod world;
 
 mod bugs;
 mod cost;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod power;
 mod scope;
 mod shrink;
@@ -46,12 +49,16 @@ pub use disk::{DiskFault, Loss};
 pub use draw::{Draw, End, Tier};
 pub use executor::{Ending, Writes};
 pub use fault::{
-    Clog, DiskStrike, Fault, FaultKind, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, What, When,
+    Clog, DiskStrike, Fault, FaultKind, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, Treason, What, When,
 };
 pub use invariants::Violation;
 pub use jobmesh_engine::Mutant;
 pub use marks::{CAUSES, COUNTERS, EXCUSED, MET, missing};
-pub use plan::{Disks, MUTANTS, MutantName, NODES_MAX, NODES_MIN, NodePlan, POWER_MUTANTS, Plan, PlanError, Watch};
+#[cfg(feature = "mutants")]
+pub use mutants::{How, Hunted, hunt, hunt_one};
+pub use plan::{
+    Disks, MUTANTS, MutantName, NODES_MAX, NODES_MIN, NodePlan, POWER_MUTANTS, Plan, PlanError, TWICE_MUTANTS, Watch,
+};
 pub use power::{Drive, PowerFailure, PowerPlan, PowerReport, cut_power};
 pub use report::{Failure, Pace, Report, run};
 pub use scope::{Injection, ScopeReport, Strike, search};

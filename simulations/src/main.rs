@@ -19,7 +19,7 @@ use jobmesh_simulations::{
     PowerPlan, Report, Tier, Watch, auctioned, cut_power, leased, missing, run, search, shrink,
 };
 #[cfg(feature = "mutants")]
-use jobmesh_simulations::{MUTANTS, MutantName, POWER_MUTANTS};
+use jobmesh_simulations::{MutantName, hunt};
 
 /// Runs many jobmesh nodes in virtual time, from one seed.
 #[derive(Debug, Parser)]
@@ -67,11 +67,21 @@ enum Command {
     PowerCuts(PowerArgs),
     /// Shows how many seeds it takes to find each of the engine's seeded bugs. Exits with 1 if one is missed.
     #[cfg(feature = "mutants")]
-    Mutants {
-        /// Seeds to try for each.
-        #[arg(long, default_value_t = 500)]
-        seeds: u64,
-    },
+    Mutants(MutantsArgs),
+}
+
+#[cfg(feature = "mutants")]
+#[derive(Debug, clap::Args)]
+struct MutantsArgs {
+    /// Seeds to try for each, from each of the first seeds.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// The first seeds.
+    #[arg(long, value_delimiter = ',', default_value = "1,101,201")]
+    from: Vec<u64>,
+    /// Bugs that are hunted at the same time; as many as there are processors if left out.
+    #[arg(long)]
+    threads: Option<usize>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -216,7 +226,7 @@ fn main() -> ExitCode {
         Command::Cost => cost(),
         Command::PowerCuts(args) => power_cuts(&args),
         #[cfg(feature = "mutants")]
-        Command::Mutants { seeds } => hunt(seeds),
+        Command::Mutants(args) => hunt_mutants(&args),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -555,36 +565,14 @@ fn mutant(name: &str) -> Result<jobmesh_simulations::Mutant, String> {
 }
 
 #[cfg(feature = "mutants")]
-fn hunt(seeds: u64) -> bool {
-    let mut all_found = true;
-    for mutant in MUTANTS {
-        // A seed that fails without the bug says nothing about it.
-        let is_healthy = |seed| run(&Plan::new(seed)).is_ok();
-        let broken = |seed| run(&Plan::new(seed).with_mutant(mutant)).err().filter(|_| is_healthy(seed));
-        let found = (0..seeds).find_map(broken);
-        match found {
-            Some(failure) => {
-                say(&format!("{mutant:?}: seed {} finds it by {}", failure.plan.seed, failure.violation.invariant));
-            }
-            None => {
-                all_found = false;
-                say(&format!("{mutant:?}: MISSED by {seeds} seeds"));
-            }
-        }
-    }
-    for mutant in POWER_MUTANTS {
-        let plan = PowerPlan { from: 0, count: seeds, drive: Drive::Honest, mutant: Some(mutant) };
-        match cut_power(&plan) {
-            Err(failure) => {
-                say(&format!("{mutant:?}: power cut {} finds it by {}", failure.seed, failure.violation.invariant));
-            }
-            Ok(_) => {
-                all_found = false;
-                say(&format!("{mutant:?}: MISSED by {seeds} power cuts"));
-            }
-        }
-    }
-    all_found
+fn hunt_mutants(args: &MutantsArgs) -> bool {
+    let began = std::time::Instant::now();
+    say("mutant               median  seeds          found by");
+    let threads = args.threads.unwrap_or_else(processors);
+    let all = hunt(&args.from, args.seeds, threads, |hunted| say(&hunted.to_string()));
+    let living = all.iter().filter(|hunted| !hunted.is_dead()).count();
+    say(&format!("mutants   {} of {} dead, {:.1} s", all.len() - living, all.len(), began.elapsed().as_secs_f64()));
+    living == 0
 }
 
 /// Prints a line. A reader that has gone away is no failure of the run.

@@ -246,6 +246,11 @@ impl Node {
         }
     }
 
+    /// The key of the node. Only what has stolen it, or could make it sign, asks for it.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity::from_seed(self.parts.identity)
+    }
+
     /// The database of a daemon that runs, to look at.
     pub(crate) fn store(&mut self) -> Result<&mut Store, Violation> {
         self.store.as_mut().ok_or_else(|| Violation::new("the_store_works", "nobody has it open"))
@@ -491,9 +496,12 @@ impl Node {
     /// What left before the commit: nothing, but for the seeded bug that sends too early.
     #[cfg(feature = "mutants")]
     fn escaped(&mut self) -> Vec<Output> {
-        let is_early = self.parts.mutant == Some(jobmesh_engine::Mutant::SendBeforeCommit);
-        let engine = self.engine.as_mut().filter(|_| is_early);
-        engine.map(|engine| engine.take_outputs().release_early()).unwrap_or_default()
+        let Some(engine) = &mut self.engine else { return Vec::new() };
+        match self.parts.mutant {
+            Some(jobmesh_engine::Mutant::SendBeforeCommit) => engine.take_outputs().release_early(),
+            Some(jobmesh_engine::Mutant::StartBeforeDurable) => engine.take_outputs().start_early(),
+            Some(_) | None => Vec::new(),
+        }
     }
 
     #[cfg(not(feature = "mutants"))]

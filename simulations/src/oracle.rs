@@ -7,7 +7,7 @@ use jobmesh_keys::MeshId;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::{AttemptState, Epoch, JobId, NodeId, ReceiptId, RunId};
+use jobmesh_protocol::{AttemptState, Epoch, JobId, NodeId, Outcome, ReceiptId, RunId};
 use jobmesh_store::{Attempt, Event, Job, ReceiptRow, StoreError, View};
 
 use crate::invariants::{self, Violation};
@@ -36,6 +36,8 @@ pub(crate) struct Execution {
 pub(crate) struct Ledger {
     executions: BTreeMap<Contract, Execution>,
     runs: BTreeMap<(Seat, RunId), Contract>,
+    /// The jobs of the workload of which a run ended well.
+    succeeded: BTreeSet<usize>,
 }
 
 impl Ledger {
@@ -48,6 +50,9 @@ impl Ledger {
     pub(crate) fn end(&mut self, contract: Contract, ended: Option<Ended>) {
         if let Some(execution) = self.executions.get_mut(&contract) {
             execution.is_live = false;
+            if ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Ok) {
+                self.succeeded.insert(execution.index);
+            }
             execution.ended = ended;
         }
     }
@@ -145,6 +150,12 @@ pub(crate) struct Oracle {
     pub(crate) excused: Excused,
     /// How often each promise had something to say.
     pub(crate) met: BTreeMap<&'static str, u64>,
+    /// What the jobs of the workload wait for.
+    after: BTreeMap<usize, Vec<usize>>,
+    /// The jobs that somebody was told are cancelled, with the epoch that they had then.
+    cancelled: BTreeMap<JobId, Epoch>,
+    /// The jobs of which a traitor has said that it has done them.
+    claimed: BTreeSet<JobId>,
     seen: BTreeMap<(Seat, JobId), Seen>,
     proved: BTreeSet<(Seat, ReceiptId)>,
 }
@@ -159,6 +170,9 @@ impl Oracle {
             met: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            after: BTreeMap::new(),
+            cancelled: BTreeMap::new(),
+            claimed: BTreeSet::new(),
             seen: BTreeMap::new(),
             proved: BTreeSet::new(),
         }
@@ -177,6 +191,52 @@ impl Oracle {
     /// The id under which a job of the workload was acknowledged.
     pub(crate) fn job(&self, index: usize) -> Option<JobId> {
         self.jobs.get(&index).map(|(_, job)| *job)
+    }
+
+    /// The same, if it was acknowledged there.
+    pub(crate) fn job_at(&self, index: usize, home: Seat) -> Option<JobId> {
+        self.jobs.get(&index).filter(|(seat, _)| *seat == home).map(|(_, job)| *job)
+    }
+
+    /// A job of the workload is submitted that waits for these.
+    pub(crate) fn expect_after(&mut self, index: usize, after: Vec<usize>) {
+        self.after.insert(index, after);
+    }
+
+    /// Somebody was told that a job is cancelled.
+    pub(crate) fn expect_no_more(&mut self, job: JobId, epoch: Epoch) {
+        self.meet("a job is cancelled");
+        self.cancelled.insert(job, epoch);
+    }
+
+    /// Somebody asks that a job is tried again, whatever it waited for.
+    pub(crate) fn expect_retry(&mut self, index: usize, job: JobId) {
+        self.cancelled.remove(&job);
+        self.after.remove(&index);
+    }
+
+    /// A traitor says that it has done a job.
+    pub(crate) fn claim(&mut self, job: JobId) {
+        self.claimed.insert(job);
+    }
+
+    /// Holds a new run against what people have asked for.
+    pub(crate) fn check_wanted(&mut self, contract: &Contract, index: usize) -> Result<(), Violation> {
+        if self.excused.origins.contains(&contract.origin) {
+            return Ok(());
+        }
+        let since = self.cancelled.get(&contract.job);
+        invariants::invariant_a_cancelled_job_runs_no_more(contract, since.copied())?;
+        let after = self.after.get(&index).cloned().unwrap_or_default();
+        if !after.is_empty() {
+            self.meet("a job has waited for others");
+        }
+        let has_succeeded = |other: &usize| {
+            let job = self.job(*other);
+            self.ledger.succeeded.contains(other) || job.is_none_or(|job| self.claimed.contains(&job))
+        };
+        let open: Vec<usize> = after.iter().copied().filter(|other| !has_succeeded(other)).collect();
+        invariants::invariant_a_job_waits_for_its_upstream(index, &open)
     }
 
     pub(crate) fn acknowledged(&self) -> usize {
@@ -280,6 +340,8 @@ impl Oracle {
 
 fn check_facts(sight: Sight<'_>, facts: &Facts, seen: Option<&Seen>) -> Result<(), Violation> {
     invariants::invariant_only_legal_transitions(facts)?;
+    invariants::invariant_what_is_local_stays_here(facts)?;
+    invariants::invariant_what_was_given_back_did_not_run(sight, facts)?;
     invariants::invariant_epochs_only_grow(facts, seen)?;
     invariants::invariant_final_states_never_change(facts, seen)?;
     invariants::invariant_g2_at_most_one_accepted_result(facts)?;

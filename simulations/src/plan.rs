@@ -127,10 +127,33 @@ pub enum Watch {
 #[serde(try_from = "String", into = "String")]
 pub struct MutantName(pub jobmesh_engine::Mutant);
 
-/// Those that a world shows.
-pub const MUTANTS: [jobmesh_engine::Mutant; 4] = {
+/// Those that a world shows by an invariant.
+pub const MUTANTS: [jobmesh_engine::Mutant; 22] = {
     use jobmesh_engine::Mutant;
-    [Mutant::SendBeforeCommit, Mutant::AcceptStaleEpoch, Mutant::ForgetOutbox, Mutant::SkipSignatureCheck]
+    [
+        Mutant::SendBeforeCommit,
+        Mutant::SkipSignatureCheck,
+        Mutant::VerifyWithoutDomain,
+        Mutant::AcceptStaleEpoch,
+        Mutant::NoDedup,
+        Mutant::LeaseOnWallClock,
+        Mutant::LeaseOffByOne,
+        Mutant::ForgetOutbox,
+        Mutant::NoBackoff,
+        Mutant::Unbounded,
+        Mutant::TrustClaimedHash,
+        Mutant::AcceptFromAnyone,
+        Mutant::CountTwice,
+        Mutant::StartBeforeDurable,
+        Mutant::OrphanAsNew,
+        Mutant::CancelInMemory,
+        Mutant::JoinCountsTwice,
+        Mutant::LocalLeaves,
+        Mutant::DropRequirement,
+        Mutant::UnweightedSummaries,
+        Mutant::UnarmedTimer,
+        Mutant::JumpEndsLeases,
+    ]
 };
 
 /// Those that a power cut shows.
@@ -139,14 +162,21 @@ pub const POWER_MUTANTS: [jobmesh_engine::Mutant; 3] = {
     [Mutant::SyncNormal, Mutant::IgnoreSyncError, Mutant::BelieveLog]
 };
 
+/// The one that a world shows only if it is run twice.
+pub const TWICE_MUTANTS: [jobmesh_engine::Mutant; 1] = [jobmesh_engine::Mutant::HashOrder];
+
+/// Every seeded bug.
+fn every_mutant() -> impl Iterator<Item = jobmesh_engine::Mutant> {
+    MUTANTS.into_iter().chain(POWER_MUTANTS).chain(TWICE_MUTANTS)
+}
+
 impl TryFrom<String> for MutantName {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        let found = MUTANTS.into_iter().chain(POWER_MUTANTS).find(|mutant| format!("{mutant:?}") == name);
-        found
-            .map(Self)
-            .ok_or_else(|| format!("no seeded bug is called {name}; there are {MUTANTS:?} and {POWER_MUTANTS:?}"))
+        let found = every_mutant().find(|mutant| format!("{mutant:?}") == name);
+        let all = || every_mutant().map(|mutant| format!("{mutant:?}")).collect::<Vec<_>>().join(", ");
+        found.map(Self).ok_or_else(|| format!("no seeded bug is called {name}; there are {}", all()))
     }
 }
 

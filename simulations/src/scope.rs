@@ -162,6 +162,7 @@ fn plan(effects: Effects, script: Vec<Strike>) -> Plan {
         tool: Some(own_tool(1)),
         attempts_max: 3,
         timeout: None,
+        after: Vec::new(),
     };
     Plan {
         seed: 1,

@@ -174,7 +174,7 @@ fn without_seat(plan: &Plan, seat: usize) -> Plan {
         }
     }
     plan.faults.retain(|fault| match &fault.what {
-        What::Frames(_) | What::Runs(_) | What::Forger => true,
+        What::Frames(_) | What::Runs(_) | What::Forger | What::Traitor(_) => true,
         What::Links(_) | What::Node { .. } => {
             let seats = fault.what.seats();
             !seats.is_empty() && !seats.contains(&seat)

@@ -79,6 +79,9 @@ pub struct Work {
     /// How long it may run.
     #[serde(rename = "timeout_ms", default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<DurationMillis>,
+    /// The jobs that it waits for, of those that are acknowledged when it is submitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<usize>,
 }
 
 impl Work {
@@ -106,6 +109,12 @@ pub(crate) fn late_tag() -> Option<Tag> {
 
 fn tool(name: &str) -> Option<Tag> {
     Tag::try_from(format!("tool:{name}")).ok()
+}
+
+/// Every tool that is ever asked for in a world of so many nodes.
+pub(crate) fn every_tool(nodes: usize) -> impl Iterator<Item = Tag> {
+    let own = (0..nodes).map(own_tool);
+    own.chain([SHARED_TOOL, LATE_TOOL, NOBODYS_TOOL].map(str::to_owned)).filter_map(|name| tool(&name))
 }
 
 /// What was found on a node's machine.
@@ -153,6 +162,22 @@ impl Machines {
         };
         self.0.iter().any(can)
     }
+}
+
+/// Whether a work may run at that seat, as its people asked for it.
+pub(crate) fn may_run_at(plan: &Plan, work: &Work, seat: Seat) -> bool {
+    let is_allowed = match work.scope {
+        Scope::Local => seat.0 == work.home,
+        Scope::Network => seat.0 != work.home,
+        Scope::Hybrid => true,
+    };
+    let node = plan.nodes.iter().find(|node| node.seat == seat.0);
+    let has_tool = work.tool.as_deref().is_none_or(|tool| match tool {
+        SHARED_TOOL => node.is_some_and(|node| node.is_shared),
+        LATE_TOOL => seat.0 == plan.late,
+        other => other == own_tool(seat.0),
+    });
+    is_allowed && has_tool
 }
 
 fn fits(machine: &Detected, requests: &Requests) -> bool {

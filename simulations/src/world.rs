@@ -14,17 +14,18 @@ mod people;
 mod script;
 mod sessions;
 mod storage;
+mod treason;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobmesh_engine::{Ended, Input, RequestId, StopReason};
+use jobmesh_engine::{Command, Ended, Input, JobAction, RequestId, StopReason};
 use jobmesh_keys::{Grant, Identity, Membership, MeshRoot, Role, Serial};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{DurationMillis, JobId, MonoMillis, NodeId, RunId, UnixMillis};
 
 use crate::disk::Backup;
 use crate::executor::Executor;
-use crate::fault::{FaultKind, Trap, What, When};
+use crate::fault::{FaultKind, Trap, Treason, What, When};
 use crate::faults::Faults;
 use crate::forger::Forger;
 use crate::invariants::{Violation, invariant_quiescence};
@@ -37,6 +38,7 @@ use crate::random::Stream;
 use crate::report::{Pace, Report};
 use crate::trace::Trace;
 use crate::traffic::Traffic;
+use crate::traitor::{Betrayal, Traitor};
 use crate::workload::{Machines, Operation, machine};
 
 use patience::{LOOK_EVERY, Patience};
@@ -77,6 +79,12 @@ enum Event {
     ForgerMeets(Seat, Life),
     /// The forger sends garbage.
     ForgerActs,
+    /// The traitor shakes hands with a daemon that has just started.
+    TraitorMeets(Seat, Life),
+    /// The traitor does something.
+    TraitorActs(Treason),
+    /// What one of the traitor's members sends arrives.
+    Betrays { to: Seat, by: NodeId, what: Betrayal },
     /// A process has started.
     RunStarts { seat: Seat, life: Life, run: RunId },
     /// A process that outlived its daemon is found.
@@ -145,6 +153,7 @@ pub(crate) struct World {
     executor: Executor,
     faults: Faults,
     forger: Option<Forger>,
+    traitor: Option<Traitor>,
     /// Old copies of disks, by the fault that will put them back.
     backups: BTreeMap<usize, Backup>,
     marks: Marks,
@@ -182,6 +191,7 @@ impl World {
         let nodes = make_nodes(plan, root, &mut faults);
         let has_both = |(one, other): &&(usize, usize)| one != other && plan.has_seat(*one) && plan.has_seat(*other);
         let homes = plan.homes.iter().filter(has_both).map(|(one, other)| Pair::of(Seat(*one), Seat(*other)));
+        let has_traitor = plan.faults.iter().any(|fault| matches!(fault.what, What::Traitor(_)));
         let has_forger = plan.faults.iter().any(|fault| fault.what == What::Forger);
         let mut world = Self {
             now: MonoMillis(0),
@@ -193,6 +203,7 @@ impl World {
             network: Network::new(plan.seed, homes.collect()),
             executor: Executor::new(plan.seed),
             forger: has_forger.then(|| Forger::new(plan.seed, mesh)),
+            traitor: has_traitor.then(|| Traitor::new(plan, mesh)),
             backups: BTreeMap::new(),
             marks: Marks::default(),
             is_unsure: false,
@@ -216,6 +227,8 @@ impl World {
             tap: contract::Tap::default(),
             plan: plan.clone(),
         };
+        // Nobody is held to what a traitor says.
+        world.oracle.excused.nodes.extend(world.traitor.iter().flat_map(Traitor::members));
         world.set_out();
         world
     }
@@ -280,6 +293,9 @@ impl World {
             Event::Forged { to, bytes } => self.forged(to, bytes),
             Event::ForgerMeets(seat, life) => self.meet_forger(seat, life),
             Event::ForgerActs => self.forger_acts(),
+            Event::TraitorMeets(seat, life) => self.meet_traitor(seat, life),
+            Event::TraitorActs(treason) => self.traitor_acts(treason),
+            Event::Betrays { to, by, what } => self.betrayed(to, by, what),
             Event::RunStarts { seat, life, run } => self.run_starts(seat, life, run),
             Event::RunAdopted { seat, life, run } => self.run_adopted(seat, life, run),
             Event::EndsAgain { seat, life, run, ended } => self.ends_again(seat, life, run, *ended),
@@ -360,6 +376,7 @@ impl World {
                     self.pace.add(node.decided_in, self.routed, node.known_records());
                 }
                 self.check_jobs(seat, &changed)?;
+                self.look_at_lost(seat, &changed)?;
             }
             StepEnd::Died(escaped) => {
                 self.perform(seat, escaped)?;
@@ -438,11 +455,19 @@ impl World {
     /// Whether this step is struck: by a trap laid earlier, or because it takes a command, where most is to lose.
     fn spring(&mut self, seat: Seat, batch: &[Input]) -> Option<Trap> {
         let takes_command = batch.iter().any(|input| matches!(input, Input::Command(..)));
+        let is_cancel = |input: &Input| matches!(input, Input::Command(_, Command::Job(_, JobAction::Cancel { .. })));
+        let takes_cancel = batch.iter().any(is_cancel);
         let node = self.nodes.get_mut(seat.0)?;
         let mut found = None;
         for (place, (_, when)) in node.traps.iter_mut().enumerate() {
             let is_sprung = match when {
                 When::Command => takes_command,
+                When::AfterCancel => {
+                    if takes_cancel {
+                        *when = When::Steps(0);
+                    }
+                    false
+                }
                 When::Steps(0) => true,
                 When::Steps(steps) => {
                     *steps -= 1;

@@ -52,6 +52,7 @@ fn work(takes: DurationMillis, tool: &str) -> Work {
         tool: Some(tool.to_owned()),
         attempts_max: 3,
         timeout: None,
+        after: Vec::new(),
     }
 }
 

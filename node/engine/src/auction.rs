@@ -21,6 +21,7 @@ use jobmesh_store::{Job, NewAttempt, StoreError};
 
 use crate::engine::Engine;
 use crate::matching::Needs;
+use crate::mutant::Mutant;
 use crate::output::Output;
 use crate::slots::Class;
 use crate::start::AUCTIONS_MAX;
@@ -274,7 +275,7 @@ impl Engine {
     fn be_patient(&mut self, step: &Step<'_>, job: JobId) {
         let patience = self.patience.entry(job).or_default();
         let wait = DurationMillis(PATIENCE_FIRST.0 << patience.tries.min(10)).min(PATIENCE_MAX);
-        patience.tries = patience.tries.saturating_add(1);
+        patience.tries = if self.config.plays(Mutant::NoBackoff) { 0 } else { patience.tries.saturating_add(1) };
         patience.fruitless = patience.fruitless.saturating_add(1);
         patience.until = step.now.mono.plus(wait);
         self.timers.set(Timer::Reoffer(job), patience.until);
@@ -421,7 +422,8 @@ impl Engine {
         }
         let bids = std::mem::take(&mut auction.bids);
         let best = bids.into_iter().max_by_key(|received| {
-            (self.score(&job, received.from) / 50, received.bid.free_slots, std::cmp::Reverse(received.at))
+            let place = self.config.place_in_map(received.from);
+            (place, self.score(&job, received.from) / 50, received.bid.free_slots, std::cmp::Reverse(received.at))
         });
         let is_early = self.queues.next_start(&self.profile(&job), step.wall()).is_some();
         match best {

@@ -15,6 +15,7 @@ use jobmesh_store::{Job, StoreError};
 
 use crate::auction::EXCLUDED_FOR;
 use crate::engine::Engine;
+use crate::mutant::Mutant;
 use crate::run::Conclusion;
 use crate::step::Step;
 use crate::timers::Timer;
@@ -52,7 +53,9 @@ impl Engine {
         let until = since.plus(self.patience_with_leases());
         let Some(awarded) = self.awarded.get(&job) else { return };
         let until = awarded.deadline.map_or(until, |deadline| deadline.min(until));
-        self.timers.set(Timer::LeaseLost(job), awarded.outputs_until.unwrap_or(until));
+        if !self.config.plays(Mutant::UnarmedTimer) {
+            self.timers.set(Timer::LeaseLost(job), awarded.outputs_until.unwrap_or(until));
+        }
     }
 
     fn patience_with_leases(&self) -> DurationMillis {

@@ -7,6 +7,7 @@ use jobmesh_store::{Job, StoreError};
 
 use crate::engine::Engine;
 use crate::group::Force;
+use crate::mutant::Mutant;
 use crate::output::{Output, Refusal, Response, StopReason};
 use crate::run::Conclusion;
 use crate::step::Step;
@@ -36,11 +37,13 @@ impl Engine {
         reason: &str,
         force: Force,
     ) -> Result<(), StoreError> {
-        step.txn.set_cancel_reason(job.number, Some((reason, FinishReason::User)))?;
+        let run = RunId { job: job.id, epoch: job.epoch };
+        if !(self.config.plays(Mutant::CancelInMemory) && self.running.contains_key(&run)) {
+            step.txn.set_cancel_reason(job.number, Some((reason, FinishReason::User)))?;
+        }
         if job.plan.is_group && self.groups.contains_key(&job.number) {
             return self.stop_group(step, &job, FinishReason::User, reason, force);
         }
-        let run = RunId { job: job.id, epoch: job.epoch };
         match self.running.get_mut(&run) {
             Some(running) => {
                 running.job.cancel_reason = Some(reason.to_owned());

@@ -28,6 +28,7 @@ use serde_bytes::ByteBuf;
 use crate::engine::Engine;
 use crate::group::Force;
 use crate::message::Incoming;
+use crate::mutant::Mutant;
 use crate::output::{Output, StopReason};
 use crate::pool::Allocation;
 use crate::run::{Claim, Conclusion, Room};
@@ -186,7 +187,8 @@ impl Engine {
             self.count("refused_award");
             return Ok(());
         }
-        if let Some(known) = step.view().lease_of(from, key)? {
+        let known = step.view().lease_of(from, key)?;
+        if let Some(known) = known.filter(|_| !self.config.plays(Mutant::NoDedup)) {
             if known.award == id {
                 self.count("replayed_award");
                 return Ok(());
@@ -320,7 +322,7 @@ impl Engine {
     pub(crate) fn hold_lease(&mut self, lease: &Lease, (effects, slots): (Effects, Option<BidId>), since: MonoMillis) {
         let held = Held { origin: lease.origin, key: lease.key(), effects, lease: lease.lease_ms, slots };
         self.held.insert(lease.job, held);
-        self.timers.set(Timer::LeaseEnds(lease.job), stop_at(&held, since));
+        self.timers.set(Timer::LeaseEnds(lease.job), self.stop_at(&held, since));
     }
 
     /// Renews every lease that this node holds from an origin.
@@ -351,12 +353,25 @@ impl Engine {
             if let Some((_, lease)) = grant.granted.iter().find(|(key, _)| *key == held.key) {
                 held.lease = *lease;
                 self.held.insert(job, held);
-                self.timers.set(Timer::LeaseEnds(job), stop_at(&held, sent));
+                self.timers.set(Timer::LeaseEnds(job), self.stop_at(&held, sent));
             } else if grant.revoked.contains(&held.key) {
                 self.stop_lease(step, job, StopReason::LeaseEnded)?;
             }
         }
         Ok(())
+    }
+
+    /// When this node stops work whose lease counts from `since`. Work that may run twice goes on for two more leases:
+    /// if the partition heals, its result is not wasted.
+    fn stop_at(&self, held: &Held, since: MonoMillis) -> MonoMillis {
+        match held.effects {
+            Effects::Once if self.config.plays(Mutant::LeaseOffByOne) => since.plus(held.lease.scale(2, 1)),
+            Effects::Once => {
+                let early = STOP_EARLY.min(held.lease.scale(1, 4));
+                since.plus(DurationMillis(held.lease.0.saturating_sub(early.0)))
+            }
+            Effects::Pure | Effects::Idempotent => since.plus(held.lease.scale(3, 1)),
+        }
     }
 
     pub(crate) fn on_lease_end(&mut self, step: &mut Step<'_>, job: JobId) -> Result<(), StoreError> {
@@ -524,18 +539,6 @@ impl Engine {
 /// What the origin is told of a lease that was taken on.
 fn accepted(lease: &Lease) -> Accepted {
     Accepted { key: lease.key(), award: lease.award }
-}
-
-/// When this node stops work whose lease counts from `since`. Work that may run twice goes on for two more leases:
-/// if the partition heals, its result is not wasted.
-fn stop_at(held: &Held, since: MonoMillis) -> MonoMillis {
-    match held.effects {
-        Effects::Once => {
-            let early = STOP_EARLY.min(held.lease.scale(1, 4));
-            since.plus(DurationMillis(held.lease.0.saturating_sub(early.0)))
-        }
-        Effects::Pure | Effects::Idempotent => since.plus(held.lease.scale(3, 1)),
-    }
 }
 
 /// The spec of an award and its hash, if it is the one that was offered.

@@ -9,6 +9,7 @@ use jobmesh_protocol::{Hash, JobNumber, JobState, Submission};
 use jobmesh_store::{Edge, Job, StoreError};
 
 use crate::engine::Engine;
+use crate::mutant::Mutant;
 use crate::step::Step;
 use crate::transition::Shift;
 
@@ -140,6 +141,7 @@ impl Engine {
         }
         let edges = step.view().dependencies(job.number)?;
         job.waits = waits(job.plan.rule, edges.iter().map(|(edge, _)| edge));
+        job.waits = job.waits.saturating_sub(u32::from(self.config.plays(Mutant::JoinCountsTwice)));
         step.txn.set_waits(job.number, job.waits)?;
         if job.waits == 0 {
             self.release_pending(step, &mut job)?;

@@ -21,6 +21,7 @@ use crate::input::{Input, RequestId};
 use crate::late::Late;
 use crate::learning::Learned;
 use crate::matching::Matches;
+use crate::mutant::Mutant;
 use crate::output::{Output, Outputs, Refusal, Response};
 use crate::peers::Peers;
 use crate::pool::Pools;
@@ -170,7 +171,14 @@ impl Engine {
     /// Looks at every date again if the wall clock was set.
     fn watch_clock(&mut self, now: Now) {
         let offset = i128::from(now.wall.0) - i128::from(now.mono.0);
-        if (offset - self.clock_offset).unsigned_abs() > CLOCK_STEP.0.into() {
+        let by = offset - self.clock_offset;
+        if by.unsigned_abs() > CLOCK_STEP.0.into() {
+            if self.config.plays(Mutant::LeaseOnWallClock) {
+                self.timers.move_leases(|at| MonoMillis(u64::try_from(i128::from(at.0) - by).unwrap_or(0)));
+            }
+            if self.config.plays(Mutant::JumpEndsLeases) {
+                self.timers.move_leases(|_| now.mono);
+            }
             self.clock_offset = offset;
             self.timers.hurry_dated(now.mono);
             self.stirred = true;

@@ -161,18 +161,31 @@ pub(crate) type Own = BTreeMap<Work, BTreeMap<NodeId, Tally>>;
 pub(crate) struct Standing<'a> {
     own: Option<&'a BTreeMap<NodeId, Tally>>,
     words: Option<&'a BTreeMap<NodeId, Words>>,
+    is_believed: bool,
 }
 
 impl<'a> Standing<'a> {
     pub(crate) fn new(own: &'a Own, heard: &'a Heard, work: &Work) -> Self {
-        Self { own: own.get(work), words: heard.words.get(work) }
+        Self { own: own.get(work), words: heard.words.get(work), is_believed: false }
+    }
+
+    /// Whether words count for all that they say: a seeded bug.
+    pub(crate) const fn believing(self, is_believed: bool) -> Self {
+        Self { is_believed, ..self }
     }
 
     /// How likely a node is to do it well, in thousandths. An unknown node stands at 500.
     pub(crate) fn score(&self, node: NodeId) -> u64 {
         let own = self.own.and_then(|own| own.get(&node)).copied().unwrap_or_default();
-        let words = self.words.and_then(|words| words.get(&node)).map(|words| words.sum).unwrap_or_default();
-        own.plus(words).score()
+        let words = self.words.and_then(|words| words.get(&node));
+        let weigh = |words: &Words| {
+            if self.is_believed {
+                words.by_author.values().copied().fold(Tally::default(), Tally::plus)
+            } else {
+                words.sum
+            }
+        };
+        own.plus(words.map(weigh).unwrap_or_default()).score()
     }
 }
 

@@ -70,6 +70,10 @@ pub struct NodeFit {
     pub lacks: Vec<String>,
     /// What it last said to an offer of this job.
     pub answer: Option<String>,
+    /// How likely it is to do such a job well, in thousandths, by what this node has seen and heard. Not part of what
+    /// programs are told: how it is reckoned may change.
+    #[serde(skip)]
+    pub score: u64,
 }
 
 impl Engine {
@@ -120,6 +124,7 @@ impl Engine {
             is_connected: true,
             lacks: lacks(&self.record, &job.spec),
             answer: None,
+            score: self.score(job, self.me),
         };
         let others = self.peers.iter().filter_map(|(node, peer)| {
             let record = peer.record.as_ref()?;
@@ -130,6 +135,7 @@ impl Engine {
                 is_connected: peer.is_connected,
                 lacks: lacks(record, &job.spec),
                 answer: answers.and_then(|answers| answers.get(node)).cloned(),
+                score: self.score(job, *node),
             })
         });
         let mut fits: Vec<NodeFit> = std::iter::once(own).chain(others).collect();

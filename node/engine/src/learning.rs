@@ -14,6 +14,7 @@ use jobmesh_store::{Job, StoreError, SummaryRow};
 
 use crate::engine::Engine;
 use crate::evidence::{Heard, Own, Standing, Tally, Work};
+use crate::mutant::Mutant;
 use crate::run::Conclusion;
 use crate::step::Step;
 use crate::timers::Timer;
@@ -97,14 +98,15 @@ impl Engine {
             lost: 0,
             durations: Default::default(),
         });
+        let times = 1 + u32::from(self.config.plays(Mutant::CountTwice));
         match end.outcome {
             Outcome::Ok => {
-                cell.succeeded = cell.succeeded.saturating_add(1);
+                cell.succeeded = cell.succeeded.saturating_add(times);
                 cell.durations.add(step.wall().since(job.state_since));
             }
-            Outcome::Error { .. } | Outcome::Permanent { .. } => cell.failed = cell.failed.saturating_add(1),
-            Outcome::Timeout => cell.timed_out = cell.timed_out.saturating_add(1),
-            Outcome::Lost { .. } => cell.lost = cell.lost.saturating_add(1),
+            Outcome::Error { .. } | Outcome::Permanent { .. } => cell.failed = cell.failed.saturating_add(times),
+            Outcome::Timeout => cell.timed_out = cell.timed_out.saturating_add(times),
+            Outcome::Lost { .. } => cell.lost = cell.lost.saturating_add(times),
             // Nobody's merit and nobody's fault.
             Outcome::Cancelled | Outcome::SelfCancelled { .. } | Outcome::Snoozed { .. } | Outcome::Released { .. } => {
                 return Ok(());
@@ -134,7 +136,8 @@ impl Engine {
         let since = today.saturating_sub(DAYS_KEPT);
         self.learned.heard.forget_before(since);
         self.learned.own.clear();
-        for day in since..=today {
+        // What was learnt while the clock was ahead counts, as what others say of tomorrow does.
+        for day in since..=today.saturating_add(1) {
             for cell in step.view().cells(day)?.into_iter().take(KEYS_MAX) {
                 self.learned.count_own(key_of(&cell), Tally::of(&cell));
             }
@@ -268,7 +271,8 @@ impl Engine {
 
     /// How well nodes do such a job.
     pub(crate) fn standing(&self, job: &Job) -> Standing<'_> {
-        Standing::new(&self.learned.own, &self.learned.heard, &work_of(job))
+        let is_believed = self.config.plays(Mutant::UnweightedSummaries);
+        Standing::new(&self.learned.own, &self.learned.heard, &work_of(job)).believing(is_believed)
     }
 
     /// How likely a node is to do such a job well, in thousandths. An unknown node stands at 500.

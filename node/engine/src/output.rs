@@ -338,4 +338,11 @@ impl Outputs {
     pub fn release_early(&self) -> Vec<Output> {
         self.0.clone()
     }
+
+    /// Hands out before the commit what starts runs.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn start_early(&self) -> Vec<Output> {
+        self.0.iter().filter(|output| matches!(output, Output::Run(_))).cloned().collect()
+    }
 }

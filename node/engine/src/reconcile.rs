@@ -12,6 +12,7 @@ use jobmesh_store::{Lease, LeasePhase, Side, StoreError};
 
 use crate::chain::Answered;
 use crate::engine::Engine;
+use crate::mutant::Mutant;
 use crate::step::Step;
 
 /// As many rows of leases as one message names.
@@ -22,8 +23,7 @@ impl Engine {
     /// Tells a peer what this node believes to be open between the two. Posted, so that it comes after awards and
     /// receipts.
     pub(crate) fn reconcile(&mut self, step: &Step<'_>, node: NodeId) -> Result<(), StoreError> {
-        #[cfg(feature = "mutants")]
-        if self.config.mutant == Some(crate::Mutant::ForgetOutbox) {
+        if self.config.plays(Mutant::ForgetOutbox) {
             return Ok(());
         }
         let awarded = self.awarded_to(step, node)?;

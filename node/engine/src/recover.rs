@@ -18,6 +18,7 @@ use crate::group::Tasked;
 use crate::input::Process;
 use crate::late::Late;
 use crate::learning::Learned;
+use crate::mutant::Mutant;
 use crate::output::{Output, Outputs, StopReason};
 use crate::peers::{Peer, Peers};
 use crate::pool::{Allocation, Pools};
@@ -114,7 +115,9 @@ impl Engine {
 
     fn recover_state(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
         self.write_membership(step)?;
-        self.forget_outbox_if_broken(step)?;
+        if self.config.plays(Mutant::ForgetOutbox) {
+            step.txn.clear_outbox()?;
+        }
         for row in step.view().peers()? {
             let peer = Peer { name: row.name, addresses: row.addresses, is_member: true, ..Peer::default() };
             self.peers.insert(row.node, peer);
@@ -174,24 +177,6 @@ impl Engine {
         }
         self.has_misplaced = true;
         self.recover_late(step)
-    }
-
-    #[cfg(feature = "mutants")]
-    fn forget_outbox_if_broken(&self, step: &Step<'_>) -> Result<(), StoreError> {
-        match self.config.mutant {
-            Some(crate::Mutant::ForgetOutbox) => step.txn.clear_outbox(),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "the other half is a seeded bug of the simulator"
-    )]
-    const fn forget_outbox_if_broken(&self, _step: &Step<'_>) -> Result<(), StoreError> {
-        Ok(())
     }
 
     /// Takes an open attempt up. Gives back one of this boot that has not started, for when it is known which have.
@@ -356,6 +341,10 @@ impl Engine {
         // It is this boot's once the driver has found it: should this very transaction have failed after all, and the
         // question with it been lost, it is asked again.
         self.resume_run(&job, run, attempt, true);
+        if self.config.plays(Mutant::OrphanAsNew) {
+            self.order_run(step, run);
+            return Ok(());
+        }
         let process = attempt.process.map(|(pid, started)| Process { pid, started });
         let Some(running) = self.running.get(&run) else { return Ok(()) };
         let order = crate::run::job_order(&job, run, None, running.allocation.clone());

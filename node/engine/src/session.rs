@@ -20,6 +20,7 @@ use serde_bytes::ByteBuf;
 
 use crate::engine::Engine;
 use crate::message::Incoming;
+use crate::mutant::Mutant;
 use crate::output::Output;
 use crate::peers::PEERS_MAX;
 use crate::rollback::Listened;
@@ -299,7 +300,7 @@ impl Engine {
         } else if number > last + 1 {
             self.count("early_frame");
         }
-        number == last + 1
+        number == last + 1 || (number <= last && self.config.plays(Mutant::NoDedup))
     }
 
     fn send_ack(&mut self, step: &Step<'_>, to: NodeId) -> Result<(), StoreError> {

@@ -14,6 +14,7 @@ use jobmesh_store::{Job, StoreError};
 
 use crate::admission::{Blocked, Snapshot, limits_blocked, meets, queue_blocked, room_blocked};
 use crate::engine::Engine;
+use crate::mutant::Mutant;
 use crate::output::{Output, StopReason};
 use crate::ready::{LotId, Profile, Rank};
 use crate::run::{Claim, Room, Running};
@@ -404,9 +405,9 @@ impl Engine {
 
     /// Gives or offers to peers what of a lot may leave this node.
     fn send_lot(&mut self, step: &mut Step<'_>, lot: LotId) -> Result<(), StoreError> {
-        let Some(profile) = self.ready.profile(lot).filter(|profile| profile.scope != Scope::Local) else {
-            return Ok(());
-        };
+        let may_leave =
+            |profile: &Arc<Profile>| profile.scope != Scope::Local || self.config.plays(Mutant::LocalLeaves);
+        let Some(profile) = self.ready.profile(lot).filter(may_leave) else { return Ok(()) };
         let reasons = self.lot_limits(step, &profile);
         if !reasons.is_empty() {
             self.wake_for(step, &reasons);
@@ -511,7 +512,8 @@ impl Engine {
     /// Whether this node could run such jobs when idle.
     pub(crate) fn is_capable(&self, profile: &Profile) -> bool {
         let fits = || profile.resources.variants().iter().any(|request| self.pools.could_ever(request).is_ok());
-        profile.scope != Scope::Network && meets(&self.record, profile) && fits()
+        let has_all = meets(&self.record, profile) || self.config.plays(Mutant::DropRequirement);
+        profile.scope != Scope::Network && has_all && fits()
     }
 
     /// Everything by which admission tells a job from others.

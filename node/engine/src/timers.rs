@@ -134,6 +134,16 @@ impl Timers {
         }
     }
 
+    /// Sets every timer of a lease to another time. Only seeded bugs do.
+    pub(crate) fn move_leases(&mut self, to: impl Fn(MonoMillis) -> MonoMillis) {
+        let is_of_lease = |timer: &Timer| matches!(timer, Timer::LeaseEnds(_) | Timer::LeaseLost(_));
+        let leases: Vec<(Timer, MonoMillis)> =
+            self.by_timer.iter().filter(|(timer, _)| is_of_lease(timer)).map(|(timer, at)| (*timer, *at)).collect();
+        for (timer, at) in leases {
+            self.set(timer, to(at));
+        }
+    }
+
     /// Forgets a timer.
     pub(crate) fn clear(&mut self, timer: Timer) {
         if let Some(at) = self.by_timer.remove(&timer) {

@@ -81,7 +81,7 @@ impl From<engine::Reason> for Reason {
 
 impl From<engine::NodeFit> for NodeFit {
     fn from(fit: engine::NodeFit) -> Self {
-        let engine::NodeFit { node, name, is_self, is_connected, lacks, answer } = fit;
+        let engine::NodeFit { node, name, is_self, is_connected, lacks, answer, score: _ } = fit;
         Self { node, name, is_self, is_connected, lacks, answer }
     }
 }

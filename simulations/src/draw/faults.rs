@@ -4,7 +4,9 @@ use jobmesh_protocol::DurationMillis;
 
 use super::{Draw, Tier};
 use crate::disk::{DiskFault, Loss};
-use crate::fault::{Clog, DiskStrike, Fault, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, What, When};
+use crate::fault::{
+    Clog, DiskStrike, Fault, FrameFault, LinkFault, NodeFault, RunFault, Shape, Trap, Treason, What, When,
+};
 use crate::plan::Disks;
 use crate::random::Stream;
 
@@ -30,6 +32,14 @@ pub(super) fn draw(draw: &Draw, nodes: usize) -> Vec<Fault> {
     drawn.scheduled(&mut stream, mean_pause);
     if draw.disks == Disks::Honest && draw.tier != Tier::Mass {
         drawn.of_disks(&mut Stream::new(draw.seed, "faults of disks"), mean_pause);
+    }
+    // What came later is drawn from streams of its own, after the rest, so that older plans stay what they were.
+    if draw.tier == Tier::Full {
+        drawn.of_clocks(&mut Stream::new(draw.seed, "faults of clocks"));
+        drawn.after_cancels(&mut Stream::new(draw.seed, "crashes after cancels"));
+        drawn.plugs(&mut Stream::new(draw.seed, "crashes at commands"));
+        drawn.silences(&mut Stream::new(draw.seed, "long silences"));
+        drawn.treasons(&mut Stream::new(draw.seed, "treasons"));
     }
     drawn.faults
 }
@@ -163,6 +173,75 @@ impl Drawn {
             Clog { seat, from_ms, length_ms: third - from_ms + stream.below(2 * third) }
         };
         What::Links(LinkFault::Swizzle { clogs: stopped.into_iter().map(clog).collect() })
+    }
+
+    /// Some worlds have clocks that are set all the time.
+    fn of_clocks(&mut self, stream: &mut Stream) {
+        if !stream.chance(300) {
+            return;
+        }
+        let mut at = stream.between(2_000, 20_000);
+        while at < self.faulty.0 {
+            let (seat, by_ms) = (stream.index(self.nodes), draw_jump(stream));
+            let length = DurationMillis(stream.between(1_000, 60_000));
+            self.add(at, length, What::Node { seat, fault: NodeFault::Jump { by_ms } });
+            at += stream.between(1_000, 20_000);
+        }
+    }
+
+    /// In some worlds whoever has cancelled a job pulls the plug.
+    fn after_cancels(&mut self, stream: &mut Stream) {
+        if !stream.chance(500) {
+            return;
+        }
+        for seat in 0..self.nodes {
+            for _ in 0..5 {
+                let at = stream.below(self.faulty.0);
+                let place = stream.pick(&[Trap::BeforeCommit, Trap::BeforeRelease]).unwrap_or(Trap::BeforeCommit);
+                let fault = NodeFault::Trap { place, when: When::AfterCancel };
+                self.add(at, DurationMillis(1_000), What::Node { seat, fault });
+            }
+        }
+    }
+
+    /// In some worlds daemons are killed where most is to lose: before the commit of what somebody has just asked for.
+    fn plugs(&mut self, stream: &mut Stream) {
+        if !stream.chance(300) {
+            return;
+        }
+        for seat in 0..self.nodes {
+            for _ in 0..4 {
+                let at = stream.below(self.faulty.0);
+                let fault = NodeFault::Trap { place: Trap::BeforeCommit, when: When::Command };
+                self.add(at, DurationMillis(1_000), What::Node { seat, fault });
+            }
+        }
+    }
+
+    /// In some worlds nodes are alone for longer than any lease lasts.
+    fn silences(&mut self, stream: &mut Stream) {
+        if !stream.chance(300) {
+            return;
+        }
+        let mut at = stream.between(10_000, 60_000);
+        while at < self.faulty.0 {
+            let length = DurationMillis(stream.between(50_000, 100_000));
+            let cut = self.cut(stream, Shape::Isolation);
+            self.add(at, length, cut);
+            at += stream.between(60_000, 150_000);
+        }
+    }
+
+    /// What a member with a key of its own does, for the whole time or some part of it.
+    fn treasons(&mut self, stream: &mut Stream) {
+        for treason in Treason::ALL {
+            let (does, is_part) = (stream.chance(300), stream.chance(300));
+            let at = if is_part { stream.below(self.faulty.0) } else { 0 };
+            let length = DurationMillis(stream.between(0, self.faulty.0 - at).max(self.faulty.0 / 10));
+            if does {
+                self.add(at, length, What::Traitor(treason));
+            }
+        }
     }
 
     /// What strikes disks is drawn apart, so that a plan without it is otherwise the same.

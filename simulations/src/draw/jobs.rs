@@ -17,6 +17,8 @@ const JOBS_PER_TEN_MINUTES: u64 = 8;
 
 /// Longest job of a burst.
 const BURST_TAKES_MAX: DurationMillis = DurationMillis::from_secs(6);
+/// How long it takes until most jobs are acknowledged, so that others can wait for them.
+const ACKNOWLEDGED: DurationMillis = DurationMillis::from_secs(1);
 
 /// Draws the jobs and what is done with them.
 pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Operation>) {
@@ -49,9 +51,15 @@ pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Ope
         works.insert(job, work);
     }
     draw_burst(draw, nodes, &mut works, &mut operations);
+    if draw.tier == Tier::Full {
+        draw_long(&mut Stream::new(draw.seed, "long jobs"), (draw.faulty, nodes), &mut works, &mut operations);
+    }
     // Nobody asks for anything once the world heals, or its jobs would never be done.
     operations.retain(|operation| operation.at.0 < faulty.0);
     operations.sort_by_key(|operation| operation.at);
+    if draw.tier == Tier::Full {
+        draw_waits(&mut Stream::new(draw.seed, "waits"), &mut works, &operations);
+    }
     (works, operations)
 }
 
@@ -98,6 +106,62 @@ fn suit_many(stream: &mut Stream, work: &mut Work, nodes: usize) {
     work.attempts_max = work.attempts_max.min(2);
 }
 
+/// In some worlds a few jobs take longer than any lease: two that must not run twice, and one that stays where it is and
+/// that somebody may not want after all.
+fn draw_long(
+    stream: &mut Stream,
+    (faulty, nodes): (DurationMillis, usize),
+    works: &mut BTreeMap<usize, Work>,
+    operations: &mut Vec<Operation>,
+) {
+    if !stream.chance(400) {
+        return;
+    }
+    for (scope, effects) in
+        [(Scope::Network, Effects::Once), (Scope::Network, Effects::Once), (Scope::Local, Effects::Idempotent)]
+    {
+        let job = works.len();
+        let (home, takes) = (stream.index(nodes), DurationMillis(stream.between(60_000, 120_000)));
+        let attempts_max = if effects == Effects::Once { 1 } else { 3 };
+        let (ending, writes, timeout, after) = (Ending::OkAfter(0), Writes::Little, None, Vec::new());
+        let has_input = false;
+        let work =
+            Work { home, takes, ending, writes, has_input, scope, effects, tool: None, attempts_max, timeout, after };
+        let at = DurationMillis(stream.between(2_000, (faulty.0 * 3 / 5).max(2_000)));
+        operations.push(Operation { at, act: Act::Submit, job });
+        let later = DurationMillis(stream.between(5_000, 60_000));
+        if stream.chance(700) && scope == Scope::Local {
+            operations.push(Operation { at: at.plus(later), act: Act::Cancel, job });
+        }
+        works.insert(job, work);
+    }
+}
+
+/// Has some jobs wait for one or two that were submitted before them at the same place.
+fn draw_waits(stream: &mut Stream, works: &mut BTreeMap<usize, Work>, operations: &[Operation]) {
+    let submitted = |job: usize| {
+        let found = operations.iter().find(|operation| (operation.act, operation.job) == (Act::Submit, job));
+        found.map(|operation| operation.at)
+    };
+    let homes: BTreeMap<usize, usize> = works.iter().map(|(job, work)| (*job, work.home)).collect();
+    for (job, work) in works.iter_mut() {
+        let at = submitted(*job);
+        let is_earlier =
+            |other: usize| submitted(other).zip(at).is_some_and(|(other, at)| other.plus(ACKNOWLEDGED) < at);
+        let earlier: Vec<usize> = homes
+            .iter()
+            .filter(|(other, home)| **home == work.home && is_earlier(**other))
+            .map(|(other, _)| *other)
+            .collect();
+        let (one, other, does) = (stream.pick(&earlier), stream.pick(&earlier), stream.chance(500));
+        if does {
+            let mut after: Vec<usize> = one.into_iter().chain(other).collect();
+            after.dedup();
+            work.after = after;
+        }
+    }
+}
+
 fn draw_work(stream: &mut Stream, nodes: usize) -> Work {
     let home = stream.index(nodes);
     let longest = if stream.chance(300) { 90_000 } else { 8_000 };
@@ -128,7 +192,8 @@ fn draw_work(stream: &mut Stream, nodes: usize) -> Work {
     let attempts_max = u32::try_from(stream.between(1, 4)).unwrap_or(1);
     let needs_timeout = ending == Ending::Never || stream.chance(200);
     let timeout = needs_timeout.then(|| DurationMillis(stream.between(1_000, 60_000)));
-    Work { home, takes, ending, writes, has_input, scope, effects, tool, attempts_max, timeout }
+    let after = Vec::new();
+    Work { home, takes, ending, writes, has_input, scope, effects, tool, attempts_max, timeout, after }
 }
 
 /// Mostly a tool that one node has; at times one that appears late, or never.

@@ -9,11 +9,14 @@ use jobmesh_protocol::{BlobRef, DurationMillis, JobId, NodeId, RunId};
 
 use super::{Event, Phase, World};
 use crate::executor::{Behaviour, Ending, PROGRAM, gone, stopped};
-use crate::invariants::{Violation, invariant_g5_only_the_winner_reads_the_payload, invariant_inputs_are_there};
+use crate::invariants::{
+    Violation, invariant_g5_only_the_winner_reads_the_payload, invariant_inputs_are_there, invariant_runs_are_durable,
+    invariant_runs_are_where_they_may_be,
+};
 use crate::network::{Pair, Seat};
 use crate::node::{Condition, Life, Process};
 use crate::oracle::{Contract, Sight};
-use crate::workload::Act;
+use crate::workload::{Act, may_run_at};
 
 impl World {
     /// Carries out the outputs of a step, in order. Returns the jobs that changed in it.
@@ -24,8 +27,9 @@ impl World {
                 Output::Reply(request, answer) => self.answered(request, answer)?,
                 Output::Send { to, frame } => {
                     invariant_g5_only_the_winner_reads_the_payload(&frame, PROGRAM.as_bytes())?;
-                    if let Some(to) = self.seats.get(&to).copied() {
-                        self.send(seat, to, &frame);
+                    match self.seats.get(&to).copied() {
+                        Some(to) => self.send(seat, to, &frame),
+                        None => self.traitor_hears(seat, to, &frame),
                     }
                 }
                 Output::Publish(bytes) | Output::Shout(bytes) => {
@@ -62,6 +66,13 @@ impl World {
                     self.routed += u32::from(matches!(change.cause, Cause::Offered | Cause::Awarded));
                     let (number, state, cause) = (change.number, change.state, change.cause);
                     self.note(format_args!("{seat} job {number} is {state} by {cause} at epoch {}", change.epoch));
+                    if change.cause == Cause::Offered {
+                        self.patience.offer(seat, self.now, change.job);
+                    }
+                    if change.cause == Cause::Awarded {
+                        let run = RunId { job: change.job, epoch: change.epoch };
+                        self.patience.award(seat, self.now, run);
+                    }
                     changed.insert(change.job);
                 }
             }
@@ -72,7 +83,11 @@ impl World {
     /// The attempt that a run is, as its origin knows it.
     fn contract(&mut self, seat: Seat, order: &RunOrder) -> Result<Contract, Violation> {
         let own = Contract { origin: seat, job: order.run.job, epoch: order.run.epoch };
-        let Some(origin) = order.origin else { return Ok(own) };
+        let Some(origin) = order.origin else {
+            let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(own) };
+            let is_known = node.store()?.begin()?.view().attempt(order.run)?.is_some();
+            return invariant_runs_are_durable(order.run, is_known).map(|()| own);
+        };
         let unknown = || Violation::new("runs_have_a_lease", format!("{seat} runs {} without a lease", order.run));
         let origin = self.seats.get(&origin).copied().ok_or_else(unknown)?;
         let node = self.nodes.get_mut(seat.0).ok_or_else(unknown)?;
@@ -133,16 +148,18 @@ impl World {
         let run = order.run;
         let contract = match self.contract(seat, order) {
             Ok(contract) => contract,
-            // With the bug that sends before it commits there may be no lease to look at.
-            Err(_) if self.is_early() || self.is_damaged(seat) => return Ok(()),
+            Err(_) if self.is_damaged(seat) => return Ok(()),
             Err(violation) => return Err(violation),
         };
         let foreign = || Violation::new("runs_come_from_the_workload", format!("{:?}", order.task));
         let behaviour = Behaviour::read(&order.task).ok_or_else(foreign)?;
-        let effects = self.plan.works.get(&behaviour.index).map(|work| work.effects).ok_or_else(foreign)?;
+        let work = self.plan.works.get(&behaviour.index).ok_or_else(foreign)?;
+        let (effects, may_run) = (work.effects, may_run_at(&self.plan, work, seat));
         let Some(id) = self.nodes.get(seat.0).map(|node| node.id) else { return Ok(()) };
         if !self.is_damaged(seat) {
             self.oracle.check_run(&contract, id, behaviour.index, effects)?;
+            self.oracle.check_wanted(&contract, behaviour.index)?;
+            invariant_runs_are_where_they_may_be(behaviour.index, seat, may_run)?;
             self.check_input(seat, order)?;
         }
         let hangs = self.faults.hangs();
@@ -176,16 +193,6 @@ impl World {
                 self.cause(DurationMillis(1_000), Event::RunEnds { seat, life, run, stopped: None });
             }
         }
-    }
-
-    #[cfg(feature = "mutants")]
-    fn is_early(&self) -> bool {
-        self.plan.mutant.is_some_and(|name| name.0 == jobmesh_engine::Mutant::SendBeforeCommit)
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    const fn is_early(&self) -> bool {
-        false
     }
 
     fn check_input(&mut self, seat: Seat, order: &RunOrder) -> Result<(), Violation> {
@@ -341,9 +348,25 @@ impl World {
                 self.oracle.acknowledge(seat, index, job);
             }
             (operation, answer) => {
+                if operation.act == Act::Cancel && answer.is_ok() {
+                    self.note_cancelled(seat, operation)?;
+                }
                 let word = if answer.is_ok() { "done" } else { "refused" };
                 self.note(format_args!("{seat} answers {:?} of job {}: {word}", operation.act, operation.job));
             }
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// Somebody was told that a job is cancelled.
+    fn note_cancelled(&mut self, seat: Seat, operation: super::Operation) -> Result<(), Violation> {
+        let Some(id) = self.oracle.job_at(operation.job, seat) else { return Ok(()) };
+        let Some(node) = self.nodes.get_mut(seat.0).filter(|node| !node.is_damaged) else { return Ok(()) };
+        let txn = node.store()?.begin()?;
+        if let Some(job) = txn.view().job(id)? {
+            self.oracle.expect_no_more(id, job.epoch);
         }
         Ok(())
     }

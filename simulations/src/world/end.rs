@@ -5,20 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use jobmesh_engine::Command;
 use jobmesh_protocol::chain::{Auditor, Chain, Link};
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::{DurationMillis, MonoMillis, NodeId};
+use jobmesh_protocol::{AttemptState, DurationMillis, JobState, MonoMillis, NodeId};
 use jobmesh_store::{Job, Selection, Side};
 
 use super::{Event, Phase, World};
 use crate::executor::Behaviour;
 use crate::fault::FaultKind;
 use crate::invariants::{
-    Violation, invariant_every_job_ends_once_the_network_heals,
-    invariant_every_receipt_is_settled_once_the_network_heals, invariant_quiescence, invariant_receipts_are_a_chain,
+    Violation, invariant_an_end_teaches_once, invariant_every_job_ends_once_the_network_heals,
+    invariant_every_receipt_is_settled_once_the_network_heals, invariant_others_sway_a_score_a_little,
+    invariant_quiescence, invariant_receipts_are_a_chain,
 };
 use crate::network::Seat;
-use crate::node::Condition;
+use crate::node::{Condition, EPOCH};
 use crate::plan::NODES_MAX;
 use crate::report::Report;
+use crate::traitor::Traitor;
 use crate::workload::late_tag;
 
 /// How long jobs may take to end once the world has healed: a few leases, the longest timeout and every retry.
@@ -42,6 +44,7 @@ impl World {
         self.network.heal();
         self.mend_all()?;
         self.unhang();
+        self.traitor_leaves()?;
         self.abandon()?;
         for seat in self.all_seats() {
             if let Some(node) = self.nodes.get_mut(seat.0) {
@@ -141,9 +144,20 @@ impl World {
                 continue;
             }
             let txn = node.store()?.begin()?;
-            for job in txn.view().live_jobs()? {
-                let can_end =
+            let mut jobs = txn.view().live_jobs()?;
+            jobs.sort_by_key(|job| job.number);
+            let mut endless = BTreeSet::new();
+            for job in jobs {
+                let mut can_end =
                     job.origin.is_some() || job.cancel_reason.is_some() || machines.can_run(&job.spec, Seat(seat));
+                // What waits for a job that can't end can't end either; it has a higher number.
+                if job.state == JobState::Pending {
+                    let upstream = txn.view().dependencies(job.number)?;
+                    can_end &= !upstream.iter().any(|(edge, _)| endless.contains(&edge.upstream));
+                }
+                if !can_end {
+                    endless.insert(job.number);
+                }
                 let list = if can_end { &mut open } else { &mut hopeless };
                 list.push((Seat(seat), job));
             }
@@ -226,6 +240,7 @@ impl World {
             }
         }
         self.check_chains()?;
+        self.check_learning()?;
         let (_, hopeless) = self.live_jobs()?;
         let hopeless = self.explain(&hopeless)?;
         let faults: BTreeMap<FaultKind, u64> = self.faults.injected();
@@ -253,10 +268,61 @@ impl World {
         })
     }
 
+    /// Holds what nodes have learnt against the attempts that they know of, and what they think of others against what
+    /// they have seen of them.
+    fn check_learning(&mut self) -> Result<(), Violation> {
+        let now = self.now;
+        let last = EPOCH.plus(DurationMillis(now.0)).day() + 1;
+        let days = EPOCH.day() - 1..=last;
+        for seat in self.all_seats().into_iter().filter(|seat| self.plan.heals(seat.0)).collect::<Vec<_>>() {
+            let Some(node) = self.nodes.get_mut(seat.0) else { continue };
+            let mut seen: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
+            let asked = {
+                let txn = node.store()?.begin()?;
+                for cell in days.clone().map(|day| txn.view().cells(day)).collect::<Result<Vec<_>, _>>()?.concat() {
+                    let (good, all) = seen.entry(cell.node).or_default();
+                    *good += u64::from(cell.succeeded);
+                    *all += u64::from(cell.attempts());
+                }
+                let jobs = txn.view().jobs(&Selection { limit: JOBS_MAX, with_tasks: true, ..Selection::default() })?;
+                let mut ended = 0;
+                for job in &jobs {
+                    let is_end = |attempt: &&jobmesh_store::Attempt| match attempt.state {
+                        AttemptState::Succeeded
+                        | AttemptState::Failed
+                        | AttemptState::TimedOut
+                        | AttemptState::Lost => true,
+                        AttemptState::Awarded
+                        | AttemptState::Starting
+                        | AttemptState::Running
+                        | AttemptState::Uploading
+                        | AttemptState::Cancelled
+                        | AttemptState::Released
+                        | AttemptState::Rejected
+                        | AttemptState::Superseded => false,
+                    };
+                    ended += txn.view().attempts(job.id)?.iter().filter(is_end).count() as u64;
+                    // An attempt that was lost and succeeded after all has taught both.
+                    let events = txn.view().events(job.id)?;
+                    ended += events.iter().filter(|event| event.cause == Cause::Late).count() as u64;
+                }
+                invariant_an_end_teaches_once(seen.values().map(|(_, all)| all).sum(), ended)?;
+                jobs.first().map(|job| job.id)
+            };
+            let explained = asked.map(|job| node.explain(now, job)).transpose()?.flatten();
+            for fit in explained.iter().flat_map(|explained| &explained.nodes) {
+                let own = seen.get(&fit.node).copied().unwrap_or_default();
+                invariant_others_sway_a_score_a_little(fit.node, fit.score, own)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The nodes that no longer know what they awarded, or that nobody hears from any more.
     fn lost_nodes(&self) -> BTreeSet<NodeId> {
         let gone = self.nodes.iter().enumerate().filter(|(seat, _)| !self.plan.heals(*seat)).map(|(_, node)| node.id);
-        gone.chain(self.oracle.excused.nodes.iter().copied()).collect()
+        let traitors = self.traitor.iter().flat_map(Traitor::members);
+        gone.chain(self.oracle.excused.nodes.iter().copied()).chain(traitors).collect()
     }
 
     fn databases(&self) -> String {

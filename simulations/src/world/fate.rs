@@ -22,9 +22,12 @@ impl World {
             return Ok(());
         }
         match fault.what.clone() {
-            What::Frames(_) | What::Runs(_) | What::Forger => {
+            What::Frames(_) | What::Runs(_) | What::Forger | What::Traitor(_) => {
                 if fault.what == What::Forger {
                     self.cause(DurationMillis(3_000), Event::ForgerActs);
+                }
+                if let What::Traitor(treason) = fault.what {
+                    self.cause(DurationMillis(3_000), Event::TraitorActs(treason));
                 }
                 self.cause(fault.length, Event::FaultEnds(index));
                 self.faults.begin(fault);
@@ -154,7 +157,7 @@ impl World {
                 Ok(())
             }
             What::Node { seat, fault } => self.end_of_node(index, Seat(seat), fault),
-            What::Frames(_) | What::Runs(_) | What::Forger | What::Links(_) => Ok(()),
+            What::Frames(_) | What::Runs(_) | What::Forger | What::Traitor(_) | What::Links(_) => Ok(()),
         }
     }
 
@@ -287,6 +290,9 @@ impl World {
         self.schedule_wake(seat);
         if self.forger.is_some() {
             self.cause(DurationMillis(200), Event::ForgerMeets(seat, life));
+        }
+        if self.traitor.is_some() {
+            self.cause(DurationMillis(300), Event::TraitorMeets(seat, life));
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! People at the nodes: they submit, cancel and retry, and try again later if nobody answers the door.
 
 use jobmesh_engine::{Command, Input, JobAction, RequestId};
-use jobmesh_protocol::DurationMillis;
-use jobmesh_protocol::Submission;
+use jobmesh_protocol::submission::Dependency;
+use jobmesh_protocol::{DurationMillis, JobId, Submission};
 
 use super::{Event, Phase, World};
 use crate::invariants::Violation;
@@ -34,19 +34,32 @@ impl World {
                 if let Some(node) = self.nodes.get_mut(home.0) {
                     node.disk.extend(input);
                 }
-                Command::Submit(vec![Submission::new(spec)])
+                Command::Submit(vec![Submission { after: self.upstream(number, home), ..Submission::new(spec) }])
             }
             (Act::Cancel, Some(job)) => {
                 let reason = "changed my mind".to_owned();
                 Command::Job(job, JobAction::Cancel { reason, is_forced: false })
             }
-            (Act::Retry, Some(job)) => Command::Job(job, JobAction::Retry),
+            (Act::Retry, Some(job)) => {
+                // It may happen though nobody hears the answer.
+                self.oracle.expect_retry(number, job);
+                Command::Job(job, JobAction::Retry)
+            }
             // Nobody can name a job that was never acknowledged.
             (Act::Cancel | Act::Retry, None) => return Ok(()),
         };
         self.note(format_args!("{home} is asked to {act:?} job {number} of the workload"));
         let request = self.ask(home, operation);
         self.feed(home, Input::Command(request, command))
+    }
+
+    /// What a job waits for. It can only name what was acknowledged at the same place.
+    fn upstream(&mut self, number: usize, home: Seat) -> Vec<Dependency> {
+        let after = self.plan.works.get(&number).map(|work| work.after.clone()).unwrap_or_default();
+        let known = after.into_iter().filter_map(|other| Some((other, self.oracle.job_at(other, home)?)));
+        let known: Vec<(usize, JobId)> = known.collect();
+        self.oracle.expect_after(number, known.iter().map(|(other, _)| *other).collect());
+        known.into_iter().map(|(_, job)| Dependency { job, on: None }).collect()
     }
 
     /// Once the world has healed, people release what waits for them: jobs that may have run before a database was set

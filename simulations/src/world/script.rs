@@ -45,6 +45,9 @@ impl World {
             | Event::Forged { .. }
             | Event::ForgerMeets(..)
             | Event::ForgerActs
+            | Event::TraitorMeets(..)
+            | Event::TraitorActs(_)
+            | Event::Betrays { .. }
             | Event::RunAdopted { .. }
             | Event::RunGone { .. }
             | Event::EndsAgain { .. }

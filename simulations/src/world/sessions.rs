@@ -6,7 +6,8 @@ use jobmesh_protocol::ticket::Terms;
 use jobmesh_protocol::{DurationMillis, MonoMillis, RunId};
 
 use super::{Event, World};
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Treason};
+use crate::forger::Overheard;
 use crate::invariants::Violation;
 use crate::network::{Pair, Seat, Session, Stuck};
 use crate::node::{Condition, Life};
@@ -219,17 +220,21 @@ impl World {
 
     fn overhear(&mut self, from: Seat, to: Seat, bytes: &[u8]) {
         let Some(id) = self.nodes.get(from.0).map(|node| node.id) else { return };
-        if !self.faults.has_forger() {
-            return;
+        let forges = self.faults.has_forger();
+        if let Some(forger) = self.forger.as_mut().filter(|_| forges) {
+            forger.overhear(to, bytes);
         }
-        let overheard = self.forger.as_mut().map(|forger| forger.overhear(id, to, bytes));
-        for award in overheard.unwrap_or_default() {
+        let betrays = [Treason::Usurp, Treason::Transplant].into_iter().any(|treason| self.faults.has_traitor(treason));
+        let overheard = if forges || betrays { Overheard::read(id, bytes) } else { Vec::new() };
+        for award in overheard {
             let Some(spec) = self.awarded_spec(from, award.terms) else { continue };
-            let Some(forger) = &mut self.forger else { return };
-            if let Some((to, bytes)) = forger.forge((from, id), &award, spec) {
+            if let Some(forger) = self.forger.as_mut().filter(|_| forges)
+                && let Some((to, bytes)) = forger.forge((from, id), &award, spec)
+            {
                 let after = DurationMillis(forger.haste());
                 self.cause(after, Event::Forged { to, bytes });
             }
+            self.betray_award((from, id), to, &award, spec);
         }
     }
 
