@@ -39,6 +39,13 @@ impl Traffic {
         }
     }
 
+    /// How many frames belonged to tickets of jobs, and how many bytes.
+    #[must_use]
+    pub fn of_tickets(&self) -> (u64, u64) {
+        let of_tickets = self.kinds.iter().filter(|(word, _)| Self::is_of_ticket(word)).map(|(_, count)| *count);
+        of_tickets.fold((0, 0), |(frames, bytes), (more, more_bytes)| (frames + more, bytes + more_bytes))
+    }
+
     /// Whether frames of this word belong to the ticket of a job, rather than to what nodes tell each other anyway.
     pub(crate) fn is_of_ticket(word: &str) -> bool {
         let is_other = |kind: Kind| match kind {

@@ -3,6 +3,8 @@
 //! Nothing here waits. Time jumps to the next event; events of the same time keep the order in which they were
 //! caused, so a run depends on its plan alone.
 
+#[cfg(test)]
+mod contract;
 mod damage;
 mod drivers;
 mod end;
@@ -150,8 +152,8 @@ pub(crate) struct World {
     is_unsure: bool,
     /// The events that a script counts, each by whether it is a frame.
     relevant: Vec<bool>,
-    /// Whether the last step decided who runs a job.
-    has_routed: bool,
+    /// How often the last step decided who is asked for a job, or gets it.
+    routed: u32,
     pace: Pace,
     machines: Machines,
     oracle: Oracle,
@@ -166,6 +168,8 @@ pub(crate) struct World {
     bytes: u64,
     traffic: Traffic,
     minute: (u64, u64),
+    #[cfg(test)]
+    tap: contract::Tap,
 }
 
 impl World {
@@ -193,7 +197,7 @@ impl World {
             marks: Marks::default(),
             is_unsure: false,
             relevant: Vec::new(),
-            has_routed: false,
+            routed: 0,
             pace: Pace::default(),
             machines: Machines::new(plan),
             faults,
@@ -208,6 +212,8 @@ impl World {
             bytes: 0,
             traffic: Traffic::default(),
             minute: (0, 0),
+            #[cfg(test)]
+            tap: contract::Tap::default(),
             plan: plan.clone(),
         };
         world.set_out();
@@ -294,7 +300,11 @@ impl World {
             Event::SetUpAnew(seat) => self.set_up_anew(seat),
             Event::TakeTurn(fault) => self.take_turn(fault),
             Event::Repair(seat, life) => self.repair(seat, life),
-            Event::Restart(seat) => self.restart(seat),
+            Event::Restart(seat) => {
+                #[cfg(test)]
+                self.tap.began(seat);
+                self.restart(seat)
+            }
             Event::Resume(seat, life) => self.resume(seat, life),
             Event::Heal => self.heal(),
             Event::Reunite => self.reunite(),
@@ -305,6 +315,8 @@ impl World {
 
     /// Hands an input to a node, now if its daemon takes part, later if it stands still, never if it is dead.
     fn feed(&mut self, seat: Seat, input: Input) -> Result<(), Violation> {
+        #[cfg(test)]
+        self.overheard(seat, &input);
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
         match node.condition {
             Condition::Up => {
@@ -342,10 +354,10 @@ impl World {
         self.note_struck(seat);
         match end {
             StepEnd::Released(outputs) => {
-                self.has_routed = false;
+                self.routed = 0;
                 let changed = self.perform(seat, outputs)?;
-                if self.has_routed {
-                    self.pace.add(self.nodes.get(seat.0).map(|node| node.decided_in).unwrap_or_default());
+                if let Some(node) = self.nodes.get(seat.0).filter(|_| self.routed > 0) {
+                    self.pace.add(node.decided_in, self.routed, node.known_records());
                 }
                 self.check_jobs(seat, &changed)?;
             }
@@ -496,7 +508,7 @@ fn make_nodes(plan: &Plan, root: [u8; 32], faults: &mut Faults) -> Vec<Node> {
     let identity = |seat: usize| Stream::new(plan.seed, &format!("identity of {seat}")).array::<32>();
     let sponsor = Identity::from_seed(identity(0)).node();
     let mut nodes = Vec::with_capacity(plan.seats());
-    let is_copied = plan.script.is_some() || plan.nodes.len() > NODES_MAX;
+    let is_copied = plan.script.is_some() || (plan.nodes.len() > NODES_MAX && !plan.is_in_memory);
     let template = is_copied.then(|| Node::template().ok()).flatten();
     for seat in 0..plan.seats() {
         let nobody = NodePlan { seat, slots: 1, is_shared: false, skew_ms: 0, drift_ppm: 0 };
@@ -524,6 +536,7 @@ fn make_nodes(plan: &Plan, root: [u8; 32], faults: &mut Faults) -> Vec<Node> {
             detected: machine(planned.unwrap_or(&nobody)),
             wall: UnixMillis(EPOCH.0.saturating_add_signed(skew_ms)),
             drift_ppm,
+            is_in_memory: plan.is_in_memory,
             #[cfg(feature = "mutants")]
             mutant: plan.mutant.map(|name| name.0),
         };

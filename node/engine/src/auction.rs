@@ -19,8 +19,8 @@ use jobmesh_protocol::{
 };
 use jobmesh_store::{Job, NewAttempt, StoreError};
 
-use crate::admission::lacks;
 use crate::engine::Engine;
+use crate::matching::Needs;
 use crate::output::Output;
 use crate::slots::Class;
 use crate::start::AUCTIONS_MAX;
@@ -54,6 +54,8 @@ const FRUITLESS_TO_SEEK: u32 = 3;
 const KNOWN_MAX: u32 = 16;
 /// A member that did not answer a dial is not dialled again before this.
 const DIAL_EVERY: DurationMillis = DurationMillis::from_secs(10);
+/// Most members that are dialled for one job at a time.
+const DIALS_MAX: usize = 16;
 /// Most tags of one job that are looked for at once.
 const FINDS_MAX: usize = 4;
 
@@ -195,20 +197,14 @@ impl Engine {
     /// connected ones, to those that are known and to Kademlia, at last to everyone by gossip. Those whose slots are all
     /// taken are left out; if there are any, also says until when.
     fn candidates(&mut self, step: &mut Step<'_>, job: &Job, class: &Class) -> (Vec<NodeId>, Option<MonoMillis>) {
+        let capable = self.matches.capable(&self.peers, &Needs::of(&job.spec));
+        let (connected, away): (Vec<_>, Vec<_>) = capable.into_iter().partition(|node| self.is_connected(*node));
         let fruitless = self.patience.get(&job.id).map_or(0, |patience| patience.fruitless);
-        let capable = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.record.as_ref().is_some_and(|record| lacks(record, &job.spec).is_empty()));
-        let (connected, away): (Vec<_>, Vec<_>) = capable.partition(|(_, peer)| peer.is_connected);
         let is_alone = connected.is_empty();
-        let away: Vec<NodeId> = away.into_iter().map(|(node, _)| *node).collect();
-        let connected = connected.into_iter().map(|(node, _)| *node);
-        let mut able: Vec<NodeId> = connected.filter(|node| !self.is_excluded(step, job.id, *node)).collect();
+        let mut able: Vec<NodeId> =
+            connected.into_iter().filter(|node| !self.is_excluded(step, job.id, *node)).collect();
         if is_alone || fruitless >= FRUITLESS_TO_DIAL {
-            for node in away {
-                self.dial(step, node);
-            }
+            self.dial_some(step, away);
             self.look_for(job);
         }
         if fruitless >= FRUITLESS_TO_SEEK {
@@ -236,7 +232,8 @@ impl Engine {
         if capable.len() <= most.max(ASK_ALL_UP_TO) {
             return capable;
         }
-        capable.sort_by_cached_key(|node| std::cmp::Reverse(self.score(job, *node)));
+        let standing = self.standing(job);
+        capable.sort_by_cached_key(|node| std::cmp::Reverse(standing.score(*node)));
         let mut asked: Vec<NodeId> = capable.drain(..most.div_ceil(2)).collect();
         while asked.len() < most && !capable.is_empty() {
             let count = capable.len() as u64;
@@ -244,6 +241,15 @@ impl Engine {
             asked.push(capable.swap_remove(at));
         }
         asked
+    }
+
+    /// Dials a few of those that are known and were not dialled just now; the others have their turn the next time.
+    fn dial_some(&mut self, step: &Step<'_>, away: Vec<NodeId>) {
+        let peers = &self.peers;
+        let is_due = |node: &NodeId| peers.get(node).is_some_and(|peer| peer.dial_after <= step.now.mono);
+        for node in away.into_iter().filter(is_due).take(DIALS_MAX).collect::<Vec<_>>() {
+            self.dial(step, node);
+        }
     }
 
     pub(crate) fn dial(&mut self, step: &Step<'_>, node: NodeId) {

@@ -20,6 +20,7 @@ use crate::group::Tasked;
 use crate::input::{Input, RequestId};
 use crate::late::Late;
 use crate::learning::Learned;
+use crate::matching::Matches;
 use crate::output::{Output, Outputs, Refusal, Response};
 use crate::peers::Peers;
 use crate::pool::Pools;
@@ -96,12 +97,15 @@ pub struct Engine {
     pub(crate) fetches: BTreeMap<Hash, Fetch>,
     pub(crate) peers: Peers,
     pub(crate) outgoing: Outgoing,
+    pub(crate) matches: Matches,
     /// The highest number that may have left for a peer.
     pub(crate) sent_up_to: BTreeMap<NodeId, u64>,
     /// This database becomes no other incarnation before this.
     pub(crate) renew_after: MonoMillis,
     /// Searches by gossip that were heard, the oldest first.
     pub(crate) heard: VecDeque<(NodeId, u64)>,
+    /// Members that were heard of by gossip.
+    pub(crate) crowd: BTreeSet<NodeId>,
     /// No job is searched for by gossip before this.
     pub(crate) seek_after: MonoMillis,
     /// Where this node can be reached.

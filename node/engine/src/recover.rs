@@ -93,6 +93,8 @@ impl Engine {
             sent_up_to: txn.view().last_numbers()?.into_iter().collect(),
             renew_after: MonoMillis(0),
             heard: VecDeque::new(),
+            crowd: BTreeSet::new(),
+            matches: crate::matching::Matches::default(),
             seek_after: MonoMillis(0),
             addresses: Vec::new(),
             meet_after: MonoMillis(0),

@@ -35,8 +35,11 @@ const WINDOW: u32 = 64;
 const _: () = assert!(WINDOW as usize <= MESSAGES_MAX);
 /// Messages that may wait for a peer before answers that it provokes are dropped.
 const ANSWERS_MAX: u64 = 256;
-/// How often a connected peer is told again what a lost note may have cost it.
+/// How often a connected peer is told again what a lost note may have cost it, if there are few; else as many are told in
+/// that time as [`REFRESHED`], so that a node with hundreds of sessions does not spend its time on repeating itself.
 const REFRESH_EVERY: DurationMillis = DurationMillis::from_secs(60);
+/// Peers that are told in that time.
+const REFRESHED: u64 = 16;
 /// Two encoded attachments and their frame.
 const ATTACHMENTS_BYTES_MAX: usize = ATTACHMENTS_MAX * ATTACHMENT_BYTES_MAX + 1024;
 
@@ -215,7 +218,8 @@ impl Engine {
         if self.is_connected(node) {
             self.send_note(node, self.record_envelope.clone());
             self.tell_heads(step, node)?;
-            self.timers.set(Timer::Refresh(node), step.now.mono.plus(REFRESH_EVERY));
+            let rounds = (self.connected().count() as u64).div_ceil(REFRESHED).max(1);
+            self.timers.set(Timer::Refresh(node), step.now.mono.plus(REFRESH_EVERY.scale(rounds, 1)));
         }
         Ok(())
     }

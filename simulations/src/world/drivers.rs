@@ -59,7 +59,7 @@ impl World {
                 }
                 Output::Fetch { from, blob } => self.fetch(seat, from, blob),
                 Output::Changed(change) => {
-                    self.has_routed |= matches!(change.cause, Cause::Offered | Cause::Awarded);
+                    self.routed += u32::from(matches!(change.cause, Cause::Offered | Cause::Awarded));
                     let (number, state, cause) = (change.number, change.state, change.cause);
                     self.note(format_args!("{seat} job {number} is {state} by {cause} at epoch {}", change.epoch));
                     changed.insert(change.job);
