@@ -21,6 +21,8 @@ const FAULTY_DEFAULT: DurationMillis = DurationMillis::from_secs(10 * 60);
 const IDLE_DEFAULT: DurationMillis = DurationMillis::from_secs(120);
 /// How many earlier nodes each knows at home in a large world.
 const LINKS: usize = 4;
+/// How many nodes of a world of very many know everyone.
+const HUBS: usize = 4;
 /// Furthest that a wall clock is off: two of them are apart by half of what certificates forgive.
 const SKEW_MAX_MS: i64 = 150_000;
 /// Furthest that a clock runs wrong: 1 %, a hundred times a bad quartz.
@@ -33,6 +35,8 @@ pub struct Draw {
     pub seed: u64,
     /// How many nodes; drawn if left out.
     pub nodes: Option<usize>,
+    /// How many jobs; drawn if left out.
+    pub jobs: Option<usize>,
     /// How long faults and work go on before the world heals.
     pub faulty: DurationMillis,
     /// How long the world is watched at the end, when nobody should be busy.
@@ -53,7 +57,7 @@ pub enum Tier {
     Full,
     /// 50 to 300 nodes, each with a few neighbours.
     Wide,
-    /// A thousand nodes, whose disks never fail and whose gossip gets to neighbours only.
+    /// A thousand nodes, with databases in memory. A few of them know everyone.
     Mass,
 }
 
@@ -95,6 +99,7 @@ impl Draw {
         Self {
             seed,
             nodes: None,
+            jobs: None,
             faulty: FAULTY_DEFAULT,
             idle: IDLE_DEFAULT,
             disks: Disks::Honest,
@@ -128,7 +133,8 @@ impl Draw {
             faults: faults::draw(&self, count),
             late: Stream::new(self.seed, "late").index(count),
             core,
-            gossip_hops: (self.tier == Tier::Mass).then_some(1),
+            gossip_hops: None,
+            is_in_memory: self.tier == Tier::Mass,
             script: None,
             watch: Watch::Invariants,
             mutant: None,
@@ -171,6 +177,8 @@ fn draw_homes(seed: u64, count: usize, tier: Tier, core: Option<&[usize]>) -> Ve
         let links = if tier == Tier::Full { 1 } else { LINKS };
         homes.extend((0..links).map(|_| (stream.index(seat), seat)));
         homes.extend((0..seat).filter(|_| is_whole).map(|other| (other, seat)));
+        let hubs = if tier == Tier::Mass { HUBS.min(seat) } else { 0 };
+        homes.extend((0..hubs).map(|hub| (hub, seat)));
     }
     let core = core.unwrap_or_default();
     homes.extend(core.iter().copied().zip(core.iter().copied().skip(1)));
@@ -195,6 +203,9 @@ impl fmt::Display for Draw {
         write!(f, "--seed {}", self.seed)?;
         if let Some(nodes) = self.nodes {
             write!(f, " --nodes {nodes}")?;
+        }
+        if let Some(jobs) = self.jobs {
+            write!(f, " --jobs {jobs}")?;
         }
         write!(f, " --millis {}", self.faulty.0)?;
         if self.idle != IDLE_DEFAULT {

@@ -87,6 +87,8 @@ pub enum RunFault {
 pub enum LinkFault {
     /// These can't send to those.
     Cut { shape: Shape, ways: Vec<(usize, usize)> },
+    /// These and all others can't reach each other: a cut of a world with too many pairs to name them.
+    Split { seats: Vec<usize> },
     /// Some nodes are clogged one by one and unclogged in another order.
     Swizzle { clogs: Vec<Clog> },
     /// One end of a connection takes it for closed, the other for open.
@@ -353,6 +355,7 @@ impl What {
         match self {
             Self::Frames(_) | Self::Runs(_) | Self::Forger => Vec::new(),
             Self::Links(LinkFault::Cut { ways, .. }) => ways.iter().flat_map(|(from, to)| [*from, *to]).collect(),
+            Self::Links(LinkFault::Split { seats }) => seats.clone(),
             Self::Links(LinkFault::Swizzle { clogs }) => clogs.iter().map(|clog| clog.seat).collect(),
             Self::Links(LinkFault::HalfOpen { near: one, far: other } | LinkFault::Disconnect { one, other }) => {
                 vec![*one, *other]

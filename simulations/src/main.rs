@@ -1,5 +1,6 @@
 //! The simulator's command line: one seed with a report, or many with a summary.
 
+mod crowd;
 mod twice;
 
 use std::collections::BTreeMap;
@@ -11,10 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use clap::{Parser, Subcommand};
+use crowd::CrowdArgs;
 use jobmesh_protocol::DurationMillis;
 use jobmesh_simulations::{
-    Bug, Cost, Disks, Draw, Drive, End, FaultKind, Pace, Plan, PlanError, PowerPlan, Report, Tier, Watch, auctioned,
-    cut_power, missing, run, search, shrink,
+    AUCTIONED_MAX, Bug, Cost, Disks, Draw, Drive, End, Failure, FaultKind, LEASED_MAX, Pace, Plan, PlanError,
+    PowerPlan, Report, Tier, Watch, auctioned, cut_power, leased, missing, run, search, shrink,
 };
 #[cfg(feature = "mutants")]
 use jobmesh_simulations::{MUTANTS, MutantName, POWER_MUTANTS};
@@ -55,6 +57,10 @@ enum Command {
         #[arg(long)]
         save: Option<PathBuf>,
     },
+    /// Runs a thousand nodes and measures how they get on. Exits with 1 if a promise breaks or a choice takes too long.
+    Mass(CrowdArgs),
+    /// The same with some hundred nodes on disks that fail.
+    Wide(CrowdArgs),
     /// Says what a job costs in messages and bytes. Exits with 1 if it is more than it may be.
     Cost,
     /// Cuts the power of single nodes and looks at what they still know. Exits with 1 if a promise breaks.
@@ -76,6 +82,9 @@ struct RunArgs {
     /// How many nodes; drawn from the seed if left out.
     #[arg(long, value_parser = clap::value_parser!(u64).range(2..=2_000))]
     nodes: Option<u64>,
+    /// How many jobs; drawn from the seed if left out.
+    #[arg(long)]
+    jobs: Option<usize>,
     /// Virtual hours of faults before the world heals; ten minutes if left out.
     #[arg(long)]
     hours: Option<u64>,
@@ -202,6 +211,8 @@ fn main() -> ExitCode {
         Command::Seeds(args) if args.twice => doubled(&args),
         Command::Seeds(args) => many(&args),
         Command::Scope { faults, threads, save } => scope(faults, threads, save.as_deref()),
+        Command::Mass(args) => args.run(Tier::Mass),
+        Command::Wide(args) => args.run(Tier::Wide),
         Command::Cost => cost(),
         Command::PowerCuts(args) => power_cuts(&args),
         #[cfg(feature = "mutants")]
@@ -214,6 +225,7 @@ impl RunArgs {
     fn plan(&self) -> Plan {
         let mut draw = Draw::new(self.seed);
         draw.nodes = self.nodes.map(|nodes| usize::try_from(nodes).unwrap_or(usize::MAX));
+        draw.jobs = self.jobs;
         let hours = self.hours.map(|hours| DurationMillis::from_secs(hours.saturating_mul(3600)));
         draw.faulty = hours.or(self.millis.map(DurationMillis)).unwrap_or(draw.faulty);
         draw.idle = self.idle.map_or(draw.idle, DurationMillis);
@@ -363,10 +375,7 @@ impl Sum {
         for (kind, count) in &report.faults {
             *self.faults.entry(*kind).or_default() += count;
         }
-        self.pace.steps += report.pace.steps;
-        self.pace.sum += report.pace.sum;
-        self.pace.slow += report.pace.slow;
-        self.pace.slowest = self.pace.slowest.max(report.pace.slowest);
+        self.pace.merge(&report.pace);
         for (mark, count) in &report.marks {
             *self.marks.entry(mark.clone()).or_default() += count;
         }
@@ -380,9 +389,7 @@ impl Sum {
         say(&format!("seeds     {} good, {hours} virtual hours in {real_secs:.1} s", self.seeds));
         say(&format!("jobs      {} acknowledged, {} runs", self.jobs, self.runs));
         say(&format!("work      {} steps, {} frames", self.steps, self.frames));
-        let Pace { steps, slow, slowest, .. } = self.pace;
-        let mean = self.pace.mean();
-        say(&format!("routing   {steps} decisions, {mean:?} each, {slow} over 1 ms, the slowest {slowest:?}"));
+        say(&format!("routing   {}", self.pace));
         let attempts: Vec<String> = self.attempts.iter().map(|(state, count)| format!("{state} {count}")).collect();
         say(&format!("attempts  {}", attempts.join(" ")));
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{} {count}", kind.word())).collect();
@@ -489,30 +496,32 @@ fn scope(faults: u32, threads: Option<usize>, path: Option<&Path>) -> bool {
     }
 }
 
-/// What an auctioned job may cost beside its payload, with three peers asked.
-const MESSAGES_MAX: f64 = 10.0;
-/// The same in bytes.
-const BYTES_MAX: f64 = 2_600.0;
-
 fn cost() -> bool {
-    match auctioned() {
-        Ok(cost) => {
-            let Cost { messages, acks, bytes, .. } = cost;
-            say(&format!("auctioned {messages:.1} messages and acknowledgements {acks:.1}, {bytes:.0} bytes a job"));
-            for (kind, each) in &cost.kinds {
-                say(&format!("{kind:>16} {:.2} of {:.0} bytes each", each.0, each.1));
-            }
-            let is_low = messages <= MESSAGES_MAX && bytes <= BYTES_MAX;
-            if !is_low {
-                say(&format!("FAILED    {MESSAGES_MAX} messages and {BYTES_MAX} bytes are enough"));
-            }
-            is_low
-        }
+    let auctioned = say_cost("auctioned", auctioned(), AUCTIONED_MAX);
+    let leased = say_cost("leased", leased(), LEASED_MAX);
+    auctioned && leased
+}
+
+/// Prints what a job costs. Returns whether it is no more than it may be.
+fn say_cost(name: &str, cost: Result<Cost, Box<Failure>>, (messages_max, bytes_max): (f64, f64)) -> bool {
+    let cost = match cost {
+        Ok(cost) => cost,
         Err(failure) => {
             say(&failure.to_string());
-            false
+            return false;
         }
+    };
+    let Cost { messages, acks, bytes, payload, .. } = cost;
+    let beside = format!("{bytes:.0} bytes a job beside {payload:.0} of payload");
+    say(&format!("{name:<9} {messages:.1} messages and acknowledgements {acks:.1}, {beside}"));
+    for (kind, each) in &cost.kinds {
+        say(&format!("{kind:>16} {:.2} of {:.0} bytes each", each.0, each.1));
     }
+    let is_low = messages <= messages_max && bytes <= bytes_max;
+    if !is_low {
+        say(&format!("FAILED    {messages_max} messages and {bytes_max} bytes are enough"));
+    }
+    is_low
 }
 
 fn processors() -> usize {

@@ -69,6 +69,8 @@ pub(crate) struct Network {
     half_open: BTreeMap<Pair, Seat>,
     opened: u64,
     blocked: BTreeMap<(Seat, Seat), u32>,
+    /// Groups that are cut off from everybody else, by the place of the fault that did it.
+    splits: BTreeMap<usize, BTreeSet<Seat>>,
     clogged: BTreeMap<Seat, u32>,
     stuck: Vec<Stuck>,
     last_arrival: BTreeMap<(Seat, Seat), MonoMillis>,
@@ -88,6 +90,7 @@ impl Network {
             half_open: BTreeMap::new(),
             opened: 0,
             blocked: BTreeMap::new(),
+            splits: BTreeMap::new(),
             clogged: BTreeMap::new(),
             stuck: Vec::new(),
             last_arrival: BTreeMap::new(),
@@ -163,11 +166,28 @@ impl Network {
 
     /// Whether frames can't go both ways.
     pub(crate) fn is_cut(&self, pair: Pair) -> bool {
-        let is_blocked = |from, to| self.blocked.contains_key(&(from, to));
-        is_blocked(pair.0, pair.1)
-            || is_blocked(pair.1, pair.0)
+        self.is_blocked(pair.0, pair.1)
+            || self.is_blocked(pair.1, pair.0)
             || self.clogged.contains_key(&pair.0)
             || self.clogged.contains_key(&pair.1)
+    }
+
+    /// Whether frames can't go this way.
+    fn is_blocked(&self, from: Seat, to: Seat) -> bool {
+        let divides = |inside: &BTreeSet<Seat>| inside.contains(&from) != inside.contains(&to);
+        self.blocked.contains_key(&(from, to)) || self.splits.values().any(divides)
+    }
+
+    /// Cuts a group off from everybody else. Returns the sessions that it cuts.
+    pub(crate) fn split(&mut self, number: usize, inside: BTreeSet<Seat>) -> Vec<Pair> {
+        let leads_out = |pair: &&Pair| inside.contains(&pair.0) != inside.contains(&pair.1);
+        let cut = self.sessions.keys().filter(leads_out).copied().collect();
+        self.splits.insert(number, inside);
+        cut
+    }
+
+    pub(crate) fn join(&mut self, number: usize) {
+        self.splits.remove(&number);
     }
 
     pub(crate) fn block(&mut self, ways: &[(usize, usize)]) {
@@ -204,6 +224,7 @@ impl Network {
 
     pub(crate) fn heal(&mut self) {
         self.blocked.clear();
+        self.splits.clear();
         self.clogged.clear();
         self.stuck.clear();
     }
@@ -213,7 +234,7 @@ impl Network {
         let usual = self.travel(from, to);
         let fate = faults.fate(from, to);
         let replay = fate.replay.map(|after| now.plus(after));
-        if self.blocked.contains_key(&(from, to)) {
+        if self.is_blocked(from, to) {
             return Trip::default();
         }
         if self.clogged.contains_key(&from) || self.clogged.contains_key(&to) {

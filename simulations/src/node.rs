@@ -1,9 +1,11 @@
 //! One node: its engine while the daemon lives, its database and disk always.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jobmesh_engine::{Command, Config, Detected, Engine, Explanation, Input, Output, RequestId, Response, Timing};
+use jobmesh_engine::{
+    Command, Config, Detected, Engine, Explanation, Input, Output, RequestId, Response, RunOrder, Timing,
+};
 use jobmesh_keys::{Identity, Membership, MeshId, MeshRoot};
 use jobmesh_protocol::id::{BootId, Hash, Incarnation};
 use jobmesh_protocol::{DurationMillis, JobId, MonoMillis, NodeId, Now, RunId, UnixMillis};
@@ -55,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) wall: UnixMillis,
     /// How much faster than the world its clocks run, in millionths.
     pub(crate) drift_ppm: i32,
+    /// Whether its database is in memory. Then the open database stands for the disk and outlives the daemon.
+    pub(crate) is_in_memory: bool,
     #[cfg(feature = "mutants")]
     pub(crate) mutant: Option<jobmesh_engine::Mutant>,
 }
@@ -82,6 +86,8 @@ pub(crate) struct Node {
     pub(crate) processes: BTreeMap<RunId, Process>,
     /// Every run that this life of the daemon was told to start.
     pub(crate) ordered: BTreeSet<RunId>,
+    /// Those of them that wait for the end of another, in the order in which they were ordered.
+    pub(crate) lined_up: Vec<RunOrder>,
     /// The blobs on its disk.
     pub(crate) disk: BTreeSet<Hash>,
     /// The keys under which it is found.
@@ -104,7 +110,7 @@ pub(crate) struct Node {
     failures: u32,
     /// Whether its disk had room when it failed the last time.
     has_room: bool,
-    /// How long the last step took to decide, in real time.
+    /// How long the last step took to decide, in time that this thread had a processor.
     pub(crate) decided_in: Duration,
     /// What earlier engines had counted.
     banked: BTreeMap<&'static str, u64>,
@@ -178,6 +184,7 @@ impl Node {
             wakes: None,
             processes: BTreeMap::new(),
             ordered: BTreeSet::new(),
+            lined_up: Vec::new(),
             disk: BTreeSet::new(),
             provides: BTreeSet::new(),
             digest: None,
@@ -272,7 +279,9 @@ impl Node {
     /// Kills the daemon and everything that it started.
     pub(crate) fn kill(&mut self) {
         self.files.kill();
-        self.store = None;
+        if !self.parts.is_in_memory {
+            self.store = None;
+        }
         self.bank();
         self.engine = None;
         self.failures = 0;
@@ -282,6 +291,7 @@ impl Node {
         self.wakes = None;
         self.processes.clear();
         self.ordered.clear();
+        self.lined_up.clear();
         self.provides.clear();
         self.digest = None;
         self.traps.retain(|(_, when)| *when == When::Start);
@@ -291,6 +301,7 @@ impl Node {
     /// The machine is another one, with the same key and nothing else.
     pub(crate) fn wipe(&mut self) {
         self.kill();
+        self.store = None;
         self.files.wipe();
         self.disk.clear();
         self.orphans.clear();
@@ -338,12 +349,12 @@ impl Node {
         let now = self.clock(at);
         let (Some(engine), Some(store)) = (&mut self.engine, &mut self.store) else { return Ok(None) };
         let txn = store.begin()?;
-        let began = Instant::now();
+        let began = processor_time();
         for input in batch {
             engine.handle(now, self.stream.rng(), &txn, input)?;
         }
         engine.finish(now, self.stream.rng(), &txn)?;
-        self.decided_in = began.elapsed();
+        self.decided_in = processor_time().saturating_sub(began);
         let outputs = match trap {
             None => {
                 let committed = self.parts.commit(txn)?;
@@ -416,6 +427,12 @@ impl Node {
     }
 
     fn open(&mut self) -> Result<(), Trouble> {
+        if self.parts.is_in_memory {
+            if self.store.is_none() {
+                self.store = Some(Store::open_in_memory(self.fresh)?);
+            }
+            return Ok(());
+        }
         if !self.parts.believes_log() && !self.files.renew_log() {
             return Err(Trouble::Log);
         }
@@ -423,6 +440,11 @@ impl Node {
         self.parts.relax(&store);
         self.store = Some(store);
         Ok(())
+    }
+
+    /// How many members its engine has to choose from.
+    pub(crate) fn known_records(&self) -> usize {
+        self.engine.as_ref().map_or(0, Engine::known_records)
     }
 
     /// When the engine wants to be woken, in the world's time.
@@ -478,6 +500,13 @@ impl Node {
     const fn escaped(&self) -> Vec<Output> {
         Vec::new()
     }
+}
+
+/// How long this thread has had a processor. Nothing but measurements depend on it.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let part = |count: i64| u64::try_from(count).unwrap_or_default();
+    Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
 }
 
 #[cfg(feature = "mutants")]

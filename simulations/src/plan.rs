@@ -59,6 +59,9 @@ pub struct Plan {
     /// How far gossip gets; everywhere if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gossip_hops: Option<u32>,
+    /// Whether the nodes have their databases in memory, which nothing strikes, rather than on disks.
+    #[serde(default)]
+    pub is_in_memory: bool,
     /// What strikes at which event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Vec<Strike>>,
@@ -192,6 +195,7 @@ impl Plan {
             late: 0,
             core: None,
             gossip_hops: None,
+            is_in_memory: false,
             script: None,
             watch: Watch::Invariants,
             mutant: None,

@@ -164,6 +164,7 @@ impl Bench {
             detected: machine(&NodePlan { seat: 0, slots, is_shared: true, skew_ms: 0, drift_ppm: 0 }),
             wall: EPOCH,
             drift_ppm: 0,
+            is_in_memory: false,
             #[cfg(feature = "mutants")]
             mutant: plan.mutant,
         };

@@ -57,17 +57,20 @@ pub struct Report {
     pub databases: String,
 }
 
-/// How long steps took in real time, of those that decided who runs a job. Two reports are equal whatever it is.
-#[derive(Clone, Copy, Debug, Default)]
+/// How long it took, in time of a processor, to decide who is asked for a job, or gets it. Two reports are equal whatever it is.
+#[derive(Clone, Debug, Default)]
 pub struct Pace {
-    /// Steps.
-    pub steps: u64,
-    /// All of them together.
-    pub sum: Duration,
-    /// The slowest.
+    decisions: Vec<Decision>,
+    /// The slowest step with such decisions; there may be several in one.
     pub slowest: Duration,
-    /// Those that took longer than a millisecond.
-    pub slow: u64,
+}
+
+/// One decision of a step: as much of its time as there were others in it.
+#[derive(Clone, Copy, Debug)]
+struct Decision {
+    nanos: u32,
+    /// How many members there were to choose from.
+    records: u32,
 }
 
 impl PartialEq for Pace {
@@ -79,18 +82,55 @@ impl PartialEq for Pace {
 impl Eq for Pace {}
 
 impl Pace {
-    /// Adds one step.
-    pub(crate) fn add(&mut self, took: Duration) {
-        self.steps += 1;
-        self.sum += took;
+    /// Adds a step with so many decisions.
+    pub(crate) fn add(&mut self, took: Duration, decisions: u32, records: usize) {
+        let each = took.checked_div(decisions).unwrap_or_default();
+        let nanos = u32::try_from(each.as_nanos()).unwrap_or(u32::MAX);
+        let decision = Decision { nanos, records: u32::try_from(records).unwrap_or(u32::MAX) };
+        self.decisions.extend((0..decisions).map(|_| decision));
         self.slowest = self.slowest.max(took);
-        self.slow += u64::from(took > Duration::from_millis(1));
     }
 
-    /// The mean.
+    /// Adds those of another run.
+    pub fn merge(&mut self, other: &Self) {
+        self.decisions.extend(&other.decisions);
+        self.slowest = self.slowest.max(other.slowest);
+    }
+
+    /// Those among at least so many members.
     #[must_use]
-    pub fn mean(&self) -> Duration {
-        self.sum.checked_div(u32::try_from(self.steps).unwrap_or(u32::MAX)).unwrap_or_default()
+    pub fn among(&self, records: u32) -> Self {
+        let decisions = self.decisions.iter().filter(|decision| decision.records >= records).copied().collect();
+        Self { decisions, slowest: self.slowest }
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.decisions.len()
+    }
+
+    /// Whether there were none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.decisions.is_empty()
+    }
+
+    /// The length that so many of a thousand decisions did not exceed.
+    #[must_use]
+    pub fn within(&self, per_mille: usize) -> Duration {
+        let mut nanos: Vec<u32> = self.decisions.iter().map(|decision| decision.nanos).collect();
+        nanos.sort_unstable();
+        let place = (nanos.len() * per_mille).div_ceil(1000).saturating_sub(1);
+        Duration::from_nanos(nanos.get(place).copied().unwrap_or_default().into())
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [median, most, slowest] = [500, 990, 1000].map(|per_mille| self.within(per_mille));
+        write!(f, "{} decisions, half of them within {median:.1?}, 99 of 100 within {most:.1?}", self.len())?;
+        write!(f, ", the slowest {slowest:.1?}")
     }
 }
 
@@ -150,8 +190,7 @@ impl fmt::Display for Report {
         }
         list(f, "attempts", self.attempts.iter().map(|(state, count)| (*state, *count)))?;
         write!(f, "\nwork      {} steps ({} idle), {} frames", self.steps, self.idle_steps, self.frames)?;
-        let pace = &self.pace;
-        write!(f, "\nrouting   {} decisions, {:?} each, at most {:?}", pace.steps, pace.mean(), pace.slowest)?;
+        write!(f, "\nrouting   {}", self.pace)?;
         list(f, "faults", self.faults.iter().map(|(kind, count)| (kind.word(), *count)))?;
         list(f, "marks", self.marks.iter().map(|(mark, count)| (mark.replace(' ', ":"), *count)))?;
         write!(f, "\ntrace     {}\ndatabases {}", self.trace, self.databases)

@@ -166,6 +166,9 @@ fn without_seat(plan: &Plan, seat: usize) -> Plan {
         if let What::Links(LinkFault::Cut { ways, .. }) = &mut fault.what {
             ways.retain(|(from, to)| *from != seat && *to != seat);
         }
+        if let What::Links(LinkFault::Split { seats }) = &mut fault.what {
+            seats.retain(|inside| *inside != seat);
+        }
         if let What::Links(LinkFault::Swizzle { clogs }) = &mut fault.what {
             clogs.retain(|clog| clog.seat != seat);
         }

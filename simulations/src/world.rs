@@ -152,8 +152,8 @@ pub(crate) struct World {
     is_unsure: bool,
     /// The events that a script counts, each by whether it is a frame.
     relevant: Vec<bool>,
-    /// Whether the last step decided who runs a job.
-    has_routed: bool,
+    /// How often the last step decided who is asked for a job, or gets it.
+    routed: u32,
     pace: Pace,
     machines: Machines,
     oracle: Oracle,
@@ -197,7 +197,7 @@ impl World {
             marks: Marks::default(),
             is_unsure: false,
             relevant: Vec::new(),
-            has_routed: false,
+            routed: 0,
             pace: Pace::default(),
             machines: Machines::new(plan),
             faults,
@@ -354,10 +354,10 @@ impl World {
         self.note_struck(seat);
         match end {
             StepEnd::Released(outputs) => {
-                self.has_routed = false;
+                self.routed = 0;
                 let changed = self.perform(seat, outputs)?;
-                if self.has_routed {
-                    self.pace.add(self.nodes.get(seat.0).map(|node| node.decided_in).unwrap_or_default());
+                if let Some(node) = self.nodes.get(seat.0).filter(|_| self.routed > 0) {
+                    self.pace.add(node.decided_in, self.routed, node.known_records());
                 }
                 self.check_jobs(seat, &changed)?;
             }
@@ -508,7 +508,7 @@ fn make_nodes(plan: &Plan, root: [u8; 32], faults: &mut Faults) -> Vec<Node> {
     let identity = |seat: usize| Stream::new(plan.seed, &format!("identity of {seat}")).array::<32>();
     let sponsor = Identity::from_seed(identity(0)).node();
     let mut nodes = Vec::with_capacity(plan.seats());
-    let is_copied = plan.script.is_some() || plan.nodes.len() > NODES_MAX;
+    let is_copied = plan.script.is_some() || (plan.nodes.len() > NODES_MAX && !plan.is_in_memory);
     let template = is_copied.then(|| Node::template().ok()).flatten();
     for seat in 0..plan.seats() {
         let nobody = NodePlan { seat, slots: 1, is_shared: false, skew_ms: 0, drift_ppm: 0 };
@@ -536,6 +536,7 @@ fn make_nodes(plan: &Plan, root: [u8; 32], faults: &mut Faults) -> Vec<Node> {
             detected: machine(planned.unwrap_or(&nobody)),
             wall: UnixMillis(EPOCH.0.saturating_add_signed(skew_ms)),
             drift_ppm,
+            is_in_memory: plan.is_in_memory,
             #[cfg(feature = "mutants")]
             mutant: plan.mutant.map(|name| name.0),
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use jobmesh_protocol::DurationMillis;
-use jobmesh_simulations::{Draw, End, FaultKind, Plan, Report, Watch, run};
+use jobmesh_simulations::{Draw, End, FaultKind, Plan, Report, Tier, Watch, run};
 
 /// Seeds of the normal test run; CI and people run thousands with the binary.
 const SEEDS: u64 = 60;
@@ -90,4 +90,17 @@ fn a_failed_run_exits_with_1() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jobmesh-simulations"));
     let output = command.args(["run", "--seed", "3", "--canary"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// Fifty nodes on disks that fail, and as many of a mass on none.
+#[test]
+fn every_invariant_holds_among_many() {
+    for tier in [Tier::Wide, Tier::Mass] {
+        let draw = Draw { tier, nodes: Some(50), jobs: Some(40), idle: DurationMillis(5_000), ..Draw::new(1) };
+        let report = run(&Draw { faulty: DurationMillis::from_secs(30), ..draw }.plan());
+        let report = report.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.jobs > 30 && report.runs > 20, "{report}");
+        assert!(report.faults.len() > 5, "{report}");
+        assert!(!report.pace.is_empty());
+    }
 }

@@ -41,6 +41,15 @@ impl View<'_> {
         })
     }
 
+    /// The newest record of a member, in its author's envelope.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn capability(&self, node: NodeId) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT envelope FROM capability WHERE node = ?1";
+        self.one(sql, params![node.as_bytes()], |row| row.column("envelope"))
+    }
+
     /// What a person chose, in the order of the tags.
     ///
     /// # Errors

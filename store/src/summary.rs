@@ -57,6 +57,26 @@ impl View<'_> {
         })
     }
 
+    /// What is kept from `since_day` on, without the envelopes: so many of the newest days first, then by author.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn summary_heads(&self, since_day: u32, limit: u32) -> Result<Vec<Head>, StoreError> {
+        let sql = "SELECT author, day, version FROM summary WHERE day >= ?1 ORDER BY day DESC, author LIMIT ?2";
+        self.all(sql, [since_day, limit], |row| {
+            Ok(Head { author: row.node("author")?, day: row.column("day")?, version: row.column("version")? })
+        })
+    }
+
+    /// The summary kept of an author's day, in its author's envelope.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn summary(&self, author: NodeId, day: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT envelope FROM summary WHERE author = ?1 AND day = ?2";
+        self.one(sql, params![author.as_bytes(), day], |row| row.column("envelope"))
+    }
+
     /// The version kept of an author's day; 0 if none is.
     ///
     /// # Errors

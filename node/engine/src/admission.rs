@@ -5,6 +5,7 @@ use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::resource::Requests;
 use jobmesh_protocol::{CapabilityRecord, JobSpec, UnixMillis};
 
+use crate::matching::Needs;
 use crate::pool::{Cause, Pools, Shortage};
 use crate::queue::Queues;
 use crate::ready::Profile;
@@ -148,7 +149,7 @@ fn room_remedy(short: &Shortage) -> String {
 pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec) -> Vec<String> {
     let mut lacks: Vec<String> = record.unmet(&spec.requirements).iter().map(ToString::to_string).collect();
     let executor = spec.task.executor();
-    if !record.tags.iter().any(|tag| tag.as_str().strip_prefix("executor:") == Some(executor)) {
+    if !has_executor(record, executor) {
         lacks.push(format!("executor:{executor}"));
     }
     if record.resources.first_fit(&spec.resources).is_none() {
@@ -160,12 +161,18 @@ pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec) -> Vec<String> {
     lacks
 }
 
+/// Whether a node with this record lacks nothing for jobs with these needs: what [`lacks`] says in no words.
+pub(crate) fn could(record: &CapabilityRecord, needs: &Needs) -> bool {
+    record.meets(&needs.requirements, &needs.resources) && has_executor(record, needs.executor)
+}
+
+fn has_executor(record: &CapabilityRecord, executor: &str) -> bool {
+    record.tags.iter().any(|tag| tag.as_str().strip_prefix("executor:") == Some(executor))
+}
+
 /// Whether a node with this record lacks nothing for such jobs.
 pub(crate) fn meets(record: &CapabilityRecord, profile: &Profile) -> bool {
-    record.unmet(&profile.requirements).is_empty()
-        && record.tags.iter().any(|tag| tag.as_str().strip_prefix("executor:") == Some(profile.executor))
-        && record.resources.first_fit(&profile.resources).is_some()
-        && record.slots > 0
+    record.meets(&profile.requirements, &profile.resources) && has_executor(record, profile.executor)
 }
 
 /// What is missing for the variant that misses least.

@@ -26,6 +26,14 @@ const OUTGROW_EVERY: DurationMillis = DurationMillis::from_secs(60);
 const SAID: &str = "record_version";
 /// Largest encoding of a version.
 const SAID_BYTES_MAX: usize = 64;
+/// A node that is connected to so many dials nobody else for being heard of alone: with every member of a large mesh
+/// connected to every other one, their talk would grow with the square of its size.
+const CONNECTED_ENOUGH: usize = 32;
+/// Authors of digests that are counted.
+const CROWD_MAX: usize = 4096;
+/// What nobody waits for is announced at most once in as many times this as there are members, so that each has at most
+/// 2 KiB/s to hear, whatever their number. Source: a digest is 325 bytes on the wire of gossip and comes four times.
+const ANNOUNCE_PER_MEMBER: DurationMillis = DurationMillis(630);
 /// Largest envelope of a record.
 const RECORD_ENVELOPE_MAX: usize = RECORD_BYTES_MAX + 256;
 
@@ -97,9 +105,7 @@ impl Engine {
         self.record.version = self.record.version.max(next);
         renew_version(&mut self.record, step.txn)?;
         self.record_envelope = self.seal(Kind::Capability, &self.record);
-        let connected: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| peer.is_connected).map(|(node, _)| *node).collect();
-        for node in connected {
+        for node in self.connected().collect::<Vec<_>>() {
             self.send_note(node, self.record_envelope.clone());
         }
         self.publish_digest(step)?;
@@ -140,15 +146,38 @@ impl Engine {
         if author == self.me {
             return self.on_own_version(step, digest.capability);
         }
+        if self.crowd.len() < CROWD_MAX {
+            self.crowd.insert(author);
+        }
         if !self.is_member(author) {
-            self.meet(step, author, Vec::new());
+            if self.connected().count() < CONNECTED_ENOUGH {
+                self.meet(step, author, Vec::new());
+            }
             return Ok(());
         }
         let known = self.known_version(author);
         if digest.capability > known {
             self.note(via, Kind::RecordRequest, &RecordRequest { node: author, known });
         }
-        self.ask_for_summary(step, via, author, &digest)
+        self.ask_for_summary(step, via, author, &digest);
+        Ok(())
+    }
+
+    /// How long what nobody waits for has to wait before it is announced: longer in a mesh of many members.
+    pub(crate) fn announcement_delay(&self) -> DurationMillis {
+        let members = self.crowd.len().max(self.peers.len()) as u64;
+        self.config.timing.summary_delay.max(ANNOUNCE_PER_MEMBER.scale(members, 1))
+    }
+
+    /// How many members' records this node has to choose from.
+    #[must_use]
+    pub fn known_records(&self) -> usize {
+        self.peers.values().filter(|peer| peer.record.is_some()).count()
+    }
+
+    /// The members with whom there is a session.
+    pub(crate) fn connected(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.iter().filter(|(_, peer)| peer.is_connected).map(|(node, _)| *node)
     }
 
     fn known_version(&self, node: NodeId) -> Version {
@@ -214,8 +243,7 @@ impl Engine {
 
     /// Passes on what is known of a node, in its own words.
     fn relay_record(&mut self, step: &Step<'_>, to: NodeId, author: NodeId) -> Result<(), StoreError> {
-        let found = step.view().capabilities()?.into_iter().find(|(node, _)| *node == author);
-        if let Some((_, envelope)) = found {
+        if let Some(envelope) = step.view().capability(author)? {
             self.note(to, Kind::Relayed, &Relayed(envelope));
         }
         Ok(())
@@ -256,6 +284,7 @@ impl Engine {
         if !record.name.is_empty() {
             peer.name.clone_from(&record.name);
         }
+        self.matches.renew(author, peer.record.as_ref(), &record);
         peer.record = Some(record);
     }
 

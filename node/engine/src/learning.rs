@@ -9,27 +9,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use jobmesh_protocol::capability::{Digest, Relayed};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::summary::{CELLS_MAX, Cell, HEADS_MAX, Head, Heads, Summary};
-use jobmesh_protocol::{NodeId, Outcome};
+use jobmesh_protocol::{DurationMillis, MonoMillis, NodeId, Outcome};
 use jobmesh_store::{Job, StoreError, SummaryRow};
 
 use crate::engine::Engine;
+use crate::evidence::{Heard, Own, Standing, Tally, Work};
 use crate::run::Conclusion;
 use crate::step::Step;
 use crate::timers::Timer;
 
 /// Days that count: long enough for a machine that is used weekly, short enough to forget a broken one.
 const DAYS_KEPT: u32 = 14;
-/// Attempts that one author's word is worth at most.
-const BORROWED_PER_AUTHOR: u64 = 4;
-/// Attempts that all authors' words are worth at most.
-const BORROWED_IN_ALL: u64 = 8;
-/// Authors kept.
-const AUTHORS_MAX: usize = 256;
 /// Cells of one day that are counted: types that are made up one by one teach nothing.
 const KEYS_MAX: usize = 4096;
+/// A summary that somebody was asked for is asked of nobody else before this: many neighbours tell of it at once.
+const ASK_AGAIN_AFTER: DurationMillis = DurationMillis::from_secs(10);
+/// Summaries that somebody was asked for, as far as that is remembered.
+const ASKED_MAX: usize = 4096;
 
 /// A job type on an executor of a node.
-type Key = (String, String, NodeId);
+type Key = (Work, NodeId);
 
 /// Everything learnt, in memory.
 #[derive(Clone, Debug, Default)]
@@ -38,40 +37,44 @@ pub(crate) struct Learned {
     day: u32,
     today: BTreeMap<Key, Cell>,
     unwritten: BTreeSet<Key>,
-    own: BTreeMap<Key, Tally>,
-    heard: BTreeMap<(NodeId, u32), (u64, BTreeMap<Key, Tally>)>,
+    own: Own,
+    heard: Heard,
+    /// Summaries that somebody was asked for: of which version, and until when nobody else is.
+    asked: BTreeMap<(NodeId, u32), (u64, MonoMillis)>,
 }
 
-/// Good and bad ends.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    good: u64,
-    bad: u64,
-}
-
-impl Tally {
-    fn of(cell: &Cell) -> Self {
-        let good = u64::from(cell.succeeded);
-        Self { good, bad: u64::from(cell.attempts()).saturating_sub(good) }
-    }
-
-    const fn plus(self, other: Self) -> Self {
-        Self { good: self.good.saturating_add(other.good), bad: self.bad.saturating_add(other.bad) }
-    }
-
-    /// The same proportion, worth at most `limit` attempts.
-    fn capped(self, limit: u64) -> Self {
-        let all = self.good.saturating_add(self.bad);
-        if all <= limit {
-            return self;
+impl Learned {
+    /// Whether to ask for a summary now, because it is news and nobody was just asked for it.
+    fn asks(&mut self, now: MonoMillis, head: Head) -> bool {
+        let Head { author, day, version } = head;
+        if version <= self.heard.version(author, day) || !self.heard.has_room_for(author) {
+            return false;
         }
-        let good = u64::try_from(u128::from(self.good) * u128::from(limit) / u128::from(all)).unwrap_or(limit);
-        Self { good, bad: limit - good }
+        if self.asked.get(&(author, day)).is_some_and(|(asked, until)| *asked >= version && *until > now) {
+            return false;
+        }
+        if self.asked.len() >= ASKED_MAX {
+            self.asked.retain(|_, (_, until)| *until > now);
+        }
+        if self.asked.len() < ASKED_MAX {
+            self.asked.insert((author, day), (version, now.plus(ASK_AGAIN_AFTER)));
+        }
+        true
     }
+
+    fn count_own(&mut self, (work, node): Key, one: Tally) {
+        let tally = self.own.entry(work).or_default().entry(node).or_default();
+        *tally = tally.plus(one);
+    }
+}
+
+/// What a job is an example of.
+fn work_of(job: &Job) -> Work {
+    (job.spec.job_type.clone(), job.spec.task.executor().to_owned())
 }
 
 fn key_of(cell: &Cell) -> Key {
-    (cell.job_type.clone(), cell.executor.clone(), cell.node)
+    ((cell.job_type.clone(), cell.executor.clone()), cell.node)
 }
 
 impl Engine {
@@ -79,15 +82,15 @@ impl Engine {
     pub(crate) fn observe(&mut self, step: &Step<'_>, job: &Job, end: &Conclusion<'_>) -> Result<(), StoreError> {
         let day = step.wall().day();
         self.open_day(step, day)?;
-        let key = (job.spec.job_type.clone(), job.spec.task.executor().to_owned(), end.node);
+        let key = (work_of(job), end.node);
         if self.learned.today.len() >= KEYS_MAX && !self.learned.today.contains_key(&key) {
             self.count("unlearned_type");
             return Ok(());
         }
         let cell = self.learned.today.entry(key.clone()).or_insert_with(|| Cell {
-            job_type: key.0.clone(),
-            executor: key.1.clone(),
-            node: key.2,
+            job_type: key.0.0.clone(),
+            executor: key.0.1.clone(),
+            node: key.1,
             succeeded: 0,
             failed: 0,
             timed_out: 0,
@@ -110,9 +113,8 @@ impl Engine {
         self.learned.unwritten.insert(key.clone());
         let is_good = matches!(end.outcome, Outcome::Ok);
         let one = Tally { good: u64::from(is_good), bad: u64::from(!is_good) };
-        let tally = self.learned.own.entry(key).or_default();
-        *tally = tally.plus(one);
-        self.timers.set_if_unset(Timer::Publish, step.now.mono.plus(self.config.timing.summary_delay));
+        self.learned.count_own(key, one);
+        self.timers.set_if_unset(Timer::Publish, step.now.mono.plus(self.announcement_delay()));
         Ok(())
     }
 
@@ -130,12 +132,11 @@ impl Engine {
     /// Sums up anew what was learnt in the days that count, and drops what was heard of others.
     fn forget_old_days(&mut self, step: &Step<'_>, today: u32) -> Result<(), StoreError> {
         let since = today.saturating_sub(DAYS_KEPT);
-        self.learned.heard.retain(|(_, day), _| *day >= since);
+        self.learned.heard.forget_before(since);
         self.learned.own.clear();
         for day in since..=today {
             for cell in step.view().cells(day)?.into_iter().take(KEYS_MAX) {
-                let tally = self.learned.own.entry(key_of(&cell)).or_default();
-                *tally = tally.plus(Tally::of(&cell));
+                self.learned.count_own(key_of(&cell), Tally::of(&cell));
             }
         }
         step.txn.drop_summaries_before(since)
@@ -163,12 +164,12 @@ impl Engine {
         }
         let version = step.view().summary_version(self.me, day)? + 1;
         let envelope = self.seal(Kind::Summary, &Summary { day, version, cells });
-        step.txn.put_summary(&SummaryRow { head: Head { author: self.me, day, version }, envelope })?;
+        let head = Head { author: self.me, day, version };
+        step.txn.put_summary(&SummaryRow { head, envelope })?;
         step.txn.drop_summaries_before(day.saturating_sub(DAYS_KEPT))?;
-        let connected: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| peer.is_connected).map(|(node, _)| *node).collect();
-        for node in connected {
-            self.tell_heads(step, node)?;
+        let news = self.seal(Kind::SummaryHeads, &Heads { heads: vec![head] });
+        for node in self.connected().collect::<Vec<_>>() {
+            self.send_note(node, news.clone());
         }
         self.publish_digest(step)
     }
@@ -176,39 +177,37 @@ impl Engine {
     /// Tells a peer which summaries this node has.
     pub(crate) fn tell_heads(&mut self, step: &Step<'_>, to: NodeId) -> Result<(), StoreError> {
         let since = step.wall().day().saturating_sub(DAYS_KEPT);
-        let heads: Vec<Head> = step.view().summaries(since)?.iter().map(|row| row.head).take(HEADS_MAX).collect();
+        let heads = step.view().summary_heads(since, u32::try_from(HEADS_MAX).unwrap_or(u32::MAX))?;
         if !heads.is_empty() {
             self.note(to, Kind::SummaryHeads, &Heads { heads });
         }
         Ok(())
     }
 
-    pub(crate) fn on_summary_heads(&mut self, step: &Step<'_>, from: NodeId, heads: &Heads) -> Result<(), StoreError> {
-        let mut wanted = Vec::new();
-        for head in heads.heads.iter().take(HEADS_MAX).filter(|head| head.author != self.me) {
-            if head.version > step.view().summary_version(head.author, head.day)? {
-                wanted.push(*head);
-            }
-        }
-        if !wanted.is_empty() {
-            self.note(from, Kind::SummaryRequest, &Heads { heads: wanted });
-        }
-        Ok(())
+    pub(crate) fn on_summary_heads(&mut self, step: &Step<'_>, from: NodeId, heads: &Heads) {
+        self.ask_for_summaries(step, from, heads.heads.iter().take(HEADS_MAX).copied());
     }
 
     /// Asks the neighbour that passed a digest on for the summary behind it.
-    pub(crate) fn ask_for_summary(
-        &mut self,
-        step: &Step<'_>,
-        via: NodeId,
-        author: NodeId,
-        digest: &Digest,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn ask_for_summary(&mut self, step: &Step<'_>, via: NodeId, author: NodeId, digest: &Digest) {
         let (day, version) = (digest.summary_day, digest.summary_version);
-        if version > step.view().summary_version(author, day)? {
-            self.note(via, Kind::SummaryRequest, &Heads { heads: vec![Head { author, day, version }] });
+        self.ask_for_summaries(step, via, std::iter::once(Head { author, day, version }));
+    }
+
+    /// Asks for those that are news.
+    fn ask_for_summaries(&mut self, step: &Step<'_>, via: NodeId, heads: impl Iterator<Item = Head>) {
+        let (me, today, now) = (self.me, step.wall().day(), step.now.mono);
+        if !self.is_connected(via) {
+            return;
         }
-        Ok(())
+        // What a stranger says is not taken, whoever passes it on.
+        let peers = &self.peers;
+        let is_member = |node: NodeId| node != me && peers.get(&node).is_some_and(|peer| peer.is_member);
+        let is_wanted = |head: &Head| is_member(head.author) && is_recent(head.day, today);
+        let heads: Vec<Head> = heads.filter(is_wanted).filter(|head| self.learned.asks(now, *head)).collect();
+        if !heads.is_empty() {
+            self.note(via, Kind::SummaryRequest, &Heads { heads });
+        }
     }
 
     pub(crate) fn on_summary_request(
@@ -218,10 +217,9 @@ impl Engine {
         heads: &Heads,
     ) -> Result<(), StoreError> {
         let since = step.wall().day().saturating_sub(DAYS_KEPT);
-        for row in step.view().summaries(since)? {
-            let is_wanted = |head: &Head| head.author == row.head.author && head.day == row.head.day;
-            if heads.heads.iter().take(HEADS_MAX).any(is_wanted) {
-                self.note(from, Kind::Relayed, &Relayed(row.envelope));
+        for head in heads.heads.iter().take(HEADS_MAX).filter(|head| head.day >= since) {
+            if let Some(envelope) = step.view().summary(head.author, head.day)? {
+                self.note(from, Kind::Relayed, &Relayed(envelope));
             }
         }
         Ok(())
@@ -235,29 +233,22 @@ impl Engine {
         bytes: &[u8],
     ) -> Result<(), StoreError> {
         let today = step.wall().day();
-        let is_recent = (today.saturating_sub(DAYS_KEPT)..=today.saturating_add(1)).contains(&summary.day);
         if !self.is_member(author) && author != self.me {
             self.count("refused_summary_of_stranger");
             return Ok(());
         }
         // Old days of others go when a new one comes, so that a node that runs for years knows as few as a new one.
-        self.learned.heard.retain(|(_, day), _| *day >= today.saturating_sub(DAYS_KEPT));
-        let is_new_author = !self.learned.heard.keys().any(|(known, _)| *known == author);
-        let is_full = self.learned.heard.keys().map(|(known, _)| known).collect::<BTreeSet<_>>().len() >= AUTHORS_MAX;
-        if author == self.me || !summary.is_bounded() || !is_recent || (is_new_author && is_full) {
+        self.learned.heard.forget_before(today.saturating_sub(DAYS_KEPT));
+        let has_room = self.learned.heard.has_room_for(author);
+        if author == self.me || !summary.is_bounded() || !is_recent(summary.day, today) || !has_room {
             self.count("refused_summary");
             return Ok(());
         }
         let head = Head { author, day: summary.day, version: summary.version };
         if step.txn.put_summary(&SummaryRow { head, envelope: bytes.to_vec() })? {
-            self.hear(head, &summary);
+            self.learned.heard.hear(head, &summary);
         }
         Ok(())
-    }
-
-    fn hear(&mut self, head: Head, summary: &Summary) {
-        let tallies = summary.cells.iter().map(|cell| (key_of(cell), Tally::of(cell))).collect();
-        self.learned.heard.insert((head.author, head.day), (head.version, tallies));
     }
 
     /// Reads back what was learnt and heard.
@@ -269,29 +260,26 @@ impl Engine {
             let opened = Envelope::open(&row.envelope, &self.mesh).ok();
             let summary = opened.and_then(|envelope| envelope.parse::<Summary>().ok());
             if let Some(summary) = summary.filter(|_| row.head.author != self.me) {
-                self.hear(row.head, &summary);
+                self.learned.heard.hear(row.head, &summary);
             }
         }
         Ok(())
     }
 
+    /// How well nodes do such a job.
+    pub(crate) fn standing(&self, job: &Job) -> Standing<'_> {
+        Standing::new(&self.learned.own, &self.learned.heard, &work_of(job))
+    }
+
     /// How likely a node is to do such a job well, in thousandths. An unknown node stands at 500.
     pub(crate) fn score(&self, job: &Job, node: NodeId) -> u64 {
-        let key = (job.spec.job_type.clone(), job.spec.task.executor().to_owned(), node);
-        let own = self.learned.own.get(&key).copied().unwrap_or_default();
-        let mut by_author: BTreeMap<NodeId, Tally> = BTreeMap::new();
-        for ((author, _), (_, tallies)) in &self.learned.heard {
-            // What a node says of itself counts for nothing.
-            if let Some(tally) = tallies.get(&key).filter(|_| *author != node) {
-                let sum = by_author.entry(*author).or_default();
-                *sum = sum.plus(*tally);
-            }
-        }
-        let capped = by_author.into_values().map(|tally| tally.capped(BORROWED_PER_AUTHOR));
-        let borrowed = capped.fold(Tally::default(), Tally::plus).capped(BORROWED_IN_ALL);
-        let tally = own.plus(borrowed);
-        (1 + tally.good).saturating_mul(1000) / (2 + tally.good + tally.bad)
+        self.standing(job).score(node)
     }
+}
+
+/// Whether a day counts. Clocks of two members may be on both sides of midnight.
+fn is_recent(day: u32, today: u32) -> bool {
+    (today.saturating_sub(DAYS_KEPT)..=today.saturating_add(1)).contains(&day)
 }
 
 #[cfg(test)]
@@ -349,13 +337,13 @@ mod tests {
         };
         assert_eq!(learn(&mut engine, now, "old"), 666);
         let head = Head { author: other, day: now.wall.day(), version: 1 };
-        engine.hear(head, &Summary { day: head.day, version: 1, cells: Vec::new() });
+        engine.learned.heard.hear(head, &Summary { day: head.day, version: 1, cells: Vec::new() });
         for _ in 0..=DAYS_KEPT {
             now.wall = now.wall.plus(DurationMillis(DAY_MS));
             learn(&mut engine, now, "new");
         }
         assert_eq!(engine.learned.own.len(), 1, "only the new type is known");
-        assert!(engine.learned.heard.is_empty());
+        assert_eq!(engine.learned.heard.version(other, head.day), 0);
         for number in 0..KEYS_MAX + 9 {
             learn(&mut engine, now, &number.to_string());
         }

@@ -128,6 +128,7 @@ impl Engine {
             step.txn.forget_peers()?;
             step.txn.renew_incarnation(Incarnation::from_bytes(step.random()))?;
             self.peers.clear();
+            self.matches.clear();
         }
         self.mesh = mesh;
         self.config.mesh = mesh;

@@ -137,7 +137,7 @@ impl Engine {
             Kind::RecordRequest => self.on_record_request(step, from, envelope.parse()?)?,
             Kind::Relayed => self.on_relayed(step, message.via, &envelope.parse()?)?,
             Kind::Summary => self.on_summary(step, from, envelope.parse()?, message.bytes)?,
-            Kind::SummaryHeads => self.on_summary_heads(step, from, &envelope.parse()?)?,
+            Kind::SummaryHeads => self.on_summary_heads(step, from, &envelope.parse()?),
             Kind::SummaryRequest => self.on_summary_request(step, from, &envelope.parse()?)?,
             Kind::Digest | Kind::Seek => self.count("refused_digest_in_session"),
         }

@@ -1,7 +1,7 @@
 //! The last resort of a search: everyone is asked by gossip, and who could run the job comes and connects.
 //!
 //! Gossip may lose it and must not carry more than a hint, so nothing is promised by it: a node that hears of work that it
-//! can do connects to the origin and is then asked like any other. The hard case is a member that gossips without end; so
+//! can do connects to the origin, or sends it its record again, and is then asked like any other. The hard case is a member that gossips without end; so
 //! what is heard is bounded, worth something for a minute only, and leads to one dial a second at most.
 
 use jobmesh_protocol::DurationMillis;
@@ -38,7 +38,7 @@ impl Engine {
         self.seek_after = step.now.mono.plus(SEEK_EVERY);
         let addresses = self.addresses.iter().filter(|address| address.len() <= SEEK_ADDRESS_BYTES_MAX);
         let seek = Seek {
-            requirements: needs(job),
+            requirements: needs(&job.spec),
             resources: job.spec.resources.clone(),
             addresses: addresses.take(SEEK_ADDRESSES_MAX).cloned().collect(),
             nonce: step.rng.next_u64(),
@@ -68,7 +68,10 @@ impl Engine {
         }
         self.heard.push_back((origin, seek.nonce));
         let can = !self.is_draining && self.record.meets(&seek.requirements, &seek.resources);
-        if can && !self.is_connected(origin) {
+        if can && self.is_connected(origin) {
+            // It would have asked this node if it had its record: that was lost on the way.
+            self.send_note(origin, self.record_envelope.clone());
+        } else if can {
             self.count("answered_search");
             self.meet(step, origin, seek.addresses);
         }

@@ -17,7 +17,8 @@ const COMMON: u64 = 13;
 
 /// Draws every fault of a plan.
 pub(super) fn draw(draw: &Draw, nodes: usize) -> Vec<Fault> {
-    let mut drawn = Drawn { faults: Vec::new(), faulty: draw.faulty, nodes };
+    let is_large = draw.tier != Tier::Full;
+    let mut drawn = Drawn { faults: Vec::new(), faulty: draw.faulty, nodes, is_large };
     drawn.ambient(&mut Stream::new(draw.seed, "ambient faults"));
     let mut stream = Stream::new(draw.seed, "scheduled faults");
     // In a large world as many nodes are struck, of those that there are.
@@ -49,6 +50,7 @@ struct Drawn {
     faults: Vec<Fault>,
     faulty: DurationMillis,
     nodes: usize,
+    is_large: bool,
 }
 
 impl Drawn {
@@ -93,6 +95,7 @@ impl Drawn {
         let other = (seat + 1 + stream.index(self.nodes - 1)) % self.nodes;
         let of_node = |fault| What::Node { seat, fault };
         match kind {
+            0..=3 if self.is_large => self.split(stream),
             0 => self.cut(stream, Shape::Groups),
             1 => self.cut(stream, Shape::OneWay),
             2 => self.cut(stream, Shape::Isolation),
@@ -112,6 +115,15 @@ impl Drawn {
             16 => of_node(NodeFault::OldBackup),
             _ => of_node(NodeFault::Clone { turn_ms: stream.between(3_000, 40_000) }),
         }
+    }
+
+    /// Cuts off a few nodes, now and then half of a large world: cuts of many nodes, as frequent as they are among a
+    /// few, would leave no two that reach each other.
+    fn split(&self, stream: &mut Stream) -> What {
+        let most = if stream.chance(50) { self.nodes / 2 } else { self.nodes / 20 };
+        let size = 1 + stream.index(most.max(1));
+        let seats: std::collections::BTreeSet<usize> = (0..size).map(|_| stream.index(self.nodes)).collect();
+        What::Links(LinkFault::Split { seats: seats.into_iter().collect() })
     }
 
     fn cut(&self, stream: &mut Stream, shape: Shape) -> What {
@@ -136,10 +148,11 @@ impl Drawn {
         What::Links(LinkFault::Cut { shape, ways })
     }
 
-    /// Half of the nodes stop one by one and go on in another order.
+    /// Half of the nodes, or a few of many, stop one by one and go on in another order.
     fn swizzle(&self, stream: &mut Stream, length: DurationMillis) -> What {
         let third = length.0 / 3 + 1;
-        let stopped = (0..self.nodes).filter(|_| stream.chance(500)).collect::<Vec<_>>();
+        let share = if self.is_large { 5_000 / self.nodes.max(10) as u64 } else { 500 };
+        let stopped = (0..self.nodes).filter(|_| stream.chance(share)).collect::<Vec<_>>();
         let clog = |seat| {
             let from_ms = stream.below(third);
             Clog { seat, from_ms, length_ms: third - from_ms + stream.below(2 * third) }

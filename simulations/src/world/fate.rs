@@ -45,6 +45,13 @@ impl World {
                 self.doubt(pairs.into_iter().collect());
                 self.cause(length, Event::FaultEnds(index));
             }
+            LinkFault::Split { seats } => {
+                self.note(format_args!("{} nodes are cut off", seats.len()));
+                self.faults.note(if seats.len() == 1 { FaultKind::Isolation } else { FaultKind::Partition });
+                let cut = self.network.split(index, seats.into_iter().map(Seat).collect());
+                self.doubt(cut);
+                self.cause(length, Event::FaultEnds(index));
+            }
             LinkFault::Swizzle { clogs } => {
                 self.faults.note(FaultKind::Swizzle);
                 for clog in clogs {
@@ -139,6 +146,11 @@ impl World {
             What::Links(LinkFault::Cut { ways, .. }) => {
                 self.note(format_args!("a cut ends"));
                 self.network.unblock(&ways);
+                Ok(())
+            }
+            What::Links(LinkFault::Split { .. }) => {
+                self.note(format_args!("those that were cut off are not any more"));
+                self.network.join(index);
                 Ok(())
             }
             What::Node { seat, fault } => self.end_of_node(index, Seat(seat), fault),

@@ -13,8 +13,10 @@ use crate::node::{Condition, Life};
 
 /// How long two nodes wait for a sign of life: a ping every 5 s that may take 5 s.
 const PING_LIMIT: DurationMillis = DurationMillis::from_secs(10);
-/// How often a digest is said again.
+/// How often a digest is said again, as it is whenever somebody new appears.
 const REGOSSIP_EVERY: DurationMillis = DurationMillis::from_secs(60);
+/// In a large world it is said once in as many times this as there are nodes.
+const REGOSSIP_PER_NODE: DurationMillis = DurationMillis(630);
 
 impl World {
     /// What a node hears when its session with `other` comes up.
@@ -157,18 +159,23 @@ impl World {
 
     /// Spreads a digest from neighbour to neighbour; each link may lose it.
     pub(super) fn spread(&mut self, from: Seat, bytes: &[u8]) {
-        let mut told = std::collections::BTreeSet::from([from]);
+        let mut told = vec![false; self.nodes.len()];
+        if let Some(told) = told.get_mut(from.0) {
+            *told = true;
+        }
         let mut tellers: std::collections::VecDeque<(Seat, MonoMillis, u32)> = [(from, self.now, 0)].into();
         while let Some((via, since, hops)) = tellers.pop_front() {
             if self.plan.gossip_hops.is_some_and(|most| hops >= most) {
                 continue;
             }
             for to in self.network.neighbours(via) {
-                if told.contains(&to) {
+                if told.get(to.0).copied().unwrap_or(true) {
                     continue;
                 }
                 if let Some(at) = self.network.trip(&mut self.faults, since, via, to).arrivals.first().copied() {
-                    told.insert(to);
+                    if let Some(told) = told.get_mut(to.0) {
+                        *told = true;
+                    }
                     tellers.push_back((to, at, hops + 1));
                     self.queue_at(at, Event::Gossip { via, to, bytes: bytes.to_vec() });
                 }
@@ -186,8 +193,15 @@ impl World {
         let life = self.life(seat);
         let Some(node) = self.nodes.get_mut(seat.0) else { return };
         if node.digest.replace(bytes).is_none() {
-            self.cause(REGOSSIP_EVERY, Event::Regossip(seat, life));
+            let every = self.regossip_every();
+            // Those of many nodes that start together must not speak together.
+            let first = if every > REGOSSIP_EVERY { self.network.wait(seat, 1_000, every.0) } else { every };
+            self.cause(first, Event::Regossip(seat, life));
         }
+    }
+
+    fn regossip_every(&self) -> DurationMillis {
+        REGOSSIP_EVERY.max(REGOSSIP_PER_NODE.scale(self.nodes.len() as u64, 1))
     }
 
     pub(super) fn regossip(&mut self, seat: Seat, life: Life) -> Result<(), Violation> {
@@ -198,7 +212,7 @@ impl World {
             if self.condition(seat) == Condition::Up {
                 self.spread(seat, &digest);
             }
-            self.cause(REGOSSIP_EVERY, Event::Regossip(seat, life));
+            self.cause(self.regossip_every(), Event::Regossip(seat, life));
         }
         Ok(())
     }
@@ -208,13 +222,14 @@ impl World {
         if !self.faults.has_forger() {
             return;
         }
-        let overheard = self.forger.as_mut().and_then(|forger| forger.overhear(id, to, bytes));
-        let Some(award) = overheard else { return };
-        let Some(spec) = self.awarded_spec(from, award.terms) else { return };
-        let Some(forger) = &mut self.forger else { return };
-        if let Some((to, bytes)) = forger.forge((from, id), &award, spec) {
-            let after = DurationMillis(forger.haste());
-            self.cause(after, Event::Forged { to, bytes });
+        let overheard = self.forger.as_mut().map(|forger| forger.overhear(id, to, bytes));
+        for award in overheard.unwrap_or_default() {
+            let Some(spec) = self.awarded_spec(from, award.terms) else { continue };
+            let Some(forger) = &mut self.forger else { return };
+            if let Some((to, bytes)) = forger.forge((from, id), &award, spec) {
+                let after = DurationMillis(forger.haste());
+                self.cause(after, Event::Forged { to, bytes });
+            }
         }
     }
 
