@@ -92,8 +92,10 @@ fn what_three_stopped_nodes_of_ten_hold_runs_again_and_counts_once() {
     );
     let jobs: Jobs = (0..WORKERS)
         .map(|number| {
-            let name = format!("long-{number}");
-            let job = origin.submit(&[WORK, &["--", "sh", "-c", &script(bench.folder(), &wait), &name]].concat());
+            // Each is of a class of its own: a slot lease would give all of them to one node.
+            let (name, own) = (format!("long-{number}"), format!("{}M", 64 + number));
+            let job = origin
+                .submit(&[WORK, &["--mem", &own, "--", "sh", "-c", &script(bench.folder(), &wait), &name]].concat());
             (name, Acknowledged { number: job.parse().unwrap(), effects: Effects::Idempotent })
         })
         .collect();
