@@ -15,6 +15,8 @@ use crate::{alone, bench, script};
 /// jobs down although they are idle.
 const SETTINGS: &str = "slots = 8\n[lease]\nttl = \"8s\"\ngrace = \"1s\"\nbid_window = \"500ms\"\nbid_hold = \"2s\"\n\
                         [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n";
+/// What the others can do, and takes none of the few processors, which lost bids would hold like slots.
+const WORK: &[&str] = &["--require", "tool:work", "--cpus", "none"];
 const WORKERS: usize = 9;
 const STOPPED: usize = 3;
 /// Jobs by which it is measured how long a job takes: enough that a busy moment of the machine is not the middle of them.
@@ -49,7 +51,7 @@ fn probe(origin: &Node) -> Probes {
     let ended = |job: &Value| date(&job["job"], "finished_at");
     let took = |job: &Value| ended(job) - date(&job["job"], "created_at");
     let one = |_| {
-        let shown = origin.ended(&origin.submit(&["--require", "tool:work", "--", "true"]));
+        let shown = origin.ended(&origin.submit(&[WORK, &["--", "true"]].concat()));
         assert_eq!(shown["job"]["state"], "completed", "{shown}");
         shown
     };
@@ -90,9 +92,10 @@ fn what_three_stopped_nodes_of_ten_hold_runs_again_and_counts_once() {
     );
     let jobs: Jobs = (0..WORKERS)
         .map(|number| {
-            let name = format!("long-{number}");
-            let job =
-                origin.submit(&["--require", "tool:work", "--", "sh", "-c", &script(bench.folder(), &wait), &name]);
+            // Each is of a class of its own: a slot lease would give all of them to one node.
+            let (name, own) = (format!("long-{number}"), format!("{}M", 64 + number));
+            let job = origin
+                .submit(&[WORK, &["--mem", &own, "--", "sh", "-c", &script(bench.folder(), &wait), &name]].concat());
             (name, Acknowledged { number: job.parse().unwrap(), effects: Effects::Idempotent })
         })
         .collect();
