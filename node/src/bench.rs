@@ -1,4 +1,4 @@
-//! What this machine and this node reach, measured: `jobmesh bench local`.
+//! What this machine and these nodes reach, measured: `jobmesh bench local` and `jobmesh bench mesh`.
 //!
 //! The idea: a figure alone says little, because a virtual disk or a busy neighbour moves it by a factor. So every
 //! figure of the node stands beside a **floor** of the same run on the same disk: what the machine allows to anyone who
@@ -19,16 +19,19 @@ mod idle;
 mod latency;
 mod local;
 mod machine;
+mod meshed;
 mod others;
 mod plan;
+mod remote;
 mod report;
 mod requests;
 mod restart;
 mod site;
+mod spread;
 mod statistics;
 mod stop;
 
 pub(crate) use error::BenchError;
 pub(crate) use local::measure;
-pub(crate) use plan::{Part, Plan, Scale};
+pub(crate) use plan::{Course, MeshPart, Part, Plan, Scale};
 pub(crate) use stop::Stop;

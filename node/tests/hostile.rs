@@ -12,7 +12,7 @@ use jobmesh_protocol::job::{Effects, ProcessTask, Task};
 use jobmesh_protocol::outcome::{Exit, Outcome, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::Frame;
-use jobmesh_protocol::ticket::{Award, Bid, Offer, Payload, Terms, commitment};
+use jobmesh_protocol::ticket::{Award, Bid, Offer, Payload, SlotTerms, Terms, commitment};
 use jobmesh_protocol::{AwardId, DurationMillis, Epoch, Hash, Incarnation, JobId, JobSpec, UnixMillis, cbor, join};
 use jobmesh_tests::{Bench, Node};
 use serde_bytes::ByteBuf;
@@ -81,10 +81,9 @@ impl Attacker {
         let mesh = self.mesh;
         self.until(|event| {
             let Event::Frame { bytes, .. } = event else { return None };
-            let (Frame::Note { envelope } | Frame::Data { envelope, .. }) = Frame::decode(&bytes).unwrap() else {
-                return None;
-            };
-            Envelope::open(&envelope, &mesh).ok().filter(|envelope| envelope.kind() == kind)
+            let frame = Frame::decode(&bytes).unwrap();
+            let mut envelopes = frame.envelopes().filter_map(|envelope| Envelope::open(envelope, &mesh).ok());
+            envelopes.find(|envelope| envelope.kind() == kind)
         })
         .await
     }
@@ -104,7 +103,7 @@ impl Attacker {
     fn data(&mut self, envelope: ByteBuf) {
         self.sent += 1;
         let (incarnation, number) = (Incarnation::from_bytes([7; 16]), self.sent);
-        self.send(Frame::Data { incarnation, number, first: 1, envelope, attachments: Vec::new() }.encode());
+        self.send(Frame::data((incarnation, number, 1), envelope.into_vec(), Vec::new()).encode());
     }
 
     /// Asks a harmless question and waits for its answer: everything sent before has been judged by then.
@@ -129,14 +128,14 @@ impl Attacker {
             input_bytes: 0,
             commitment: commitment(&salt, &spec),
             bid_window_ms: DurationMillis(500),
-            nonce: 1,
+            waiting: 0,
         };
         self.note(self.seal(Kind::Offer, &offer));
         let envelope = self.message(Kind::Bid).await;
         let bid: Bid = envelope.parse().unwrap();
-        assert_eq!(bid.ticket, ticket);
-        let terms = Terms { bid: envelope.id(), ticket, epoch, to, lease_ms: DurationMillis(2000) };
-        let award = Award::seal(terms, &Payload { salt, spec }, &bid.key, &[5; 32]).unwrap();
+        let (lease_ms, slots) = (DurationMillis(2000), SlotTerms::None);
+        let terms = Terms { bid: envelope.id(), ticket, epoch, to, lease_ms, beat: 0, slots };
+        let award = Award::seal(terms, &Payload { salt: Some(salt), spec }, &bid.key, &[5; 32]).unwrap();
         let award = self.seal(Kind::Award, &award);
         self.data(award.clone());
         self.message(Kind::Receipt).await;

@@ -155,6 +155,7 @@ pub const TRANSITIONS: &[(JobState, Cause, JobState)] = {
         (S::Scheduled, C::Cancelled, S::Cancelled),
         (S::Available, C::Admitted, S::Running),
         (S::Available, C::Offered, S::Offered),
+        (S::Available, C::Awarded, S::Offered),
         (S::Available, C::Deferred, S::Scheduled),
         (S::Available, C::Succeeded, S::Completed),
         (S::Available, C::Late, S::Completed),

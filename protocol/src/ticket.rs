@@ -13,10 +13,10 @@ use crate::cbor::{self, DecodeError};
 use crate::id::{AwardId, BidId, Epoch, Hash, OfferId, ReceiptId, TicketId};
 use crate::job::{Effects, SPEC_BYTES_MAX};
 use crate::requirement::Requirement;
-use crate::resource::{Offered, Requests};
+use crate::resource::Requests;
 use crate::time::{DurationMillis, UnixMillis};
 
-/// Most leases in one heartbeat, grant or reconcile.
+/// Most leases in one heartbeat, grant, accept or reconcile.
 pub const LEASES_MAX: usize = 512;
 /// Longest opened payload of an award: the salt and the longest spec, with their heads.
 pub const PAYLOAD_BYTES_MAX: usize = SPEC_BYTES_MAX + 64;
@@ -40,12 +40,13 @@ pub struct Offer {
     pub effects: Effects,
     /// The size of the input in bytes, rounded up to a power of two.
     pub input_bytes: u64,
-    /// A keyed hash of the spec, so that the award can't be for another job and a low-entropy spec can't be guessed.
+    /// A keyed hash of the spec, so that the award can't be for another job and a low-entropy spec can't be guessed. The
+    /// key is random, and makes two offers of one ticket different messages.
     pub commitment: Hash,
     /// How long the origin waits for bids.
     pub bid_window_ms: DurationMillis,
-    /// Makes two offers of one ticket different messages.
-    pub nonce: u64,
+    /// How many more jobs of the same class wait: same requirements, resources and effects.
+    pub waiting: u32,
 }
 
 /// Would run it. Holds room until `hold_ms` after it was sent; the hold ends by itself.
@@ -53,19 +54,17 @@ pub struct Offer {
 pub struct Bid {
     /// The offer.
     pub offer: OfferId,
-    /// The ticket.
-    pub ticket: TicketId,
-    /// The epoch.
-    pub epoch: Epoch,
     /// The origin.
     pub to: NodeId,
     /// How long the room is held.
     pub hold_ms: DurationMillis,
-    /// What is free on the bidder now, this job not counted.
-    pub free: Offered,
     /// How many slots are free now, this job not counted.
     pub free_slots: u32,
-    /// A one-time key to seal the payload to. Its secret is as short-lived as the hold.
+    /// How many jobs of the class have room now, this one counted: the slots of a slot lease.
+    pub slots: u32,
+    /// How many more it would take under a slot lease, to start them the moment that a slot is free.
+    pub ahead: u32,
+    /// A key to seal the payload to. Its secret is as short-lived as the hold, or as the slot lease that the award opens.
     pub key: SealKey,
 }
 
@@ -130,9 +129,44 @@ pub struct Terms {
     pub epoch: Epoch,
     /// The winner.
     pub to: NodeId,
-    /// How long the lease lasts from the bid, and from every granted heartbeat.
+    /// How long the lease lasts from the bid or the heartbeat that is named here, and from every granted heartbeat.
     pub lease_ms: DurationMillis,
+    /// The heartbeat of the winner from which the lease counts; 0 is its bid.
+    pub beat: u64,
+    /// Whether more jobs of the class may follow under this bid.
+    pub slots: SlotTerms,
 }
+
+impl Terms {
+    /// The attempt that is awarded.
+    #[must_use]
+    pub const fn key(&self) -> LeaseKey {
+        LeaseKey { ticket: self.ticket, epoch: self.epoch }
+    }
+}
+
+/// What an award has to do with a slot lease.
+///
+/// While one is open, further jobs of its class go to its holder without an offer and a bid. They are sealed to the key
+/// of the one bid. So whoever gets hold of the secret reads up to 20 minutes of jobs and not one: the secret is in memory
+/// only and gone with the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotTerms {
+    /// Nothing: one offer, one bid, one job.
+    None,
+    /// It opens one, whose name is the id of the bid.
+    Open,
+    /// It is given under one.
+    Under,
+}
+
+/// Longest slot lease. Source: `mesh.md` has 20 minutes, after the claims of Condor.
+pub const SLOT_LEASE_MAX: DurationMillis = DurationMillis::from_secs(20 * 60);
+/// Most slots of a slot lease.
+pub const SLOTS_MAX: u32 = 64;
+/// Most jobs that are taken on ahead of a free slot.
+pub const AHEAD_MAX: u32 = 64;
 
 /// Gives the ticket to one bidder. The epoch was written down before this was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
@@ -147,8 +181,8 @@ pub struct Award {
 /// What the winner of a ticket is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct Payload {
-    /// The key of the offer's commitment.
-    pub salt: Hash,
+    /// The key of the offer's commitment; none under a slot lease, where there was no offer.
+    pub salt: Option<Hash>,
     /// The encoded job spec.
     #[serde(with = "serde_bytes")]
     pub spec: Vec<u8>,
@@ -193,17 +227,23 @@ pub fn commitment(salt: &Hash, spec: &[u8]) -> Hash {
     Hash::from_bytes(*blake3::keyed_hash(salt.as_bytes(), spec).as_bytes())
 }
 
-/// The winner has written the award down and starts.
+/// The winner has written awards down and runs them, or will when a slot is free. Of several jobs under slot leases one
+/// message tells, and what has ended by then is told by its receipt alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct Accept {
-    /// The award.
-    pub award: AwardId,
-    /// The ticket.
-    pub ticket: TicketId,
-    /// The epoch.
-    pub epoch: Epoch,
     /// The origin.
     pub to: NodeId,
+    /// What it has taken on: at most [`LEASES_MAX`].
+    pub accepted: Vec<Accepted>,
+}
+
+/// An award that was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct Accepted {
+    /// The attempt.
+    pub key: LeaseKey,
+    /// The award.
+    pub award: AwardId,
 }
 
 /// One lease, by ticket and epoch.
@@ -326,6 +366,8 @@ pub enum ReleaseCause {
     Unknown,
     /// The node knows this epoch of the ticket under another award. What was awarded now did not run.
     Known,
+    /// There was no room for it under the slot lease, or not soon enough. Nothing ran.
+    Busy,
 }
 
 /// What the sender believes to be open between the two, said after every new connection by both.

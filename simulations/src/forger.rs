@@ -53,8 +53,8 @@ impl Forger {
         self.identity.node()
     }
 
-    /// Overhears a frame. Returns the award that it carries, if it is one by its sender.
-    pub(crate) fn overhear(&mut self, from: NodeId, to: Seat, bytes: &[u8]) -> Option<Overheard> {
+    /// Overhears a frame. Returns the awards by its sender that it carries.
+    pub(crate) fn overhear(&mut self, from: NodeId, to: Seat, bytes: &[u8]) -> Vec<Overheard> {
         if self.stream.chance(100) {
             if self.kept.len() == KEPT_MAX {
                 let oldest = self.stream.index(KEPT_MAX);
@@ -62,11 +62,8 @@ impl Forger {
             }
             self.kept.push((to, bytes.to_vec()));
         }
-        let Frame::Data { envelope, .. } = Frame::decode(bytes).ok()? else { return None };
-        let (_, kind, body, signer, _): Wire = cbor::decode(&envelope, FRAME_BYTES_MAX).ok()?;
-        let is_award = kind == Kind::Award.number() && signer == from;
-        let award: Award = is_award.then(|| cbor::decode(&body, FRAME_BYTES_MAX).ok()).flatten()?;
-        Some(Overheard { id: message_id(Kind::Award, &body), terms: award.terms })
+        let Ok(frame @ Frame::Data { .. }) = Frame::decode(bytes) else { return Vec::new() };
+        frame.envelopes().filter_map(|envelope| award_in(from, envelope)).collect()
     }
 
     /// The receipt that the awardee never wrote.
@@ -96,8 +93,7 @@ impl Forger {
     /// Wraps an envelope as the first message of a database that nobody has heard of, so that it is looked at.
     fn frame(&mut self, envelope: Vec<u8>) -> Vec<u8> {
         let incarnation = Incarnation::from_bytes(self.stream.array());
-        let (envelope, attachments) = (ByteBuf::from(envelope), vec![ByteBuf::from(FORGED)]);
-        Frame::Data { incarnation, number: 1, first: 1, envelope, attachments }.encode()
+        Frame::data((incarnation, 1, 1), envelope, vec![ByteBuf::from(FORGED)]).encode()
     }
 
     /// Something that is not worth an answer: noise, a cut frame, a frame of long ago, one that is far too long.
@@ -135,4 +131,12 @@ impl Forger {
     pub(crate) fn haste(&mut self) -> u64 {
         self.stream.between(1, 3_000)
     }
+}
+
+/// The award by `from` that is in an envelope, if it is one.
+fn award_in(from: NodeId, envelope: &[u8]) -> Option<Overheard> {
+    let (_, kind, body, signer, _): Wire = cbor::decode(envelope, FRAME_BYTES_MAX).ok()?;
+    let is_award = kind == Kind::Award.number() && signer == from;
+    let award: Award = is_award.then(|| cbor::decode(&body, FRAME_BYTES_MAX).ok()).flatten()?;
+    Some(Overheard { id: message_id(Kind::Award, &body), terms: award.terms })
 }

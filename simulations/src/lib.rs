@@ -41,7 +41,7 @@ mod scope;
 mod shrink;
 
 pub use bugs::{Bug, BugError, Kept};
-pub use cost::{Cost, auctioned};
+pub use cost::{AUCTIONED_MAX, Cost, LEASED_MAX, auctioned, leased};
 pub use disk::{DiskFault, Loss};
 pub use draw::{Draw, End, Tier};
 pub use executor::{Ending, Writes};

@@ -15,8 +15,8 @@ use clap::{Parser, Subcommand};
 use crowd::CrowdArgs;
 use jobmesh_protocol::DurationMillis;
 use jobmesh_simulations::{
-    Bug, Cost, Disks, Draw, Drive, End, FaultKind, Pace, Plan, PlanError, PowerPlan, Report, Tier, Watch, auctioned,
-    cut_power, missing, run, search, shrink,
+    AUCTIONED_MAX, Bug, Cost, Disks, Draw, Drive, End, Failure, FaultKind, LEASED_MAX, Pace, Plan, PlanError,
+    PowerPlan, Report, Tier, Watch, auctioned, cut_power, leased, missing, run, search, shrink,
 };
 #[cfg(feature = "mutants")]
 use jobmesh_simulations::{MUTANTS, MutantName, POWER_MUTANTS};
@@ -496,30 +496,32 @@ fn scope(faults: u32, threads: Option<usize>, path: Option<&Path>) -> bool {
     }
 }
 
-/// What an auctioned job may cost beside its payload, with three peers asked.
-const MESSAGES_MAX: f64 = 10.0;
-/// The same in bytes.
-const BYTES_MAX: f64 = 2_600.0;
-
 fn cost() -> bool {
-    match auctioned() {
-        Ok(cost) => {
-            let Cost { messages, acks, bytes, .. } = cost;
-            say(&format!("auctioned {messages:.1} messages and acknowledgements {acks:.1}, {bytes:.0} bytes a job"));
-            for (kind, each) in &cost.kinds {
-                say(&format!("{kind:>16} {:.2} of {:.0} bytes each", each.0, each.1));
-            }
-            let is_low = messages <= MESSAGES_MAX && bytes <= BYTES_MAX;
-            if !is_low {
-                say(&format!("FAILED    {MESSAGES_MAX} messages and {BYTES_MAX} bytes are enough"));
-            }
-            is_low
-        }
+    let auctioned = say_cost("auctioned", auctioned(), AUCTIONED_MAX);
+    let leased = say_cost("leased", leased(), LEASED_MAX);
+    auctioned && leased
+}
+
+/// Prints what a job costs. Returns whether it is no more than it may be.
+fn say_cost(name: &str, cost: Result<Cost, Box<Failure>>, (messages_max, bytes_max): (f64, f64)) -> bool {
+    let cost = match cost {
+        Ok(cost) => cost,
         Err(failure) => {
             say(&failure.to_string());
-            false
+            return false;
         }
+    };
+    let Cost { messages, acks, bytes, payload, .. } = cost;
+    let beside = format!("{bytes:.0} bytes a job beside {payload:.0} of payload");
+    say(&format!("{name:<9} {messages:.1} messages and acknowledgements {acks:.1}, {beside}"));
+    for (kind, each) in &cost.kinds {
+        say(&format!("{kind:>16} {:.2} of {:.0} bytes each", each.0, each.1));
     }
+    let is_low = messages <= messages_max && bytes <= bytes_max;
+    if !is_low {
+        say(&format!("FAILED    {messages_max} messages and {bytes_max} bytes are enough"));
+    }
+    is_low
 }
 
 fn processors() -> usize {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jobmesh_engine::{Command, Config, Detected, Engine, Explanation, Input, Output, RequestId, Response, Timing};
+use jobmesh_engine::{
+    Command, Config, Detected, Engine, Explanation, Input, Output, RequestId, Response, RunOrder, Timing,
+};
 use jobmesh_keys::{Identity, Membership, MeshId, MeshRoot};
 use jobmesh_protocol::id::{BootId, Hash, Incarnation};
 use jobmesh_protocol::{DurationMillis, JobId, MonoMillis, NodeId, Now, RunId, UnixMillis};
@@ -84,6 +86,8 @@ pub(crate) struct Node {
     pub(crate) processes: BTreeMap<RunId, Process>,
     /// Every run that this life of the daemon was told to start.
     pub(crate) ordered: BTreeSet<RunId>,
+    /// Those of them that wait for the end of another, in the order in which they were ordered.
+    pub(crate) lined_up: Vec<RunOrder>,
     /// The blobs on its disk.
     pub(crate) disk: BTreeSet<Hash>,
     /// The keys under which it is found.
@@ -180,6 +184,7 @@ impl Node {
             wakes: None,
             processes: BTreeMap::new(),
             ordered: BTreeSet::new(),
+            lined_up: Vec::new(),
             disk: BTreeSet::new(),
             provides: BTreeSet::new(),
             digest: None,
@@ -286,6 +291,7 @@ impl Node {
         self.wakes = None;
         self.processes.clear();
         self.ordered.clear();
+        self.lined_up.clear();
         self.provides.clear();
         self.digest = None;
         self.traps.retain(|(_, when)| *when == When::Start);

@@ -11,19 +11,32 @@ use serde_bytes::ByteBuf;
 /// The layout of an envelope on the wire: version, kind, body, signer, signature.
 type Wire = (u8, u8, ByteBuf, NodeId, Signature);
 
-/// Frames and their bytes, by kind. Acknowledgements and what does not read have words of their own.
+/// Messages and their bytes, by kind. Acknowledgements and what does not read have words of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// How many frames, and how many bytes they were together.
+    /// How many messages and other frames, and how many bytes they were together.
     pub kinds: BTreeMap<String, (u64, u64)>,
 }
 
 impl Traffic {
-    /// Counts a frame.
+    /// Counts what is in a frame. What belongs to no message of it counts for the first.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
-        let (count, sum) = self.kinds.entry(word(bytes)).or_default();
-        *count += 1;
-        *sum += bytes.len() as u64;
+        let parts = match Frame::decode(bytes) {
+            Ok(Frame::Data { messages, .. }) => {
+                messages.iter().map(|message| (word(&message.envelope), message.size() as u64)).collect()
+            }
+            Ok(Frame::Note { envelope }) => vec![(word(&envelope), envelope.len() as u64)],
+            Ok(Frame::Ack { .. }) => vec![(ACK.to_owned(), bytes.len() as u64)],
+            Ok(Frame::Meet { .. }) => vec![("Meet".to_owned(), bytes.len() as u64)],
+            Err(_) => vec![(UNREADABLE.to_owned(), bytes.len() as u64)],
+        };
+        let known: u64 = parts.iter().map(|(_, size)| *size).sum();
+        let mut rest = (bytes.len() as u64).saturating_sub(known);
+        for (word, size) in parts {
+            let (count, sum) = self.kinds.entry(word).or_default();
+            *count += 1;
+            *sum += size + std::mem::take(&mut rest);
+        }
     }
 
     /// How many frames belonged to tickets of jobs, and how many bytes.
@@ -64,14 +77,11 @@ impl Traffic {
 /// The word for acknowledgements.
 pub(crate) const ACK: &str = "Ack";
 
-fn word(bytes: &[u8]) -> String {
-    let envelope = match Frame::decode(bytes) {
-        Ok(Frame::Data { envelope, .. } | Frame::Note { envelope }) => envelope,
-        Ok(Frame::Ack { .. }) => return ACK.to_owned(),
-        Ok(Frame::Meet { .. }) => return "Meet".to_owned(),
-        Err(_) => return "Unreadable".to_owned(),
-    };
-    let wire: Option<Wire> = cbor::decode(&envelope, FRAME_BYTES_MAX).ok();
+/// The word for what does not read.
+const UNREADABLE: &str = "Unreadable";
+
+fn word(envelope: &[u8]) -> String {
+    let wire: Option<Wire> = cbor::decode(envelope, FRAME_BYTES_MAX).ok();
     let kind = wire.and_then(|(_, kind, _, _, _)| Kind::from_number(kind));
-    kind.map_or_else(|| "Unreadable".to_owned(), |kind| format!("{kind:?}"))
+    kind.map_or_else(|| UNREADABLE.to_owned(), |kind| format!("{kind:?}"))
 }

@@ -3,6 +3,8 @@
 //! Nothing here waits. Time jumps to the next event; events of the same time keep the order in which they were
 //! caused, so a run depends on its plan alone.
 
+#[cfg(test)]
+mod contract;
 mod damage;
 mod drivers;
 mod end;
@@ -166,6 +168,8 @@ pub(crate) struct World {
     bytes: u64,
     traffic: Traffic,
     minute: (u64, u64),
+    #[cfg(test)]
+    tap: contract::Tap,
 }
 
 impl World {
@@ -208,6 +212,8 @@ impl World {
             bytes: 0,
             traffic: Traffic::default(),
             minute: (0, 0),
+            #[cfg(test)]
+            tap: contract::Tap::default(),
             plan: plan.clone(),
         };
         world.set_out();
@@ -294,7 +300,11 @@ impl World {
             Event::SetUpAnew(seat) => self.set_up_anew(seat),
             Event::TakeTurn(fault) => self.take_turn(fault),
             Event::Repair(seat, life) => self.repair(seat, life),
-            Event::Restart(seat) => self.restart(seat),
+            Event::Restart(seat) => {
+                #[cfg(test)]
+                self.tap.began(seat);
+                self.restart(seat)
+            }
             Event::Resume(seat, life) => self.resume(seat, life),
             Event::Heal => self.heal(),
             Event::Reunite => self.reunite(),
@@ -305,6 +315,8 @@ impl World {
 
     /// Hands an input to a node, now if its daemon takes part, later if it stands still, never if it is dead.
     fn feed(&mut self, seat: Seat, input: Input) -> Result<(), Violation> {
+        #[cfg(test)]
+        self.overheard(seat, &input);
         let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
         match node.condition {
             Condition::Up => {

@@ -100,7 +100,7 @@ fn every_invariant_holds_among_many() {
         let report = run(&Draw { faulty: DurationMillis::from_secs(30), ..draw }.plan());
         let report = report.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.jobs > 30 && report.runs > 20, "{report}");
-        assert!(report.faults.contains_key(&FaultKind::Partition), "{report}");
+        assert!(report.faults.len() > 5, "{report}");
         assert!(!report.pace.is_empty());
     }
 }

@@ -24,12 +24,13 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Arrows of tests alone: the binary's crate registers the black-box tests, which share a harness; and whoever has
-/// decoders tries them with its generator of hostile bytes.
+/// decoders tries them with its generator of hostile bytes; the network and the model of it answer to one judge.
 const TEST_ARROWS: &[(&str, &str)] = &[
     ("keys", "jobmesh-tests"),
     ("protocol", "jobmesh-tests"),
     ("node/mesh", "jobmesh-tests"),
     ("node/executors", "jobmesh-tests"),
+    ("simulations", "jobmesh-tests"),
     ("node", "jobmesh-tests"),
 ];
 

@@ -1,4 +1,4 @@
-//! `jobmesh bench local`: it measures, says so, and leaves nothing behind.
+//! `jobmesh bench`: it measures, says so, and leaves nothing behind.
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
 
@@ -41,6 +41,34 @@ fn submits_are_measured_beside_the_floor_of_the_disk() {
             assert!(value.as_f64().is_some_and(|value| value > 0.0), "{row}");
         }
     }
+    assert_eq!(rests(node.home()), Vec::<String>::new());
+    assert_eq!(processes(node.home()), Vec::<String>::new());
+}
+
+#[test]
+fn a_job_elsewhere_is_measured_beside_the_same_job_here() {
+    let bench = bench();
+    let node = bench.node("a");
+    let report = node.json(&["bench", "mesh", "--quick", "--only", "remote"]);
+    let row = |what: &str| {
+        let rows = report["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["what"] == what).unwrap_or_else(|| panic!("no {what} in {report}"))
+    };
+    let millis = |what: &str| {
+        assert_eq!(row(what)["figure"]["unit"], "millis", "{report}");
+        row(what)["figure"]["value"].as_f64().unwrap()
+    };
+    for what in
+        ["round trip, p50", "fdatasync, p50", "spawn + wait of true, p50", "noop here, p95", "noop elsewhere, p95"]
+    {
+        assert!(millis(what) > 0.0, "{what}: {report}");
+    }
+    assert!(millis("noop elsewhere, p50") > millis("noop here, p50"), "{report}");
+    let promise = row("noop elsewhere, promise");
+    let limit = millis("noop here, p50") + 6.0 * millis("fdatasync, p50") + 5.0;
+    assert!((promise["floor"]["value"].as_f64().unwrap() - limit).abs() < 0.01, "{report}");
+    let words = if millis("noop elsewhere, p50") <= limit { "promise met" } else { "promise missed" };
+    assert!(promise["condition"].as_str().unwrap().starts_with(words), "{promise}");
     assert_eq!(rests(node.home()), Vec::<String>::new());
     assert_eq!(processes(node.home()), Vec::<String>::new());
 }

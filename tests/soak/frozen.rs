@@ -9,12 +9,17 @@ use jobmesh_tests::{Fifo, Node, Value};
 use crate::ledger::{Acknowledged, Jobs, Ledger, the_work_was_done};
 use crate::{alone, bench, script};
 
-/// Noticed in seconds, and no wait for bids that fills the second which others may take to go on.
-const SETTINGS: &str = "slots = 3\n[lease]\nttl = \"2s\"\ngrace = \"1s\"\nbid_window = \"200ms\"\nbid_hold = \"1s\"\n\
+/// Leases that outlast whatever else loads the machine: a heartbeat that comes late on a busy one loses no job. The wait
+/// for bids leaves a busy bidder its time, and half of the second that others may take to go on. Slots for all that is
+/// held at once: a bid that did not win holds its slot to its end, and with fewer slots those that are left turn the next
+/// jobs down although they are idle.
+const SETTINGS: &str = "slots = 8\n[lease]\nttl = \"8s\"\ngrace = \"1s\"\nbid_window = \"500ms\"\nbid_hold = \"2s\"\n\
                         [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n";
 const WORKERS: usize = 9;
 const STOPPED: usize = 3;
-/// What the others may lose by it.
+/// Jobs by which it is measured how long a job takes: enough that a busy moment of the machine is not the middle of them.
+const PROBES: usize = 7;
+/// What a job for the others may lose by it.
 const GOES_ON_MS: u64 = 1_000;
 
 /// The nodes on which the attempts of a job were, first to last.
@@ -27,16 +32,31 @@ fn accepted(shown: &Value) -> usize {
     shown["receipts"].as_array().unwrap().iter().filter(|receipt| receipt["verdict"] == "accepted").count()
 }
 
-/// How long each of some jobs takes from its submission to its end: the longest.
-fn longest_ms(origin: &Node, count: usize) -> u64 {
-    let took = (0..count).map(|_| {
-        let job = origin.submit(&["--require", "tool:work", "--", "true"]);
-        let shown = origin.ended(&job);
+fn date(of: &Value, key: &str) -> u64 {
+    of[key].as_u64().unwrap_or_else(|| panic!("{key} of {of}"))
+}
+
+/// What jobs take from their submission to their end, one after the other.
+struct Probes {
+    median_ms: u64,
+    /// When most of them had ended.
+    most_ended_at: u64,
+    /// All of them, the slowest last.
+    shown: Vec<Value>,
+}
+
+fn probe(origin: &Node) -> Probes {
+    let ended = |job: &Value| date(&job["job"], "finished_at");
+    let took = |job: &Value| ended(job) - date(&job["job"], "created_at");
+    let one = |_| {
+        let shown = origin.ended(&origin.submit(&["--require", "tool:work", "--", "true"]));
         assert_eq!(shown["job"]["state"], "completed", "{shown}");
-        let at = |key: &str| shown["job"][key].as_u64().unwrap();
-        at("finished_at") - at("created_at")
-    });
-    took.max().unwrap()
+        shown
+    };
+    let mut shown: Vec<Value> = (0..PROBES).map(one).collect();
+    let most_ended_at = ended(&shown[PROBES / 2]);
+    shown.sort_by_key(took);
+    Probes { median_ms: took(&shown[PROBES / 2]), most_ended_at, shown }
 }
 
 #[test]
@@ -59,7 +79,7 @@ fn what_three_stopped_nodes_of_ten_hold_runs_again_and_counts_once() {
             (name, node)
         })
         .collect();
-    let before = longest_ms(&origin, 5);
+    let before = probe(&origin).median_ms;
 
     let mut told = Fifo::new(bench.folder().join("told"));
     let wait = format!(
@@ -84,8 +104,15 @@ fn what_three_stopped_nodes_of_ten_hold_runs_again_and_counts_once() {
     assert_eq!(stopped.len(), STOPPED, "{held:?}");
     stopped.iter().for_each(|name| workers[name].pid().freeze());
 
-    let after = longest_ms(&origin, 5);
-    assert!(after <= before + GOES_ON_MS, "others took {before} ms before and {after} ms after three had stopped");
+    // The promise twice. As a length of time, against the same on the same machine a moment before; and as an order of
+    // events, which no load can turn round: nobody has to be written off before others go on.
+    let probes = probe(&origin);
+    let after = probes.median_ms;
+    let slowest = &probes.shown[PROBES - 1];
+    assert!(
+        after <= before + GOES_ON_MS,
+        "others took {before} ms before and {after} ms after three had stopped: {slowest}"
+    );
 
     std::fs::write(bench.folder().join("go"), "").unwrap();
     let began = Instant::now();
@@ -94,7 +121,12 @@ fn what_three_stopped_nodes_of_ten_hold_runs_again_and_counts_once() {
         let (last, was_stopped) = (ran_on(&shown).pop().unwrap(), stopped.contains(&held[name]));
         assert_eq!(shown["job"]["state"], "completed", "{shown}");
         assert!(!stopped.contains(&last), "{name} ended on {last}, which is stopped: {shown}");
-        assert!(!was_stopped || shown["attempts"][0]["state"] == "lost", "{shown}");
+        if was_stopped {
+            let first = &shown["attempts"][0];
+            assert_eq!(first["state"], "lost", "{shown}");
+            let is_later = date(first, "finished_at") > probes.most_ended_at;
+            assert!(is_later, "the others waited until {name} was lost: {shown}, {slowest}");
+        }
     }
     eprintln!("others: {before} ms before, {after} ms after; the lost jobs were done {:?} after", began.elapsed());
 

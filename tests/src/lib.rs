@@ -4,9 +4,10 @@
 //! Nothing here sleeps: a node is up when `jobmesh up -d` returns, a job has ended when `jobmesh wait` returns, a
 //! process is gone when its pidfd says so, and a job that has something to tell writes a line into a [`Fifo`].
 //!
-//! [`fuzz`] is for the tests inside the other crates: it knows nothing but bytes.
+//! [`fuzz`] and [`contract`] are for the tests inside the other crates: they know nothing but bytes.
 
 mod api;
+pub mod contract;
 mod fifo;
 pub mod fuzz;
 mod gate;

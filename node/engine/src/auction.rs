@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jobmesh_keys::SealKey;
 use jobmesh_protocol::capability::provider_key;
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::job::{JobSpec, Task};
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::ticket::{Award, Bid, Offer, Payload, Refusal, RefusalReason, Terms, commitment};
+use jobmesh_protocol::ticket::{Award, Bid, Offer, Payload, Refusal, RefusalReason, SlotTerms, Terms, commitment};
 use jobmesh_protocol::{
     AttemptState, BidId, DurationMillis, JobId, JobState, MonoMillis, NodeId, OfferId, Requirement, RunId, cbor,
 };
@@ -21,6 +22,8 @@ use jobmesh_store::{Job, NewAttempt, StoreError};
 use crate::engine::Engine;
 use crate::matching::Needs;
 use crate::output::Output;
+use crate::slots::Class;
+use crate::start::AUCTIONS_MAX;
 use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::Shift;
@@ -36,7 +39,7 @@ const PATIENCE_FIRST: DurationMillis = DurationMillis(250);
 /// Longest such wait.
 const PATIENCE_MAX: DurationMillis = DurationMillis::from_secs(30);
 /// How long a member that would not have a job, or gave it back, is not asked for it again; twice as long each time.
-const EXCLUDED_FOR: DurationMillis = DurationMillis::from_secs(20);
+pub(crate) const EXCLUDED_FOR: DurationMillis = DurationMillis::from_secs(20);
 /// Longest such time.
 const EXCLUDED_MAX: DurationMillis = DurationMillis::from_secs(600);
 /// The longest that a member may ask for before it is asked again.
@@ -60,6 +63,7 @@ const FINDS_MAX: usize = 4;
 #[derive(Clone, Debug)]
 pub(crate) struct Auction {
     salt: Hash,
+    class: Class,
     asked: BTreeMap<NodeId, OfferId>,
     waiting: BTreeSet<NodeId>,
     bids: Vec<ReceivedBid>,
@@ -73,6 +77,24 @@ struct ReceivedBid {
     id: BidId,
     bid: Bid,
     at: MonoMillis,
+}
+
+/// What an award rests on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Giving {
+    /// To whom.
+    pub(crate) node: NodeId,
+    /// The bid that won, or that opened the slot lease.
+    pub(crate) bid: BidId,
+    /// The key of that bid.
+    pub(crate) key: SealKey,
+    /// The key of the commitment, if there was an offer.
+    pub(crate) salt: Option<Hash>,
+    /// The heartbeat from which the lease counts; 0 is the bid.
+    pub(crate) beat: u64,
+    pub(crate) slots: SlotTerms,
+    /// When that bid or heartbeat came.
+    pub(crate) since: MonoMillis,
 }
 
 /// What earlier auctions of a job taught.
@@ -101,7 +123,8 @@ impl Engine {
     /// Offers an available job to the members that could run it.
     pub(crate) fn open_auction(&mut self, step: &mut Step<'_>, mut job: Job) -> Result<(), StoreError> {
         let spec = self.outgoing_spec(step, &job)?;
-        let candidates = self.candidates(step, &job);
+        let class = Class::of(&job.spec);
+        let (candidates, full_until) = self.candidates(step, &job, &class);
         if spec.check().is_err() {
             // A long item in many places makes a spec that no peer takes.
             self.count("too_large_to_offer");
@@ -109,7 +132,11 @@ impl Engine {
             return Ok(());
         }
         if candidates.is_empty() {
-            self.be_patient(step, job.id);
+            match full_until {
+                // A slot that gets free is used at once; until then whoever has none left is not asked all the time.
+                Some(until) => self.timers.set_if_unset(Timer::Reoffer(job.id), until),
+                None => self.be_patient(step, job.id),
+            }
             return Ok(());
         }
         let note = format!("asked {} of the members that could run it", candidates.len());
@@ -118,10 +145,12 @@ impl Engine {
             return Ok(());
         }
         let salt = Hash::from_bytes(step.random());
-        let mut auction =
-            Auction { salt, asked: BTreeMap::new(), waiting: BTreeSet::new(), bids: Vec::new(), is_stale: false };
+        let commitment = commitment(&salt, &cbor::encode(spec.as_ref()));
+        let (asked, silent, bids) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        let mut auction = Auction { salt, class, asked, waiting: silent, bids, is_stale: false };
+        let waiting = self.waiting_beside(&job);
         for to in candidates {
-            let (envelope, offer) = self.offer(step, &job, &spec, to, &salt);
+            let (envelope, offer) = self.offer(&job, to, (commitment, waiting));
             self.send_note(to, envelope);
             auction.asked.insert(to, offer);
             auction.waiting.insert(to);
@@ -145,7 +174,7 @@ impl Engine {
         Ok(Arc::new(JobSpec { task: Task::Process(process), ..JobSpec::clone(&job.spec) }))
     }
 
-    fn offer(&self, step: &mut Step<'_>, job: &Job, spec: &JobSpec, to: NodeId, salt: &Hash) -> (Vec<u8>, OfferId) {
+    fn offer(&self, job: &Job, to: NodeId, (commitment, waiting): (Hash, u32)) -> (Vec<u8>, OfferId) {
         let input = job.spec.task.input().map_or(0, |blob| blob.size);
         self.seal_with_id(
             Kind::Offer,
@@ -153,29 +182,27 @@ impl Engine {
                 ticket: job.id.into(),
                 epoch: job.epoch.next(),
                 to,
-                requirements: needs(job),
+                requirements: needs(&job.spec),
                 resources: job.spec.resources.clone(),
                 effects: job.spec.effects,
                 input_bytes: input.checked_next_power_of_two().unwrap_or(u64::MAX),
-                commitment: commitment(salt, &cbor::encode(spec)),
+                commitment,
                 bid_window_ms: self.config.timing.bid_window,
-                nonce: step.rng.next_u64(),
+                waiting,
             },
         )
     }
 
     /// The connected members to ask. The search goes further out the more auctions came to nothing: to more of the
-    /// connected ones, to those that are known and to Kademlia, at last to everyone by gossip.
-    fn candidates(&mut self, step: &mut Step<'_>, job: &Job) -> Vec<NodeId> {
+    /// connected ones, to those that are known and to Kademlia, at last to everyone by gossip. Those whose slots are all
+    /// taken are left out; if there are any, also says until when.
+    fn candidates(&mut self, step: &mut Step<'_>, job: &Job, class: &Class) -> (Vec<NodeId>, Option<MonoMillis>) {
         let capable = self.matches.capable(&self.peers, &Needs::of(&job.spec));
         let (connected, away): (Vec<_>, Vec<_>) = capable.into_iter().partition(|node| self.is_connected(*node));
-        let patience = self.patience.get(&job.id);
-        let fruitless = patience.map_or(0, |patience| patience.fruitless);
-        let is_excluded = |node: &NodeId| {
-            patience.and_then(|p| p.excluded.get(node)).is_some_and(|excluded| excluded.until > step.now.mono)
-        };
+        let fruitless = self.patience.get(&job.id).map_or(0, |patience| patience.fruitless);
         let is_alone = connected.is_empty();
-        let able: Vec<NodeId> = connected.into_iter().filter(|node| !is_excluded(node)).collect();
+        let mut able: Vec<NodeId> =
+            connected.into_iter().filter(|node| !self.is_excluded(step, job.id, *node)).collect();
         if is_alone || fruitless >= FRUITLESS_TO_DIAL {
             self.dial_some(step, away);
             self.look_for(job);
@@ -183,8 +210,22 @@ impl Engine {
         if fruitless >= FRUITLESS_TO_SEEK {
             self.seek(step, job);
         }
+        let full_until = self.leave_out_full(step, class, &mut able);
         let most = if fruitless == 0 { ASKED } else { ASKED * WIDER };
-        self.choose(step, job, able, most)
+        (self.choose(step, job, able, most), full_until)
+    }
+
+    /// Whether a member is not asked for a job now.
+    pub(crate) fn is_excluded(&self, step: &Step<'_>, job: JobId, node: NodeId) -> bool {
+        let excluded = self.patience.get(&job).and_then(|patience| patience.excluded.get(&node));
+        excluded.is_some_and(|excluded| excluded.until > step.now.mono)
+    }
+
+    /// Whether another job of a class may be auctioned now. Each award opens slots for more of the class, so there are as
+    /// many auctions as there are slot leases, and one.
+    pub(crate) fn may_auction(&self, class: &Class) -> bool {
+        let open = self.auctions.values().filter(|auction| auction.class == *class).count();
+        self.auctions.len() < AUCTIONS_MAX && open <= self.slot_leases_of(class)
     }
 
     fn choose(&self, step: &mut Step<'_>, job: &Job, mut capable: Vec<NodeId>, most: usize) -> Vec<NodeId> {
@@ -250,28 +291,44 @@ impl Engine {
 
     /// Doesn't ask a member again for a job that it gave back, for longer every time.
     pub(crate) fn exclude(&mut self, step: &Step<'_>, job: JobId, node: NodeId, why: &str) {
-        let wait = self.leave_out(step, (job, node), DurationMillis(0));
+        self.exclude_for(step, (job, node), EXCLUDED_FOR, why);
+    }
+
+    /// The same, beginning with this long.
+    pub(crate) fn exclude_for(
+        &mut self,
+        step: &Step<'_>,
+        (job, node): (JobId, NodeId),
+        first: DurationMillis,
+        why: &str,
+    ) {
+        let wait = self.leave_out(step, (job, node), (first, DurationMillis(0)));
         let patience = self.patience.entry(job).or_default();
         patience.answers.insert(node, why.to_owned());
         self.timers.set(Timer::Reoffer(job), step.now.mono.plus(wait));
     }
 
     /// Leaves a member out for longer every time, and for at least as long as it asked for. Returns how long.
-    fn leave_out(&mut self, step: &Step<'_>, (job, node): (JobId, NodeId), least: DurationMillis) -> DurationMillis {
+    fn leave_out(
+        &mut self,
+        step: &Step<'_>,
+        (job, node): (JobId, NodeId),
+        (first, least): (DurationMillis, DurationMillis),
+    ) -> DurationMillis {
         let patience = self.patience.entry(job).or_default();
         let excluded = patience.excluded.entry(node).or_default();
-        let wait = DurationMillis(EXCLUDED_FOR.0 << excluded.times.min(10)).min(EXCLUDED_MAX).max(least);
+        let wait = DurationMillis(first.0 << excluded.times.min(10)).min(EXCLUDED_MAX).max(least);
         excluded.times = excluded.times.saturating_add(1);
         excluded.until = step.now.mono.plus(wait);
         wait
     }
 
     pub(crate) fn on_bid(&mut self, step: &mut Step<'_>, from: NodeId, id: BidId, bid: Bid) -> Result<(), StoreError> {
-        let job: JobId = bid.ticket.into();
-        let offered = self.auctions.get_mut(&job).filter(|auction| {
-            bid.to == self.me && auction.asked.get(&from) == Some(&bid.offer) && auction.waiting.contains(&from)
+        let me = self.me;
+        let offered = self.auctions.iter_mut().find(|(_, auction)| {
+            bid.to == me && auction.asked.get(&from) == Some(&bid.offer) && auction.waiting.contains(&from)
         });
-        let Some(auction) = offered else {
+        let Some((job, auction)) = offered.map(|(job, auction)| (*job, auction)) else {
             self.count("refused_bid");
             return Ok(());
         };
@@ -313,7 +370,7 @@ impl Engine {
                 auction.is_stale = true;
             }
             RefusalReason::Known | RefusalReason::Incapable | RefusalReason::Draining | RefusalReason::Policy => {
-                self.leave_out(step, (job, from), wait);
+                self.leave_out(step, (job, from), (EXCLUDED_FOR, wait));
             }
         }
         self.close_if_complete(step, job)
@@ -358,7 +415,7 @@ impl Engine {
         match best {
             // Others of its rate were awarded or started since it was offered.
             Some(_) if is_early => self.unclaim(step, job, "its rate allows no further start now"),
-            Some(best) => self.award(step, job, &auction, &best),
+            Some(best) => self.award(step, job, auction.salt, &best),
             None => {
                 self.be_patient(step, id);
                 self.unclaim(step, job, "nobody took it")
@@ -383,46 +440,47 @@ impl Engine {
         Ok(())
     }
 
-    fn award(
-        &mut self,
-        step: &mut Step<'_>,
-        mut job: Job,
-        auction: &Auction,
-        best: &ReceivedBid,
-    ) -> Result<(), StoreError> {
+    fn award(&mut self, step: &mut Step<'_>, job: Job, salt: Hash, best: &ReceivedBid) -> Result<(), StoreError> {
+        let slots = self.slot_terms(&job, &best.bid);
+        let (node, bid, key, since) = (best.from, best.id, best.bid.key, best.at);
+        let giving = Giving { node, bid, key, salt: Some(salt), beat: 0, slots, since };
+        if !self.give(step, job.clone(), &giving)? {
+            self.be_patient(step, job.id);
+            return self.unclaim(step, job, "no bid could be awarded");
+        }
+        if slots == SlotTerms::Open {
+            self.open_slot_lease(&job, (&giving, &best.bid));
+        }
+        Ok(())
+    }
+
+    /// Writes an award down and lets it leave. Returns whether it could be.
+    pub(crate) fn give(&mut self, step: &mut Step<'_>, mut job: Job, giving: &Giving) -> Result<bool, StoreError> {
+        let Giving { node, bid, key, salt, beat, slots, since } = *giving;
         let run = RunId { job: job.id, epoch: job.epoch.next() };
         let spec = cbor::encode(self.outgoing_spec(step, &job)?.as_ref());
         let spec_hash = Hash::of(&spec);
         let lease_ms = self.config.timing.lease;
-        let terms = Terms { bid: best.id, ticket: job.id.into(), epoch: run.epoch, to: best.from, lease_ms };
-        let payload = Payload { salt: auction.salt, spec };
-        let Ok(award) = Award::seal(terms, &payload, &best.bid.key, &step.random()) else {
-            self.be_patient(step, job.id);
-            return self.unclaim(step, job, "no bid could be awarded");
-        };
+        let terms = Terms { bid, ticket: job.id.into(), epoch: run.epoch, to: node, lease_ms, beat, slots };
+        let Ok(award) = Award::seal(terms, &Payload { salt, spec }, &key, &step.random()) else { return Ok(false) };
         let (envelope, award) = self.seal_with_id(Kind::Award, &award);
         // The fence is written in the transaction that queues the award, so it is durable before the award leaves.
-        let note = format!("awarded to {}", self.name_of(best.from));
-        let mut shift = Shift::new(&job, Cause::Awarded).on(best.from).because(Some(&note));
+        let under = if slots == SlotTerms::Under { " under a slot lease" } else { "" };
+        let note = format!("awarded to {}{under}", self.name_of(node));
+        let mut shift = Shift::new(&job, Cause::Awarded).on(node).because(Some(&note));
         shift.epoch = run.epoch;
         if !self.shift(step, &mut job, &shift)? {
-            return Ok(());
+            return Ok(false);
         }
         let profile = self.profile(&job);
         self.queues.start(&profile, step.wall());
         let (state, award) = (AttemptState::Awarded, Some((award, spec_hash)));
-        step.txn.insert_attempt(&NewAttempt {
-            run,
-            state,
-            node: best.from,
-            boot: None,
-            award,
-            allocation: None,
-            at: step.wall(),
-        })?;
-        self.post_sealed(step, best.from, &envelope, &[])?;
-        self.watch_award(&job, best.from, best.at);
-        Ok(())
+        let (boot, allocation, at) = (None, None, step.wall());
+        step.txn.insert_attempt(&NewAttempt { run, state, node, boot, award, allocation, at })?;
+        self.post_sealed(step, node, &envelope, &[])?;
+        let lease = (slots != SlotTerms::None).then_some(bid);
+        self.watch_award(&job, node, (since, lease));
+        Ok(true)
     }
 
     /// A node's name for people.
@@ -436,8 +494,8 @@ impl Engine {
 }
 
 /// What a node must have to run a job, its executor included.
-pub(crate) fn needs(job: &Job) -> Vec<Requirement> {
-    let executor = format!("executor:{}", job.spec.task.executor());
+pub(crate) fn needs(spec: &JobSpec) -> Vec<Requirement> {
+    let executor = format!("executor:{}", spec.task.executor());
     let tag = executor.parse().ok().map(Requirement::Has);
-    job.spec.requirements.iter().cloned().chain(tag).collect()
+    spec.requirements.iter().cloned().chain(tag).collect()
 }

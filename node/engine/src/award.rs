@@ -7,15 +7,21 @@
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::outcome::Outcome;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::ticket::{Accept, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Release, ReleaseCause};
-use jobmesh_protocol::{DurationMillis, Epoch, JobId, JobState, MonoMillis, NodeId, RunId};
+use jobmesh_protocol::ticket::{
+    Accept, Accepted, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Release, ReleaseCause,
+};
+use jobmesh_protocol::{BidId, DurationMillis, Epoch, JobId, JobState, MonoMillis, NodeId, RunId};
 use jobmesh_store::{Job, StoreError};
 
+use crate::auction::EXCLUDED_FOR;
 use crate::engine::Engine;
 use crate::run::Conclusion;
 use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::Shift;
+
+/// How long a peer is not asked for a job that it had no room for under a slot lease.
+const BUSY_FOR: DurationMillis = DurationMillis::from_secs(1);
 
 /// An open attempt on a peer.
 #[derive(Clone, Copy, Debug)]
@@ -26,15 +32,17 @@ pub(crate) struct Awarded {
     deadline: Option<MonoMillis>,
     /// Until when its outputs may be on the way, once its receipt is here.
     outputs_until: Option<MonoMillis>,
+    /// The slot lease under which it was given.
+    pub(crate) slots: Option<BidId>,
 }
 
 impl Engine {
     /// Starts the origin's patience with an attempt, counted from `since`.
-    pub(crate) fn watch_award(&mut self, job: &Job, node: NodeId, since: MonoMillis) {
+    pub(crate) fn watch_award(&mut self, job: &Job, node: NodeId, (since, slots): (MonoMillis, Option<BidId>)) {
         let spec = &job.spec;
         let longest = spec.timeout_ms.map(|timeout| timeout.plus(spec.kill_grace_ms).plus(self.patience_with_leases()));
         let deadline = longest.map(|longest| since.plus(longest));
-        self.awarded.insert(job.id, Awarded { node, epoch: job.epoch, deadline, outputs_until: None });
+        self.awarded.insert(job.id, Awarded { node, epoch: job.epoch, deadline, outputs_until: None, slots });
         self.watch_lease(job.id, since);
     }
 
@@ -52,9 +60,13 @@ impl Engine {
     }
 
     /// Stops waiting for an attempt on a peer.
-    pub(crate) fn take_awarded(&mut self, job: JobId) -> Option<Awarded> {
+    pub(crate) fn take_awarded(&mut self, step: &Step<'_>, job: JobId) -> Option<Awarded> {
         self.timers.clear(Timer::LeaseLost(job));
-        self.awarded.remove(&job)
+        let awarded = self.awarded.remove(&job)?;
+        if let Some(lease) = awarded.slots {
+            self.free_slot(step.now.mono, job, lease);
+        }
+        Some(awarded)
     }
 
     /// The open attempt under this key, if it is that node's.
@@ -65,14 +77,21 @@ impl Engine {
     }
 
     pub(crate) fn on_accept(&mut self, step: &Step<'_>, from: NodeId, accept: &Accept) -> Result<(), StoreError> {
-        let key = LeaseKey { ticket: accept.ticket, epoch: accept.epoch };
-        let Some(id) = self.open_award(from, key).filter(|_| accept.to == self.me) else {
+        if accept.to != self.me || accept.accepted.len() > LEASES_MAX {
+            self.count("refused_accept");
+            return Ok(());
+        }
+        accept.accepted.iter().try_for_each(|accepted| self.on_accepted(step, from, accepted))
+    }
+
+    fn on_accepted(&mut self, step: &Step<'_>, from: NodeId, accepted: &Accepted) -> Result<(), StoreError> {
+        let Some(id) = self.open_award(from, accepted.key) else {
             self.count("refused_accept");
             return Ok(());
         };
-        let run = RunId { job: id, epoch: accept.epoch };
+        let run = RunId { job: id, epoch: accepted.key.epoch };
         let attempt = step.view().attempt(run)?;
-        if attempt.is_none_or(|attempt| attempt.award != Some(accept.award)) {
+        if attempt.is_none_or(|attempt| attempt.award != Some(accepted.award)) {
             self.count("refused_accept");
             return Ok(());
         }
@@ -88,6 +107,7 @@ impl Engine {
             self.count("refused_heartbeat");
             return;
         }
+        self.on_beat(step, from, heartbeat.number);
         let lease = self.config.timing.lease;
         let mut grant = Grant { to: from, number: heartbeat.number, granted: Vec::new(), revoked: Vec::new() };
         for key in &heartbeat.leases {
@@ -104,7 +124,7 @@ impl Engine {
 
     /// The attempt's patience has run out: the peer is gone, or frozen, or cut off.
     pub(crate) fn on_lease_lost(&mut self, step: &mut Step<'_>, id: JobId) -> Result<(), StoreError> {
-        let Some(awarded) = self.take_awarded(id) else { return Ok(()) };
+        let Some(awarded) = self.take_awarded(step, id) else { return Ok(()) };
         let reason = format!("{} was not heard of until its lease ended", self.name_of(awarded.node));
         self.abandon(step, id, awarded, &Outcome::Lost { reason })
     }
@@ -120,15 +140,28 @@ impl Engine {
             self.count("refused_release");
             return Ok(());
         };
-        let Some(awarded) = self.take_awarded(id) else { return Ok(()) };
+        let Some(awarded) = self.take_awarded(step, id) else { return Ok(()) };
         let reason: String = release.reason.chars().take(256).collect();
         let outcome = match release.cause {
-            ReleaseCause::Unwanted | ReleaseCause::NoInput | ReleaseCause::Draining | ReleaseCause::Known => {
-                Outcome::Released { reason }
-            }
+            ReleaseCause::Unwanted
+            | ReleaseCause::NoInput
+            | ReleaseCause::Draining
+            | ReleaseCause::Known
+            | ReleaseCause::Busy => Outcome::Released { reason },
             ReleaseCause::Crashed | ReleaseCause::Unknown => Outcome::Lost { reason },
         };
-        self.abandon(step, id, awarded, &outcome)
+        if let Some(lease) = awarded.slots {
+            self.on_slot_released(lease, release.cause);
+        }
+        match release.cause {
+            ReleaseCause::Busy => self.let_go(step, (id, BUSY_FOR), awarded, &outcome),
+            ReleaseCause::Unwanted
+            | ReleaseCause::NoInput
+            | ReleaseCause::Draining
+            | ReleaseCause::Known
+            | ReleaseCause::Crashed
+            | ReleaseCause::Unknown => self.abandon(step, id, awarded, &outcome),
+        }
     }
 
     /// Ends an attempt on a peer without a receipt. The peer is told to stop, whenever it can be.
@@ -139,13 +172,25 @@ impl Engine {
         awarded: Awarded,
         outcome: &Outcome,
     ) -> Result<(), StoreError> {
+        self.let_go(step, (id, EXCLUDED_FOR), awarded, outcome)
+    }
+
+    /// The same, and the peer is not asked for that job again for this long, and twice as long each time.
+    fn let_go(
+        &mut self,
+        step: &mut Step<'_>,
+        (id, excluded_for): (JobId, DurationMillis),
+        awarded: Awarded,
+        outcome: &Outcome,
+    ) -> Result<(), StoreError> {
         let run = RunId { job: id, epoch: awarded.epoch };
         let Some(job) = step.view().job(id)?.filter(|job| job.epoch == run.epoch && !job.state.is_final()) else {
             return Ok(());
         };
         self.drop_fetches_of(run);
         self.supersede_pending(step, run)?;
-        self.exclude(step, id, awarded.node, outcome.message().unwrap_or("gave it back"));
+        let why = outcome.message().unwrap_or("gave it back");
+        self.exclude_for(step, (id, awarded.node), excluded_for, why);
         self.revoke(step, awarded.node, run, "the origin counts this attempt as over")?;
         self.conclude(step, job, run, &Conclusion::bare(awarded.node, outcome))
     }
@@ -158,7 +203,7 @@ impl Engine {
 
     /// After a restart every open lease counts as granted now: too long, so safe.
     pub(crate) fn resume_award(&mut self, step: &Step<'_>, job: &Job, node: NodeId) {
-        self.watch_award(job, node, step.now.mono);
+        self.watch_award(job, node, (step.now.mono, None));
     }
 
     /// Gives the outputs of an attempt time to arrive, beyond the lease.

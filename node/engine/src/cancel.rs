@@ -135,7 +135,7 @@ impl Engine {
 
     /// Ends the attempt of a job that a peer has, if one has. It is told, for as long as that takes.
     pub(crate) fn end_elsewhere(&mut self, step: &Step<'_>, job: &Job, reason: &str) -> Result<(), StoreError> {
-        let Some(awarded) = self.take_awarded(job.id) else { return Ok(()) };
+        let Some(awarded) = self.take_awarded(step, job.id) else { return Ok(()) };
         let run = RunId { job: job.id, epoch: job.epoch };
         let end = Conclusion::bare(awarded.node, &Outcome::Cancelled);
         step.txn.finish_attempt(run, &end.filed(), step.wall())?;

@@ -20,6 +20,12 @@ use crate::submit::Answer;
 
 /// How often a node that is only known from gossip is dialled: a member can gossip any number of made-up ones.
 const MEET_EVERY: DurationMillis = DurationMillis::from_secs(1);
+/// Two databases of one key don't outdo each other sooner than this.
+const OUTGROW_EVERY: DurationMillis = DurationMillis::from_secs(60);
+/// Names the newest version of the own record that was ever made.
+const SAID: &str = "record_version";
+/// Largest encoding of a version.
+const SAID_BYTES_MAX: usize = 64;
 /// A node that is connected to so many dials nobody else for being heard of alone: with every member of a large mesh
 /// connected to every other one, their talk would grow with the square of its size.
 const CONNECTED_ENOUGH: usize = 32;
@@ -28,12 +34,6 @@ const CROWD_MAX: usize = 4096;
 /// What nobody waits for is announced at most once in as many times this as there are members, so that each has at most
 /// 2 KiB/s to hear, whatever their number. Source: a digest is 325 bytes on the wire of gossip and comes four times.
 const ANNOUNCE_PER_MEMBER: DurationMillis = DurationMillis(630);
-/// Two databases of one key don't outdo each other sooner than this.
-const OUTGROW_EVERY: DurationMillis = DurationMillis::from_secs(60);
-/// Names the newest version of the own record that was ever made.
-const SAID: &str = "record_version";
-/// Largest encoding of a version.
-const SAID_BYTES_MAX: usize = 64;
 /// Largest envelope of a record.
 const RECORD_ENVELOPE_MAX: usize = RECORD_BYTES_MAX + 256;
 

@@ -11,16 +11,16 @@ use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::job::{Effects, SPEC_BYTES_MAX, Scope};
 use jobmesh_protocol::receipt::Receipt;
-use jobmesh_protocol::resource::{Offered, Requests};
+use jobmesh_protocol::resource::Offered;
 use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::ticket::{
-    Accept, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, PayloadError, Refusal, RefusalReason,
-    Release, ReleaseCause, Settle, Terms, commitment,
+    Accept, Accepted, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, PayloadError, Refusal,
+    RefusalReason, Release, ReleaseCause, Settle, SlotTerms, Terms, commitment,
 };
 use jobmesh_protocol::{
-    AwardId, DurationMillis, Epoch, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome, RunId,
-    TicketId, cbor,
+    AwardId, BidId, DurationMillis, Epoch, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome,
+    RunId, TicketId, cbor,
 };
 use jobmesh_store::{Job, Lease, LeasePhase, NewJob, Plan, StoreError};
 use serde_bytes::ByteBuf;
@@ -31,6 +31,7 @@ use crate::message::Incoming;
 use crate::output::{Output, StopReason};
 use crate::pool::Allocation;
 use crate::run::{Claim, Conclusion, Room};
+use crate::slots::Class;
 use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::Shift;
@@ -43,6 +44,8 @@ const HOLDS_MAX: usize = 64;
 const DRAINING_AGAIN: DurationMillis = DurationMillis::from_secs(60);
 /// Most requirements of an offer: those of a job and its executor's.
 const NEEDS_MAX: usize = jobmesh_protocol::job::REQUIREMENTS_MAX + 1;
+/// An award under a slot lease is accepted this late: brief jobs have ended by then, and their receipts tell.
+const ACCEPT_AFTER: DurationMillis = DurationMillis(200);
 /// Work that may run once only is stopped this long before its lease ends, so that a kill can take effect.
 const STOP_EARLY: DurationMillis = DurationMillis::from_secs(5);
 
@@ -53,7 +56,9 @@ pub(crate) struct Hold {
     ticket: TicketId,
     epoch: Epoch,
     commitment: Hash,
-    resources: Requests,
+    class: Class,
+    /// How many jobs of the class it would take at once, those that wait included.
+    most: u32,
     /// What of the free room it is for.
     pub(crate) taken: Offered,
     sent: MonoMillis,
@@ -68,6 +73,20 @@ pub(crate) struct Held {
     key: LeaseKey,
     effects: Effects,
     lease: DurationMillis,
+    /// The slot lease under which it was given, if that was opened.
+    pub(crate) slots: Option<BidId>,
+}
+
+/// An award that is taken on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taking {
+    pub(crate) origin: NodeId,
+    pub(crate) award: AwardId,
+    /// When this node sent the bid or heartbeat from which the lease counts.
+    pub(crate) since: MonoMillis,
+    pub(crate) terms: Terms,
+    /// The slot lease that it opens, or under which it is given.
+    pub(crate) lease: Option<BidId>,
 }
 
 impl Engine {
@@ -141,22 +160,15 @@ impl Engine {
         let (free, free_slots) = self.free();
         let taken = free.first_fit(&asked.resources).map(|request| free.taken_by(request)).unwrap_or_default();
         let hold_ms = self.config.timing.bid_hold;
-        let (ticket, epoch) = (asked.ticket, asked.epoch);
+        let (slots, ahead) = self.slots_for(&asked.resources, asked.effects);
         let secret = SealSecret::from_entropy(&step.random());
-        let bid = Bid {
-            offer,
-            ticket,
-            epoch,
-            to: origin,
-            hold_ms,
-            free: free.less(&taken),
-            free_slots: free_slots.saturating_sub(1),
-            key: secret.key(),
-        };
+        let (free_slots, key) = (free_slots.saturating_sub(1), secret.key());
+        let bid = Bid { offer, to: origin, hold_ms, free_slots, slots, ahead, key };
         let (envelope, id) = self.seal_with_id(Kind::Bid, &bid);
-        let (commitment, resources) = (asked.commitment, asked.resources);
-        let sent = step.now.mono;
-        self.holds.insert(id, Hold { origin, ticket, epoch, commitment, resources, taken, sent, secret });
+        let Offer { ticket, epoch, commitment, requirements, resources, effects, .. } = asked;
+        let class = Class { requirements, resources, effects };
+        let (sent, most) = (step.now.mono, slots.saturating_add(ahead));
+        self.holds.insert(id, Hold { origin, ticket, epoch, commitment, class, most, taken, sent, secret });
         self.timers.set(Timer::HoldEnds(id), step.now.mono.plus(hold_ms));
         self.send_note(origin, envelope);
     }
@@ -181,6 +193,9 @@ impl Engine {
             }
             return self.turn_down(step, from, (key, ReleaseCause::Known), "this node knows that attempt from before");
         }
+        if award.terms.slots == SlotTerms::Under {
+            return self.on_slot_award(step, (from, id), award);
+        }
         let is_its = |hold: &Hold| (hold.origin, hold.ticket, hold.epoch) == (from, ticket, epoch);
         let Some(hold) = self.holds.get(&bid).is_some_and(is_its).then(|| self.holds.remove(&bid)).flatten() else {
             let why = "the award came after the bid's hold had ended";
@@ -189,17 +204,36 @@ impl Engine {
         self.timers.clear(Timer::HoldEnds(bid));
         self.stirred = true;
         let unwanted = (key, ReleaseCause::Unwanted);
-        match read_spec(&hold, award) {
+        match read_offered(&hold, award) {
             Ok(_) if self.is_draining => self.turn_down(step, from, unwanted, "this node is shutting down"),
-            Ok((spec, hash)) => match self.room_for(&spec) {
-                Some(allocation) => self.take_on(step, (&hold, id, award.terms), (spec, hash), allocation),
+            Ok(read) => match self.room_for(&read.0) {
+                Some(allocation) => self.take_on_offered(step, hold, (id, award.terms), read, allocation),
                 None => self.turn_down(step, from, unwanted, "this node's own jobs have taken the room"),
             },
             Err(why) => self.turn_down(step, from, unwanted, why),
         }
     }
 
-    fn turn_down(
+    /// Takes on what was bid for, and with it the slot lease that its award opens.
+    fn take_on_offered(
+        &mut self,
+        step: &mut Step<'_>,
+        hold: Hold,
+        (award, terms): (AwardId, Terms),
+        read: (JobSpec, Hash),
+        allocation: Allocation,
+    ) -> Result<(), StoreError> {
+        let lease = (terms.slots == SlotTerms::Open).then_some(terms.bid);
+        let taking = Taking { origin: hold.origin, award, since: hold.sent, terms, lease };
+        let room = Room { allocation: Some(allocation), ..Room::default() };
+        self.take_on(step, &taking, read, room)?;
+        if lease.is_some() {
+            self.host_slots(step, (hold.origin, &terms), (hold.class, hold.most, hold.sent), hold.secret);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn turn_down(
         &mut self,
         step: &Step<'_>,
         origin: NodeId,
@@ -213,29 +247,30 @@ impl Engine {
     }
 
     /// Takes resources for an awarded job, if a slot is free.
-    fn room_for(&mut self, spec: &JobSpec) -> Option<Allocation> {
+    pub(crate) fn room_for(&mut self, spec: &JobSpec) -> Option<Allocation> {
         if self.free_slots() == 0 {
             return None;
         }
         self.pools.allocate_any(&spec.resources)
     }
 
-    /// Makes the award a job of this node and starts it.
-    fn take_on(
+    /// Makes the award a job of this node and starts it, or claims it behind another. Returns its run, if there is one.
+    pub(crate) fn take_on(
         &mut self,
         step: &mut Step<'_>,
-        (hold, award, terms): (&Hold, AwardId, Terms),
+        taking: &Taking,
         (spec, spec_hash): (JobSpec, Hash),
-        allocation: Allocation,
-    ) -> Result<(), StoreError> {
+        room: Room,
+    ) -> Result<Option<RunId>, StoreError> {
+        let Taking { origin, award, since, terms, lease: slots } = *taking;
         let effects = spec.effects;
         self.last_number = self.last_number.saturating_add(1).min(jobmesh_protocol::number::NUMBER_MAX);
-        let job = awarded_job(step, JobNumber::new(self.last_number), hold.origin, spec);
-        let id = job.id;
+        let job = awarded_job(step, JobNumber::new(self.last_number), origin, spec);
+        let (id, run) = (job.id, RunId { job: job.id, epoch: job.epoch.next() });
         step.txn.insert_job(&NewJob { job: &job, has_spec: true, unique_key: None })?;
         let lease = Lease {
             job: id,
-            origin: hold.origin,
+            origin,
             ticket: terms.ticket,
             epoch: terms.epoch,
             award,
@@ -245,23 +280,43 @@ impl Engine {
             receipt: None,
         };
         step.txn.insert_lease(&lease)?;
-        self.accept_award(step, &lease)?;
-        self.hold_lease(&lease, effects, hold.sent);
-        self.timers.set_if_unset(Timer::Heartbeat(hold.origin), step.now.mono.plus(terms.lease_ms.scale(1, 4)));
-        self.announce(step, &job, &Shift::new(&job, Cause::Ready).on(hold.origin))?;
-        let room = Room { allocation: Some(allocation), ..Room::default() };
-        self.start_run(step, Claim { job, is_written: true }, room)?;
+        match terms.slots {
+            SlotTerms::Under => self.accept_soon(step, &lease),
+            SlotTerms::None | SlotTerms::Open => self.accept_awards(step, origin, vec![accepted(&lease)])?,
+        }
+        self.hold_lease(&lease, (effects, slots), since);
+        self.timers.set_if_unset(Timer::Heartbeat(origin), step.now.mono.plus(terms.lease_ms.scale(1, 4)));
+        self.announce(step, &job, &Shift::new(&job, Cause::Ready).on(origin))?;
+        let is_started = self.start_run(step, Claim { job, is_written: true }, room)?;
+        Ok(is_started.then_some(run))
+    }
+
+    fn accept_awards(&mut self, step: &Step<'_>, to: NodeId, accepted: Vec<Accepted>) -> Result<(), StoreError> {
+        self.post(step, to, Kind::Accept, &Accept { to, accepted })
+    }
+
+    /// Lets the origin know of an award under a slot lease, together with others, unless its receipt comes first.
+    fn accept_soon(&mut self, step: &Step<'_>, lease: &Lease) {
+        self.unaccepted.entry(lease.origin).or_default().push(lease.job);
+        self.timers.set_if_unset(Timer::Accepts(lease.origin), step.now.mono.plus(ACCEPT_AFTER));
+    }
+
+    pub(crate) fn on_accepts_due(&mut self, step: &Step<'_>, origin: NodeId) -> Result<(), StoreError> {
+        let mut open = Vec::new();
+        for job in self.unaccepted.remove(&origin).unwrap_or_default() {
+            if self.held.contains_key(&job) {
+                open.extend(step.view().lease(job)?.as_ref().map(accepted));
+            }
+        }
+        for some in open.chunks(LEASES_MAX) {
+            self.accept_awards(step, origin, some.to_vec())?;
+        }
         Ok(())
     }
 
-    fn accept_award(&mut self, step: &Step<'_>, lease: &Lease) -> Result<(), StoreError> {
-        let (award, ticket, epoch, to) = (lease.award, lease.ticket, lease.epoch, lease.origin);
-        self.post(step, to, Kind::Accept, &Accept { award, ticket, epoch, to })
-    }
-
     /// Counts a lease from `since`, when this node sent what was granted.
-    pub(crate) fn hold_lease(&mut self, lease: &Lease, effects: Effects, since: MonoMillis) {
-        let held = Held { origin: lease.origin, key: lease.key(), effects, lease: lease.lease_ms };
+    pub(crate) fn hold_lease(&mut self, lease: &Lease, (effects, slots): (Effects, Option<BidId>), since: MonoMillis) {
+        let held = Held { origin: lease.origin, key: lease.key(), effects, lease: lease.lease_ms, slots };
         self.held.insert(lease.job, held);
         self.timers.set(Timer::LeaseEnds(lease.job), stop_at(&held, since));
     }
@@ -269,7 +324,7 @@ impl Engine {
     /// Renews every lease that this node holds from an origin.
     pub(crate) fn heartbeat(&mut self, step: &Step<'_>, origin: NodeId) {
         let mine = self.held.values().filter(|held| held.origin == origin);
-        let shortest = mine.clone().map(|held| held.lease).min();
+        let shortest = mine.clone().map(|held| held.lease).min().or_else(|| self.hosted_lease(origin));
         let leases: Vec<LeaseKey> = mine.map(|held| held.key).take(LEASES_MAX).collect();
         let Some(lease) = shortest else {
             self.timers.clear(Timer::Heartbeat(origin));
@@ -405,6 +460,7 @@ impl Engine {
         let attempt = step.view().attempt(run)?;
         if let Some(lease) = step.view().lease(job.id)?.filter(|lease| lease.phase == LeasePhase::Held) {
             let (number, previous) = Self::next_link(step, lease.origin)?;
+            let started_at = attempt.and_then(|attempt| attempt.started_at);
             let receipt = Receipt {
                 award: lease.award,
                 ticket: lease.ticket,
@@ -418,7 +474,7 @@ impl Engine {
                 outputs: end.written,
                 usage: end.usage,
                 isolation: "contained".to_owned(),
-                started_at: attempt.and_then(|attempt| attempt.started_at).unwrap_or(job.created_at),
+                started_at: started_at.or(end.started_at).unwrap_or(job.created_at),
                 finished_at: step.wall(),
             };
             step.txn.set_lease_phase(lease.job, LeasePhase::Reported, None)?;
@@ -463,6 +519,11 @@ impl Engine {
     }
 }
 
+/// What the origin is told of a lease that was taken on.
+fn accepted(lease: &Lease) -> Accepted {
+    Accepted { key: lease.key(), award: lease.award }
+}
+
 /// When this node stops work whose lease counts from `since`. Work that may run twice goes on for two more leases:
 /// if the partition heals, its result is not wasted.
 fn stop_at(held: &Held, since: MonoMillis) -> MonoMillis {
@@ -475,20 +536,34 @@ fn stop_at(held: &Held, since: MonoMillis) -> MonoMillis {
     }
 }
 
-/// The spec of an award and its hash, if it can be opened, is the one that was offered and keeps to the limits.
-fn read_spec(hold: &Hold, award: &Award) -> Result<(JobSpec, Hash), &'static str> {
-    let payload = award.open(&hold.secret).map_err(|error| match error {
+/// The spec of an award and its hash, if it is the one that was offered.
+fn read_offered(hold: &Hold, award: &Award) -> Result<(JobSpec, Hash), &'static str> {
+    let (spec, hash) = read_payload(&hold.secret, award, Some(hold.commitment))?;
+    if spec.resources == hold.class.resources { Ok((spec, hash)) } else { Err(OUT_OF_BOUNDS) }
+}
+
+/// What is said of a job that no honest node awards.
+const OUT_OF_BOUNDS: &str = "the awarded job is out of bounds";
+
+/// The spec of an award and its hash, if it can be opened, is the one that the offer committed to, if there was one, and
+/// keeps to the limits.
+pub(crate) fn read_payload(
+    secret: &SealSecret,
+    award: &Award,
+    offered: Option<Hash>,
+) -> Result<(JobSpec, Hash), &'static str> {
+    let payload = award.open(secret).map_err(|error| match error {
         PayloadError::Sealed(_) => "the awarded job can't be opened with the key of the bid",
         PayloadError::Decode(_) => "the payload of the award does not parse",
     })?;
-    if commitment(&payload.salt, &payload.spec) != hold.commitment {
+    let committed = payload.salt.map(|salt| commitment(&salt, &payload.spec));
+    if committed != offered {
         return Err("the awarded job is not the one that was offered");
     }
     let spec: JobSpec = cbor::decode(&payload.spec, SPEC_BYTES_MAX).map_err(|_| "the awarded job does not parse")?;
     let has_sound_lease = (1..=LEASE_MAX.0).contains(&award.terms.lease_ms.0);
-    let is_sound =
-        spec.check().is_ok() && spec.resources == hold.resources && spec.scope != Scope::Local && has_sound_lease;
-    if is_sound { Ok((spec, Hash::of(&payload.spec))) } else { Err("the awarded job is out of bounds") }
+    let is_sound = spec.check().is_ok() && spec.scope != Scope::Local && has_sound_lease;
+    if is_sound { Ok((spec, Hash::of(&payload.spec))) } else { Err(OUT_OF_BOUNDS) }
 }
 
 /// A job as it is taken on for another node.

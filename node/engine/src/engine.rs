@@ -28,6 +28,8 @@ use crate::queue::{Queues, check_queues};
 use crate::ready::{Rank, Ready};
 use crate::run::Running;
 use crate::schedule::Scheduled;
+use crate::session::Outgoing;
+use crate::slots::{Hosted, SlotLease};
 use crate::start::Sweep;
 use crate::step::Step;
 use crate::timers::{Timer, Timers};
@@ -85,9 +87,16 @@ pub struct Engine {
     pub(crate) awarded: BTreeMap<JobId, Awarded>,
     pub(crate) late: Late,
     pub(crate) holds: BTreeMap<BidId, Hold>,
+    /// Slot leases that this node has from others.
+    pub(crate) slot_leases: BTreeMap<BidId, SlotLease>,
+    /// Slot leases that others have from this node.
+    pub(crate) hosted: BTreeMap<BidId, Hosted>,
     pub(crate) held: BTreeMap<JobId, Held>,
+    /// Awards under slot leases that their origins are not told of yet.
+    pub(crate) unaccepted: BTreeMap<NodeId, Vec<JobId>>,
     pub(crate) fetches: BTreeMap<Hash, Fetch>,
     pub(crate) peers: Peers,
+    pub(crate) outgoing: Outgoing,
     pub(crate) matches: Matches,
     /// The highest number that may have left for a peer.
     pub(crate) sent_up_to: BTreeMap<NodeId, u64>,
@@ -154,7 +163,8 @@ impl Engine {
         self.write_groups(step)?;
         self.write_rates(step)?;
         self.write_ends(step)?;
-        self.write_cells(step)
+        self.write_cells(step)?;
+        self.flush(step)
     }
 
     /// Looks at every date again if the wall clock was set.
@@ -286,9 +296,18 @@ impl Engine {
                 self.stirred = true;
                 Ok(())
             }
+            Timer::SlotsEnd(lease) => {
+                self.on_slots_idle(step, lease);
+                Ok(())
+            }
+            Timer::HostedEnds(lease) => {
+                self.on_hosted_idle(step, lease);
+                Ok(())
+            }
             Timer::LeaseEnds(job) => self.on_lease_end(step, job),
             Timer::LeaseLost(job) => self.on_lease_lost(step, job),
             Timer::LateOutputs(run) => self.give_up_late(step, run),
+            Timer::Accepts(origin) => self.on_accepts_due(step, origin),
             Timer::Heartbeat(origin) => {
                 self.heartbeat(step, origin);
                 Ok(())

@@ -53,6 +53,7 @@ mod run;
 mod schedule;
 mod seek;
 mod session;
+mod slots;
 mod start;
 mod step;
 mod submit;

@@ -35,6 +35,8 @@ pub(crate) struct Peer {
 pub(crate) struct Heartbeats {
     last: u64,
     sent: BTreeMap<u64, MonoMillis>,
+    /// The latest ones, answered or not.
+    latest: BTreeMap<u64, MonoMillis>,
 }
 
 impl Heartbeats {
@@ -42,10 +44,18 @@ impl Heartbeats {
     pub(crate) fn send(&mut self, now: MonoMillis) -> u64 {
         self.last += 1;
         self.sent.insert(self.last, now);
-        while self.sent.len() > HEARTBEATS_MAX {
-            self.sent.pop_first();
+        self.latest.insert(self.last, now);
+        for kept in [&mut self.sent, &mut self.latest] {
+            while kept.len() > HEARTBEATS_MAX {
+                kept.pop_first();
+            }
         }
         self.last
+    }
+
+    /// When one of the latest heartbeats left.
+    pub(crate) fn sent_at(&self, number: u64) -> Option<MonoMillis> {
+        self.latest.get(&number).copied()
     }
 
     /// When the heartbeat that is answered left, if it was ours.

@@ -15,7 +15,7 @@ pub struct Quotas {
     pub leases: u32,
     /// Bytes of messages that it has not acknowledged.
     pub outbox_bytes: u64,
-    /// Frames of a second, on average; ten seconds' worth may come at once.
+    /// Messages of a second, on average; ten seconds' worth may come at once.
     pub messages: u32,
 }
 
@@ -51,6 +51,11 @@ impl Allowance {
         }
         is_there
     }
+
+    /// Takes what a frame was worth beyond the one that it is.
+    fn charge(&mut self, messages: u64) {
+        self.spent = self.spent.saturating_add(messages.saturating_mul(1000));
+    }
 }
 
 impl Engine {
@@ -76,6 +81,13 @@ impl Engine {
             self.count("dropped_over_quota");
         }
         is_heard
+    }
+
+    /// Counts the messages of a frame that was let in: a frame of many is worth as much as many frames.
+    pub(crate) fn charge(&mut self, from: NodeId, messages: usize) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.allowance.charge(messages as u64);
+        }
     }
 }
 

@@ -206,7 +206,9 @@ impl Engine {
         receipt: &Receipt,
     ) -> Result<(), StoreError> {
         self.accept_receipt(step, &job, attempt, id)?;
-        self.take_awarded(job.id);
+        if let Some(lease) = self.take_awarded(step, job.id).and_then(|awarded| awarded.slots) {
+            self.learn_brevity(lease, receipt);
+        }
         if matches!(receipt.outcome, Outcome::Released { .. } | Outcome::Lost { .. }) {
             self.exclude(step, job.id, attempt.node, "gave it back");
         }

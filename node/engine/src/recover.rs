@@ -25,6 +25,7 @@ use crate::queue::Queues;
 use crate::ready::Ready;
 use crate::report::Reported;
 use crate::run::{Conclusion, Running};
+use crate::session::Outgoing;
 use crate::start::SUCCESSOR_PATIENCE;
 use crate::step::Step;
 use crate::timers::{Timer, Timers};
@@ -82,9 +83,13 @@ impl Engine {
             awarded: BTreeMap::new(),
             late: Late::new(),
             holds: BTreeMap::new(),
+            slot_leases: BTreeMap::new(),
+            hosted: BTreeMap::new(),
             held: BTreeMap::new(),
+            unaccepted: BTreeMap::new(),
             fetches: BTreeMap::new(),
             peers: Peers::new(),
+            outgoing: Outgoing::default(),
             sent_up_to: txn.view().last_numbers()?.into_iter().collect(),
             renew_after: MonoMillis(0),
             heard: VecDeque::new(),
@@ -275,7 +280,7 @@ impl Engine {
                 Effects::Once => MonoMillis(step.now.mono.0.saturating_sub(lease.lease_ms.0)),
                 Effects::Pure | Effects::Idempotent => step.now.mono,
             };
-            self.hold_lease(&lease, job.spec.effects, since);
+            self.hold_lease(&lease, (job.spec.effects, None), since);
         }
         match input {
             Some(_) | None if is_ordered => self.watch_run(step, run, ran(step, attempt)),
@@ -309,10 +314,7 @@ impl Engine {
     /// place and with its resources. So what was given to it must be what the head has: behind another one, the pools
     /// would get resources back that it still uses.
     fn head_for(&self, job: &Job, attempt: &Attempt) -> Option<RunId> {
-        let is_like = |running: &Running| running.follows.is_none() && running.job.origin.is_none();
-        if job.origin.is_some() {
-            return None;
-        }
+        let is_like = |running: &Running| running.follows.is_none() && running.job.origin == job.origin;
         if let Some(given) = recorded(attempt).filter(|given| !given.shares.is_empty()) {
             let has_it = |running: &Running| running.allocation.as_ref() == Some(&given);
             return self.running.iter().find(|(_, other)| is_like(other) && has_it(other)).map(|(run, _)| *run);

@@ -7,6 +7,7 @@ use jobmesh_protocol::job::{Effects, Task};
 use jobmesh_protocol::outcome::{Exit, Outputs as Written, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::ticket::ReleaseCause;
 use jobmesh_protocol::{AttemptState, DurationMillis, JobState, NodeId, Outcome, RunId, UnixMillis, cbor};
 use jobmesh_store::{Attempt, EndedAttempt, Job, NewAttempt, NewJob, StoreError};
 
@@ -94,7 +95,8 @@ impl<'a> Conclusion<'a> {
             exit: receipt.exit,
             written: receipt.outputs,
             usage: receipt.usage,
-            started_at: attempt.started_at,
+            // A receipt may come before the executor has said that it runs.
+            started_at: attempt.started_at.or(Some(attempt.created_at)),
             ..Self::bare(attempt.node, &receipt.outcome)
         }
     }
@@ -318,7 +320,11 @@ impl Engine {
             started_at: Some(UnixMillis(step.wall().0.saturating_sub(ended.ran_micros / 1000))),
             notice: notice.as_deref(),
         };
+        let was_waiting = running.follows.is_some() && matches!(outcome, Outcome::Released { .. });
         match job.origin {
+            Some(_) if was_waiting && !self.is_draining => {
+                self.release_lease(step, job, run, &conclusion, ReleaseCause::Busy)
+            }
             Some(_) => self.conclude_lease(step, job, run, &conclusion, &ended.inline),
             None => self.conclude(step, job, run, &conclusion),
         }

@@ -38,7 +38,7 @@ impl Engine {
         self.seek_after = step.now.mono.plus(SEEK_EVERY);
         let addresses = self.addresses.iter().filter(|address| address.len() <= SEEK_ADDRESS_BYTES_MAX);
         let seek = Seek {
-            requirements: needs(job),
+            requirements: needs(&job.spec),
             resources: job.spec.resources.clone(),
             addresses: addresses.take(SEEK_ADDRESSES_MAX).cloned().collect(),
             nonce: step.rng.next_u64(),

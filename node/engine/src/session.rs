@@ -3,10 +3,16 @@
 //! A numbered message is a row before it is a frame and stays one until the peer's cumulative ack, so a crash on
 //! either side replays it and the receiver's count drops the copy. The hard case is a receiver that lost its
 //! memory: every frame says the lowest number the sender still keeps, and that is where such a receiver begins.
+//!
+//! What the inputs of one transaction lead to leaves together, in as few frames as it fits into.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::envelope::Kind;
-use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Frame};
+use jobmesh_protocol::session::{
+    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Frame, MESSAGES_BYTES_MAX, MESSAGES_MAX, Message,
+};
 use jobmesh_protocol::{DurationMillis, Incarnation, cbor};
 use jobmesh_store::{Inbound, PeerRow, Queued, StoreError};
 use serde::Serialize;
@@ -26,6 +32,7 @@ const RESEND_WAIT: DurationMillis = DurationMillis::from_secs(2);
 const RESEND_WAIT_MAX: DurationMillis = DurationMillis::from_secs(30);
 /// Messages in flight to one peer; the rest waits in the outbox.
 const WINDOW: u32 = 64;
+const _: () = assert!(WINDOW as usize <= MESSAGES_MAX);
 /// Messages that may wait for a peer before answers that it provokes are dropped.
 const ANSWERS_MAX: u64 = 256;
 /// How often a connected peer is told again what a lost note may have cost it, if there are few; else as many are told in
@@ -35,6 +42,13 @@ const REFRESH_EVERY: DurationMillis = DurationMillis::from_secs(60);
 const REFRESHED: u64 = 16;
 /// Two encoded attachments and their frame.
 const ATTACHMENTS_BYTES_MAX: usize = ATTACHMENTS_MAX * ATTACHMENT_BYTES_MAX + 1024;
+
+/// What leaves for the peers when the transaction is over. At most a window for each peer.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    messages: BTreeMap<NodeId, BTreeMap<u64, Message>>,
+    acks: BTreeSet<NodeId>,
+}
 
 impl Engine {
     /// Signs a message and queues it until the peer has acknowledged it.
@@ -87,15 +101,8 @@ impl Engine {
         let number = step.txn.queue(to, envelope, &cbor::encode(&attachments))?;
         let first = step.view().outbox_first(to)?.unwrap_or(number);
         if self.is_met(to) && number < first + u64::from(WINDOW) {
-            self.note_sent(to, number);
-            let frame = Frame::Data {
-                incarnation: step.txn.incarnation(),
-                number,
-                first,
-                envelope: ByteBuf::from(envelope),
-                attachments: attachments.to_vec(),
-            };
-            self.outputs.push(Output::Send { to, frame: frame.encode() });
+            let message = Message { envelope: ByteBuf::from(envelope), attachments: attachments.to_vec() };
+            self.send_numbered(to, number, message);
             self.timers.set_if_unset(Timer::Resend(to), step.now.mono.plus(RESEND_WAIT));
         }
         Ok(())
@@ -113,9 +120,11 @@ impl Engine {
             return Ok(());
         }
         let queued = step.view().outbox(to, 0, WINDOW)?;
-        let Some(first) = queued.first().map(|message| message.number) else { return Ok(()) };
+        if queued.is_empty() {
+            return Ok(());
+        }
         for message in queued {
-            self.send_queued(step, to, message, first)?;
+            self.send_queued(to, message)?;
         }
         if let Some(peer) = self.peers.get_mut(&to) {
             let wait = peer.resend_wait.max(RESEND_WAIT);
@@ -126,17 +135,44 @@ impl Engine {
     }
 
     /// Sends a message from the outbox.
-    fn send_queued(&mut self, step: &Step<'_>, to: NodeId, message: Queued, first: u64) -> Result<(), StoreError> {
-        self.note_sent(to, message.number);
+    fn send_queued(&mut self, to: NodeId, message: Queued) -> Result<(), StoreError> {
         let attachments = cbor::decode(&message.attachments, ATTACHMENTS_BYTES_MAX);
-        let frame = Frame::Data {
-            incarnation: step.txn.incarnation(),
-            number: message.number,
-            first,
-            envelope: ByteBuf::from(message.envelope),
-            attachments: attachments.map_err(|_| StoreError::Damaged { what: "attachment" })?,
-        };
-        self.outputs.push(Output::Send { to, frame: frame.encode() });
+        let attachments = attachments.map_err(|_| StoreError::Damaged { what: "attachment" })?;
+        let envelope = ByteBuf::from(message.envelope);
+        self.send_numbered(to, message.number, Message { envelope, attachments });
+        Ok(())
+    }
+
+    /// Lets a numbered message leave when the transaction is over.
+    fn send_numbered(&mut self, to: NodeId, number: u64, message: Message) {
+        self.note_sent(to, number);
+        self.outgoing.messages.entry(to).or_default().insert(number, message);
+    }
+
+    /// Makes frames of everything that leaves.
+    pub(crate) fn flush(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
+        let Outgoing { messages, acks } = std::mem::take(&mut self.outgoing);
+        for to in acks {
+            self.send_ack(step, to)?;
+        }
+        for (to, messages) in messages {
+            let Some(first) = step.view().outbox_first(to)? else { continue };
+            // What was acknowledged in this very transaction need not leave once more.
+            let mut rest = messages.into_iter().filter(|(number, _)| *number >= first).peekable();
+            while let Some((number, message)) = rest.next() {
+                let mut size = message.size();
+                let mut batch = vec![message];
+                while let Some((_, more)) = rest.next_if(|(next, more)| {
+                    let follows = *next == number + batch.len() as u64;
+                    follows && batch.len() < MESSAGES_MAX && size + more.size() <= MESSAGES_BYTES_MAX
+                }) {
+                    size += more.size();
+                    batch.push(more);
+                }
+                let frame = Frame::Data { incarnation: step.txn.incarnation(), number, first, messages: batch };
+                self.outputs.push(Output::Send { to, frame: frame.encode() });
+            }
+        }
         Ok(())
     }
 
@@ -205,21 +241,37 @@ impl Engine {
                 self.on_meet(step, from, received, former)
             }
             Ok(Frame::Note { envelope }) => self.on_envelope(step, from, &envelope, &[]),
-            Ok(Frame::Data { incarnation, number, first, envelope, attachments }) => {
-                let Some(listened) = self.inbound_of(step, from, incarnation)? else {
-                    return self.meet_peer(step, from, false);
-                };
-                if self.is_next(listened, (first, number)) {
-                    step.txn.set_inbound(from, Inbound { incarnation, number, former: listened.former })?;
-                    // The peer keeps all that was not acknowledged: it has dropped what this node does not know of.
-                    if listened.known.is_some_and(|known| first > known.number.saturating_add(1)) {
-                        self.on_older(step, from)?;
-                    }
-                    self.on_envelope(step, from, &envelope, &attachments)?;
+            Ok(Frame::Data { incarnation, number, first, messages }) => {
+                self.charge(from, messages.len() - 1);
+                for (number, message) in (number..).zip(&messages) {
+                    let Some(listened) = self.inbound_of(step, from, incarnation)? else {
+                        return self.meet_peer(step, from, false);
+                    };
+                    self.on_numbered(step, (from, incarnation), listened, (first, number, message))?;
                 }
-                self.send_ack(step, from)
+                self.outgoing.acks.insert(from);
+                Ok(())
             }
         }
+    }
+
+    /// Judges a numbered message, if it is the one that comes next.
+    fn on_numbered(
+        &mut self,
+        step: &mut Step<'_>,
+        (from, incarnation): (NodeId, Incarnation),
+        listened: Listened,
+        (first, number, message): (u64, u64, &Message),
+    ) -> Result<(), StoreError> {
+        if !self.is_next(listened, (first, number)) {
+            return Ok(());
+        }
+        step.txn.set_inbound(from, Inbound { incarnation, number, former: listened.former })?;
+        // The peer keeps all that was not acknowledged: it has dropped what this node does not know of.
+        if listened.known.is_some_and(|known| first > known.number.saturating_add(1)) {
+            self.on_older(step, from)?;
+        }
+        self.on_envelope(step, from, &message.envelope, &message.attachments)
     }
 
     fn on_envelope(
@@ -298,7 +350,7 @@ impl Engine {
             if message.number >= first + u64::from(WINDOW) {
                 break;
             }
-            self.send_queued(step, to, message, first)?;
+            self.send_queued(to, message)?;
         }
         self.timers.set(Timer::Resend(to), step.now.mono.plus(RESEND_WAIT));
         Ok(())
@@ -321,7 +373,7 @@ impl Engine {
     }
 
     /// Whether numbered messages may be sent to a peer.
-    fn is_met(&self, node: NodeId) -> bool {
+    pub(crate) fn is_met(&self, node: NodeId) -> bool {
         self.peers.get(&node).is_some_and(|peer| peer.is_connected && peer.is_met)
     }
 

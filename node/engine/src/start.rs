@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::output::{Output, StopReason};
 use crate::ready::{LotId, Profile, Rank};
 use crate::run::{Claim, Room, Running};
+use crate::slots::Class;
 use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::{Shift, is_dated};
@@ -27,7 +28,9 @@ const LOTS_MAX: usize = 1024;
 /// The wait before the next step goes on looking.
 const LOOK_PAUSE: DurationMillis = DurationMillis(1);
 /// Auctions open at once: each costs a few messages, and a burst must not flood the peers.
-const AUCTIONS_MAX: usize = 16;
+pub(crate) const AUCTIONS_MAX: usize = 16;
+/// Jobs of a lot that leave in one step at most; more leave in the next one.
+const LEAVING_MAX: usize = 256;
 /// Most successors of one run. As many ends come with one commit when the jobs take no time.
 pub const SUCCESSORS_MAX: usize = 64;
 /// Fewer runs than this are no reason to let a commit wait.
@@ -345,6 +348,10 @@ impl Engine {
             let holder = running.follows.map(|first| self.holder_of(first));
             let Some(head) = holder.and_then(|holder| self.running.get(&holder)) else { return false };
             let (job, queue) = (&running.job, &running.job.queue);
+            if job.origin.is_some() {
+                // The queues of this node are not those of others.
+                return false;
+            }
             let is_over = self.queues.concurrency(queue).is_some_and(|limit| self.queues.running(queue) > limit);
             job.held.is_some() || *queue != head.job.queue || self.queues.is_paused(queue) || is_over
         };
@@ -358,7 +365,7 @@ impl Engine {
     }
 
     fn open_auctions(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
-        if self.auctions.len() >= AUCTIONS_MAX || self.peers.is_empty() {
+        if self.has_no_way_out() {
             return Ok(());
         }
         let queues: Vec<String> = self.ready.queues().cloned().collect();
@@ -367,8 +374,8 @@ impl Engine {
                 continue;
             }
             for at in self.lots_to_offer(step, &queue) {
-                self.auction_lot(step, at.3)?;
-                if self.auctions.len() >= AUCTIONS_MAX {
+                self.send_lot(step, at.3)?;
+                if self.has_no_way_out() {
                     return Ok(());
                 }
             }
@@ -390,8 +397,13 @@ impl Engine {
         lots
     }
 
-    /// Offers what of a lot may leave this node.
-    fn auction_lot(&mut self, step: &mut Step<'_>, lot: LotId) -> Result<(), StoreError> {
+    /// Whether nothing can leave this node now, whatever it is.
+    fn has_no_way_out(&self) -> bool {
+        self.peers.is_empty() || (self.auctions.len() >= AUCTIONS_MAX && self.slot_leases.is_empty())
+    }
+
+    /// Gives or offers to peers what of a lot may leave this node.
+    fn send_lot(&mut self, step: &mut Step<'_>, lot: LotId) -> Result<(), StoreError> {
         let Some(profile) = self.ready.profile(lot).filter(|profile| profile.scope != Scope::Local) else {
             return Ok(());
         };
@@ -400,18 +412,44 @@ impl Engine {
             self.wake_for(step, &reasons);
             return Ok(());
         }
-        let members: Vec<JobNumber> = self.ready.members(lot).take(AUCTIONS_MAX + 1).collect();
-        for number in members.iter().copied() {
-            if self.auctions.len() >= AUCTIONS_MAX || !self.lot_limits(step, &profile).is_empty() {
-                return Ok(());
+        let members: Vec<JobNumber> = self.ready.members(lot).take(LEAVING_MAX).collect();
+        let (mut left, mut stayed) = (0, 0);
+        for number in members {
+            loop {
+                if stayed > AUCTIONS_MAX || !self.lot_limits(step, &profile).is_empty() {
+                    return Ok(());
+                }
+                if left >= LEAVING_MAX {
+                    self.look_on(step);
+                    return Ok(());
+                }
+                match self.send_member(step, lot, number)? {
+                    Sent::Given => left += 1,
+                    Sent::Stays => stayed += 1,
+                }
+                // A group may have more tasks for the same slot lease.
+                if !self.groups.get(&number).is_some_and(|group| group.has_more() && stayed == 0) {
+                    break;
+                }
             }
-            let Some(job) = self.job_to_offer(step, lot, number)? else { continue };
-            if self.patience.get(&job.id).is_some_and(|patience| patience.until > step.now.mono) {
-                continue;
-            }
-            self.open_auction(step, job)?;
         }
         Ok(())
+    }
+
+    /// Gives a member of a lot to a peer under a slot lease, or offers it to some.
+    fn send_member(&mut self, step: &mut Step<'_>, lot: LotId, number: JobNumber) -> Result<Sent, StoreError> {
+        if self.groups.get(&number).is_some_and(|group| !self.has_way_out(&group.job.spec)) {
+            return Ok(Sent::Stays);
+        }
+        let Some(job) = self.job_to_offer(step, lot, number)? else { return Ok(Sent::Stays) };
+        if self.give_under_lease(step, &job)? {
+            return Ok(Sent::Given);
+        }
+        let is_patient = self.patience.get(&job.id).is_some_and(|patience| patience.until > step.now.mono);
+        if !is_patient && self.may_auction(&Class::of(&job.spec)) {
+            self.open_auction(step, job)?;
+        }
+        Ok(Sent::Stays)
     }
 
     fn lot_limits(&self, step: &Step<'_>, profile: &Arc<Profile>) -> Vec<Blocked> {
@@ -497,6 +535,15 @@ impl Engine {
 
 /// Job types whose duration is remembered.
 const TYPES_MAX: usize = 1024;
+
+/// What became of a job that could leave this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// A peer has it, under a slot lease.
+    Given,
+    /// It is out for bids, or waits.
+    Stays,
+}
 
 /// Which room a job would start in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,12 +38,18 @@ pub(crate) enum Timer {
     Reoffer(JobId),
     /// A bid's room is free again.
     HoldEnds(BidId),
+    /// A slot lease that this node has from another is not used, or has had its time.
+    SlotsEnd(BidId),
+    /// The same of one that another has from this node.
+    HostedEnds(BidId),
     /// A lease that this node holds from another ends.
     LeaseEnds(JobId),
     /// An attempt on a peer is lost.
     LeaseLost(JobId),
     /// The outputs of a late receipt should have come.
     LateOutputs(RunId),
+    /// An origin is told which of its awards were taken on.
+    Accepts(NodeId),
     /// The leases held from an origin must be renewed.
     Heartbeat(NodeId),
     /// What a peer has not acknowledged is sent again.
@@ -76,9 +82,12 @@ impl Timer {
             | Self::AuctionCloses(_)
             | Self::Reoffer(_)
             | Self::HoldEnds(_)
+            | Self::SlotsEnd(_)
+            | Self::HostedEnds(_)
             | Self::LeaseEnds(_)
             | Self::LeaseLost(_)
             | Self::LateOutputs(_)
+            | Self::Accepts(_)
             | Self::Heartbeat(_)
             | Self::Resend(_)
             | Self::Refresh(_)

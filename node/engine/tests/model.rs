@@ -34,7 +34,7 @@ const STEPS: std::ops::Range<usize> = 40..80;
 
 /// What only happens to jobs that are offered to peers, beside what happens to offered ones and what comes late;
 /// `two_nodes` and the simulations take these.
-const WITH_PEERS: &[(S, C)] = &[(S::Available, C::Offered)];
+const WITH_PEERS: &[(S, C)] = &[(S::Available, C::Offered), (S::Available, C::Awarded)];
 /// What no feature uses yet: jobs that wait in the middle of their work.
 const UNUSED: &[(S, C)] =
     &[(S::Running, C::Suspended), (S::Suspended, C::Woken), (S::Suspended, C::Cancelled), (S::Suspended, C::Skipped)];

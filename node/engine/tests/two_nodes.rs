@@ -14,6 +14,8 @@ mod rollback;
 mod sealed;
 #[path = "two_nodes/search.rs"]
 mod search;
+#[path = "two_nodes/slots.rs"]
+mod slots;
 #[path = "two_nodes/wire.rs"]
 mod wire;
 
@@ -317,8 +319,7 @@ fn numbers_beyond_the_database_are_refused_at_the_edge() {
     let mut wire = escalated();
     let incarnation = Incarnation::from_bytes([1; 16]);
     for number in [u64::MAX, u64::MAX - 1, 1 << 63] {
-        let (envelope, attachments) = (Default::default(), Vec::new());
-        wire.inject(A, Frame::Data { incarnation, number, first: number, envelope, attachments }.encode());
+        wire.inject(A, Frame::data((incarnation, number, number), Vec::new(), Vec::new()).encode());
         wire.inject(A, Frame::Ack { incarnation: Incarnation::from_bytes([0; 16]), number }.encode());
     }
     assert_eq!(wire.counter(A, "refused_malformed_frame"), 6);

@@ -73,6 +73,8 @@ pub(crate) struct Driver<'a> {
     /// Word of panics in the swarm's own tasks.
     panics: mpsc::Receiver<()>,
     listeners: BTreeMap<usize, ListenerId>,
+    /// When the peers' signs of life were last looked at.
+    looked: Instant,
 }
 
 /// Why a driver ended.
@@ -137,6 +139,7 @@ impl<'a> Driver<'a> {
             tasks,
             panics,
             listeners,
+            looked: Instant::now(),
         })
     }
 
@@ -300,6 +303,7 @@ impl<'a> Driver<'a> {
 
     fn on_tick(&mut self, now: Instant) {
         self.enforce_deadlines(now);
+        self.part_from_silent(now);
         self.redial(now);
         self.publish_if_due(now);
         self.provide_if_due(now);

@@ -124,6 +124,10 @@ pub(crate) fn usable(address: &Multiaddr, peer: &PeerId, on_loopback: bool) -> O
     }
     let mut parts = kept.iter();
     let host = parts.next()?;
+    #[cfg(feature = "memory")]
+    if let Protocol::Memory(channel) = host {
+        return (channel != 0 && parts.next().is_none()).then_some(kept);
+    }
     let host_ok = match ip_of(&host) {
         Some(ip) => !ip.is_unspecified() && !ip.is_multicast() && (on_loopback || !ip.is_loopback()),
         None => matches!(host, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)),
@@ -192,7 +196,8 @@ mod tests {
             ("/ip4/10.0.0.1/tcp/0", false, false),
             ("/ip4/10.0.0.1/udp/4001", false, false),
             ("/ip4/10.0.0.1/tcp/1/ws", false, false),
-            ("/memory/7", true, false),
+            ("/ip4/10.0.0.1/sctp/1", true, false),
+            ("/memory/7", true, cfg!(feature = "memory")),
         ] {
             assert_eq!(usable(&address(text), &me, on_loopback).is_some(), accepted, "{text}");
         }

@@ -38,5 +38,17 @@ fn base(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError
     let quic = quic::tokio::Transport::new(quic::Config::new(key))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     let both = OrTransport::new(quic, tcp).map(|either, _| either.into_inner());
+    #[cfg(feature = "memory")]
+    let both = OrTransport::new(memory(key)?, both).map(|either, _| either.into_inner());
     Ok(both.boxed())
+}
+
+/// Channels in this process instead of sockets, under the same encryption as TCP: what differs is what sockets do.
+#[cfg(feature = "memory")]
+fn memory(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
+    let memory = libp2p::core::transport::MemoryTransport::default()
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise::Config::new(key).map_err(TransportError::Noise)?)
+        .multiplex(yamux::Config::default());
+    Ok(memory.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection))).boxed())
 }

@@ -7,6 +7,8 @@
 mod admission;
 #[path = "loopback/blob.rs"]
 mod blob;
+#[path = "loopback/contract.rs"]
+mod contract;
 #[path = "loopback/discovery.rs"]
 mod discovery;
 #[path = "loopback/harness.rs"]

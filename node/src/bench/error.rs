@@ -100,6 +100,9 @@ pub(crate) enum BenchError {
         /// How it ended.
         status: std::process::ExitStatus,
     },
+    /// The floor under sessions can't be measured.
+    #[error("failed to start a mesh without a node")]
+    Mesh(#[from] jobmesh_mesh::StartError),
     /// A program is not installed.
     #[error("there is no {0} on the PATH")]
     NoProgram(&'static str),

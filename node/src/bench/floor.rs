@@ -4,6 +4,7 @@
 //! beside, so that a neighbour who comes or goes in the meantime does not get between the two.
 
 mod process;
+mod session;
 mod sqlite;
 mod sync;
 
@@ -39,6 +40,15 @@ pub(super) struct Flushes {
     pub(super) slow: Duration,
 }
 
+/// What messages to another node and back take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RoundTrips {
+    /// Half of them.
+    pub(super) median: Duration,
+    /// All but five in a hundred.
+    pub(super) slow: Duration,
+}
+
 /// What commits of SQLite take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Commits {
@@ -64,6 +74,7 @@ pub(super) struct Floors {
     flushes: Cell<Option<Flushes>>,
     commits: Cell<Option<Commits>>,
     xargs: Cell<Option<Figure>>,
+    round_trips: Cell<Option<RoundTrips>>,
 }
 
 /// Measures unless that was done before.
@@ -79,8 +90,8 @@ fn once<T: Copy>(kept: &Cell<Option<T>>, measure: impl FnOnce() -> Result<T, Ben
 impl Floors {
     /// Floors of the disk that `folder` is on. Measures nothing yet.
     pub(super) fn new(folder: &Path, sizes: Sizes, stop: &Stop) -> Self {
-        let (spawns, flushes, commits, xargs) = Default::default();
-        Self { folder: folder.to_owned(), sizes, stop: stop.clone(), spawns, flushes, commits, xargs }
+        let (spawns, flushes, commits, xargs, round_trips) = Default::default();
+        Self { folder: folder.to_owned(), sizes, stop: stop.clone(), spawns, flushes, commits, xargs, round_trips }
     }
 
     /// What bare processes take.
@@ -103,7 +114,12 @@ impl Floors {
         once(&self.xargs, || process::xargs(self.sizes.xargs, &self.stop))
     }
 
-    /// All of them as rows.
+    /// What messages to another node and back take.
+    pub(super) fn round_trips(&self) -> Result<RoundTrips, BenchError> {
+        once(&self.round_trips, || session::round_trips(self.sizes.round_trips, &self.stop))
+    }
+
+    /// Those of one node as rows.
     pub(super) fn rows(&self) -> Result<Vec<Row>, BenchError> {
         let mut rows = Rows::new(Part::Floors);
         let row = |what: &str, figure, condition: String| Row::new(Part::Floors, what, figure, condition);

@@ -10,7 +10,7 @@ use super::plan::{Part, Plan, Sizes};
 use super::report::{Report, Row};
 use super::site::Site;
 use super::stop::Stop;
-use super::{depth, drain, enqueue, idle, latency, restart};
+use super::{depth, drain, enqueue, idle, latency, remote, restart, spread};
 
 /// What every part works with.
 #[derive(Debug)]
@@ -61,5 +61,7 @@ fn of_part(part: Part, bench: &Bench) -> Result<Vec<Row>, BenchError> {
         Part::Depth => depth::rows(bench),
         Part::Restart => restart::rows(bench),
         Part::Idle => idle::rows(bench),
+        Part::Remote => remote::rows(bench),
+        Part::Spread => spread::rows(bench),
     }
 }

@@ -25,6 +25,40 @@ pub(crate) enum Part {
     Restart,
     /// Doing nothing
     Idle,
+    /// One job at a time on another node
+    #[value(skip)]
+    Remote,
+    /// Many jobs on other nodes
+    #[value(skip)]
+    Spread,
+}
+
+/// A part for which several nodes are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MeshPart {
+    /// One job at a time on another node
+    Remote,
+    /// Many jobs on other nodes
+    Spread,
+}
+
+impl From<MeshPart> for Part {
+    fn from(part: MeshPart) -> Self {
+        match part {
+            MeshPart::Remote => Self::Remote,
+            MeshPart::Spread => Self::Spread,
+        }
+    }
+}
+
+/// Which parts belong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// Those of one node.
+    #[default]
+    Local,
+    /// Those of several.
+    Mesh,
 }
 
 impl Part {
@@ -39,6 +73,8 @@ impl Part {
             Self::Depth => "depth",
             Self::Restart => "restart",
             Self::Idle => "idle",
+            Self::Remote => "remote",
+            Self::Spread => "spread",
         }
     }
 }
@@ -58,6 +94,8 @@ pub(crate) enum Scale {
 /// What is to be measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// What they are taken from.
+    pub(crate) course: Course,
     /// Which parts; none is all.
     pub(crate) only: Vec<Part>,
     /// How much.
@@ -68,7 +106,11 @@ impl Plan {
     /// The parts in the order of the table.
     pub(super) fn parts(&self) -> Vec<Part> {
         let is_wanted = |part: &Part| self.only.is_empty() || self.only.contains(part);
-        Part::value_variants().iter().copied().filter(is_wanted).collect()
+        let all = match self.course {
+            Course::Local => Part::value_variants(),
+            Course::Mesh => &[Part::Remote, Part::Spread],
+        };
+        all.iter().copied().filter(is_wanted).collect()
     }
 }
 
@@ -99,6 +141,12 @@ pub(super) struct Sizes {
     pub(super) processes: usize,
     /// Jobs one at a time through the socket.
     pub(super) latencies: usize,
+    /// Messages there and back, one at a time.
+    pub(super) round_trips: usize,
+    /// Jobs one at a time, here and as many elsewhere.
+    pub(super) remote: usize,
+    /// Jobs for other nodes.
+    pub(super) spread: usize,
     /// Jobs one at a time through the command line.
     pub(super) commands: usize,
     /// Lengths of the queue, ascending.
@@ -130,6 +178,9 @@ const QUICK: Sizes = Sizes {
     noops: 2000,
     processes: 300,
     latencies: 40,
+    round_trips: 200,
+    remote: 30,
+    spread: 500,
     commands: 10,
     depths: &[100, 5000],
     depth_singles: 40,
@@ -153,6 +204,9 @@ const NORMAL: Sizes = Sizes {
     noops: 50_000,
     processes: 10_000,
     latencies: 500,
+    round_trips: 5000,
+    remote: 300,
+    spread: 20_000,
     commands: 100,
     depths: &[1000, 100_000, 1_000_000],
     depth_singles: 500,
@@ -163,7 +217,7 @@ const NORMAL: Sizes = Sizes {
     idle: Duration::from_secs(10),
 };
 
-const LONG: Sizes = Sizes { latencies: 5000, commands: 1000, idle: Duration::from_secs(60), ..NORMAL };
+const LONG: Sizes = Sizes { latencies: 5000, remote: 3000, commands: 1000, idle: Duration::from_secs(60), ..NORMAL };
 
 impl Sizes {
     /// The counts that belong to a scale.
@@ -182,10 +236,12 @@ mod tests {
 
     #[test]
     fn parts_come_once_and_in_order() {
-        let plan = Plan { only: vec![Part::Idle, Part::Enqueue, Part::Idle], scale: Scale::Quick };
-        assert_eq!(plan.parts(), [Part::Enqueue, Part::Idle]);
-        let all = Plan { only: Vec::new(), scale: Scale::Normal };
-        assert_eq!(all.parts().len(), 8);
+        let plan = |course, only| Plan { course, only, scale: Scale::Quick };
+        let only = vec![Part::Idle, Part::Enqueue, Part::Idle];
+        assert_eq!(plan(Course::Local, only).parts(), [Part::Enqueue, Part::Idle]);
+        assert_eq!(plan(Course::Local, Vec::new()).parts().len(), 8);
+        assert_eq!(plan(Course::Mesh, Vec::new()).parts(), [Part::Remote, Part::Spread]);
+        assert_eq!(plan(Course::Mesh, vec![MeshPart::Spread.into()]).parts(), [Part::Spread]);
     }
 
     #[test]

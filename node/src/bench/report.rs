@@ -38,6 +38,11 @@ impl Figure {
         Self::Millis(length.as_secs_f64() * 1e3)
     }
 
+    /// Whether it is a rate of at least so many.
+    pub(super) fn is_at_least(self, rate: f64) -> bool {
+        matches!(self, Self::PerSecond(value) if value >= rate)
+    }
+
     /// This beside another of the same unit.
     fn ratio(self, floor: Self) -> Option<f64> {
         let (mine, theirs) = match (self, floor) {

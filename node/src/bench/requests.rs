@@ -1,7 +1,10 @@
 //! Everything that is asked of the daemon, and what is read from its answers: the one file that follows the API.
 
-use jobmesh::api::{JobDetail, ShutdownMode, ShutdownRequest, Status, Submitted};
-use jobmesh_protocol::JobState;
+use jobmesh::api::{
+    InviteRequest, InviteView, JobDetail, JoinRequest, ShutdownMode, ShutdownRequest, Status, Submitted,
+};
+use jobmesh_keys::Role;
+use jobmesh_protocol::{DurationMillis, JobState};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -56,12 +59,24 @@ pub(super) enum Work {
 pub(super) struct Job {
     work: Work,
     queue: &'static str,
+    scope: &'static str,
+    needs: Option<String>,
 }
 
 impl Job {
     /// A job that waits in [`QUEUE`].
     pub(super) const fn new(work: Work) -> Self {
-        Self { work, queue: QUEUE }
+        Self { work, queue: QUEUE, scope: "local", needs: None }
+    }
+
+    /// A job that only another node may run.
+    pub(super) const fn elsewhere(work: Work) -> Self {
+        Self { work, queue: QUEUE, scope: "network", needs: None }
+    }
+
+    /// The same job, for a node with this tag.
+    pub(super) fn needing(self, tag: &str) -> Self {
+        Self { needs: Some(tag.to_owned()), ..self }
     }
 
     fn spec(&self) -> Value {
@@ -69,9 +84,13 @@ impl Job {
             Work::Noop => ("noop", json!({"noop": {}})),
             Work::Command(argv) | Work::Sleeper(argv) => ("bench", json!({"process": {"argv": argv}})),
         };
-        let mut spec = json!({"job_type": kind, "task": task, "scope": "local", "queue": self.queue});
-        if let (Work::Sleeper(_), Some(fields)) = (&self.work, spec.as_object_mut()) {
+        let mut spec = json!({"job_type": kind, "task": task, "scope": self.scope, "queue": self.queue});
+        let Some(fields) = spec.as_object_mut() else { return spec };
+        if let Work::Sleeper(_) = &self.work {
             fields.insert("resources".to_owned(), json!(["none"]));
+        }
+        if let Some(tag) = &self.needs {
+            fields.insert("requirements".to_owned(), json!([{"has": tag}]));
         }
         spec
     }
@@ -123,6 +142,23 @@ pub(super) fn shutdown() -> Request {
     Request::post("/v1/shutdown", &serde_json::to_value(body).unwrap_or_default())
 }
 
+/// Asks for a string that lets one node join.
+pub(super) fn invite() -> Request {
+    let body = InviteRequest { ttl_ms: DurationMillis::from_secs(600), role: Role::Member };
+    Request::post("/v1/invites", &serde_json::to_value(body).unwrap_or_default())
+}
+
+/// Has a node join.
+pub(super) fn join(invite: &str) -> Request {
+    let body = JoinRequest { invite: invite.to_owned() };
+    Request::post("/v1/join", &serde_json::to_value(body).unwrap_or_default())
+}
+
+/// Has a node advertise a tag.
+pub(super) fn can(tag: &str) -> Request {
+    Request::post("/v1/capabilities", &json!({"tags": [tag]}))
+}
+
 /// What a batch is answered with: the numbers of its jobs, as ranges of first and last.
 #[derive(Debug, Deserialize)]
 struct Numbers {
@@ -167,6 +203,11 @@ pub(super) fn completed(request: &Request, body: &[u8]) -> Result<(), BenchError
     if detail.job.state == JobState::Completed { Ok(()) } else { Err(BenchError::Failed { failed: 1, jobs: 1 }) }
 }
 
+/// Reads the answer to [`invite`].
+pub(super) fn invited(request: &Request, body: &[u8]) -> Result<String, BenchError> {
+    read(request, body).map(|view: InviteView| view.invite)
+}
+
 /// Reads the answer to [`status`].
 pub(super) fn counts(request: &Request, body: &[u8]) -> Result<Counts, BenchError> {
     let status: Status = read(request, body)?;
@@ -199,6 +240,9 @@ mod tests {
             let asked: Result<SubmitRequest, _> = serde_json::from_slice(body(&request));
             assert!(asked.as_ref().is_ok_and(|asked| asked.spec.check().is_ok()), "{asked:?}");
         }
+        let request = submit(&Job::elsewhere(Work::Noop).needing("tool:bench-1"));
+        let asked: Result<SubmitRequest, _> = serde_json::from_slice(body(&request));
+        assert!(asked.as_ref().is_ok_and(|asked| asked.spec.requirements.len() == 1), "{asked:?}");
     }
 
     #[test]

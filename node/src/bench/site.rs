@@ -29,6 +29,10 @@ const LOOK: Duration = Duration::from_millis(1);
 const JOBS_LIMIT: Duration = Duration::from_secs(1800);
 /// How much of a log an error quotes.
 const QUOTE_LINES_MAX: usize = 3;
+/// Where nodes that are to meet listen: as they do by default, but for themselves alone.
+pub(super) const LISTEN: [&str; 2] = ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"];
+/// Where a node listens that nobody is to meet.
+const LISTEN_ALONE: [&str; 1] = ["/ip4/127.0.0.1/tcp/0"];
 /// Settings of the user's own node that are not for those of the measurement.
 const FOREIGN_VARIABLES: [&str; 7] = [
     HOME_VARIABLE,
@@ -67,12 +71,21 @@ impl Site {
 
     /// Starts a daemon with a new data directory `name`, with a slot per processor unless told otherwise.
     pub(super) fn daemon(&self, name: &str, slots: Option<usize>) -> Result<Daemon, BenchError> {
+        self.start(name, slots, &LISTEN_ALONE)
+    }
+
+    /// Starts a daemon that others can join, with a slot per processor.
+    pub(super) fn member(&self, name: &str) -> Result<Daemon, BenchError> {
+        self.start(name, None, &LISTEN)
+    }
+
+    fn start(&self, name: &str, slots: Option<usize>, listen: &'static [&str]) -> Result<Daemon, BenchError> {
         let path = self.folder.join(name);
         let unusable = |error: jobmesh::home::HomeError| BenchError::NoStart { quote: error.to_string() };
         Home::locate(Some(&path)).and_then(|home| home.create()).map_err(unusable)?;
         let home = Home::locate(Some(&path)).map_err(unusable)?;
-        let child = spawn(&home, slots)?;
-        let mut daemon = Daemon { home, slots, child, stop: self.stop.clone() };
+        let child = spawn(&home, slots, listen)?;
+        let mut daemon = Daemon { home, slots, listen, child, stop: self.stop.clone() };
         daemon.answers()?;
         Ok(daemon)
     }
@@ -90,6 +103,7 @@ impl Drop for Site {
 pub(super) struct Daemon {
     home: Home,
     slots: Option<usize>,
+    listen: &'static [&'static str],
     child: Child,
     stop: Stop,
 }
@@ -125,7 +139,7 @@ impl Daemon {
         let failed = |source| BenchError::Spawn { program: "the daemon".into(), source };
         self.child.kill().and_then(|()| self.child.wait()).map_err(failed)?;
         let start = Instant::now();
-        self.child = spawn(&self.home, self.slots)?;
+        self.child = spawn(&self.home, self.slots, self.listen)?;
         self.answers()?;
         Ok(start.elapsed())
     }
@@ -157,11 +171,12 @@ impl Daemon {
 
     /// Waits until job `last` has ended and then until no other is left.
     ///
-    /// The first wait is the daemon's, which costs it nothing; what is left by then is looked for again and again.
+    /// The first wait is the daemon's, which costs it nothing; what is left by then is looked for again and again, as
+    /// long as it becomes less.
     pub(super) fn drained(&self, last: u64, jobs: usize) -> Result<(), BenchError> {
         let mut connection = self.connect()?;
         connection.ask(&requests::wait(last), JOBS_LIMIT)?;
-        let deadline = Instant::now() + ANSWER_LIMIT;
+        let (mut deadline, mut live) = (Instant::now() + ANSWER_LIMIT, u64::MAX);
         loop {
             let counts = self.counts(&mut connection)?;
             if counts.failed > 0 {
@@ -169,6 +184,9 @@ impl Daemon {
             }
             if counts.live == 0 {
                 return Ok(());
+            }
+            if counts.live < live {
+                (deadline, live) = (Instant::now() + ANSWER_LIMIT, counts.live);
             }
             if Instant::now() >= deadline {
                 return Err(BenchError::Silent { question: "for the end of the jobs".to_owned(), limit: ANSWER_LIMIT });
@@ -258,12 +276,15 @@ pub(super) fn command(home: &Home) -> Result<Command, BenchError> {
     Ok(command)
 }
 
-fn spawn(home: &Home, slots: Option<usize>) -> Result<Child, BenchError> {
+fn spawn(home: &Home, slots: Option<usize>, listen: &[&str]) -> Result<Child, BenchError> {
     let failed = |source| BenchError::File { action: "write", path: home.log(), source };
     let log = File::options().create(true).append(true).open(home.log()).map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
     let mut command = command(home)?;
-    command.args(["up", "--name", "bench", "--mdns", "false", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    command.args(["up", "--name", "bench", "--mdns", "false"]);
+    for address in listen {
+        command.args(["--listen", address]);
+    }
     if let Some(slots) = slots {
         command.args(["--slots", &slots.to_string()]);
     }

@@ -32,7 +32,7 @@ fn fuzz_every_type_of_the_wire() {
 
 #[test]
 fn fuzz_frames() {
-    let frames = ["frame-data", "frame-ack", "frame-note"].map(bytes_of);
+    let frames = ["frame-data", "frame-ack", "frame-note", "frame-meet"].map(bytes_of);
     let target = frames.iter().fold(Target::cbor("frame"), Target::sample);
     target.run_stable(|bytes| Frame::decode(bytes).map(|frame| frame.encode()));
 }

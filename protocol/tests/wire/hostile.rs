@@ -4,9 +4,11 @@ use jobmesh_keys::{Identity, SealSecret, UnsealError};
 use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::envelope::{ENVELOPE_BYTES_MAX, EnvelopeError, Kind};
 use jobmesh_protocol::job::{JobSpec, ProcessTask, SPEC_BYTES_MAX, Task};
-use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, FRAME_BYTES_MAX, Frame, NUMBER_MAX};
+use jobmesh_protocol::session::{
+    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, FRAME_BYTES_MAX, Frame, MESSAGES_MAX, Message, NUMBER_MAX,
+};
 use jobmesh_protocol::summary::Histogram;
-use jobmesh_protocol::ticket::{Award, PAYLOAD_BYTES_MAX, Payload, PayloadError, Terms};
+use jobmesh_protocol::ticket::{Award, PAYLOAD_BYTES_MAX, Payload, PayloadError, SlotTerms, Terms};
 use jobmesh_protocol::{
     DurationMillis, Envelope, Epoch, Hash, Incarnation, JobId, MeshId, MessageId, Requirement, Tag, TicketId, join,
     requirement,
@@ -133,8 +135,33 @@ fn what_is_too_long_is_refused_before_it_is_read() {
 fn frame_with(envelope: Vec<u8>, lengths: &[usize]) -> Vec<u8> {
     let attachments = lengths.iter().map(|length| ByteBuf::from(vec![0xFF; *length])).collect();
     let incarnation = Incarnation::from_bytes([0xFF; 16]);
-    let (number, envelope) = (NUMBER_MAX, ByteBuf::from(envelope));
-    Frame::Data { incarnation, number, first: number, envelope, attachments }.encode()
+    Frame::data((incarnation, NUMBER_MAX, NUMBER_MAX), envelope, attachments).encode()
+}
+
+/// A frame with so many messages, the first of which has this number.
+fn frame_of(count: usize, number: u64) -> Vec<u8> {
+    let message = Message { envelope: ByteBuf::from(envelope()), attachments: Vec::new() };
+    let incarnation = Incarnation::from_bytes([0xFF; 16]);
+    Frame::Data { incarnation, number, first: 1, messages: vec![message; count] }.encode()
+}
+
+#[test]
+fn a_frame_with_too_many_messages_or_numbers_beyond_the_last_is_refused() {
+    let count = MESSAGES_MAX as u64;
+    assert!(Frame::decode(&frame_of(MESSAGES_MAX, 1)).is_ok());
+    assert!(Frame::decode(&frame_of(MESSAGES_MAX, NUMBER_MAX + 1 - count)).is_ok());
+    assert!(Frame::decode(&frame_of(MESSAGES_MAX, NUMBER_MAX + 2 - count)).is_err());
+    assert!(Frame::decode(&frame_of(MESSAGES_MAX + 1, 1)).is_err());
+    assert!(Frame::decode(&frame_of(0, 1)).is_err());
+}
+
+#[test]
+fn a_frame_of_no_known_kind_or_of_another_length_is_refused() {
+    let incarnation = Incarnation::from_bytes([0x1C; 16]);
+    assert!(Frame::decode(&cbor::encode(&(1, incarnation, 300))).is_ok());
+    assert!(Frame::decode(&cbor::encode(&(1, incarnation))).is_err());
+    assert!(Frame::decode(&cbor::encode(&(1, incarnation, 300, 1))).is_err());
+    assert!(Frame::decode(&cbor::encode(&(4, incarnation, 300))).is_err());
 }
 
 #[test]
@@ -157,8 +184,10 @@ fn the_largest_spec_fits_into_an_envelope_and_that_into_a_frame() {
         epoch: Epoch(u32::MAX),
         to: samples::signer().node(),
         lease_ms: DurationMillis(u64::MAX),
+        beat: u64::MAX,
+        slots: SlotTerms::Under,
     };
-    let payload = Payload { salt: Hash::from_bytes([0xFF; 32]), spec: cbor::encode(&spec) };
+    let payload = Payload { salt: Some(Hash::from_bytes([0xFF; 32])), spec: cbor::encode(&spec) };
     let award = Award::seal(terms, &payload, &samples::secret().key(), &[0xFF; 32]).unwrap();
     assert_eq!(award.open(&samples::secret()), Ok(payload));
     let sealed = Envelope::seal(&samples::signer(), &samples::mesh(), Kind::Award, &award);
@@ -197,7 +226,7 @@ fn a_payload_that_is_none_or_too_long_is_refused_after_it_was_opened() {
         let sealed = secret.key().seal(&[1; 32], &cbor::encode(&terms), plain).unwrap();
         Award { terms, sealed }.open(&secret)
     };
-    let long = Payload { salt: Hash::from_bytes([0; 32]), spec: vec![0; PAYLOAD_BYTES_MAX] };
+    let long = Payload { salt: Some(Hash::from_bytes([0; 32])), spec: vec![0; PAYLOAD_BYTES_MAX] };
     let too_long = DecodeError::TooLong { length: cbor::encode(&long).len(), limit: PAYLOAD_BYTES_MAX };
     assert_eq!(open(&cbor::encode(&long)), Err(PayloadError::Decode(too_long)));
     assert!(matches!(open(&[0xFF]), Err(PayloadError::Decode(DecodeError::Malformed { .. }))));

@@ -15,11 +15,11 @@ use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::requirement::{Comparison, Requirement, Value};
 use jobmesh_protocol::resource::{Amount, Name, Offered};
 use jobmesh_protocol::retry::{Backoff, Failure, Retry};
-use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::session::{Frame, Message};
 use jobmesh_protocol::summary::{Cell, Head, Heads, Histogram, Summary};
 use jobmesh_protocol::ticket::{
-    Accept, Award, Bid, Cancel, Grant, Heartbeat, HeldLease, HeldPhase, LeaseKey, Offer, Payload, Reconcile, Refusal,
-    RefusalReason, Release, ReleaseCause, Seek, Settle, Terms, Verdict, commitment,
+    Accept, Accepted, Award, Bid, Cancel, Grant, Heartbeat, HeldLease, HeldPhase, LeaseKey, Offer, Payload, Reconcile,
+    Refusal, RefusalReason, Release, ReleaseCause, Seek, Settle, SlotTerms, Terms, Verdict, commitment,
 };
 use jobmesh_protocol::{DurationMillis, Epoch, MeshId, MessageId, NodeId, TicketId, UnixMillis};
 use serde::{Serialize, de::DeserializeOwned};
@@ -117,6 +117,7 @@ pub(crate) fn others() -> Vec<Sample> {
         sample("job-spec", &spec()),
         sample("job-spec-defaults", &JobSpec::new("true", Task::Process(ProcessTask::new(vec!["true".to_owned()])))),
         sample("payload", &payload()),
+        sample("award-under-slot-lease", &award_under()),
         sample("export", &export()),
         sample("histogram", &histogram()),
         sample("frame-data", &data()),
@@ -141,15 +142,15 @@ pub(crate) fn all() -> Vec<Sample> {
     bodies().into_iter().map(|body| body.sample).chain(others()).collect()
 }
 
-/// A numbered frame with an attachment.
+/// A frame of two numbered messages, one of them with an attachment.
 pub(crate) fn data() -> Frame {
-    Frame::Data {
-        incarnation: Incarnation::from_bytes([0x1C; 16]),
-        number: 70_000,
-        first: 69_990,
-        envelope: ByteBuf::from(Envelope::seal(&signer(), &mesh(), Kind::Accept, &accept())),
-        attachments: vec![ByteBuf::from(b"hello\n".to_vec())],
-    }
+    let message = |kind, attachments| {
+        let envelope = ByteBuf::from(Envelope::seal(&signer(), &mesh(), kind, &accept()));
+        Message { envelope, attachments }
+    };
+    let attachments = vec![ByteBuf::from(b"hello\n".to_vec())];
+    let messages = vec![message(Kind::Accept, attachments), message(Kind::Receipt, Vec::new())];
+    Frame::Data { incarnation: Incarnation::from_bytes([0x1C; 16]), number: 70_000, first: 69_990, messages }
 }
 
 /// A spec that sets every field.
@@ -218,19 +219,18 @@ fn offer() -> Offer {
         input_bytes: 1 << 20,
         commitment: commitment(&SALT, &cbor::encode(&spec())),
         bid_window_ms: DurationMillis(400),
-        nonce: u64::MAX,
+        waiting: 70,
     }
 }
 
 fn bid() -> Bid {
     Bid {
         offer: MessageId::from_bytes([0x0F; 16]),
-        ticket: TICKET,
-        epoch: EPOCH,
         to: node(),
         hold_ms: DurationMillis(5000),
-        free: offered(&[(Name::CPUS, 75_000), (Name::MEM, 160_000)]),
         free_slots: 7,
+        slots: 8,
+        ahead: 64,
         key: secret().key(),
     }
 }
@@ -254,7 +254,7 @@ fn refusal() -> Refusal {
 
 /// What is sealed in the sample of an award.
 pub(crate) fn payload() -> Payload {
-    Payload { salt: SALT, spec: cbor::encode(&spec()) }
+    Payload { salt: Some(SALT), spec: cbor::encode(&spec()) }
 }
 
 /// An award of [`payload`] to the holder of [`secret`].
@@ -265,12 +265,22 @@ pub(crate) fn award() -> Award {
         epoch: EPOCH,
         to: node(),
         lease_ms: DurationMillis(30_000),
+        beat: 0,
+        slots: SlotTerms::Open,
     };
     Award::seal(terms, &payload(), &secret().key(), &[0xE7; 32]).unwrap()
 }
 
+/// An award of the same payload under a slot lease.
+fn award_under() -> Award {
+    let terms = Terms { beat: 300, slots: SlotTerms::Under, ..award().terms };
+    Award::seal(terms, &Payload { salt: None, ..payload() }, &secret().key(), &[0xE8; 32]).unwrap()
+}
+
 fn accept() -> Accept {
-    Accept { award: MessageId::from_bytes([0xA0; 16]), ticket: TICKET, epoch: EPOCH, to: node() }
+    let accepted = [LEASE, LeaseKey { ticket: TICKET, epoch: Epoch(4) }]
+        .map(|key| Accepted { key, award: MessageId::from_bytes([0xA0; 16]) });
+    Accept { to: node(), accepted: accepted.to_vec() }
 }
 
 fn heartbeat() -> Heartbeat {

@@ -15,6 +15,9 @@ const JOBS_BASE: u64 = 8;
 /// Jobs for every ten virtual minutes of faults.
 const JOBS_PER_TEN_MINUTES: u64 = 8;
 
+/// Longest job of a burst.
+const BURST_TAKES_MAX: DurationMillis = DurationMillis::from_secs(6);
+
 /// Draws the jobs and what is done with them.
 pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Operation>) {
     let (mut stream, faulty) = (Stream::new(draw.seed, "workload"), draw.faulty);
@@ -45,10 +48,35 @@ pub(super) fn draw(draw: &Draw, nodes: usize) -> (BTreeMap<usize, Work>, Vec<Ope
         }
         works.insert(job, work);
     }
+    draw_burst(draw, nodes, &mut works, &mut operations);
     // Nobody asks for anything once the world heals, or its jobs would never be done.
     operations.retain(|operation| operation.at.0 < faulty.0);
     operations.sort_by_key(|operation| operation.at);
     (works, operations)
+}
+
+/// At times many jobs that differ in nothing are submitted at once: then one auction is for many of them.
+fn draw_burst(draw: &Draw, nodes: usize, works: &mut BTreeMap<usize, Work>, operations: &mut Vec<Operation>) {
+    let mut stream = Stream::new(draw.seed, "burst");
+    if !stream.chance(500) || draw.tier != Tier::Full {
+        return;
+    }
+    let mut work = draw_work(&mut stream, nodes);
+    work.tool = Some(SHARED_TOOL.to_owned());
+    (work.scope, work.ending) = (Scope::Network, Ending::OkAfter(0));
+    // One slot may have to do with all of them.
+    work.takes = work.takes.min(BURST_TAKES_MAX);
+    let (first, count) = (works.len(), stream.between(4, 16));
+    let at = DurationMillis(stream.between(2_000, (draw.faulty.0 / 2).max(2_001)));
+    for job in first..first + usize::try_from(count).unwrap_or(0) {
+        works.insert(job, work.clone());
+        let later = DurationMillis(stream.between(0, 400));
+        operations.push(Operation { at: at.plus(later), act: Act::Submit, job });
+        if stream.chance(100) {
+            let later = DurationMillis(stream.between(50, 20_000));
+            operations.push(Operation { at: at.plus(later), act: Act::Cancel, job });
+        }
+    }
 }
 
 /// Makes a job one of a world of very many: half of all are asked for at the hubs, which have everyone to choose from,

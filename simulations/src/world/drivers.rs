@@ -116,9 +116,21 @@ impl World {
 
     fn run_order(&mut self, seat: Seat, order: &RunOrder) -> Result<(), Violation> {
         let run = order.run;
-        if self.nodes.get_mut(seat.0).is_some_and(|node| !node.ordered.insert(run)) {
+        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
+        if !node.ordered.insert(run) {
             return Ok(());
         }
+        let is_there =
+            |ahead: &RunId| node.processes.contains_key(ahead) || node.lined_up.iter().any(|order| order.run == *ahead);
+        if order.follows.as_ref().is_some_and(is_there) {
+            node.lined_up.push(order.clone());
+            return Ok(());
+        }
+        self.begin_run(seat, order)
+    }
+
+    fn begin_run(&mut self, seat: Seat, order: &RunOrder) -> Result<(), Violation> {
+        let run = order.run;
         let contract = match self.contract(seat, order) {
             Ok(contract) => contract,
             // With the bug that sends before it commits there may be no lease to look at.
@@ -225,7 +237,11 @@ impl World {
             self.cause(DurationMillis(1_000), Event::RunEnds { seat, life, run, stopped: reason });
             return Ok(());
         }
-        let Some(process) = node.processes.remove(&run) else { return Ok(()) };
+        let has_begun = node.processes.contains_key(&run);
+        if has_begun && reason == Some(StopReason::Withdrawn) {
+            return Ok(());
+        }
+        let Some(process) = node.processes.remove(&run) else { return self.leave_line(seat, run, reason) };
         let fate = self.faults.run_fate(process.contract.origin != seat);
         let (ended, written) = match reason {
             Some(reason) => (stopped(reason), Vec::new()),
@@ -239,7 +255,30 @@ impl World {
             let again = Box::new(ended.clone());
             self.cause(DurationMillis(50), Event::EndsAgain { seat, life, run, ended: again });
         }
-        self.feed(seat, Input::Ended { run, ended })
+        self.feed(seat, Input::Ended { run, ended })?;
+        if self.lives(seat, life) { self.begin_next(seat, run) } else { Ok(()) }
+    }
+
+    /// What waited for the end of a run begins.
+    fn begin_next(&mut self, seat: Seat, ended: RunId) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(seat.0) else { return Ok(()) };
+        let Some(at) = node.lined_up.iter().position(|order| order.follows == Some(ended)) else { return Ok(()) };
+        let order = node.lined_up.remove(at);
+        for other in node.lined_up.iter_mut().filter(|other| other.follows == Some(ended)) {
+            other.follows = Some(order.run);
+        }
+        self.begin_run(seat, &order)
+    }
+
+    /// A run is stopped that waits for the end of another, and what waits behind it moves up.
+    fn leave_line(&mut self, seat: Seat, run: RunId, reason: Option<StopReason>) -> Result<(), Violation> {
+        let (Some(node), Some(reason)) = (self.nodes.get_mut(seat.0), reason) else { return Ok(()) };
+        let Some(at) = node.lined_up.iter().position(|order| order.run == run) else { return Ok(()) };
+        let order = node.lined_up.remove(at);
+        for other in node.lined_up.iter_mut().filter(|other| other.follows == Some(run)) {
+            other.follows = order.follows;
+        }
+        self.feed(seat, Input::Ended { run, ended: Ended { ran_micros: 0, ..stopped(reason) } })
     }
 
     /// The end of a run is told a second time.

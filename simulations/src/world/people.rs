@@ -15,6 +15,10 @@ const ASK_AGAIN_AFTER: DurationMillis = DurationMillis::from_secs(10);
 
 impl World {
     pub(super) fn operate(&mut self, operation: Operation) -> Result<(), Violation> {
+        if matches!(self.phase, Phase::Idle { .. } | Phase::Over { .. }) {
+            // It would never be done: whoever tried again has given up by now.
+            return Ok(());
+        }
         let Operation { act, job: number, .. } = operation;
         let Some(work) = self.plan.works.get(&number) else { return Ok(()) };
         let (home, spec) = (Seat(work.home), work.spec(number));

@@ -128,6 +128,8 @@ impl World {
 
     /// Puts a frame on its way, if there is a session to carry it.
     pub(super) fn send(&mut self, from: Seat, to: Seat, bytes: &[u8]) {
+        #[cfg(test)]
+        self.tap.sent(from, to, bytes);
         self.frames += 1;
         self.bytes += bytes.len() as u64;
         self.traffic.add(bytes);
@@ -220,13 +222,14 @@ impl World {
         if !self.faults.has_forger() {
             return;
         }
-        let overheard = self.forger.as_mut().and_then(|forger| forger.overhear(id, to, bytes));
-        let Some(award) = overheard else { return };
-        let Some(spec) = self.awarded_spec(from, award.terms) else { return };
-        let Some(forger) = &mut self.forger else { return };
-        if let Some((to, bytes)) = forger.forge((from, id), &award, spec) {
-            let after = DurationMillis(forger.haste());
-            self.cause(after, Event::Forged { to, bytes });
+        let overheard = self.forger.as_mut().map(|forger| forger.overhear(id, to, bytes));
+        for award in overheard.unwrap_or_default() {
+            let Some(spec) = self.awarded_spec(from, award.terms) else { continue };
+            let Some(forger) = &mut self.forger else { return };
+            if let Some((to, bytes)) = forger.forge((from, id), &award, spec) {
+                let after = DurationMillis(forger.haste());
+                self.cause(after, Event::Forged { to, bytes });
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The chains of receipts that two nodes keep: the same on both sides, and evidence when they are not sound.
 
 use jobmesh_engine::Command;
-use jobmesh_protocol::chain::{Audit, Auditor, Chain, Fault, Link};
+use jobmesh_protocol::chain::{Audit, Auditor, BEGINNING, Chain, Fault, Link};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::Frame;
@@ -88,7 +88,7 @@ fn what_failed_and_what_came_late_is_in_the_chain_too() {
 fn two_receipts_of_one_number_are_both_kept_and_the_work_still_counts() {
     let mut wire = escalated();
     run_one(&mut wire);
-    bend_receipts(&mut wire, |receipt| receipt.number = 1);
+    bend_receipts(&mut wire, |receipt| (receipt.number, receipt.previous) = (1, BEGINNING));
     run_one(&mut wire);
     assert_eq!(wire.counter(A, "forked_receipt"), 1);
     assert_eq!(wire.links(A).len(), 2, "both are the evidence");

@@ -142,9 +142,9 @@ fn two_databases_under_one_key_are_told_apart_and_reported() {
     wire.end(B, 0, Outcome::Ok, b"out");
     assert_eq!(wire.job(A, first).state, JobState::Completed);
     // Another node with B's key and another database speaks.
-    let envelope = ByteBuf::from(seal(B, Kind::RecordRequest, &"anything"));
+    let envelope = seal(B, Kind::RecordRequest, &"anything");
     let other = Incarnation::from_bytes([0xCC; 16]);
-    let frame = Frame::Data { incarnation: other, number: 1, first: 1, envelope, attachments: Vec::new() };
+    let frame = Frame::data((other, 1, 1), envelope, Vec::new());
     wire.inject(A, frame.encode());
     assert_eq!(wire.alarms(A), []);
     let second = wire.submit(A, spec(Some("tool:gzip")));

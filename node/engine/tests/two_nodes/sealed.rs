@@ -40,7 +40,7 @@ fn is_turned_down(award: fn(Terms, SealKey) -> Award, words: &str) {
 
 /// The job that the tests submit, under a salt that was not the one of the offer.
 fn payload() -> Payload {
-    Payload { salt: Hash::of(b"another salt"), spec: cbor::encode(&spec(Some("tool:gzip"))) }
+    Payload { salt: Some(Hash::of(b"another salt")), spec: cbor::encode(&spec(Some("tool:gzip"))) }
 }
 
 #[test]

@@ -262,8 +262,12 @@ impl Wire {
                 Output::Run(order) => {
                     let process = Process { pid: 1, started: 1 };
                     self.nodes[index].runs.push(order.run);
-                    self.nodes[index].orders.push(RunOrder::clone(&order));
-                    self.nodes[index].inputs.push_back(Input::Started { run: order.run, process });
+                    let node = &mut self.nodes[index];
+                    let is_behind = order.follows.is_some_and(|ahead| node.runs.contains(&ahead));
+                    node.orders.push(RunOrder::clone(&order));
+                    if !is_behind {
+                        node.inputs.push_back(Input::Started { run: order.run, process });
+                    }
                 }
                 Output::Adopt { order, .. } => {
                     // Nothing outlives a daemon here.
@@ -292,15 +296,17 @@ impl Wire {
     /// What travels of a frame that a node sends.
     fn bent(&mut self, index: usize, bytes: Vec<u8>) -> Vec<u8> {
         let mut frame = Frame::decode(&bytes).unwrap();
-        match &mut frame {
-            Frame::Data { envelope, .. } | Frame::Note { envelope } => {
-                let opened = Envelope::open(envelope, &mesh()).unwrap();
-                self.said.push((index, opened.kind(), envelope.to_vec()));
-                if let Some(other) = self.bend.as_mut().and_then(|bend| bend(index, &opened)) {
-                    *envelope = ByteBuf::from(other);
-                }
+        let envelopes: Vec<&mut ByteBuf> = match &mut frame {
+            Frame::Data { messages, .. } => messages.iter_mut().map(|message| &mut message.envelope).collect(),
+            Frame::Note { envelope } => vec![envelope],
+            Frame::Ack { .. } | Frame::Meet { .. } => Vec::new(),
+        };
+        for envelope in envelopes {
+            let opened = Envelope::open(envelope, &mesh()).unwrap();
+            self.said.push((index, opened.kind(), envelope.to_vec()));
+            if let Some(other) = self.bend.as_mut().and_then(|bend| bend(index, &opened)) {
+                *envelope = ByteBuf::from(other);
             }
-            Frame::Ack { .. } | Frame::Meet { .. } => {}
         }
         frame.encode()
     }
@@ -471,7 +477,18 @@ impl Wire {
         let usage = Usage::default();
         let ended = Ended { outcome, exit, outputs, usage, ran_micros: 1_000_000, inline, notice: None };
         self.step(index, Input::Ended { run, ended });
+        let node = &mut self.nodes[index];
+        let next = node.orders.iter().find(|order| order.follows == Some(run) && node.runs.contains(&order.run));
+        if let Some(next) = next.map(|order| order.run) {
+            let process = Process { pid: 1, started: 1 };
+            node.inputs.push_back(Input::Started { run: next, process });
+        }
         self.settle();
+    }
+
+    /// The runs of a node that have not ended.
+    pub(crate) fn runs(&self, index: usize) -> usize {
+        self.nodes[index].runs.len()
     }
 
     /// What a node was told to start, in order.

@@ -22,6 +22,12 @@ use crate::session::outbound::Outbound;
 /// How long a peer may take to be admitted; someone who joins needs as long for its answer.
 pub(super) const ADMISSION_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a peer may show no sign of life: a ping every 5 s that may take 5 s. The simulator's network says the same.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+
+/// A look at the peers that comes so much too late comes after this node stood still itself.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
 /// A connected peer.
 pub(super) struct Peer {
     pub(super) node: NodeId,
@@ -36,6 +42,8 @@ pub(super) struct Peer {
     pub(super) is_admitted: bool,
     pub(super) refused_by_us: bool,
     pub(super) refused_by_them: bool,
+    /// When the peer last showed that it lives; `None` of one that answers no pings.
+    pub(super) alive: Option<Instant>,
     /// When the connections are closed, unless the peer is admitted.
     pub(super) deadline: Option<Instant>,
     /// Lets the reader of the peer's frames begin.
@@ -109,6 +117,7 @@ impl Driver<'_> {
             is_admitted: false,
             refused_by_us: false,
             refused_by_them: false,
+            alive: Some(Instant::now()),
             deadline: Some(Instant::now() + ADMISSION_DEADLINE),
             go: None,
             reader: None,
@@ -125,6 +134,35 @@ impl Driver<'_> {
             }
             return;
         }
+        self.forget(peer);
+    }
+
+    /// Parts from peers that have shown no sign of life for too long.
+    ///
+    /// The hard case is a frozen peer over TCP: ping keeps its first failure to itself and waits twice as long for the
+    /// second, and a connection that is closed in good order waits until the peer has read what was sent. The owner is
+    /// told at once; what is left of the connections ends when it can. Another is that this node itself stood still: what
+    /// the peers said meanwhile is only read after this, so they are given the time that was lost.
+    pub(super) fn part_from_silent(&mut self, now: Instant) {
+        let lost = now.saturating_duration_since(self.looked);
+        self.looked = now;
+        if lost > STOOD_STILL {
+            for alive in self.peers.values_mut().filter_map(|known| known.alive.as_mut()) {
+                *alive = (*alive + lost).min(now);
+            }
+        }
+        let is_silent = |known: &Peer| known.alive.is_some_and(|at| now.saturating_duration_since(at) > SILENT_MAX);
+        let silent: Vec<PeerId> =
+            self.peers.iter().filter(|(_, known)| is_silent(known)).map(|(peer, _)| *peer).collect();
+        for peer in silent {
+            self.context.counters.add("peer_silent");
+            self.forget(peer);
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    /// Ends all that is known of a connected peer.
+    fn forget(&mut self, peer: PeerId) {
         self.gates.forget(&peer);
         self.swarm.behaviour_mut().kad.inner.remove_peer(&peer);
         let Some(gone) = self.peers.remove(&peer) else { return };

@@ -33,8 +33,11 @@ impl Driver<'_> {
     }
 
     /// Dials `peer` where the book says, or asks Kademlia first.
+    ///
+    /// The hard case is a peer that was parted from over a wire that is stuck: its old connection can't be closed as long
+    /// as what was sent fills every buffer on the way, and the swarm goes by connections. So what counts is whom we know.
     pub(super) fn dial(&mut self, peer: PeerId) {
-        if self.swarm.is_connected(&peer) {
+        if self.peers.contains_key(&peer) {
             return;
         }
         let addresses = self.book.addresses(&peer);
@@ -42,8 +45,7 @@ impl Driver<'_> {
             self.locate(peer);
             return;
         }
-        let options =
-            DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses).build();
+        let options = DialOpts::peer_id(peer).condition(PeerCondition::NotDialing).addresses(addresses).build();
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(%peer, %error, "peer was not dialled");
         }
@@ -61,7 +63,7 @@ impl Driver<'_> {
     }
 
     pub(super) fn on_dial_error(&mut self, peer: PeerId, error: &DialError) {
-        if matches!(error, DialError::DialPeerConditionFalse(_)) || self.swarm.is_connected(&peer) {
+        if matches!(error, DialError::DialPeerConditionFalse(_)) || self.peers.contains_key(&peer) {
             return;
         }
         self.context.counters.add("dial_failed");

@@ -15,7 +15,17 @@ const MDNS_PEERS_MAX: usize = 64;
 impl Driver<'_> {
     pub(super) fn on_ping(&mut self, event: ping::Event) {
         match event.result {
-            Ok(_) | Err(ping::Failure::Unsupported) => {}
+            Ok(_) => {
+                if let Some(known) = self.peers.get_mut(&event.peer) {
+                    known.alive = Some(Instant::now());
+                }
+            }
+            Err(ping::Failure::Unsupported) => {
+                // Nobody of ours; one that says nothing else either ends with the streams that it does not serve.
+                if let Some(known) = self.peers.get_mut(&event.peer) {
+                    known.alive = None;
+                }
+            }
             Err(ping::Failure::Timeout | ping::Failure::Other { .. }) => {
                 // Ping itself only reports; TCP would hold the connection of a sleeping peer for many minutes.
                 self.context.counters.add("ping_failed");

@@ -46,7 +46,7 @@ impl Inbound {
         }
         tokio::select! {
             () = cancel.cancelled() => {}
-            () = self.pass_frames(node, admitted) => {}
+            () = self.pass_frames(node, admitted, &cancel) => {}
         }
     }
 
@@ -100,7 +100,10 @@ impl Inbound {
     }
 
     /// Waits until the peer is admitted, then passes its frames on until the stream ends.
-    async fn pass_frames(&mut self, node: NodeId, admitted: oneshot::Receiver<()>) {
+    ///
+    /// The hard case is a stream with much on it whose peer is gone: as long as there is room and more to read, nothing
+    /// here waits, and the owner would hear from a peer that it was told to be gone.
+    async fn pass_frames(&mut self, node: NodeId, admitted: oneshot::Receiver<()>, cancel: &CancellationToken) {
         if admitted.await.is_err() {
             return;
         }
@@ -108,9 +111,11 @@ impl Inbound {
             match frame::read(&mut self.stream, FRAME_BYTES_MAX).await {
                 Ok(Some(bytes)) => {
                     // Waiting here stops the reading, so a peer that is too fast slows down to the owner's pace.
-                    if self.context.events.send(Event::Frame { from: node, bytes }).await.is_err() {
+                    let Ok(room) = self.context.events.reserve().await else { return };
+                    if cancel.is_cancelled() {
                         return;
                     }
+                    room.send(Event::Frame { from: node, bytes });
                 }
                 Ok(None) => return,
                 Err(error) => {

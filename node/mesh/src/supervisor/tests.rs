@@ -76,7 +76,7 @@ async fn what_can_not_start_says_why() {
     garbled.listen = vec!["127.0.0.1:80".to_owned()];
     assert!(matches!(Mesh::start(garbled).await, Err(StartError::Address { .. })));
     let mut foreign = config(1);
-    foreign.listen = vec!["/memory/7".to_owned()];
+    foreign.listen = vec!["/ip4/127.0.0.1/sctp/7".to_owned()];
     assert!(matches!(Mesh::start(foreign).await, Err(StartError::Address { .. })));
     let (holder, _events) = Mesh::start(config(1)).await.unwrap();
     let mut second = config(2);

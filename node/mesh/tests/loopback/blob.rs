@@ -7,12 +7,12 @@ use jobmesh_protocol::{BlobRef, Hash};
 
 use crate::harness::{Node, config, connect};
 
-fn content() -> Vec<u8> {
+pub(crate) fn content() -> Vec<u8> {
     (0..5 * 1024 * 1024_u32).map(|index| index.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
 }
 
 /// Fetches with `one` from `other`, which answers one request with `file`.
-async fn fetch(
+pub(crate) async fn fetch(
     one: &Node,
     other: &mut Node,
     blob: BlobRef,
