@@ -27,7 +27,7 @@ impl Traffic {
             }
             Ok(Frame::Note { envelope }) => vec![(word(&envelope), envelope.len() as u64)],
             Ok(Frame::Ack { .. }) => vec![(ACK.to_owned(), bytes.len() as u64)],
-            Ok(Frame::Meet { .. }) => vec![("Meet".to_owned(), bytes.len() as u64)],
+            Ok(Frame::Meet { .. }) => vec![(MEET.to_owned(), bytes.len() as u64)],
             Err(_) => vec![(UNREADABLE.to_owned(), bytes.len() as u64)],
         };
         let known: u64 = parts.iter().map(|(_, size)| *size).sum();
@@ -39,10 +39,12 @@ impl Traffic {
         }
     }
 
-    /// How many frames belonged to tickets of jobs, and how many bytes.
+    /// How many frames belonged to tickets of jobs, and how many bytes. Those that begin sessions and acknowledgements are
+    /// left out: in a large world there are more sessions than jobs.
     #[must_use]
     pub fn of_tickets(&self) -> (u64, u64) {
-        let of_tickets = self.kinds.iter().filter(|(word, _)| Self::is_of_ticket(word)).map(|(_, count)| *count);
+        let is_counted = |word: &str| Self::is_of_ticket(word) && ![ACK, MEET].contains(&word);
+        let of_tickets = self.kinds.iter().filter(|(word, _)| is_counted(word)).map(|(_, count)| *count);
         of_tickets.fold((0, 0), |(frames, bytes), (more, more_bytes)| (frames + more, bytes + more_bytes))
     }
 
@@ -74,6 +76,8 @@ impl Traffic {
     }
 }
 
+/// The word for what begins a session.
+const MEET: &str = "Meet";
 /// The word for acknowledgements.
 pub(crate) const ACK: &str = "Ack";
 
