@@ -41,8 +41,8 @@ pub(super) struct Patience {
     seen: BTreeMap<(Seat, RunId), (MonoMillis, Option<MonoMillis>)>,
     /// When a job was offered the last time.
     offered: BTreeMap<(Seat, JobId), MonoMillis>,
-    /// When an attempt that was awarded had been offered.
-    awarded: BTreeMap<(Seat, RunId), MonoMillis>,
+    /// When an attempt that was awarded had been offered, and whether it had been.
+    awarded: BTreeMap<(Seat, RunId), (MonoMillis, bool)>,
     /// The attempts that are known to be lost.
     lost: BTreeSet<(Seat, RunId)>,
     /// When a run of another node's job that must not run twice was first seen.
@@ -72,8 +72,8 @@ impl Patience {
         self.seen.remove(&(seat, run));
         self.lost.remove(&(seat, run));
         // The lease counts from the bid; a node that stands still between the two awards long after it.
-        let offered = self.offered.get(&(seat, run.job)).copied();
-        self.awarded.insert((seat, run), offered.unwrap_or(now));
+        let offered = self.offered.remove(&(seat, run.job));
+        self.awarded.insert((seat, run), (offered.unwrap_or(now), offered.is_some()));
     }
 
     /// A node offers a job.
@@ -85,11 +85,13 @@ impl Patience {
     pub(super) fn check_lost(&self, seat: Seat, now: MonoMillis, attempt: &Attempt) -> Result<(), Violation> {
         let run = RunId { job: attempt.job, epoch: attempt.epoch };
         let is_given_up = attempt.message.as_deref().is_some_and(|message| message.ends_with(GIVEN_UP));
-        let Some(awarded) = self.awarded.get(&(seat, run)).filter(|_| is_given_up) else { return Ok(()) };
+        let Some((since, was_offered)) = self.awarded.get(&(seat, run)).filter(|_| is_given_up) else { return Ok(()) };
         let timing = Timing::default();
+        // What is given under a slot lease counts from a heartbeat that is half a lease old at most.
+        let lease = if *was_offered { timing.lease } else { timing.lease.scale(1, 2) };
         // Clocks differ by a hundredth.
-        let least = timing.lease.plus(timing.lease_grace).scale(95, 100);
-        invariant_nobody_is_given_up_early(run, now.since(*awarded), least)
+        let least = lease.plus(timing.lease_grace).scale(95, 100);
+        invariant_nobody_is_given_up_early(run, now.since(*since), least)
     }
 
     /// Holds how long a run of another node's job goes on against what its lease allows.
