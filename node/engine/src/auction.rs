@@ -315,10 +315,12 @@ impl Engine {
         first: DurationMillis,
         why: &str,
     ) {
-        let wait = self.leave_out(step, (job, node), (first, DurationMillis(0)));
+        let until = step.now.mono.plus(self.leave_out(step, (job, node), (first, DurationMillis(0))));
         let patience = self.patience.entry(job).or_default();
         patience.answers.insert(node, why.to_owned());
-        self.timers.set(Timer::Reoffer(job), step.now.mono.plus(wait));
+        // It may have gone under a slot lease while it waited for another auction, whose time may be later.
+        patience.until = patience.until.min(until);
+        self.timers.set(Timer::Reoffer(job), until);
     }
 
     /// Leaves a member out for longer every time, and for at least as long as it asked for. Returns how long.

@@ -69,6 +69,9 @@ impl World {
                     if change.cause == Cause::Offered {
                         self.patience.offer(seat, self.now, change.job);
                     }
+                    if change.cause == Cause::Unclaimed {
+                        self.patience.withdraw(seat, change.job);
+                    }
                     if change.cause == Cause::Awarded {
                         let run = RunId { job: change.job, epoch: change.epoch };
                         self.patience.award(seat, self.now, run);

@@ -81,6 +81,11 @@ impl Patience {
         self.offered.insert((seat, job), now);
     }
 
+    /// An offer came to nothing.
+    pub(super) fn withdraw(&mut self, seat: Seat, job: JobId) {
+        self.offered.remove(&(seat, job));
+    }
+
     /// Holds what a node has waited before it called an attempt lost against what it must.
     pub(super) fn check_lost(&self, seat: Seat, now: MonoMillis, attempt: &Attempt) -> Result<(), Violation> {
         let run = RunId { job: attempt.job, epoch: attempt.epoch };
