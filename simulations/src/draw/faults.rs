@@ -89,9 +89,11 @@ impl Drawn {
     }
 
     fn scheduled(&mut self, stream: &mut Stream, mean_pause: u64) {
-        let common = (0..COMMON).filter(|_| stream.chance(500)).collect::<Vec<_>>();
+        // Among many nodes there is room for every kind; a few see some of them, so that each gets its turn.
+        let mut has = |per_mille| stream.chance(per_mille) || self.is_large;
+        let common = (0..COMMON).filter(|_| has(500)).collect::<Vec<_>>();
         let last = if self.has_files { SCHEDULED } else { OF_FILES };
-        let rare = (COMMON..last).filter(|_| stream.chance(250)).collect::<Vec<_>>();
+        let rare = (COMMON..last).filter(|_| has(250)).collect::<Vec<_>>();
         let mut at = 2_000 + pause(stream, mean_pause);
         while at < self.faulty.0 {
             let is_rare = stream.chance(60);
