@@ -37,9 +37,9 @@ const HEAP_PER_BYTE: usize = 64;
 /// Most parents of a target.
 const PARENTS_MAX: usize = 512;
 /// Most inputs that one run puts into the folder of a target.
-const WRITTEN_MAX: usize = 48;
+const WRITTEN_MAX: usize = 8;
 /// Longest input that is put there for being new.
-const WRITTEN_BYTES_MAX: usize = 2048;
+const WRITTEN_BYTES_MAX: usize = 512;
 /// Longest part of a reason that tells it from another.
 const REASON_CHARS_MAX: usize = 80;
 /// How many inputs between two looks at the clock.

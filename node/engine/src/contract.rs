@@ -9,18 +9,18 @@ use std::sync::Arc;
 use jobmesh_keys::SealSecret;
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::job::{Effects, SPEC_BYTES_MAX, Scope};
+use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::resource::Offered;
 use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::ticket::{
-    Accept, Accepted, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, PayloadError, Refusal,
-    RefusalReason, Release, ReleaseCause, Settle, SlotTerms, Terms, commitment,
+    Accept, Accepted, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, Refusal, RefusalReason,
+    Release, ReleaseCause, Settle, SlotTerms, Terms,
 };
 use jobmesh_protocol::{
     AwardId, BidId, DurationMillis, Epoch, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome,
-    RunId, TicketId, cbor,
+    RunId, TicketId,
 };
 use jobmesh_store::{Job, Lease, LeasePhase, NewJob, Plan, StoreError};
 use serde_bytes::ByteBuf;
@@ -30,6 +30,7 @@ use crate::group::Force;
 use crate::message::Incoming;
 use crate::mutant::Mutant;
 use crate::output::{Output, StopReason};
+use crate::payload::{OUT_OF_BOUNDS, read_payload};
 use crate::pool::Allocation;
 use crate::run::{Claim, Conclusion, Room};
 use crate::slots::Class;
@@ -37,8 +38,6 @@ use crate::step::Step;
 use crate::timers::Timer;
 use crate::transition::Shift;
 
-/// Longest lease that is taken: a day.
-const LEASE_MAX: DurationMillis = DurationMillis::from_secs(86_400);
 /// Bids open at once: room that is held for others is room that this node does not use.
 const HOLDS_MAX: usize = 64;
 /// When a node that shuts down is worth asking again: by then it has gone, or come back.
@@ -545,30 +544,6 @@ fn accepted(lease: &Lease) -> Accepted {
 fn read_offered(hold: &Hold, award: &Award) -> Result<(JobSpec, Hash), &'static str> {
     let (spec, hash) = read_payload(&hold.secret, award, Some(hold.commitment))?;
     if spec.resources == hold.class.resources { Ok((spec, hash)) } else { Err(OUT_OF_BOUNDS) }
-}
-
-/// What is said of a job that no honest node awards.
-const OUT_OF_BOUNDS: &str = "the awarded job is out of bounds";
-
-/// The spec of an award and its hash, if it can be opened, is the one that the offer committed to, if there was one, and
-/// keeps to the limits.
-pub(crate) fn read_payload(
-    secret: &SealSecret,
-    award: &Award,
-    offered: Option<Hash>,
-) -> Result<(JobSpec, Hash), &'static str> {
-    let payload = award.open(secret).map_err(|error| match error {
-        PayloadError::Sealed(_) => "the awarded job can't be opened with the key of the bid",
-        PayloadError::Decode(_) => "the payload of the award does not parse",
-    })?;
-    let committed = payload.salt.map(|salt| commitment(&salt, &payload.spec));
-    if committed != offered {
-        return Err("the awarded job is not the one that was offered");
-    }
-    let spec: JobSpec = cbor::decode(&payload.spec, SPEC_BYTES_MAX).map_err(|_| "the awarded job does not parse")?;
-    let has_sound_lease = (1..=LEASE_MAX.0).contains(&award.terms.lease_ms.0);
-    let is_sound = spec.check().is_ok() && spec.scope != Scope::Local && has_sound_lease;
-    if is_sound { Ok((spec, Hash::of(&payload.spec))) } else { Err(OUT_OF_BOUNDS) }
 }
 
 /// A job as it is taken on for another node.

@@ -36,6 +36,7 @@ mod matching;
 mod membership;
 mod message;
 mod naming;
+mod payload;
 mod peers;
 mod plan;
 pub mod pool;

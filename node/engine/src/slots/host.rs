@@ -15,8 +15,9 @@ use jobmesh_protocol::{AwardId, BidId, DurationMillis, Hash, JobSpec, MonoMillis
 use jobmesh_store::StoreError;
 
 use super::Class;
-use crate::contract::{Taking, read_payload};
+use crate::contract::Taking;
 use crate::engine::Engine;
+use crate::payload::read_payload;
 use crate::run::Room;
 use crate::start::{SUCCESSOR_PATIENCE, SUCCESSORS_MAX};
 use crate::step::Step;
