@@ -48,5 +48,5 @@ fn what_is_not_durable_or_not_the_same_twice_is_found() {
 fn no_seeded_bug_is_in_two_lists_or_in_none() {
     let all: Vec<Mutant> = MUTANTS.into_iter().chain(TWICE_MUTANTS).chain(POWER_MUTANTS).collect();
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-    assert_eq!(all.len(), 26, "25 of the research note, and one of our own");
+    assert_eq!(all.len(), 26, "25 of the list that was made before the code, and one that came later");
 }

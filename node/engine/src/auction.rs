@@ -135,7 +135,7 @@ impl Engine {
         if candidates.is_empty() {
             match full_until {
                 // A slot that gets free is used at once; until then whoever has none left is not asked all the time.
-                Some(until) => self.timers.set_if_unset(Timer::Reoffer(job.id), until),
+                Some(until) => self.timers.set_earlier(Timer::Reoffer(job.id), until),
                 None => self.be_patient_for_excluded(step, job.id),
             }
             return Ok(());
@@ -320,7 +320,7 @@ impl Engine {
         patience.answers.insert(node, why.to_owned());
         // It may have gone under a slot lease while it waited for another auction, whose time may be later.
         patience.until = patience.until.min(until);
-        self.timers.set(Timer::Reoffer(job), until);
+        self.timers.set_earlier(Timer::Reoffer(job), until);
     }
 
     /// Leaves a member out for longer every time, and for at least as long as it asked for. Returns how long.

@@ -1,8 +1,8 @@
 //! Seeded bugs, by which the simulator shows that it would find real ones.
 //!
 //! Each is one line at the place where the bug would be, which asks [`Config::plays`]; without the feature `mutants`,
-//! which no shipped build has, that is never so, and the line is not compiled. Numbers 1 to 25 are those of the research
-//! note on reliability, §2.7; where it names something that jobmesh has in another form, the nearest rule is broken.
+//! which no shipped build has, that is a constant `false`. 25 of them are of a list that was made before the code; where
+//! it names something that jobmesh has in another form, the nearest rule is broken.
 
 use jobmesh_protocol::NodeId;
 

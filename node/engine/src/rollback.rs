@@ -45,7 +45,7 @@ impl Engine {
         let mine = step.txn.incarnation();
         if former == Some(mine) {
             // Somebody went on from here: another copy of this database, or this one before it was set back.
-            self.renew(step, from)?;
+            self.on_older(step, from)?;
         }
         if let Some((_, number)) = received.filter(|(incarnation, _)| *incarnation == mine) {
             self.on_received(step, from, number)?;
@@ -63,9 +63,7 @@ impl Engine {
 
     /// A peer has proved that it has seen more of this database than it holds.
     pub(crate) fn on_older(&mut self, step: &mut Step<'_>, by: NodeId) -> Result<(), StoreError> {
-        if !self.renew(step, by)? {
-            return Ok(());
-        }
+        self.renew(step, by)?;
         let boot = self.config.boot.as_bytes().to_vec();
         if step.view().meta(HELD_IN)?.as_ref() != Some(&boot) {
             step.txn.set_meta(HELD_IN, &boot)?;
@@ -75,10 +73,10 @@ impl Engine {
     }
 
     /// Makes this another incarnation, unless it has just become one.
-    fn renew(&mut self, step: &mut Step<'_>, by: NodeId) -> Result<bool, StoreError> {
+    fn renew(&mut self, step: &mut Step<'_>, by: NodeId) -> Result<(), StoreError> {
         self.count("older_than_words");
         if step.now.mono < self.renew_after {
-            return Ok(false);
+            return Ok(());
         }
         self.renew_after = step.now.mono.plus(RENEW_EVERY);
         step.txn.raise_alarm(AlarmKind::Older, by, step.wall())?;
@@ -86,8 +84,7 @@ impl Engine {
         step.txn.renew_incarnation(fresh)?;
         let open: Vec<NodeId> =
             self.peers.iter().filter(|(_, peer)| peer.is_connected && peer.is_met).map(|(node, _)| *node).collect();
-        open.into_iter().try_for_each(|node| self.resend(step, node))?;
-        Ok(true)
+        open.into_iter().try_for_each(|node| self.resend(step, node))
     }
 
     /// Holds the jobs of this node that must not run twice and may have been run since.

@@ -232,7 +232,7 @@ impl Engine {
         let mut has_moved = false;
         for lease in self.slot_leases.values_mut().filter(|lease| lease.node == from && number > lease.beat.0) {
             lease.beat = (number, step.now.mono);
-            has_moved |= lease.open.len() < lease.slots;
+            has_moved |= lease.open.len() < lease.slots + lease.ahead.min(lease.brief);
         }
         self.stirred |= has_moved;
     }
@@ -249,9 +249,12 @@ impl Engine {
         let mut next: Option<MonoMillis> = None;
         let full = self.slot_leases.values_mut().filter(|lease| lease.class == *class && lease.is_full());
         for lease in full {
+            if !able.contains(&lease.node) {
+                continue;
+            }
             if lease.ask_after <= now {
                 lease.ask_after = now.plus(ASK_FULL_EVERY);
-            } else if able.contains(&lease.node) {
+            } else {
                 able.retain(|node| *node != lease.node);
                 next = Some(next.map_or(lease.ask_after, |next| next.min(lease.ask_after)));
             }

@@ -96,7 +96,7 @@ async fn node(context: &Context) -> Result<Finding, Failure> {
     })
 }
 
-/// What the node was alarmed by in the last week.
+/// What the node was alarmed by in the week up to the latest alarm.
 async fn alarms(context: &Context) -> Vec<Finding> {
     let Ok(client) = context.client() else { return Vec::new() };
     // Whether the node can be asked at all was looked at before.

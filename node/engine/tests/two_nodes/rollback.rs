@@ -57,6 +57,24 @@ fn a_restored_backup_is_found_out_and_work_that_must_not_run_twice_waits_for_a_p
     assert!(wire.outbox_is_empty(), "the numbers of the new incarnation count");
 }
 
+/// The peers have seen the database that the backup became the first time, and know the one of the backup as a former one.
+#[test]
+fn a_backup_that_is_restored_a_second_time_holds_what_must_not_run_twice_too() {
+    let (mut wire, job, backup) = backed_up(Effects::Once);
+    wire.end(B, 0, Outcome::Ok, b"charged the card");
+    for others in 0..2 {
+        wire.set_back(A, Some(&backup));
+        wire.connect();
+        wire.pass(MINUTE);
+        assert_eq!(wire.orders(B).len(), 1 + others, "{:?}", wire.trace());
+        assert!(wire.job(A, job).held.is_some(), "{:?}", wire.trace());
+        // Something that is numbered is said, so that B hears of the new database.
+        wire.submit(A, spec(Some("tool:gzip")));
+        wire.pass(MINUTE);
+        wire.end(B, 0, Outcome::Ok, b"other");
+    }
+}
+
 #[test]
 fn an_origin_that_was_set_back_stops_what_it_does_not_know_of_and_goes_on_to_the_next_epoch() {
     let (mut wire, job, backup) = backed_up(Effects::Idempotent);
