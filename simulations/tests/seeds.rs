@@ -96,11 +96,11 @@ fn a_failed_run_exits_with_1() {
 #[test]
 fn every_invariant_holds_among_many() {
     for tier in [Tier::Wide, Tier::Mass] {
-        let draw = Draw { tier, nodes: Some(50), jobs: Some(40), idle: DurationMillis(5_000), ..Draw::new(1) };
+        let draw = Draw { tier, nodes: Some(50), jobs: Some(40), idle: DurationMillis(5_000), ..Draw::new(3) };
         let report = run(&Draw { faulty: DurationMillis::from_secs(30), ..draw }.plan());
         let report = report.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.jobs > 30 && report.runs > 20, "{report}");
-        assert!(report.faults.len() > 5, "{report}");
+        assert!(report.faults.contains_key(&FaultKind::Partition), "{report}");
         assert!(!report.pace.is_empty());
     }
 }

@@ -200,8 +200,7 @@ impl Engine {
 
     /// Tells a peer, for as long as it takes, that an attempt is no longer wanted.
     pub(crate) fn revoke(&mut self, step: &Step<'_>, node: NodeId, run: RunId, reason: &str) -> Result<(), StoreError> {
-        let cancel = Cancel { ticket: run.job.into(), epoch: run.epoch, to: node, reason: reason.to_owned() };
-        self.post(step, node, Kind::Cancel, &cancel)
+        self.post(step, node, Kind::Cancel, &cancellation(node, run, reason))
     }
 
     /// After a restart every open lease counts as granted now: too long, so safe.
@@ -217,4 +216,9 @@ impl Engine {
             self.timers.set(Timer::LeaseLost(job), until);
         }
     }
+}
+
+/// Tells a peer that an attempt is not wanted, or not any more.
+pub(crate) fn cancellation(to: NodeId, run: RunId, reason: &str) -> Cancel {
+    Cancel { ticket: run.job.into(), epoch: run.epoch, to, reason: reason.to_owned() }
 }

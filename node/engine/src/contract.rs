@@ -244,9 +244,19 @@ impl Engine {
         why: &str,
     ) -> Result<(), StoreError> {
         self.count("refused_award");
+        self.disown(step, origin, (key, cause), why)
+    }
+
+    /// Tells an origin that this node does not have an attempt, or not any more.
+    pub(crate) fn disown(
+        &mut self,
+        step: &Step<'_>,
+        origin: NodeId,
+        (key, cause): (LeaseKey, ReleaseCause),
+        why: &str,
+    ) -> Result<(), StoreError> {
         let (ticket, epoch, reason) = (key.ticket, key.epoch, why.to_owned());
-        let release = Release { ticket, epoch, to: origin, cause, reason };
-        self.post_answer(step, origin, Kind::Release, &release)
+        self.post_answer(step, origin, Kind::Release, &Release { ticket, epoch, to: origin, cause, reason })
     }
 
     /// Takes resources for an awarded job, if a slot is free.

@@ -6,10 +6,11 @@
 //! which no loss of messages could make them differ, and each answer must be harmless if it is not so.
 
 use jobmesh_protocol::envelope::Kind;
-use jobmesh_protocol::ticket::{HeldLease, HeldPhase, LEASES_MAX, LeaseKey, Reconcile, Release, ReleaseCause, Verdict};
-use jobmesh_protocol::{AttemptState, JobId, NodeId, RunId};
-use jobmesh_store::{Lease, LeasePhase, Side, StoreError};
+use jobmesh_protocol::ticket::{HeldLease, HeldPhase, LEASES_MAX, LeaseKey, Reconcile, ReleaseCause, Verdict};
+use jobmesh_protocol::{AttemptState, NodeId, RunId};
+use jobmesh_store::{Job, Lease, LeasePhase, Side, StoreError};
 
+use crate::award::cancellation;
 use crate::chain::Answered;
 use crate::engine::Engine;
 use crate::mutant::Mutant;
@@ -75,7 +76,7 @@ impl Engine {
     /// The executor's answer to one attempt that its origin counts on: the receipt once more if it has ended.
     fn answer_awarded(&mut self, step: &Step<'_>, from: NodeId, key: LeaseKey) -> Result<(), StoreError> {
         let Some(lease) = step.view().lease_of(from, key)? else {
-            return self.say_lost(step, from, (key, ReleaseCause::Unknown), "this node does not know the attempt");
+            return self.disown(step, from, (key, ReleaseCause::Unknown), "this node does not know the attempt");
         };
         match (lease.phase, lease.receipt) {
             (LeasePhase::Held, _) => Ok(()),
@@ -83,7 +84,7 @@ impl Engine {
                 let links = step.view().links_numbered(from, Side::Given, number)?;
                 let Some(link) = links.into_iter().next() else {
                     let why = "the attempt has ended and its receipt is not kept any more";
-                    return self.say_lost(step, from, (key, ReleaseCause::Unknown), why);
+                    return self.disown(step, from, (key, ReleaseCause::Unknown), why);
                 };
                 if step.view().is_queued(from, &link.receipt)? {
                     return Ok(());
@@ -94,20 +95,9 @@ impl Engine {
             // A release is on its way, unless the origin forgot it: then nothing else will come.
             (LeasePhase::Reported | LeasePhase::Settled, None) if step.view().outbox_first(from)?.is_some() => Ok(()),
             (LeasePhase::Reported | LeasePhase::Settled, None) => {
-                self.say_lost(step, from, (key, ReleaseCause::Crashed), "this node has given the attempt back")
+                self.disown(step, from, (key, ReleaseCause::Crashed), "this node has given the attempt back")
             }
         }
-    }
-
-    fn say_lost(
-        &mut self,
-        step: &Step<'_>,
-        to: NodeId,
-        (key, cause): (LeaseKey, ReleaseCause),
-        why: &str,
-    ) -> Result<(), StoreError> {
-        let (ticket, epoch, reason) = (key.ticket, key.epoch, why.to_owned());
-        self.post_answer(step, to, Kind::Release, &Release { ticket, epoch, to, cause, reason })
     }
 
     /// The origin's answer to one attempt that an executor has. Returns whether its receipt must be sent again.
@@ -186,14 +176,12 @@ impl Engine {
     }
 
     /// Whether an attempt of a job is open, here or elsewhere.
-    fn has_live_attempt(&self, job: &jobmesh_store::Job) -> bool {
-        let id: JobId = job.id;
-        self.awarded.contains_key(&id) || self.running.contains_key(&RunId { job: id, epoch: job.epoch })
+    fn has_live_attempt(&self, job: &Job) -> bool {
+        self.awarded.contains_key(&job.id) || self.running.contains_key(&RunId { job: job.id, epoch: job.epoch })
     }
 
     fn revoke_if_room(&mut self, step: &Step<'_>, node: NodeId, run: RunId) -> Result<(), StoreError> {
-        let reason = "the origin does not know this attempt as open".to_owned();
-        let cancel = jobmesh_protocol::ticket::Cancel { ticket: run.job.into(), epoch: run.epoch, to: node, reason };
+        let cancel = cancellation(node, run, "the origin does not know this attempt as open");
         self.post_answer(step, node, Kind::Cancel, &cancel)
     }
 }

@@ -48,7 +48,8 @@ fn words_of(alarm: StoredAlarm, me: NodeId) -> Alarm {
     let words = match kind {
         AlarmKind::Older => format!(
             "{short} has seen more of this database than it holds: a backup was restored, or a copy of it is in use; \
-             jobs that must not run twice are held; `jobmesh ls` shows them and `jobmesh release` lets one go"
+             of the jobs that wait, those that must not run twice are held; `jobmesh ls` shows them and `jobmesh release` \
+             lets one go"
         ),
         AlarmKind::Cloned if node == me => "something is signed with this node's key that it did not write: stop the \
                                             other node with a copy of this home, or see whether the clock was set back"

@@ -24,7 +24,8 @@ use crate::step::Step;
 use crate::timers::Timer;
 
 /// One that is not used ends after this: longer than its origin keeps it, so that the origin ends it first.
-const IDLE_MAX: DurationMillis = DurationMillis::from_secs(15);
+const HOSTED_IDLE_MAX: DurationMillis = DurationMillis::from_secs(15);
+const _: () = assert!(HOSTED_IDLE_MAX.0 > super::IDLE_MAX.0);
 /// Slot leases that others have from this node at once.
 const HOSTED_MAX: usize = 256;
 /// Jobs that wait for each slot at most. As many come with one commit when the jobs take no time.
@@ -84,7 +85,7 @@ impl Engine {
         let (most, used_at) = (usize::try_from(most).unwrap_or(0), step.now.mono);
         let (lease, until) = (terms.lease_ms, sent.plus(SLOT_LEASE_MAX));
         self.hosted.insert(terms.bid, Hosted { origin, class, most, sent, lease, until, used_at, secret });
-        self.timers.set(Timer::HostedEnds(terms.bid), used_at.plus(IDLE_MAX));
+        self.timers.set(Timer::HostedEnds(terms.bid), used_at.plus(HOSTED_IDLE_MAX));
     }
 
     /// Judges a job that is given under a slot lease.
@@ -207,7 +208,7 @@ impl Engine {
         if is_used {
             hosted.used_at = now;
         }
-        let ends = hosted.until.min(hosted.used_at.plus(IDLE_MAX));
+        let ends = hosted.until.min(hosted.used_at.plus(HOSTED_IDLE_MAX));
         if ends <= now {
             self.hosted.remove(&lease);
         } else {
