@@ -156,7 +156,7 @@ impl Traitor {
 
     /// Something that no engine says.
     pub(crate) fn babble(&mut self, to: NodeId, now: UnixMillis) -> Betrayal {
-        let (what, seed) = (self.stream(Treason::Babble).below(17), self.stream(Treason::Babble).array::<16>());
+        let (what, seed) = (self.stream(Treason::Babble).below(18), self.stream(Treason::Babble).array::<16>());
         let floods = self.stream(Treason::Babble).chance(100);
         let (ticket, epoch, reason) = (TicketId::from_bytes(seed), Epoch(1), "because".to_owned());
         let Some(me) = self.first().map(Identity::node) else { return Betrayal::Frame(Vec::new()) };
@@ -184,11 +184,14 @@ impl Traitor {
             14 => self.altered(|version, _| (version, 250), &cancel),
             15 if floods => self.note(Kind::Reconcile, &Reconcile { to, awarded: unheard_of(seed), held: Vec::new() }),
             15 => self.note(Kind::Cancel, &Cancel { to, ..cancel }),
-            _ => {
-                // Nobody has ever seen a certificate of this one.
-                let stranger = Identity::from_seed(Stream::new(u64::from(seed[0]), "stranger").array());
-                let record = Envelope::seal(&stranger, &self.mesh, Kind::Capability, &self.record(now, false));
+            16 => {
+                let record = Envelope::seal(&stranger(seed), &self.mesh, Kind::Capability, &self.record(now, false));
                 self.note(Kind::Relayed, &Relayed(record))
+            }
+            _ => {
+                let summary = Summary { day: now.day(), version: 1, cells: Vec::new() };
+                let summary = Envelope::seal(&stranger(seed), &self.mesh, Kind::Summary, &summary);
+                self.note(Kind::Relayed, &Relayed(summary))
             }
         })
     }
@@ -318,6 +321,11 @@ impl Traitor {
             _ => vec![self.note(Kind::Receipt, &receipt)],
         }
     }
+}
+
+/// Somebody whose certificate nobody has ever seen.
+fn stranger(seed: [u8; 16]) -> Identity {
+    Identity::from_seed(Stream::new(u64::from(seed[0]), "stranger").array())
 }
 
 /// As many attempts that nobody awarded as a message names.
