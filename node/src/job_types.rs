@@ -23,10 +23,11 @@ mod work;
 use std::collections::BTreeMap;
 
 use jobmesh_engine::Schedule;
+use jobmesh_protocol::JobSpec;
 use jobmesh_protocol::requirement::RequirementError;
 use jobmesh_protocol::resource::RequestError;
 use jobmesh_protocol::submission::{Submission, SubmissionError};
-use jobmesh_protocol::{JobSpec, job::Task};
+use jobmesh_protocol::task::Task;
 use serde_json::Value;
 
 use crate::causes::causes;

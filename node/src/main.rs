@@ -8,5 +8,6 @@ mod demo;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    // An executor started this program again.
+    jobmesh_executors::work(std::env::args_os().skip(1)).unwrap_or_else(cli::main)
 }

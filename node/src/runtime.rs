@@ -63,8 +63,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
-use jobmesh_engine::{Input, Output, StopReason};
-use jobmesh_executors::{Executors, STOP_GRACE_MAX};
+use jobmesh_engine::{Input, Output, Report, StopReason};
+use jobmesh_executors::{Executors, STOP_GRACE_MAX, Surroundings};
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
@@ -314,8 +314,15 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
     };
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
     let groups = jobmesh_executors::Groups::default();
-    let executors = jobmesh_executors::Config { slots, spares: Some(config.home.spares()), groups };
+    let surroundings = Surroundings { runtime: tokio::runtime::Handle::current(), worker: worker() };
+    let executors = jobmesh_executors::Config { slots, spares: Some(config.home.spares()), groups, surroundings };
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
+}
+
+/// The file of this program, by a name that stays good when the file is replaced by a newer one.
+fn worker() -> PathBuf {
+    let itself = PathBuf::from("/proc/self/exe");
+    if itself.exists() { itself } else { std::env::current_exe().unwrap_or_else(|_| PathBuf::from("jobmesh")) }
 }
 
 fn input_of(event: jobmesh_executors::Event, adopting: &Adopting) -> Input {
@@ -324,12 +331,17 @@ fn input_of(event: jobmesh_executors::Event, adopting: &Adopting) -> Input {
             let process = jobmesh_engine::Process { pid: process.pid, started: process.started };
             if adopting.take(run) { Input::Adopted { run, process } } else { Input::Started { run, process } }
         }
+        jobmesh_executors::Event::Progress { run, done, what } => {
+            Input::Reported { run, report: Report::Progress { done, message: Some(what) } }
+        }
         jobmesh_executors::Event::Ended { run, ended } => {
             // One whose process was gone never came to life here.
             adopting.take(run);
-            let jobmesh_executors::Ended { outcome, exit, outputs, inline, usage, ran, notice } = ended;
+            let jobmesh_executors::Ended { outcome, exit, outputs, inline, usage, model, isolation, ran, notice } =
+                ended;
             let ran_micros = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);
-            let ended = jobmesh_engine::Ended { outcome, exit, outputs, usage, ran_micros, inline, notice };
+            let ended =
+                jobmesh_engine::Ended { outcome, exit, outputs, usage, model, isolation, ran_micros, inline, notice };
             Input::Ended { run, ended }
         }
     }

@@ -8,10 +8,11 @@ use jobmesh_keys::{Identity, Invite, Membership, MeshId, NodeId};
 use jobmesh_mesh::{Config, Event, Mesh};
 use jobmesh_protocol::capability::{RecordRequest, Version};
 use jobmesh_protocol::envelope::{Envelope, Kind};
-use jobmesh_protocol::job::{Effects, ProcessTask, Task};
+use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::outcome::{Exit, Outcome, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::Frame;
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::ticket::{Award, Bid, Offer, Payload, SlotTerms, Terms, commitment};
 use jobmesh_protocol::{AwardId, DurationMillis, Epoch, Hash, Incarnation, JobId, JobSpec, UnixMillis, cbor, join};
 use jobmesh_tests::{Bench, Node};
@@ -201,7 +202,8 @@ async fn a_receipt_by_someone_who_got_no_award_is_refused() {
         exit: Exit { code: Some(0), signal: None },
         outputs: Outputs::default(),
         usage: Usage::default(),
-        isolation: "contained".to_owned(),
+        model: None,
+        isolation: jobmesh_protocol::Isolation::Contained,
         started_at: now(),
         finished_at: now(),
     };

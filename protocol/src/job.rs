@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::BlobRef;
+use crate::isolation::Isolation;
 use crate::requirement::{Requirement, RequirementError};
 use crate::resource::Requests;
 use crate::retry::{Retry, RetryError};
-use crate::state::words;
+use crate::task::{Task, TaskError};
 use crate::time::{DurationMillis, LENGTH_MAX};
 
 /// Largest encoded spec: it must fit into one award frame.
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
-/// Most arguments of a command.
-pub const ARGV_MAX: usize = 4096;
 /// Most requirements of one job: matching is linear in them.
 pub const REQUIREMENTS_MAX: usize = 32;
 /// Most labels of one job.
@@ -23,6 +22,10 @@ pub const LABELS_MAX: usize = 16;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Most rates of one job.
 pub const RATES_MAX: usize = 8;
+/// Most patterns of output files of one job.
+pub const OUTPUT_PATTERNS_MAX: usize = 64;
+/// Most secrets of one job.
+pub const SECRETS_MAX: usize = 32;
 /// Longest period of a rate.
 const PERIOD_MAX: DurationMillis = DurationMillis::from_secs(366 * 86_400);
 
@@ -76,6 +79,21 @@ pub struct JobSpec {
     /// Most bytes that it may write to standard output and error together; none is the node's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_bytes_max: Option<u64>,
+    /// The files that its working directory begins with, as a [`Tree`](crate::tree::Tree); none is an empty directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<BlobRef>,
+    /// Patterns of the files in its working directory that are kept as its output, such as `out/*.png`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
+    /// Names of secrets by the variable in which the task finds each. Their values never become part of a job.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// Whether it needs the network also where a node would keep it off: what comes from peers has none by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub network: bool,
+    /// How well it must be kept apart at least; the node that runs it may ask for more, never for less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// How long it is kept after its end; none is up to the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_ms: Option<DurationMillis>,
@@ -113,9 +131,19 @@ impl JobSpec {
             concurrency: None,
             rates: Vec::new(),
             log_bytes_max: None,
+            inputs: None,
+            outputs: Vec::new(),
+            secrets: BTreeMap::new(),
+            network: false,
+            isolation: None,
             keep_ms: None,
             labels: BTreeMap::new(),
         }
+    }
+
+    /// The bytes that must be at the executor before the job can start.
+    pub fn blobs(&self) -> impl Iterator<Item = BlobRef> {
+        self.task.blobs().into_iter().chain(self.inputs)
     }
 
     /// Checks every bound on a spec.
@@ -164,10 +192,32 @@ impl JobSpec {
             requirement.check()?;
         }
         self.retry.check()?;
+        self.check_data()?;
         self.task.check()?;
         let size = crate::cbor::encode(self).len();
         if size > SPEC_BYTES_MAX {
             return Err(SpecError::TooLarge { size });
+        }
+        Ok(())
+    }
+
+    fn check_data(&self) -> Result<(), SpecError> {
+        if self.outputs.len() > OUTPUT_PATTERNS_MAX {
+            let found = self.outputs.len();
+            return Err(SpecError::TooMany { what: "patterns of outputs", found, limit: OUTPUT_PATTERNS_MAX });
+        }
+        for pattern in &self.outputs {
+            let has_bad_part = pattern.split('/').any(|part| matches!(part, "" | "." | ".."));
+            if has_bad_part || pattern.len() > crate::tree::PATH_BYTES_MAX || pattern.contains('\0') {
+                return Err(SpecError::Pattern { pattern: pattern.chars().take(NAME_BYTES_MAX).collect() });
+            }
+        }
+        if self.secrets.len() > SECRETS_MAX {
+            return Err(SpecError::TooMany { what: "secrets", found: self.secrets.len(), limit: SECRETS_MAX });
+        }
+        for (variable, name) in &self.secrets {
+            check_name("name of a secret", name)?;
+            crate::task::check_variable(variable)?;
         }
         Ok(())
     }
@@ -200,103 +250,6 @@ pub fn check_name(what: &'static str, text: &str) -> Result<(), SpecError> {
         return Err(SpecError::Name { what });
     }
     Ok(())
-}
-
-/// What runs: one variant per executor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// A process of the operating system.
-    Process(ProcessTask),
-    /// Nothing at all, in the node itself: for measuring, and for jobs that only others wait for.
-    Noop {},
-    /// Housekeeping of the node itself.
-    Builtin(Builtin),
-}
-
-words!(
-    /// What a node can do to keep itself in order.
-    Builtin {
-        /// Writes down how many jobs ended how, hour by hour.
-        Metrics = "metrics",
-        /// Deletes what has been kept long enough: jobs, events, receipts, logs, blobs.
-        Retention = "retention",
-        /// Checks and compacts the database.
-        Upkeep = "upkeep",
-        /// Writes what the node has learnt to a file.
-        LearningExport = "learning_export",
-    }
-);
-
-impl Task {
-    /// The executor's name, as in its capability tag `executor:NAME`.
-    #[must_use]
-    pub const fn executor(&self) -> &'static str {
-        match self {
-            Self::Process(_) => "process",
-            Self::Noop {} => "noop",
-            Self::Builtin(_) => "builtin",
-        }
-    }
-
-    /// The bytes that must be at the executor before the task can start.
-    #[must_use]
-    pub const fn input(&self) -> Option<BlobRef> {
-        match self {
-            Self::Process(process) => process.stdin,
-            Self::Noop {} | Self::Builtin(_) => None,
-        }
-    }
-
-    fn check(&self) -> Result<(), SpecError> {
-        match self {
-            Self::Process(process) => process.check(),
-            Self::Noop {} | Self::Builtin(_) => Ok(()),
-        }
-    }
-}
-
-/// A command: its arguments are passed as they are, no shell reads them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProcessTask {
-    /// Program and arguments. The program is looked up in the PATH of the node that runs it.
-    pub argv: Vec<String>,
-    /// The directory to run in; none is a fresh directory of the attempt. Only for local jobs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub directory: Option<String>,
-    /// Variables added to the cleared environment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub environment: BTreeMap<String, String>,
-    /// What the process reads on standard input; none is an empty input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdin: Option<BlobRef>,
-}
-
-impl ProcessTask {
-    /// Runs `argv` in a fresh directory with an empty input.
-    #[must_use]
-    pub const fn new(argv: Vec<String>) -> Self {
-        Self { argv, directory: None, environment: BTreeMap::new(), stdin: None }
-    }
-
-    fn check(&self) -> Result<(), SpecError> {
-        if self.argv.first().is_none_or(String::is_empty) {
-            return Err(SpecError::NoCommand);
-        }
-        if self.argv.len() > ARGV_MAX {
-            return Err(SpecError::TooMany { what: "arguments", found: self.argv.len(), limit: ARGV_MAX });
-        }
-        let has_nul = |text: &String| text.contains('\0');
-        if self.argv.iter().chain(&self.directory).chain(self.environment.values()).any(has_nul) {
-            return Err(SpecError::Nul);
-        }
-        let bad_key = |key: &&String| key.is_empty() || key.contains(['=', '\0']);
-        match self.environment.keys().find(bad_key) {
-            Some(key) => Err(SpecError::Variable { name: key.clone() }),
-            None => Ok(()),
-        }
-    }
 }
 
 /// How many jobs of one key may run at once. Jobs that share a key should name the same limit; each keeps its own.
@@ -377,17 +330,14 @@ pub enum SpecError {
         /// Which name.
         what: &'static str,
     },
-    /// No command to run.
-    #[error("the job has no command; give one after `--`")]
-    NoCommand,
-    /// A NUL byte in an argument, variable or the directory.
-    #[error("an argument, variable or the directory contains a NUL byte")]
-    Nul,
-    /// A variable's name can't be one.
-    #[error("{name:?} can't be the name of an environment variable")]
-    Variable {
-        /// The name.
-        name: String,
+    /// A task that can't be one.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// A pattern of outputs that leads out of the working directory.
+    #[error("{pattern:?} is no pattern of outputs: it must be a path inside the working directory, like out/*.png")]
+    Pattern {
+        /// The pattern, cut to size.
+        pattern: String,
     },
     /// A limit of zero.
     #[error("the {what} is 0; leave it out for no limit")]
@@ -434,11 +384,12 @@ pub enum SpecError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::ProcessTask;
 
     #[test]
     fn a_spec_without_a_command_is_refused() {
         let spec = JobSpec::new("x", Task::Process(ProcessTask::new(Vec::new())));
-        assert_eq!(spec.check(), Err(SpecError::NoCommand));
+        assert_eq!(spec.check(), Err(SpecError::Task(TaskError::NoCommand)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod chain;
 pub mod id;
 pub mod time;
 
+pub mod isolation;
 pub mod job;
 pub mod number;
 pub mod outcome;
@@ -24,6 +25,8 @@ pub mod retry;
 pub mod schedule;
 pub mod state;
 pub mod submission;
+pub mod task;
+pub mod tree;
 
 pub mod capability;
 pub mod envelope;
@@ -38,6 +41,7 @@ pub use envelope::Envelope;
 pub use id::{
     AwardId, BidId, BlobRef, Epoch, Hash, Incarnation, JobId, MessageId, OfferId, ReceiptId, RunId, TicketId,
 };
+pub use isolation::Isolation;
 pub use job::JobSpec;
 pub use jobmesh_keys::{MeshId, NodeId};
 pub use number::JobNumber;
@@ -45,4 +49,6 @@ pub use outcome::Outcome;
 pub use requirement::{Requirement, Tag};
 pub use state::{AttemptState, JobState};
 pub use submission::Submission;
+pub use task::Task;
 pub use time::{DurationMillis, MonoMillis, Now, UnixMillis};
+pub use tree::Tree;

@@ -109,12 +109,15 @@ pub struct Outputs {
     /// What it said its result is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<BlobRef>,
+    /// The files that it left and that were to be kept, as a [`Tree`](crate::tree::Tree).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<BlobRef>,
 }
 
 impl Outputs {
-    /// The outputs that exist: standard output, standard error, result.
+    /// The outputs that exist: standard output, standard error, result, the tree of files.
     pub fn blobs(&self) -> impl Iterator<Item = BlobRef> {
-        [self.stdout, self.stderr, self.result].into_iter().flatten()
+        [self.stdout, self.stderr, self.result, self.files].into_iter().flatten()
     }
 }
 
@@ -127,4 +130,50 @@ pub struct Usage {
     /// Most memory at any time, in bytes: of all its processes where a control group counts, else of the largest one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_peak_bytes: Option<u64>,
+    /// Instructions of a module that were counted; the same on every machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+}
+
+/// Longest name of a provider, model or finish reason in bytes.
+const MODEL_WORD_BYTES_MAX: usize = 128;
+
+/// What a model was asked for and took, as far as its provider says. What is unknown is none, never 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelUse {
+    /// Who provides it, by its name in the node's configuration.
+    pub provider: String,
+    /// The model that answered, by its own word if it said so.
+    pub model: String,
+    /// Tokens of the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<u64>,
+    /// Tokens of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u64>,
+    /// The price, in millionths of a US dollar, from the prices in the node's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<u64>,
+    /// Time from the request to the first word of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_ms: Option<DurationMillis>,
+    /// Time from the request to the end of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<DurationMillis>,
+    /// Why the answer ended, in the provider's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<String>,
+    /// Numbers in each vector of an embedding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimension: Option<u32>,
+}
+
+impl ModelUse {
+    /// Whether its words keep to their limits.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        let words = [Some(&self.provider), Some(&self.model), self.finish.as_ref()];
+        words.into_iter().flatten().all(|word| word.len() <= MODEL_WORD_BYTES_MAX)
+    }
 }

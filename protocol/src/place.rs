@@ -1,11 +1,11 @@
 //! What makes a task of an array different from its siblings: its index and its item.
 //!
 //! Both are told in variables, and take the place of `{{index}}` and `{{item}}` in arguments, values of variables and
-//! the directory. An argument stays one argument: nothing is split again, and what an item says is not looked at for
+//! whatever else says what is to be done, a script apart. An argument stays one argument: nothing is split again, and what an item says is not looked at for
 //! further holes. A range has indexes only, so `{{item}}` stays as it is there.
 
-use crate::job::ProcessTask;
 use crate::number::JobNumber;
+use crate::task::Task;
 
 const INDEX_HOLE: &str = "{{index}}";
 const ITEM_HOLE: &str = "{{item}}";
@@ -29,15 +29,14 @@ impl Place {
         array.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(item)
     }
 
-    /// Fills the holes of a command.
+    /// Fills the holes of a task.
     #[must_use]
-    pub fn fill_task(&self, mut task: ProcessTask) -> ProcessTask {
-        let texts = task.argv.iter_mut().chain(task.environment.values_mut()).chain(task.directory.as_mut());
-        for text in texts {
+    pub fn fill_task(&self, mut task: Task) -> Task {
+        task.each_text(|text| {
             if text.contains("{{") {
                 *text = self.fill(text);
             }
-        }
+        });
         task
     }
 
@@ -65,6 +64,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
     use super::*;
+    use crate::task::ProcessTask;
 
     fn place(item: Option<&str>) -> Place {
         Place { group: JobNumber::new(42), index: 7, item: item.map(str::to_owned) }
@@ -93,7 +93,9 @@ mod tests {
         let mut task = ProcessTask::new(["sh", "-c", "echo {{item}}"].map(str::to_owned).to_vec());
         task.environment.insert("NAME".to_owned(), "n{{index}}".to_owned());
         task.directory = Some("/data/{{item}}".to_owned());
-        let filled = place(Some("a b")).fill_task(task);
+        let Task::Process(filled) = place(Some("a b")).fill_task(Task::Process(task)) else {
+            unreachable!("a process")
+        };
         assert_eq!(filled.argv, ["sh", "-c", "echo a b"]);
         assert_eq!(filled.environment.get("NAME").unwrap(), "n7");
         assert_eq!(filled.directory.unwrap(), "/data/a b");

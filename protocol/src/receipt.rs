@@ -7,7 +7,8 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::NodeId;
 use crate::id::{AwardId, Epoch, Hash, TicketId};
-use crate::outcome::{Exit, MESSAGE_BYTES_MAX, Outcome, Outputs, Usage};
+use crate::isolation::Isolation;
+use crate::outcome::{Exit, MESSAGE_BYTES_MAX, ModelUse, Outcome, Outputs, Usage};
 use crate::session::NUMBER_MAX;
 use crate::time::UnixMillis;
 
@@ -36,16 +37,15 @@ pub struct Receipt {
     pub outputs: Outputs,
     /// What it took, by the executor's own count.
     pub usage: Usage,
-    /// How it was kept apart from the rest of the machine: `none` or a level's name.
-    pub isolation: String,
+    /// What it asked of a model, if it did.
+    pub model: Option<ModelUse>,
+    /// How it was kept apart from the rest of the machine.
+    pub isolation: Isolation,
     /// When it started, on the executor's wall clock.
     pub started_at: UnixMillis,
     /// When it ended, on the executor's wall clock.
     pub finished_at: UnixMillis,
 }
-
-/// Longest name of an isolation level in bytes.
-const ISOLATION_BYTES_MAX: usize = 32;
 
 /// Largest output that a receipt may name: a disk's worth, and far below what a database column holds.
 const OUTPUT_BYTES_MAX: u64 = 1 << 44;
@@ -57,7 +57,7 @@ impl Receipt {
         let message = self.outcome.message().map_or(0, str::len);
         let sizes = self.outputs.blobs().map(|blob| blob.size).max().unwrap_or(0);
         let is_numbered = (1..=NUMBER_MAX).contains(&self.number);
-        let is_brief = message <= MESSAGE_BYTES_MAX && self.isolation.len() <= ISOLATION_BYTES_MAX;
+        let is_brief = message <= MESSAGE_BYTES_MAX && self.model.as_ref().is_none_or(ModelUse::is_bounded);
         is_numbered && is_brief && sizes <= OUTPUT_BYTES_MAX
     }
 }

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use jobmesh_engine::{Ended, StopReason};
-use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::session::ATTACHMENT_BYTES_MAX;
-use jobmesh_protocol::{BlobRef, DurationMillis, Outcome, RunId};
+use jobmesh_protocol::task::{ProcessTask, Task};
+use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::RunFate;
@@ -146,22 +146,32 @@ impl Executor {
         let (outputs, inline) = match behaviour.writes {
             _ if fate.floods => {
                 let stderr = of_size(FLOOD_BYTES, &format!("{text}, errors"));
-                (Outputs { stdout: of_size(FLOOD_BYTES, &text), stderr, result: None }, Vec::new())
+                (Outputs { stdout: of_size(FLOOD_BYTES, &text), stderr, result: None, files: None }, Vec::new())
             }
             Writes::Nothing => (Outputs::default(), Vec::new()),
             Writes::Little => {
                 let stdout = Some(BlobRef::of(text.as_bytes()));
-                (Outputs { stdout, stderr: None, result: None }, vec![text.into_bytes()])
+                (Outputs { stdout, stderr: None, result: None, files: None }, vec![text.into_bytes()])
             }
             Writes::Much => {
                 let size = (ATTACHMENT_BYTES_MAX as u64) + 1 + more;
-                (Outputs { stdout: of_size(size, &text), stderr: None, result: None }, Vec::new())
+                (Outputs { stdout: of_size(size, &text), stderr: None, result: None, files: None }, Vec::new())
             }
         };
         let written = outputs.blobs().collect();
         let outputs = if fate.lies { claimed(outputs) } else { outputs };
         (
-            Ended { outcome, exit, outputs, usage: Usage::default(), ran_micros: TAKES_LONG, inline, notice: None },
+            Ended {
+                outcome,
+                exit,
+                outputs,
+                usage: Usage::default(),
+                model: None,
+                isolation: Isolation::Contained,
+                ran_micros: TAKES_LONG,
+                inline,
+                notice: None,
+            },
             written,
         )
     }
@@ -188,8 +198,8 @@ impl Executor {
 /// What a liar makes of outputs.
 fn claimed(outputs: Outputs) -> Outputs {
     let claim = |blob: BlobRef| BlobRef { size: blob.size, ..BlobRef::of(LIE) };
-    let Outputs { stdout, stderr, result } = outputs;
-    Outputs { stdout: stdout.map(claim), stderr: stderr.map(claim), result: result.map(claim) }
+    let Outputs { stdout, stderr, result, files } = outputs;
+    Outputs { stdout: stdout.map(claim), stderr: stderr.map(claim), result: result.map(claim), files: files.map(claim) }
 }
 
 /// The end of a run that was stopped.
@@ -207,6 +217,8 @@ pub(crate) fn stopped(reason: StopReason) -> Ended {
         exit,
         outputs: Outputs::default(),
         usage: Usage::default(),
+        model: None,
+        isolation: Isolation::Contained,
         ran_micros: TAKES_LONG,
         inline: Vec::new(),
         notice: None,
@@ -222,6 +234,8 @@ pub(crate) fn gone() -> Ended {
         exit: Exit::default(),
         outputs,
         usage: Usage::default(),
+        model: None,
+        isolation: Isolation::Contained,
         ran_micros: TAKES_LONG,
         inline: Vec::new(),
         notice: None,

@@ -73,7 +73,8 @@ impl Overheard {
             exit: Exit { code: Some(0), signal: None },
             outputs: Outputs::default(),
             usage: Usage::default(),
-            isolation: "contained".to_owned(),
+            model: None,
+            isolation: jobmesh_protocol::Isolation::Contained,
             started_at: UnixMillis(0),
             finished_at: UnixMillis(1),
         }
@@ -112,7 +113,7 @@ impl Forger {
 
     /// The receipt that the awardee never wrote.
     pub(crate) fn forge(&mut self, origin: (Seat, NodeId), award: &Overheard, spec: Hash) -> Option<(Seat, Vec<u8>)> {
-        let outputs = Outputs { stdout: Some(BlobRef::of(FORGED)), stderr: None, result: None };
+        let outputs = Outputs { stdout: Some(BlobRef::of(FORGED)), stderr: None, result: None, files: None };
         let receipt = Receipt { outputs, ..award.receipt(origin.1, spec) };
         let sealed = Envelope::seal(&self.identity, &self.mesh, Kind::Receipt, &receipt);
         let (version, kind, body, _, _): Wire = cbor::decode(&sealed, FRAME_BYTES_MAX).ok()?;

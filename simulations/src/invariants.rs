@@ -5,9 +5,10 @@
 
 use std::fmt;
 
+use jobmesh_engine::RunOrder;
 use jobmesh_protocol::chain::Audit;
 use jobmesh_protocol::envelope::Envelope;
-use jobmesh_protocol::job::{Effects, Scope, Task};
+use jobmesh_protocol::job::{Effects, Scope};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::{Cause, transition};
 use jobmesh_protocol::ticket::Verdict;
@@ -298,10 +299,12 @@ pub(crate) fn invariant_g6_a_defector_costs_a_bounded_time(
 }
 
 /// A run starts only where its input is.
-pub(crate) fn invariant_inputs_are_there(sight: Sight<'_>, task: &Task) -> Result<(), Violation> {
-    let Some(input) = task.input() else { return Ok(()) };
-    let is_there = sight.disk.contains(&input.hash) || sight.view.blob(input.hash)?.is_some();
-    hold("inputs_are_there", is_there, format_args!("{:?} is not on {}", input.hash, sight.seat))
+pub(crate) fn invariant_inputs_are_there(sight: Sight<'_>, order: &RunOrder) -> Result<(), Violation> {
+    for input in order.task.blobs().into_iter().chain(order.inputs) {
+        let is_there = sight.disk.contains(&input.hash) || sight.view.blob(input.hash)?.is_some();
+        hold("inputs_are_there", is_there, format_args!("{:?} is not on {}", input.hash, sight.seat))?;
+    }
+    Ok(())
 }
 
 /// Liveness: when the network has healed, every job that some node can run comes to an end.

@@ -16,7 +16,7 @@ use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::{FRAME_BYTES_MAX, Frame};
 use jobmesh_protocol::summary::{Cell, Summary};
 use jobmesh_protocol::ticket::{Award, Bid, Cancel, Heartbeat, LEASES_MAX, LeaseKey, Offer, Reconcile};
-use jobmesh_protocol::{BidId, BlobRef, DurationMillis, Epoch, JobId, Tag, UnixMillis, cbor};
+use jobmesh_protocol::{BidId, BlobRef, DurationMillis, Epoch, JobId, Outcome, Tag, UnixMillis, cbor};
 use serde::Serialize;
 use serde_bytes::ByteBuf;
 
@@ -179,7 +179,7 @@ impl Traitor {
             9 => self.note(Kind::Relayed, &Relayed(self.sealed(Kind::Cancel, &cancel))),
             10 => self.note(Kind::Summary, &Summary { day: 1, version: 1, cells: Vec::new() }),
             11 => self.numbered(seed),
-            12 => self.note(Kind::Receipt, &Receipt { isolation: "x".repeat(10_000), ..receipt }),
+            12 => self.note(Kind::Receipt, &Receipt { outcome: Outcome::error("x".repeat(10_000)), ..receipt }),
             13 => self.altered(|version, kind| (version.wrapping_add(90), kind), &cancel),
             14 => self.altered(|version, _| (version, 250), &cancel),
             15 if floods => self.note(Kind::Reconcile, &Reconcile { to, awarded: unheard_of(seed), held: Vec::new() }),

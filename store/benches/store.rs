@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::id::BootId;
-use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::state::{Cause, FinishReason};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{
     AttemptState, Epoch, Incarnation, JobId, JobNumber, JobSpec, JobState, Outcome, RunId, UnixMillis,
 };

@@ -2,9 +2,10 @@
 
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::id::{BootId, Hash};
-use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::outcome::{Exit, ModelUse, Outputs, Usage};
 use jobmesh_protocol::{
-    AttemptState, AwardId, BlobRef, DurationMillis, Epoch, JobId, JobState, Outcome, ReceiptId, RunId, UnixMillis,
+    AttemptState, AwardId, BlobRef, DurationMillis, Epoch, Isolation, JobId, JobState, Outcome, ReceiptId, RunId,
+    UnixMillis, cbor,
 };
 use rusqlite::Row;
 
@@ -44,6 +45,10 @@ pub struct Attempt {
     pub outputs: Outputs,
     /// What it took.
     pub usage: Usage,
+    /// What it asked of a model, if it did.
+    pub model: Option<ModelUse>,
+    /// How it was kept apart from the rest of its machine, once that is known.
+    pub isolation: Option<Isolation>,
     /// The resources that were given to it here, in the engine's encoding.
     pub allocation: Option<Vec<u8>>,
     /// When it was decided.
@@ -67,6 +72,10 @@ pub struct EndedAttempt<'a> {
     pub outputs: Outputs,
     /// What it took.
     pub usage: Usage,
+    /// What it asked of a model, if it did.
+    pub model: Option<&'a ModelUse>,
+    /// How it was kept apart from the rest of its machine.
+    pub isolation: Isolation,
     /// When it started, if nobody said so before.
     pub started_at: Option<UnixMillis>,
 }
@@ -92,7 +101,15 @@ pub struct NewAttempt {
 
 const COLUMNS: &str = "job, epoch, state, node, boot, process_id, process_started, award, spec_hash, receipt, outcome, \
                        message, exit_code, exit_signal, stdout_hash, stdout_size, stderr_hash, stderr_size, \
-                       result_hash, result_size, cpu_ms, memory_peak, allocation, created_at, started_at, finished_at";
+                       result_hash, result_size, files_hash, files_size, cpu_ms, memory_peak, fuel, model, isolation, \
+                       allocation, created_at, started_at, finished_at";
+
+/// Largest encoded account of a model's use.
+const MODEL_BYTES_MAX: usize = 4096;
+
+fn read_model(bytes: &[u8]) -> Result<ModelUse, StoreError> {
+    cbor::decode(bytes, MODEL_BYTES_MAX).map_err(|_| StoreError::Damaged { what: "model use" })
+}
 
 fn read(row: &Row<'_>) -> Result<Attempt, StoreError> {
     let pid: Option<u32> = row.column("process_id")?;
@@ -113,11 +130,15 @@ fn read(row: &Row<'_>) -> Result<Attempt, StoreError> {
             stdout: row.blob("stdout_hash", "stdout_size")?,
             stderr: row.blob("stderr_hash", "stderr_size")?,
             result: row.blob("result_hash", "result_size")?,
+            files: row.blob("files_hash", "files_size")?,
         },
         usage: Usage {
             cpu_ms: row.column::<Option<u64>>("cpu_ms")?.map(DurationMillis),
             memory_peak_bytes: row.column("memory_peak")?,
+            fuel: row.column("fuel")?,
         },
+        model: row.column::<Option<Vec<u8>>>("model")?.map(|bytes| read_model(&bytes)).transpose()?,
+        isolation: row.word_or_none("isolation", "isolation level", Isolation::from_word)?,
         allocation: row.column("allocation")?,
         created_at: row.time("created_at")?,
         started_at: row.time_or_none("started_at")?,
@@ -165,7 +186,7 @@ impl View<'_> {
     pub fn attempts_that_wrote(&self, hash: Hash) -> Result<Vec<Attempt>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM attempt WHERE stdout_hash = ?1 OR stderr_hash = ?1 OR result_hash = ?1 \
-             ORDER BY job DESC LIMIT 64"
+             OR files_hash = ?1 ORDER BY job DESC LIMIT 64"
         );
         self.all(&sql, [hash.as_bytes().as_slice()], read)
     }
@@ -253,12 +274,13 @@ impl Txn<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn finish_attempt(&self, run: RunId, ended: &EndedAttempt<'_>, at: UnixMillis) -> Result<(), StoreError> {
-        let EndedAttempt { state, outcome, exit, outputs, usage, started_at } = *ended;
+        let EndedAttempt { state, outcome, exit, outputs, usage, model, isolation, started_at } = *ended;
+        let model = model.map(cbor::encode);
         // Most attempts leave nothing, and then neither of the indexes on what they wrote is touched.
         if outputs.blobs().next().is_none() {
             let sql = "UPDATE attempt SET state = ?3, outcome = ?4, message = ?5, exit_code = ?6, exit_signal = ?7, \
                        cpu_ms = ?8, memory_peak = ?9, finished_at = ?10, \
-                       started_at = coalesce(started_at, ?11) WHERE job = ?1 AND epoch = ?2";
+                       started_at = coalesce(started_at, ?11), fuel = ?12, model = ?13, isolation = ?14 WHERE job = ?1 AND epoch = ?2";
             let values = params![
                 run.job.as_bytes(),
                 run.epoch.0,
@@ -271,6 +293,9 @@ impl Txn<'_> {
                 usage.memory_peak_bytes,
                 at.0,
                 started_at.map(|at| at.0),
+                usage.fuel,
+                model,
+                isolation.word(),
             ];
             self.run(sql, values)?;
             return Ok(());
@@ -278,7 +303,8 @@ impl Txn<'_> {
         let sql = "UPDATE attempt SET state = ?3, outcome = ?4, message = ?5, exit_code = ?6, exit_signal = ?7, \
                    stdout_hash = ?8, stdout_size = ?9, stderr_hash = ?10, stderr_size = ?11, finished_at = ?12, \
                    result_hash = ?13, result_size = ?14, cpu_ms = ?15, memory_peak = ?16, \
-                   started_at = coalesce(started_at, ?17) \
+                   started_at = coalesce(started_at, ?17), files_hash = ?18, files_size = ?19, fuel = ?20, \
+                   model = ?21, isolation = ?22 \
                    WHERE job = ?1 AND epoch = ?2";
         let hash = |blob: Option<BlobRef>| blob.map(|blob| *blob.hash.as_bytes());
         let size = |blob: Option<BlobRef>| blob.map(|blob| blob.size);
@@ -300,6 +326,11 @@ impl Txn<'_> {
             usage.cpu_ms.map(|time| time.0),
             usage.memory_peak_bytes,
             started_at.map(|at| at.0),
+            hash(outputs.files),
+            size(outputs.files),
+            usage.fuel,
+            model,
+            isolation.word(),
         ];
         self.run(sql, values)?;
         Ok(())

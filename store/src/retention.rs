@@ -93,10 +93,10 @@ impl View<'_> {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub fn each_blob_in_use(&self, mut each: impl FnMut(Hash)) -> Result<(), StoreError> {
-        let sql = "SELECT stdout_hash, stderr_hash, result_hash FROM attempt \
-                   WHERE coalesce(stdout_hash, stderr_hash, result_hash) IS NOT NULL";
+        let sql = "SELECT stdout_hash, stderr_hash, result_hash, files_hash FROM attempt \
+                   WHERE coalesce(stdout_hash, stderr_hash, result_hash, files_hash) IS NOT NULL";
         self.each(sql, [], |row| {
-            for column in ["stdout_hash", "stderr_hash", "result_hash"] {
+            for column in ["stdout_hash", "stderr_hash", "result_hash", "files_hash"] {
                 row.hash_or_none(column)?.into_iter().for_each(&mut each);
             }
             Ok::<(), StoreError>(())
@@ -106,7 +106,7 @@ impl View<'_> {
             let spec = row.get_ref("spec")?.as_blob().map_err(|_| StoreError::Damaged { what: "job spec" })?;
             let spec: JobSpec =
                 cbor::decode(spec, STORED_SPEC_BYTES_MAX).map_err(|_| StoreError::Damaged { what: "job spec" })?;
-            spec.task.input().into_iter().for_each(|blob| each(blob.hash));
+            spec.blobs().for_each(|blob| each(blob.hash));
             Ok(())
         })
     }

@@ -10,7 +10,7 @@ use jobmesh_keys::SealKey;
 use jobmesh_protocol::capability::provider_key;
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::job::{JobSpec, Task};
+use jobmesh_protocol::job::JobSpec;
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::{Award, Bid, Offer, Payload, Refusal, RefusalReason, SlotTerms, Terms, commitment};
@@ -166,17 +166,17 @@ impl Engine {
     fn outgoing_spec(&self, step: &Step<'_>, job: &Job) -> Result<Arc<JobSpec>, StoreError> {
         let group = job.number.group();
         let is_of_array = self.groups.get(&group).is_some_and(|group| group.row.is_array);
-        let (Task::Process(process), Some(index), true) = (&job.spec.task, job.number.index(), is_of_array) else {
-            return Ok(Arc::clone(&job.spec));
-        };
+        let (Some(index), true) = (job.number.index(), is_of_array) else { return Ok(Arc::clone(&job.spec)) };
         let place = Place { group, index, item: step.view().item(job.number)? };
-        let mut process = place.fill_task(process.clone());
-        process.environment.extend(place.variables());
-        Ok(Arc::new(JobSpec { task: Task::Process(process), ..JobSpec::clone(&job.spec) }))
+        let mut task = place.fill_task(job.spec.task.clone());
+        if let Some(environment) = task.environment_mut() {
+            environment.extend(place.variables());
+        }
+        Ok(Arc::new(JobSpec { task, ..JobSpec::clone(&job.spec) }))
     }
 
     fn offer(&self, job: &Job, to: NodeId, (commitment, waiting): (Hash, u32)) -> (Vec<u8>, OfferId) {
-        let input = job.spec.task.input().map_or(0, |blob| blob.size);
+        let input = job.spec.blobs().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
         self.seal_with_id(
             Kind::Offer,
             &Offer {

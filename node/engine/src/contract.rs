@@ -499,7 +499,8 @@ impl Engine {
                 exit: end.exit,
                 outputs: end.written,
                 usage: end.usage,
-                isolation: "contained".to_owned(),
+                model: end.model.cloned(),
+                isolation: end.isolation,
                 started_at: started_at.or(end.started_at).unwrap_or(job.created_at),
                 finished_at: step.wall(),
             };

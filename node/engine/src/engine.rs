@@ -231,6 +231,8 @@ impl Engine {
             Input::Gossip { via, bytes } => self.on_gossip(step, via, &bytes),
             Input::Started { run, process } => self.on_started(step, run, process),
             Input::Adopted { run, process } => self.on_adopted(step, run, process),
+            // A run that ended in the meantime has nothing more to report.
+            Input::Reported { run, report } => self.on_report(step, run, report).map(drop),
             Input::Ended { run, ended } => self.on_ended(step, run, &ended),
             Input::Fetched(hash) => self.on_fetched(step, hash),
             Input::FetchFailed { hash, reason } => self.on_fetch_failed(step, hash, &reason),

@@ -65,7 +65,7 @@ impl Engine {
         self.timers.clear(Timer::FetchAgain(hash));
         for run in runs {
             match step.view().job(run.job)?.map(|job| job.origin) {
-                Some(Some(_)) => self.order_run(step, run),
+                Some(Some(_)) => self.on_input_here(step, run),
                 Some(None) => self.on_output_here(step, run)?,
                 None => {}
             }

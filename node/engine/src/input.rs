@@ -1,10 +1,10 @@
 //! Everything that can happen to a node, as the engine is told of it.
 
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
-use jobmesh_protocol::{NodeId, Outcome, RunId};
+use jobmesh_protocol::outcome::{Exit, ModelUse, Outputs, Usage};
+use jobmesh_protocol::{Isolation, NodeId, Outcome, RunId};
 
-use crate::command::Command;
+use crate::command::{Command, Report};
 
 /// Ties a [`crate::Response`] to the command that asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +62,13 @@ pub enum Input {
         /// Its process.
         process: Process,
     },
+    /// An executor told how a run comes along.
+    Reported {
+        /// Which run.
+        run: RunId,
+        /// What.
+        report: Report,
+    },
     /// A run ended.
     Ended {
         /// Which run.
@@ -100,6 +107,10 @@ pub struct Ended {
     pub outputs: Outputs,
     /// What it took of this machine.
     pub usage: Usage,
+    /// What it asked of a model, if it did.
+    pub model: Option<ModelUse>,
+    /// How it was kept apart from the rest of the machine.
+    pub isolation: Isolation,
     /// How long it ran, in microseconds.
     pub ran_micros: u64,
     /// The contents of those outputs that are small enough to travel in a message.

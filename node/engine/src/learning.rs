@@ -292,7 +292,7 @@ mod tests {
 
     use jobmesh_keys::{Identity, MeshRoot};
     use jobmesh_protocol::id::BootId;
-    use jobmesh_protocol::job::{ProcessTask, Task};
+    use jobmesh_protocol::task::{ProcessTask, Task};
     use jobmesh_protocol::{DurationMillis, Incarnation, JobSpec, MonoMillis, Now, UnixMillis};
     use jobmesh_store::Store;
     use rand_chacha::ChaCha8Rng;

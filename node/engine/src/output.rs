@@ -1,12 +1,14 @@
 //! Everything the engine asks its drivers to do, held back until the state behind it is durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_keys::Invite;
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::job::Task;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, JobId, JobNumber, JobState, NodeId, RunId, UnixMillis};
+use jobmesh_protocol::task::Task;
+use jobmesh_protocol::{
+    BlobRef, DurationMillis, Epoch, Isolation, JobId, JobNumber, JobState, NodeId, RunId, UnixMillis,
+};
 use jobmesh_store::Committed;
 use serde::Serialize;
 
@@ -87,6 +89,16 @@ pub struct RunOrder {
     pub number: JobNumber,
     /// What to run.
     pub task: Task,
+    /// The tree of files that its working directory begins with.
+    pub inputs: Option<BlobRef>,
+    /// Patterns of the files that are kept.
+    pub outputs: Vec<String>,
+    /// Names of secrets by the variables that they go to.
+    pub secrets: BTreeMap<String, String>,
+    /// Whether it asked for the network.
+    pub network: bool,
+    /// How well it must be kept apart at least.
+    pub isolation: Isolation,
     /// Time between TERM and KILL.
     pub kill_grace: DurationMillis,
     /// Most bytes that it may write; none is the node's own limit.

@@ -254,8 +254,8 @@ impl Engine {
             self.resume_behind(step, job, run, head);
             return self.stop_if_cancelled(step, job, run);
         }
-        let input = job.spec.task.input().zip(job.origin);
-        if input.is_some() && !is_ordered && job.spec.effects == Effects::Once {
+        let has_input = job.origin.is_some() && job.spec.blobs().next().is_some();
+        if has_input && !is_ordered && job.spec.effects == Effects::Once {
             return self.lose_unsure_run(step, job.clone(), run);
         }
         self.resume_run(job, run, attempt, is_ordered);
@@ -267,10 +267,10 @@ impl Engine {
             };
             self.hold_lease(&lease, (job.spec.effects, None), since);
         }
-        match input {
-            Some(_) | None if is_ordered => self.watch_run(step, run, ran(step, attempt)),
-            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, run),
-            Some(_) | None => self.order_run(step, run),
+        if is_ordered {
+            self.watch_run(step, run, ran(step, attempt));
+        } else {
+            self.order_when_ready(step, run);
         }
         self.stop_if_cancelled(step, job, run)
     }

@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use jobmesh_protocol::job::{Effects, Task};
-use jobmesh_protocol::outcome::{Exit, Outputs as Written, Usage};
+use jobmesh_protocol::job::Effects;
+use jobmesh_protocol::outcome::{Exit, ModelUse, Outputs as Written, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::ticket::ReleaseCause;
-use jobmesh_protocol::{AttemptState, DurationMillis, JobState, NodeId, Outcome, RunId, UnixMillis, cbor};
+use jobmesh_protocol::{
+    AttemptState, BlobRef, DurationMillis, Isolation, JobState, NodeId, Outcome, RunId, UnixMillis, cbor,
+};
 use jobmesh_store::{Attempt, EndedAttempt, Job, NewAttempt, NewJob, StoreError};
 
 use crate::engine::Engine;
@@ -69,6 +72,8 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) exit: Exit,
     pub(crate) written: Written,
     pub(crate) usage: Usage,
+    pub(crate) model: Option<&'a ModelUse>,
+    pub(crate) isolation: Isolation,
     /// When it started, as far as its end tells.
     pub(crate) started_at: Option<UnixMillis>,
     /// What it took to end its processes, if they did not end by themselves.
@@ -84,6 +89,8 @@ impl<'a> Conclusion<'a> {
             exit: Exit::default(),
             written: Written::default(),
             usage: Usage::default(),
+            model: None,
+            isolation: Isolation::None,
             started_at: None,
             notice: None,
         }
@@ -95,6 +102,8 @@ impl<'a> Conclusion<'a> {
             exit: receipt.exit,
             written: receipt.outputs,
             usage: receipt.usage,
+            model: receipt.model.as_ref(),
+            isolation: receipt.isolation,
             // A receipt may come before the executor has said that it runs.
             started_at: attempt.started_at.or(Some(attempt.created_at)),
             ..Self::bare(attempt.node, &receipt.outcome)
@@ -114,6 +123,8 @@ impl<'a> Conclusion<'a> {
             exit: self.exit,
             outputs: self.written,
             usage: self.usage,
+            model: self.model,
+            isolation: self.isolation,
             started_at: self.started_at,
         }
     }
@@ -197,11 +208,22 @@ impl Engine {
         self.running.insert(run, running);
     }
 
-    fn order_when_ready(&mut self, step: &mut Step<'_>, run: RunId) {
+    pub(crate) fn order_when_ready(&mut self, step: &Step<'_>, run: RunId) {
         let Some(running) = self.running.get(&run) else { return };
-        match running.job.spec.task.input().zip(running.job.origin) {
-            Some((blob, origin)) if !self.has_arrived(blob) => self.fetch(step, origin, blob, run),
-            Some(_) | None => self.order_run(step, run),
+        let Some(origin) = running.job.origin else { return self.order_run(step, run) };
+        let missing: Vec<BlobRef> = running.job.spec.blobs().filter(|blob| !self.has_arrived(*blob)).collect();
+        if missing.is_empty() {
+            return self.order_run(step, run);
+        }
+        for blob in missing {
+            self.fetch(step, origin, blob, run);
+        }
+    }
+
+    /// An input of an awarded job has arrived: start it if it was the last one.
+    pub(crate) fn on_input_here(&mut self, step: &Step<'_>, run: RunId) {
+        if self.running.get(&run).is_some_and(|running| !running.is_ordered) {
+            self.order_when_ready(step, run);
         }
     }
 
@@ -317,6 +339,8 @@ impl Engine {
             exit: ended.exit,
             written: ended.outputs,
             usage: ended.usage,
+            model: ended.model.as_ref(),
+            isolation: ended.isolation,
             started_at: Some(UnixMillis(step.wall().0.saturating_sub(ended.ran_micros / 1000))),
             notice: notice.as_deref(),
         };
@@ -396,6 +420,11 @@ pub(crate) fn job_order(job: &Job, run: RunId, follows: Option<RunId>, allocatio
         run,
         number: job.number,
         task: job.spec.task.clone(),
+        inputs: job.spec.inputs,
+        outputs: job.spec.outputs.clone(),
+        secrets: job.spec.secrets.clone(),
+        network: job.spec.network,
+        isolation: job.spec.isolation.unwrap_or(Isolation::Contained),
         kill_grace: job.spec.kill_grace_ms,
         log_bytes_max: job.spec.log_bytes_max,
         origin: job.origin,

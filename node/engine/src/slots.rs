@@ -81,7 +81,7 @@ impl SlotLease {
     /// How many jobs like this may be under it at once. What must not run twice never waits behind another: if it were
     /// given back, nobody would know whether it had begun. And what needs an input could not begin at once.
     fn room(&self, spec: &JobSpec) -> usize {
-        let may_wait = spec.effects != Effects::Once && spec.task.input().is_none();
+        let may_wait = spec.effects != Effects::Once && spec.blobs().next().is_none();
         self.slots + if may_wait { self.ahead.min(self.brief) } else { 0 }
     }
 

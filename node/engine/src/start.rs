@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jobmesh_protocol::job::{Effects, Scope, Task};
+use jobmesh_protocol::job::{Effects, Scope};
 use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{DurationMillis, JobId, JobNumber, JobSpec, JobState, RunId};
 use jobmesh_store::{Job, StoreError};
 
@@ -314,7 +315,9 @@ impl Engine {
         let micros = match &spec.task {
             Task::Noop {} => 0,
             Task::Builtin(_) => return 0,
-            Task::Process(_) => match self.durations.get(&spec.job_type) {
+            // The rest doesn't take its slot over from one run to the next.
+            Task::Container(_) | Task::Http(_) | Task::Llm(_) | Task::Embedding(_) => return 0,
+            Task::Process(_) | Task::Wasm(_) | Task::Lua(_) => match self.durations.get(&spec.job_type) {
                 Some(micros) if *micros <= BRIEF_MICROS => *micros,
                 Some(_) | None => return 0,
             },

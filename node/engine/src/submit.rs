@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jobmesh_protocol::job::{JobSpec, Scope, Task};
+use jobmesh_protocol::job::{JobSpec, Scope};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Condition, Conflict, Dependency, Span, Start, Tasks, Unique};
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobState, Submission, UnixMillis, number};
 use jobmesh_store::{Edge, Group, Job, NewJob, Plan, StoreError};
 
@@ -325,9 +326,9 @@ fn new_job(step: &mut Step<'_>, number: JobNumber, submission: Submission, fire:
 /// told as well.
 fn tell_instant(job: &mut Job) {
     let Some((schedule, at)) = &job.fire else { return };
-    if let Task::Process(process) = &mut Arc::make_mut(&mut job.spec).task {
-        process.environment.insert(SCHEDULE_VARIABLE.to_owned(), schedule.clone());
-        process.environment.insert(INSTANT_VARIABLE.to_owned(), at.to_rfc3339());
+    if let Some(environment) = Arc::make_mut(&mut job.spec).task.environment_mut() {
+        environment.insert(SCHEDULE_VARIABLE.to_owned(), schedule.clone());
+        environment.insert(INSTANT_VARIABLE.to_owned(), at.to_rfc3339());
     }
 }
 
@@ -366,7 +367,14 @@ fn check(submission: &Submission) -> Result<(), String> {
     let spec: &JobSpec = &submission.spec;
     let directory = match &spec.task {
         Task::Process(process) => process.directory.as_ref(),
-        Task::Noop {} | Task::Builtin(_) => None,
+        Task::Container(_)
+        | Task::Wasm(_)
+        | Task::Lua(_)
+        | Task::Http(_)
+        | Task::Llm(_)
+        | Task::Embedding(_)
+        | Task::Noop {}
+        | Task::Builtin(_) => None,
     };
     if directory.is_some() && spec.scope != Scope::Local {
         return Err(

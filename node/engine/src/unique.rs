@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jobmesh_protocol::job::{JobSpec, Task};
+use jobmesh_protocol::job::JobSpec;
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Conflict, Span, Unique};
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{Epoch, Hash, JobId, JobNumber, JobState, Submission, UnixMillis};
 use jobmesh_store::{Job, StoreError};
 

@@ -21,11 +21,12 @@ mod wire;
 
 use jobmesh_engine::{Command, JobAction, Response};
 use jobmesh_protocol::envelope::Kind;
-use jobmesh_protocol::job::{Effects, ProcessTask, Scope, Task};
+use jobmesh_protocol::job::{Effects, Scope};
 use jobmesh_protocol::outcome::Outputs;
 use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, Frame};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Array, Conflict, Span, Tasks, Unique};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::ticket::{Heartbeat, LeaseKey, Verdict};
 use jobmesh_protocol::{
     AttemptState, BlobRef, DurationMillis, Hash, Incarnation, JobSpec, JobState, Outcome, Submission,

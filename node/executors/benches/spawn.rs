@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use jobmesh_executors::{Config, Event, Executors, Groups, Limits, Order};
-use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, Epoch, JobId, Outcome, RunId};
 
 /// How many processes a round starts.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use jobmesh_protocol::outcome::{Exit, MESSAGE_BYTES_MAX, Outputs, Usage};
-use jobmesh_protocol::{Outcome, RunId};
+use jobmesh_protocol::outcome::{Exit, MESSAGE_BYTES_MAX, ModelUse, Outputs, Usage};
+use jobmesh_protocol::{Isolation, Outcome, RunId};
 
 /// News of a run.
 #[expect(clippy::large_enum_variant, reason = "every run has one end, and boxing it would move it once more")]
@@ -16,6 +16,15 @@ pub enum Event {
         run: RunId,
         /// Its main process.
         process: ProcessId,
+    },
+    /// How far a run has come, as its executor knows.
+    Progress {
+        /// The run.
+        run: RunId,
+        /// How much of it is done, from 0 to 10,000; none if that can't be told.
+        done: Option<u16>,
+        /// What it is at, for people.
+        what: String,
     },
     /// The run is over and nothing of it is left. Comes exactly once per order.
     Ended {
@@ -52,6 +61,10 @@ pub struct Ended {
     pub inline: Vec<Vec<u8>>,
     /// What it took, as far as that is known.
     pub usage: Usage,
+    /// What it asked of a model, if it did.
+    pub model: Option<ModelUse>,
+    /// How it was kept apart from the rest of the machine.
+    pub isolation: Isolation,
     /// What it took to end its processes, if they did not end by themselves.
     pub notice: Option<String>,
     /// How long it ran, from its start until nothing of it was left; nothing if there was no process.
@@ -67,6 +80,8 @@ impl Ended {
             outputs: Outputs::default(),
             inline: Vec::new(),
             usage: Usage::default(),
+            model: None,
+            isolation: Isolation::None,
             notice: None,
             ran: Duration::ZERO,
         }

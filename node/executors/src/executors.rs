@@ -24,16 +24,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use jobmesh_protocol::job::{Builtin, Task};
+use jobmesh_protocol::task::{Builtin, Task};
 use jobmesh_protocol::{Outcome, RunId};
+use tokio::net::unix::pipe::Receiver;
+use tokio::runtime::Handle;
 
 use crate::event::{Ended, Event};
+use crate::executor::{Executor as _, Probe};
 use crate::executors::state::{State, Work};
+use crate::kinds::{Kinds, Surroundings};
 use crate::order::{Adopt, Order, StopReason};
-use crate::process::{self, Enforcement, Host, Seat};
+use crate::process::{self, Enforcement, Host, Process, Seat};
 
 /// What the executors of a node may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Most runs at the same time. Each slot is a thread.
     pub slots: NonZeroU16,
@@ -42,6 +46,8 @@ pub struct Config {
     pub spares: Option<PathBuf>,
     /// Whether control groups may be made, where that is possible.
     pub groups: Groups,
+    /// What they need of the daemon.
+    pub surroundings: Surroundings,
 }
 
 /// Whether the kernel is asked to count for us.
@@ -104,7 +110,7 @@ impl Executors {
             work: Condvar::new(),
             events: Box::new(events),
             builtins: Box::new(builtins),
-            host: Host::look(config.spares, config.groups),
+            kinds: Kinds::new(Process::new(Host::look(config.spares, config.groups)), &config.surroundings),
             threads: Mutex::new(Vec::new()),
         });
         let this = Self { shared };
@@ -164,7 +170,7 @@ impl Executors {
     pub fn adopt(&self, adopt: Adopt) -> Result<(), AdoptError> {
         let run = adopt.run;
         let start = || {
-            let (reader, writer) = io::pipe()?;
+            let (reader, writer) = wake_pipe()?;
             if !self.shared.lock().admit_running(run, Arc::new(writer)) {
                 tracing::debug!(run = %run, "adoption ignored");
                 return Ok(());
@@ -181,7 +187,13 @@ impl Executors {
     /// How the limits of runs are kept on this machine.
     #[must_use]
     pub fn limits(&self) -> Enforcement {
-        self.shared.host.enforcement()
+        self.shared.kinds.process.host().enforcement()
+    }
+
+    /// What each executor finds of what it needs on this machine. Looks around anew, which may take a second.
+    #[must_use]
+    pub fn probe(&self) -> Vec<Probe> {
+        self.shared.kinds.probe()
     }
 
     /// How many orders have not ended yet, waiting ones included.
@@ -220,7 +232,7 @@ struct Shared {
     work: Condvar,
     events: Box<dyn Fn(Event) + Send + Sync>,
     builtins: Box<Builtins>,
-    host: Host,
+    kinds: Kinds,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -242,10 +254,10 @@ impl Shared {
     }
 
     fn start_slot(self: &Arc<Self>, number: u16) -> io::Result<()> {
-        let (reader, writer) = io::pipe()?;
+        let (reader, writer) = wake_pipe()?;
         let shared = Arc::clone(self);
         let thread = std::thread::Builder::new().name(format!("jobmesh-slot-{number}")).spawn(move || {
-            let seat = Seat::take(&shared.host);
+            let seat = Seat::take(shared.kinds.process.host());
             shared.work_until_closed(&mut Slot { reader, writer: Arc::new(writer), seat });
         })?;
         self.threads().push(thread);
@@ -320,13 +332,25 @@ impl Shared {
     /// Hands an order to the executor of its task.
     fn dispatch(&self, order: &Order, seat: &mut Seat, control: &Control<'_>) -> Ended {
         match &order.task {
-            Task::Process(task) => process::perform(order, task, &self.host, seat, control),
+            Task::Process(_) => self.kinds.process.perform(order, seat, control),
+            Task::Container(_) => self.kinds.container.perform(order, seat, control),
+            Task::Wasm(_) => self.kinds.wasm.perform(order, seat, control),
+            Task::Lua(_) => self.kinds.lua.perform(order, seat, control),
+            Task::Http(_) => self.kinds.http.perform(order, seat, control),
+            Task::Llm(_) | Task::Embedding(_) => self.kinds.model.perform(order, seat, control),
             Task::Noop {} => Ended::without_process(control.outcome_unless_stopped(|| Outcome::Ok)),
             Task::Builtin(builtin) => {
                 Ended::without_process(control.outcome_unless_stopped(|| (self.builtins)(order, *builtin)))
             }
         }
     }
+}
+
+/// A pipe that nobody waits for with a read.
+fn wake_pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    Ok((reader, writer))
 }
 
 /// Sees to it that our own panic costs one attempt and no thread.
@@ -369,9 +393,42 @@ impl Control<'_> {
     /// Empties [`Self::wake`]; to be called when it is readable.
     pub(crate) fn drain(&self) {
         let mut bytes = [0_u8; 64];
-        if let Err(error) = (&mut { self.wake }).read(&mut bytes) {
+        if let Err(error) = (&mut { self.wake }).read(&mut bytes)
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
             tracing::error!(error = %error, "failed to read a slot's wake-up pipe");
         }
+    }
+
+    /// Waits for something in the daemon's runtime, unless the run must end before.
+    ///
+    /// # Errors
+    /// Why it must end. What was waited for is dropped then.
+    pub(crate) fn wait_for<T>(&self, runtime: &Handle, work: impl Future<Output = T>) -> Result<T, StopReason> {
+        runtime.block_on(async {
+            let mut work = std::pin::pin!(work);
+            let heard = self.wake.try_clone().and_then(|wake| Receiver::from_owned_fd(wake.into()));
+            let wake = match heard {
+                Ok(wake) => wake,
+                Err(error) => {
+                    tracing::error!(run = %self.run, %error, "a run can't hear that it must end");
+                    return Ok(work.await);
+                }
+            };
+            loop {
+                if let Some(reason) = self.stop_reason() {
+                    return Err(reason);
+                }
+                tokio::select! {
+                    done = &mut work => return Ok(done),
+                    _ = wake.readable() => {
+                        let mut bytes = [0_u8; 64];
+                        // Read until there is nothing more: only then is it waited for again.
+                        while wake.try_read(&mut bytes).is_ok_and(|count| count > 0) {}
+                    }
+                }
+            }
+        })
     }
 
     fn outcome_unless_stopped(&self, work: impl FnOnce() -> Outcome) -> Outcome {

@@ -8,17 +8,29 @@
 //! their own; none of them may outlive its attempt, or a job that was given to another node would still run here.
 //! [`process`] tells how they are found.
 
+mod container;
 mod event;
+mod executor;
 mod executors;
+mod http;
+mod kinds;
+mod lua;
+mod model;
 mod order;
 mod output;
 pub mod process;
+mod stage;
+mod wasm;
+mod worker;
 
 pub use event::{Ended, Event, ProcessId};
+pub use executor::Probe;
 pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, StartError};
+pub use kinds::Surroundings;
 pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
 pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
 pub use process::{
     Enforced, Enforcement, OUTCOME_VARIABLE, OrphanEnd, RESULT_VARIABLE, RUN_VARIABLE, end_orphan, find_run,
     tells_exits,
 };
+pub use worker::work;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jobmesh_protocol::job::Task;
-use jobmesh_protocol::{DurationMillis, Outcome, RunId};
+use jobmesh_protocol::task::Task;
+use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome, RunId};
 
 use crate::event::ProcessId;
 
@@ -30,8 +30,14 @@ pub struct Order {
     pub follows: Option<RunId>,
     /// How long it may take to end after TERM; at most [`KILL_GRACE_MAX`] counts.
     pub kill_grace: DurationMillis,
-    /// The file that holds the task's input, if it has one.
+    /// The folder of blobs, each under its hash: those that the task names, and those of the files it begins with.
+    pub blobs: PathBuf,
+    /// The file that holds the command's standard input, if it has one.
     pub stdin: Option<PathBuf>,
+    /// The tree of files that the working directory begins with.
+    pub inputs: Option<BlobRef>,
+    /// Patterns of the files in the working directory that are kept.
+    pub outputs: Vec<String>,
     /// Where the attempt keeps its logs and its working directory. Made if missing, for the owner only, and removed
     /// after the end if nothing was left in it.
     pub directory: PathBuf,
@@ -39,6 +45,12 @@ pub struct Order {
     pub environment: BTreeMap<String, String>,
     /// What it may use.
     pub limits: Limits,
+    /// Whose job it is: whether of somebody else.
+    pub is_foreign: bool,
+    /// Whether it may use the network.
+    pub network: bool,
+    /// How well it must be kept apart at least. What can't be kept apart so well is not run.
+    pub isolation: Isolation,
 }
 
 /// How much of the machine one run may use. What is not limited by the kernel is looked at ten times a second.

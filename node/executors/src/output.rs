@@ -136,6 +136,11 @@ impl Log {
         self.length().is_ok_and(|length| length > 0 && length.is_multiple_of(SECTOR_BYTES))
     }
 
+    /// Writes behind what was written up to now.
+    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut &self.file, bytes)
+    }
+
     /// A second descriptor, for the process to write to.
     pub(crate) fn writer(&self) -> io::Result<File> {
         self.file.try_clone()

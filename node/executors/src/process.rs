@@ -49,11 +49,12 @@ mod word;
 use std::time::{Duration, Instant};
 
 use jobmesh_protocol::RunId;
-use jobmesh_protocol::job::ProcessTask;
 use jobmesh_protocol::outcome::Usage;
-use jobmesh_protocol::{DurationMillis, Outcome};
+use jobmesh_protocol::task::{ProcessTask, Task};
+use jobmesh_protocol::{DurationMillis, Isolation, Outcome};
 
 use crate::event::{Ended, Event, ProcessId};
+use crate::executor::{Executor, Probe, wrong_task};
 use crate::executors::Control;
 use crate::order::{Order, StopReason};
 use crate::process::limit::{Brake, Breach, Guard};
@@ -66,9 +67,12 @@ pub use pidfd_info::tells_exits;
 pub use spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 pub(crate) use adopt::attend;
+pub(crate) use end::Remains;
+pub(crate) use exit::Ending;
 pub(crate) use host::Host;
 pub(crate) use reaper::adopt_orphans;
 pub(crate) use seat::Seat;
+pub(crate) use spare::{Contents, Spare, work_path};
 
 /// How long processes that a finished command left behind may take to end after TERM: one second.
 ///
@@ -105,8 +109,42 @@ impl Brought {
 /// next one wait. Its process can be found by its marker until then.
 const BRIEF: Duration = Duration::from_millis(5);
 
-/// Runs a command to its end.
-pub(crate) fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, control: &Control<'_>) -> Ended {
+/// Runs commands of the operating system.
+#[derive(Debug)]
+pub(crate) struct Process {
+    host: Host,
+}
+
+impl Process {
+    pub(crate) const fn new(host: Host) -> Self {
+        Self { host }
+    }
+
+    /// What it was started amid.
+    pub(crate) const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Runs a command to its end in the name of an order, whatever that order's own task is.
+    pub(crate) fn run(&self, order: &Order, task: &ProcessTask, seat: &mut Seat, control: &Control<'_>) -> Ended {
+        perform(order, task, &self.host, seat, control)
+    }
+}
+
+impl Executor for Process {
+    fn probe(&self) -> Probe {
+        Probe::ready("process", Isolation::Contained)
+    }
+
+    fn perform(&self, order: &Order, seat: &mut Seat, control: &Control<'_>) -> Ended {
+        match &order.task {
+            Task::Process(task) => self.run(order, task, seat, control),
+            task => Ended::without_process(wrong_task(task)),
+        }
+    }
+}
+
+fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, control: &Control<'_>) -> Ended {
     if let Some(reason) = control.stop_reason() {
         return Ended::without_process(reason.outcome());
     }
@@ -141,12 +179,13 @@ pub(crate) fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut
     }
     let sampled = guard.memory_peak();
 
-    let usage = Usage { cpu_ms: spawned.cpu_ms(), memory_peak_bytes: spawned.memory_peak().or(sampled) };
+    let usage = Usage { cpu_ms: spawned.cpu_ms(), memory_peak_bytes: spawned.memory_peak().or(sampled), fuel: None };
     let exit = spawned.reap();
     let ran = spawned.at.elapsed();
     let left = seat.spare.contents();
     let mut ended = spawned.remains(order, left, exit, (usage, ran)).conclude(brought.map(Brought::outcome));
     ended.notice = notice.or(ended.notice);
+    ended.isolation = Isolation::Contained;
     seat.stand_up(order, &ended, left, is_alone && brought.is_none());
     ended
 }

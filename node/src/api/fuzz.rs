@@ -7,11 +7,11 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use jobmesh_engine::{Schedule, Timetable};
-use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::resource::{Amount, Demand, Request, Requests};
 use jobmesh_protocol::retry;
 use jobmesh_protocol::schedule::{CatchUp, Timing};
 use jobmesh_protocol::submission::{Array, Dependency, Start, Tasks};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, JobId, JobNumber, JobSpec, Requirement, Submission, Tag, UnixMillis};
 use jobmesh_tests::fuzz::{Heap, Target};
 use serde::Serialize;

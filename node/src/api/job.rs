@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::outcome::{Exit, ModelUse, Outputs, Usage};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::ticket::Verdict;
-use jobmesh_protocol::{AttemptState, AwardId, DurationMillis, Epoch, JobId, JobSpec, JobState, ReceiptId, UnixMillis};
+use jobmesh_protocol::{
+    AttemptState, AwardId, DurationMillis, Epoch, Isolation, JobId, JobSpec, JobState, ReceiptId, UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{NodeName, ReceiptHead, submission};
@@ -174,6 +176,12 @@ pub struct AttemptView {
     /// What it took of its machine.
     #[serde(default)]
     pub usage: Usage,
+    /// What it asked of a model, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelUse>,
+    /// How it was kept apart from the rest of its machine, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// The award, if it runs on a peer.
     pub award: Option<AwardId>,
     /// The receipt that ended it.

@@ -1,9 +1,9 @@
 //! Receipts, with everything it takes to check one without trusting the daemon that hands it out.
 
-use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::outcome::{Exit, ModelUse, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::ticket::Verdict;
-use jobmesh_protocol::{AwardId, Epoch, Hash, MeshId, NodeId, Outcome, ReceiptId, TicketId, UnixMillis};
+use jobmesh_protocol::{AwardId, Epoch, Hash, Isolation, MeshId, NodeId, Outcome, ReceiptId, TicketId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::api::NodeName;
@@ -69,8 +69,11 @@ pub struct ReceiptBody {
     pub outputs: Outputs,
     /// What it took.
     pub usage: Usage,
+    /// What it asked of a model, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelUse>,
     /// How it was kept apart from the rest of the machine.
-    pub isolation: String,
+    pub isolation: Isolation,
     /// When it started, on the executor's clock.
     pub started_at: UnixMillis,
     /// When it ended, on the executor's clock.
@@ -91,6 +94,7 @@ impl From<Receipt> for ReceiptBody {
             exit,
             outputs,
             usage,
+            model,
             isolation,
             started_at,
             finished_at,
@@ -107,6 +111,7 @@ impl From<Receipt> for ReceiptBody {
             exit,
             outputs,
             usage,
+            model,
             isolation,
             started_at,
             finished_at,

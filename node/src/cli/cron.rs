@@ -262,7 +262,7 @@ fn text(view: &ScheduleView, now: UnixMillis, colour: Colour) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jobmesh_protocol::job::{ProcessTask, Task};
+    use jobmesh_protocol::task::{ProcessTask, Task};
     use jobmesh_protocol::{JobSpec, Submission};
 
     use super::*;

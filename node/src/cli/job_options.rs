@@ -19,8 +19,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use jobmesh::api::{JobList, Pick, SelectRequest};
-use jobmesh_protocol::job::{JobSpec, Scope, Task};
+use jobmesh_protocol::job::{JobSpec, Scope};
 use jobmesh_protocol::submission::{Condition, Dependency, Start};
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{JobId, Submission};
 
 use crate::cli::failure::{Failure, Kind};
@@ -129,12 +130,10 @@ impl Draft {
     /// Sends the input to the node.
     async fn bring_input(&mut self, client: &Client) -> Result<(), Failure> {
         let Some(path) = self.stdin.take() else { return Ok(()) };
-        match &mut self.submission.spec.task {
-            Task::Process(process) => process.stdin = Some(work::upload(client, path).await?),
-            Task::Noop {} | Task::Builtin(_) => {
-                return Err(Failure::new(Kind::Usage, "--stdin is for commands; this job reads nothing"));
-            }
-        }
+        let Some(stdin) = self.submission.spec.task.stdin_mut() else {
+            return Err(Failure::new(Kind::Usage, "--stdin is for commands; this job reads nothing"));
+        };
+        *stdin = Some(work::upload(client, path).await?);
         Ok(())
     }
 }

@@ -111,7 +111,7 @@ pub(crate) fn text(view: &ReceiptView, detail: &JobDetail, colour: Colour) -> St
                 receipt.started_at.to_rfc3339()
             ),
         ),
-        ("isolation", receipt.isolation.clone()),
+        ("isolation", receipt.isolation.to_string()),
         ("stdout", blob(receipt.outputs.stdout)),
         ("stderr", blob(receipt.outputs.stderr)),
         ("job", receipt.spec.to_string()),

@@ -155,9 +155,9 @@ fn receipt(attempt: &AttemptView) -> &'static str {
 #[cfg(test)]
 mod tests {
     use jobmesh::api::{EventView, NodeName};
-    use jobmesh_protocol::job::{ProcessTask, Task};
     use jobmesh_protocol::outcome::{self, Outputs};
     use jobmesh_protocol::state::Cause;
+    use jobmesh_protocol::task::{ProcessTask, Task};
     use jobmesh_protocol::ticket::Verdict;
     use jobmesh_protocol::{AttemptState, AwardId, Epoch, JobSpec, JobState, NodeId};
 
@@ -179,6 +179,8 @@ mod tests {
             exit: outcome::Exit { code: Some(0), signal: None },
             outputs: Outputs::default(),
             usage: Usage::default(),
+            model: None,
+            isolation: None,
             award: Some(AwardId::from_bytes([3; 16])),
             receipt: None,
             verdict,

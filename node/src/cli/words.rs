@@ -1,9 +1,9 @@
 //! What jobs, attempts and events are called in front of people. Lists, details and the demo use the same words.
 
 use jobmesh::api::{EventView, JobView, NodeName};
-use jobmesh_protocol::job::Task;
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::state::Cause;
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{AttemptState, DurationMillis, JobState, UnixMillis};
 
 use crate::cli::output::Style;
@@ -43,6 +43,12 @@ pub(crate) fn title(job: &JobView) -> String {
 pub(crate) fn task(task: &Task) -> String {
     match task {
         Task::Process(process) => command(&process.argv),
+        Task::Container(container) => format!("{} {}", container.image, command(&container.argv)),
+        Task::Wasm(wasm) => format!("wasm {} {}", wasm.module.hash.short(), command(&wasm.argv)),
+        Task::Lua(lua) => format!("lua {}", command(&lua.argv)),
+        Task::Http(http) => format!("{} {}", http.method, http.url),
+        Task::Llm(llm) => format!("llm {}", llm.model.as_deref().unwrap_or_default()),
+        Task::Embedding(embedding) => format!("embedding {}", embedding.model.as_deref().unwrap_or_default()),
         Task::Noop {} => "noop".to_owned(),
         Task::Builtin(builtin) => format!("builtin {builtin}"),
     }

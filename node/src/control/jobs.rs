@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use jobmesh_engine::{Command, NAMED_MAX, Response};
-use jobmesh_protocol::job::Task;
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{JobId, JobNumber};
 use jobmesh_store::{Job, Selection, StoreError, View};
 

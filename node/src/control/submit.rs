@@ -36,12 +36,12 @@ impl Control {
 
     /// The engine takes the input to be on disk; nobody could fetch it later.
     pub(super) fn check_input(&self, spec: &JobSpec) -> Answer<()> {
-        match spec.task.input() {
-            Some(blob) if !self.handle.blobs().has(blob) => {
+        match spec.blobs().find(|blob| !self.handle.blobs().has(*blob)) {
+            Some(blob) => {
                 let message = format!("the input {} is not on this node", blob.hash.short());
                 Err(Failure::new(ErrorCode::BadRequest, message).hint("upload it first: POST /v1/blobs"))
             }
-            Some(_) | None => Ok(()),
+            None => Ok(()),
         }
     }
 }

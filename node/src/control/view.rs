@@ -1,9 +1,9 @@
 //! Turns rows into what clients see, with names in place of bare ids.
 
 use jobmesh_engine::{Change as EngineChange, Taken};
-use jobmesh_protocol::job::Task;
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::requirement::Value;
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{CapabilityRecord, Epoch, JobNumber, JobSpec, JobState, RunId, UnixMillis};
 use jobmesh_store::{Attempt, Event, Group, Job, Progress, ReceiptRow, StoreError, View};
 
@@ -65,6 +65,14 @@ pub(super) fn job(handle: &Handle, row: JobRow) -> JobView {
     let JobRow { job, last, ran, group, progress } = row;
     let command = match &job.spec.task {
         Task::Process(process) => process.argv.clone(),
+        Task::Container(container) => [&container.image].into_iter().chain(&container.argv).cloned().collect(),
+        Task::Wasm(wasm) => {
+            ["wasm".to_owned(), wasm.module.hash.short()].into_iter().chain(wasm.argv.clone()).collect()
+        }
+        Task::Lua(lua) => ["lua".to_owned()].into_iter().chain(lua.argv.clone()).collect(),
+        Task::Http(http) => vec![http.method.clone(), http.url.clone()],
+        Task::Llm(llm) => ["llm".to_owned()].into_iter().chain(llm.model.clone()).collect(),
+        Task::Embedding(embedding) => ["embedding".to_owned()].into_iter().chain(embedding.model.clone()).collect(),
         Task::Noop {} => vec!["noop".to_owned()],
         Task::Builtin(builtin) => vec!["builtin".to_owned(), builtin.to_string()],
     };
@@ -139,6 +147,8 @@ fn attempt(handle: &Handle, attempt: Attempt, receipts: &[ReceiptRow]) -> Attemp
         exit: attempt.exit,
         outputs: attempt.outputs,
         usage: attempt.usage,
+        model: attempt.model,
+        isolation: attempt.isolation,
         award: attempt.award,
         receipt: attempt.receipt,
         verdict: last.and_then(|receipt| receipt.verdict),

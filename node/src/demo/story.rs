@@ -7,7 +7,8 @@ use jobmesh::api::{
     JoinRequest, Joined, Learned, Peers, ReceiptView, SubmitRequest, Submitted,
 };
 use jobmesh_keys::Role;
-use jobmesh_protocol::job::{ProcessTask, Scope, Task};
+use jobmesh_protocol::job::Scope;
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, JobSpec, JobState, Requirement, Tag};
 use tokio::time::Instant;
 

@@ -13,8 +13,9 @@ mod line;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_engine::{Schedule, Timetable, TimetableError};
-use jobmesh_protocol::job::{Effects, Task};
+use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing, format_length};
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{DurationMillis, JobSpec, Submission, UnixMillis};
 
 use super::{

@@ -1,7 +1,8 @@
 //! What is the same for the items of every source: their keys, their names, and what each imported job has.
 
-use jobmesh_protocol::job::{NAME_BYTES_MAX, ProcessTask, Scope, Task};
+use jobmesh_protocol::job::{NAME_BYTES_MAX, Scope};
 use jobmesh_protocol::submission::{Conflict, Span, Unique};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{Hash, JobSpec, Submission, UnixMillis};
 
 use super::{Fate, KEEP, Kind, LABEL_KEY, LABEL_SOURCE, PlannedJob, Release};

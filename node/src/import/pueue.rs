@@ -13,8 +13,9 @@ mod state;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_engine::QueueLimits;
-use jobmesh_protocol::job::{Effects, Task};
+use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::submission::{AFTER_MAX, Start};
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{Submission, UnixMillis};
 
 use super::{Draft, Fate, Finished, ImportError, Item, Kind, Plan, PlannedQueue, Release, key, name_of, shell_spec};

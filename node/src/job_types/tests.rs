@@ -1,9 +1,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use jobmesh_protocol::DurationMillis;
-use jobmesh_protocol::job::{Builtin, Effects, ProcessTask, Scope};
+use jobmesh_protocol::job::{Effects, Scope};
 use jobmesh_protocol::schedule::{CatchUp, Overlap};
 use jobmesh_protocol::submission::{Conflict, Field, Span};
+use jobmesh_protocol::task::{Builtin, ProcessTask};
 
 use super::*;
 

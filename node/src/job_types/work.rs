@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jobmesh_protocol::job::{ARGV_MAX, Builtin, ProcessTask, Task};
+use jobmesh_protocol::task::{ARGV_MAX, Builtin, ProcessTask, Task};
 
 use crate::config::table::{Entry, Fault, Lined, Table};
 use crate::job_types::shell::ShellText;

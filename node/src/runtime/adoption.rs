@@ -8,7 +8,8 @@
 
 use jobmesh_engine::{Process, RunOrder};
 use jobmesh_executors::{Adopt, Executors, ProcessId, find_run};
-use jobmesh_protocol::job::{Effects, Task};
+use jobmesh_protocol::job::Effects;
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{Outcome, RunId};
 use jobmesh_store::{Reader, StoreError};
 
@@ -27,8 +28,11 @@ pub(super) fn adopt(
     let known = process.filter(|process| process.pid != 0);
     let process = match (known, &order.task) {
         (Some(process), _) => Some(ProcessId { pid: process.pid, started: process.started }),
-        (None, Task::Process(_)) => find_run(run),
-        (None, Task::Noop {} | Task::Builtin(_)) => None,
+        (None, Task::Process(_) | Task::Wasm(_) | Task::Lua(_)) => find_run(run),
+        (
+            None,
+            Task::Container(_) | Task::Http(_) | Task::Llm(_) | Task::Embedding(_) | Task::Noop {} | Task::Builtin(_),
+        ) => None,
     };
     if process.is_none() && !directory.exists() {
         return Some(never_seen(handle, run));

@@ -14,7 +14,7 @@ use jobmesh_engine::{Ended, Input, Output, Process, RunOrder, StopReason};
 use jobmesh_executors::{Executors, OrphanEnd, ProcessId, end_orphan};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
-use jobmesh_protocol::{BlobRef, JobId, NodeId, Outcome, RunId};
+use jobmesh_protocol::{BlobRef, Isolation, JobId, NodeId, Outcome, RunId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -220,8 +220,17 @@ impl Dispatch {
 
     /// Tells the engine of an end that nobody else tells of.
     fn report(&mut self, run: RunId, outcome: Outcome) {
-        let (exit, outputs, usage) = (Exit::default(), Outputs::default(), Usage::default());
-        let ended = Ended { outcome, exit, outputs, usage, ran_micros: 0, inline: Vec::new(), notice: None };
+        let ended = Ended {
+            outcome,
+            exit: Exit::default(),
+            outputs: Outputs::default(),
+            usage: Usage::default(),
+            model: None,
+            isolation: Isolation::None,
+            ran_micros: 0,
+            inline: Vec::new(),
+            notice: None,
+        };
         let handle = self.handle.clone();
         self.reports.spawn(async move {
             // Without an engine the run is found at the next start.

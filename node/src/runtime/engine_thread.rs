@@ -335,6 +335,7 @@ impl EngineThread {
                 | Input::Frame { .. }
                 | Input::Gossip { .. }
                 | Input::Adopted { .. }
+                | Input::Reported { .. }
                 | Input::Fetched(_)
                 | Input::FetchFailed { .. } => {}
             }
@@ -457,7 +458,11 @@ impl EngineThread {
                 | Input::Fetched(_)
                 | Input::FetchFailed { .. } => true,
                 Input::Connected { .. } | Input::Disconnected(_) | Input::Addresses(_) => true,
-                Input::Tick | Input::Command(..) | Input::Frame { .. } | Input::Gossip { .. } => false,
+                Input::Tick
+                | Input::Command(..)
+                | Input::Frame { .. }
+                | Input::Gossip { .. }
+                | Input::Reported { .. } => false,
             };
             if is_kept && self.kept.len() < KEPT_MAX {
                 self.kept.push(input);

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jobmesh_protocol::Outcome;
-use jobmesh_protocol::job::Builtin;
+use jobmesh_protocol::task::Builtin;
 use jobmesh_store::{Reader, StoreError};
 
 use super::handle::{CommandError, Handle};

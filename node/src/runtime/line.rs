@@ -145,7 +145,7 @@ impl Left {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-    use jobmesh_protocol::job::Task;
+    use jobmesh_protocol::task::Task;
     use jobmesh_protocol::{DurationMillis, Epoch, JobId, JobNumber};
 
     use super::*;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use jobmesh_engine::RunOrder;
 use jobmesh_engine::pool::Allocation;
 use jobmesh_executors::{Limits, Order};
-use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::resource::{Amount, Name};
+use jobmesh_protocol::task::{ProcessTask, Task};
 
 use super::handle::Handle;
 use super::reduce::RESULTS_NAME;
@@ -28,39 +28,55 @@ pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
 /// The order for the executors.
 pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> Order {
     let limits = limits(&handle.config(), &order);
-    let RunOrder { run, number, task, kill_grace, log_bytes_max: _, origin, follows, allocation, reduce } = order;
-    let directory = handle.home().run(run);
-    let stdin = task.input().map(|blob| handle.blobs().path_of(blob.hash));
-    let mut environment = BTreeMap::new();
-    if let Task::Process(process) = &task {
-        environment.extend([
-            (JOB_VARIABLE.to_owned(), number.to_string()),
-            ("JOBMESH_ATTEMPT".to_owned(), run.epoch.to_string()),
-            (SOCKET_VARIABLE.to_owned(), handle.task_socket().to_owned()),
-            (TOKEN_VARIABLE.to_owned(), handle.tokens().token(run)),
-        ]);
-        // A job of this node that calls `jobmesh` means this node, unless it says otherwise. One of a peer has no
-        // business with either.
-        if origin.is_none() && !process.environment.contains_key(HOME_VARIABLE) {
-            let path = handle.home().path().to_string_lossy().into_owned();
-            environment.insert(HOME_VARIABLE.to_owned(), path);
-        }
-        environment.extend(allocation.iter().flat_map(Allocation::variables));
-        environment.extend(place.iter().flat_map(|place| place.variables()));
-        if reduce {
-            environment
-                .insert("JOBMESH_RESULTS".to_owned(), directory.join(RESULTS_NAME).to_string_lossy().into_owned());
-        }
-    }
-    let task = match task {
+    let is_foreign = order.origin.is_some();
+    let directory = handle.home().run(order.run);
+    let blobs = handle.blobs();
+    let stdin = order.task.stdin().map(|blob| blobs.path_of(blob.hash));
+    let environment = environment(handle, &order, place);
+    let task = match (order.task, place) {
         // A peer has no say in where on this machine its job runs.
-        Task::Process(process) if origin.is_some() => Task::Process(ProcessTask { directory: None, ..process }),
-        Task::Process(process) => Task::Process(match place {
-            Some(place) => place.fill_task(process),
-            None => process,
-        }),
-        Task::Noop {} => Task::Noop {},
-        Task::Builtin(builtin) => Task::Builtin(builtin),
+        (Task::Process(process), _) if is_foreign => Task::Process(ProcessTask { directory: None, ..process }),
+        (task, Some(place)) if !is_foreign => place.fill_task(task),
+        (task, _) => task,
     };
-    Order { run, task, follows, kill_grace, stdin, directory, environment, limits }
+    Order {
+        run: order.run,
+        task,
+        follows: order.follows,
+        kill_grace: order.kill_grace,
+        blobs: blobs.folder().to_owned(),
+        stdin,
+        inputs: order.inputs,
+        outputs: order.outputs,
+        directory,
+        environment,
+        limits,
+        is_foreign,
+        network: order.network || !is_foreign,
+        isolation: order.isolation,
+    }
+}
+
+/// The variables of a command that tell it who it is and whom to talk to. They win over its own.
+fn environment(handle: &Handle, order: &RunOrder, place: Option<&Place>) -> BTreeMap<String, String> {
+    let Some(own) = order.task.environment() else { return BTreeMap::new() };
+    let mut environment = BTreeMap::from([
+        (JOB_VARIABLE.to_owned(), order.number.to_string()),
+        ("JOBMESH_ATTEMPT".to_owned(), order.run.epoch.to_string()),
+        (SOCKET_VARIABLE.to_owned(), handle.task_socket().to_owned()),
+        (TOKEN_VARIABLE.to_owned(), handle.tokens().token(order.run)),
+    ]);
+    // A job of this node that calls `jobmesh` means this node, unless it says otherwise. One of a peer has no
+    // business with either.
+    if order.origin.is_none() && !own.contains_key(HOME_VARIABLE) {
+        let path = handle.home().path().to_string_lossy().into_owned();
+        environment.insert(HOME_VARIABLE.to_owned(), path);
+    }
+    environment.extend(order.allocation.iter().flat_map(Allocation::variables));
+    environment.extend(place.iter().flat_map(|place| place.variables()));
+    if order.reduce {
+        let results = handle.home().run(order.run).join(RESULTS_NAME);
+        environment.insert("JOBMESH_RESULTS".to_owned(), results.to_string_lossy().into_owned());
+    }
+    environment
 }

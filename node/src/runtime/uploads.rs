@@ -25,6 +25,8 @@ enum Place {
 enum Output {
     Log(Stream),
     Result,
+    /// The tree of its files, which is among the blobs.
+    Files,
 }
 
 /// The file for `peer`, if it may have it and it is here.
@@ -35,6 +37,7 @@ pub(super) async fn path_for(handle: &Handle, peer: NodeId, hash: Hash) -> Optio
         Ok(Some(Place::Blob)) => handle.blobs().path_of(hash),
         Ok(Some(Place::Output(run, Output::Log(stream)))) => log_path(&handle.home().run(run), stream),
         Ok(Some(Place::Output(run, Output::Result))) => result_path(&handle.home().run(run)),
+        Ok(Some(Place::Output(_, Output::Files))) => handle.blobs().path_of(hash),
         Ok(None) => {
             tracing::warn!(peer = %peer.short(), blob = hash.short(), "a peer asked for a file that is none of its business");
             return None;
@@ -56,6 +59,8 @@ fn place_for(view: View<'_>, me: NodeId, peer: NodeId, hash: Hash) -> Result<Opt
                 Output::Log(Stream::Stdout)
             } else if is(attempt.outputs.stderr) {
                 Output::Log(Stream::Stderr)
+            } else if is(attempt.outputs.files) {
+                Output::Files
             } else {
                 Output::Result
             };
@@ -63,8 +68,7 @@ fn place_for(view: View<'_>, me: NodeId, peer: NodeId, hash: Hash) -> Result<Opt
         }
     }
     for job in view.jobs_awarded_to(peer)? {
-        let input = view.job(job)?.and_then(|job| job.spec.task.input());
-        if input.is_some_and(|blob| blob.hash == hash) {
+        if view.job(job)?.is_some_and(|job| job.spec.blobs().any(|blob| blob.hash == hash)) {
             return Ok(Some(Place::Blob));
         }
     }

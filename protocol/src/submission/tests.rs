@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::job::{ProcessTask, Task};
+use crate::task::{ProcessTask, Task};
 
 fn spec() -> JobSpec {
     JobSpec::new("x", Task::Process(ProcessTask::new(vec!["true".to_owned()])))

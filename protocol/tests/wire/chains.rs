@@ -34,7 +34,8 @@ fn receipt(number: u64, previous: Hash) -> Receipt {
         exit: Exit { code: Some(0), signal: None },
         outputs: Outputs::default(),
         usage: Usage::default(),
-        isolation: "none".to_owned(),
+        model: None,
+        isolation: jobmesh_protocol::Isolation::None,
         started_at: AT,
         finished_at: AT,
     }

@@ -3,11 +3,12 @@
 use jobmesh_keys::{Identity, SealSecret, UnsealError};
 use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::envelope::{ENVELOPE_BYTES_MAX, EnvelopeError, Kind};
-use jobmesh_protocol::job::{JobSpec, ProcessTask, SPEC_BYTES_MAX, Task};
+use jobmesh_protocol::job::{JobSpec, SPEC_BYTES_MAX};
 use jobmesh_protocol::session::{
     ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, FRAME_BYTES_MAX, Frame, MESSAGES_MAX, Message, NUMBER_MAX,
 };
 use jobmesh_protocol::summary::Histogram;
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::ticket::{Award, PAYLOAD_BYTES_MAX, Payload, PayloadError, SlotTerms, Terms};
 use jobmesh_protocol::{
     DurationMillis, Envelope, Epoch, Hash, Incarnation, JobId, MeshId, MessageId, Requirement, Tag, TicketId, join,

@@ -8,20 +8,25 @@ use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::chain::{Chain, Export, Link};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::id::{AwardId, BlobRef, Hash, Incarnation};
-use jobmesh_protocol::job::{Concurrency, Effects, JobSpec, ProcessTask, Rate, RateLimit, Scope, Task};
+use jobmesh_protocol::job::{Concurrency, Effects, JobSpec, Rate, RateLimit, Scope};
 use jobmesh_protocol::join;
-use jobmesh_protocol::outcome::{Exit, Outcome, Outputs, Usage};
+use jobmesh_protocol::outcome::{Exit, ModelUse, Outcome, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::requirement::{Comparison, Requirement, Value};
 use jobmesh_protocol::resource::{Amount, Name, Offered};
 use jobmesh_protocol::retry::{Backoff, Failure, Retry};
 use jobmesh_protocol::session::{Frame, Message};
 use jobmesh_protocol::summary::{Cell, Head, Heads, Histogram, Summary};
+use jobmesh_protocol::task::{
+    Complexity, ContainerTask, Content, EmbeddingTask, HttpTask, LlmTask, LuaTask, Message as Said, ProcessTask, Pull,
+    Role, Task, WasmTask,
+};
 use jobmesh_protocol::ticket::{
     Accept, Accepted, Award, Bid, Cancel, Grant, Heartbeat, HeldLease, HeldPhase, LeaseKey, Offer, Payload, Reconcile,
     Refusal, RefusalReason, Release, ReleaseCause, Seek, Settle, SlotTerms, Terms, Verdict, commitment,
 };
-use jobmesh_protocol::{DurationMillis, Epoch, MeshId, MessageId, NodeId, TicketId, UnixMillis};
+use jobmesh_protocol::tree::{Entry, Node, Tree};
+use jobmesh_protocol::{DurationMillis, Epoch, Isolation, MeshId, MessageId, NodeId, TicketId, UnixMillis};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
@@ -115,6 +120,13 @@ pub(crate) fn others() -> Vec<Sample> {
     let note = Frame::Note { envelope: ByteBuf::from(vec![0x85]) };
     vec![
         sample("job-spec", &spec()),
+        sample("task-container", &container()),
+        sample("task-wasm", &wasm()),
+        sample("task-lua", &lua()),
+        sample("task-http", &http()),
+        sample("task-llm", &llm()),
+        sample("task-embedding", &Task::Embedding(EmbeddingTask::new(["a", "b"]))),
+        sample("tree", &tree()),
         sample("job-spec-defaults", &JobSpec::new("true", Task::Process(ProcessTask::new(vec!["true".to_owned()])))),
         sample("payload", &payload()),
         sample("award-under-slot-lease", &award_under()),
@@ -153,6 +165,89 @@ pub(crate) fn data() -> Frame {
     Frame::Data { incarnation: Incarnation::from_bytes([0x1C; 16]), number: 70_000, first: 69_990, messages }
 }
 
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn variables() -> BTreeMap<String, String> {
+    BTreeMap::from([("LANG".to_owned(), "C".to_owned())])
+}
+
+fn container() -> Task {
+    Task::Container(ContainerTask {
+        image: "docker.io/library/busybox:1".to_owned(),
+        argv: words(&["sh", "-c", "true"]),
+        environment: variables(),
+        stdin: Some(BlobRef::of(b"input")),
+        pull: Some(Pull::Always),
+    })
+}
+
+fn wasm() -> Task {
+    Task::Wasm(WasmTask {
+        module: BlobRef::of(b"module"),
+        argv: words(&["-v"]),
+        environment: variables(),
+        stdin: Some(BlobRef::of(b"input")),
+        fuel: Some(1_000_000),
+    })
+}
+
+fn lua() -> Task {
+    Task::Lua(LuaTask {
+        script: Content::Text("return job.args[1]".to_owned()),
+        argv: words(&["x"]),
+        environment: variables(),
+        stdin: Some(BlobRef::of(b"input")),
+    })
+}
+
+fn http() -> Task {
+    Task::Http(HttpTask {
+        method: "POST".to_owned(),
+        url: "https://example.org/hook".to_owned(),
+        headers: BTreeMap::from([("accept".to_owned(), "application/json".to_owned())]),
+        body: Some(Content::Blob(BlobRef::of(b"body"))),
+        expect: vec![200, 409],
+        redirects: 0,
+    })
+}
+
+fn llm() -> Task {
+    let message = |role, text: &str| Said { role, content: Content::Text(text.to_owned()) };
+    Task::Llm(LlmTask {
+        messages: vec![message(Role::System, "be brief"), message(Role::User, "why?")],
+        model: Some("local/small".to_owned()),
+        complexity: Some(Complexity::Simple),
+        tokens_max: Some(100),
+        temperature_milli: Some(700),
+    })
+}
+
+fn tree() -> Tree {
+    let entry = |path: &str, node| Entry { path: path.to_owned(), node };
+    let entries = vec![
+        entry("bin/run", Node::File { blob: BlobRef::of(b"run"), mode: 0o755 }),
+        entry("bin/go", Node::Link { target: "run".to_owned() }),
+        entry("empty", Node::Directory { mode: 0o700 }),
+    ];
+    Tree::new(entries).unwrap()
+}
+
+fn model_use() -> ModelUse {
+    ModelUse {
+        provider: "local".to_owned(),
+        model: "small".to_owned(),
+        input_tokens: Some(28),
+        output_tokens: Some(15),
+        cost_micros: Some(3),
+        first_token_ms: Some(DurationMillis(120)),
+        latency_ms: Some(DurationMillis(900)),
+        finish: Some("stop".to_owned()),
+        dimension: None,
+    }
+}
+
 /// A spec that sets every field.
 pub(crate) fn spec() -> JobSpec {
     let task = ProcessTask {
@@ -188,6 +283,11 @@ pub(crate) fn spec() -> JobSpec {
             limit: RateLimit { count: 60, period_ms: DurationMillis::from_secs(60) },
         }],
         log_bytes_max: Some(1 << 20),
+        inputs: Some(BlobRef::of(b"tree")),
+        outputs: vec!["out/*.png".to_owned()],
+        secrets: BTreeMap::from([("TOKEN".to_owned(), "registry".to_owned())]),
+        network: true,
+        isolation: Some(Isolation::Sandboxed),
         keep_ms: Some(DurationMillis::from_secs(86_400)),
         labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
     }
@@ -306,9 +406,15 @@ fn receipt() -> Receipt {
             retry_after_ms: Some(DurationMillis::from_secs(90)),
         },
         exit: Exit { code: Some(2), signal: None },
-        outputs: Outputs { stdout: Some(BlobRef::of(b"out")), stderr: None, result: Some(BlobRef::of(b"{}")) },
-        usage: Usage { cpu_ms: Some(DurationMillis(1_500)), memory_peak_bytes: Some(1 << 24) },
-        isolation: "none".to_owned(),
+        outputs: Outputs {
+            stdout: Some(BlobRef::of(b"out")),
+            stderr: None,
+            result: Some(BlobRef::of(b"{}")),
+            files: Some(BlobRef::of(b"tree")),
+        },
+        usage: Usage { cpu_ms: Some(DurationMillis(1_500)), memory_peak_bytes: Some(1 << 24), fuel: Some(7) },
+        model: Some(model_use()),
+        isolation: Isolation::Sandboxed,
         started_at: AT,
         finished_at: UnixMillis(AT.0 + 1234),
     }

@@ -205,7 +205,7 @@ impl World {
         let txn = node.store()?.begin()?;
         let (ledger, excused) = (&self.oracle.ledger, &self.oracle.excused);
         let sight = Sight { seat, node: id, mesh, view: txn.view(), disk: &disk, ledger, excused };
-        invariant_inputs_are_there(sight, &order.task)
+        invariant_inputs_are_there(sight, order)
     }
 
     pub(super) fn run_starts(&mut self, seat: Seat, life: Life, run: RunId) -> Result<(), Violation> {
@@ -386,7 +386,7 @@ pub(super) fn is_said_again(input: &Input) -> bool {
         | Input::Ended { .. }
         | Input::Fetched(_)
         | Input::FetchFailed { .. } => true,
-        Input::Tick | Input::Command(..) | Input::Frame { .. } | Input::Gossip { .. } => false,
+        Input::Tick | Input::Command(..) | Input::Frame { .. } | Input::Gossip { .. } | Input::Reported { .. } => false,
     }
 }
 
@@ -407,6 +407,7 @@ pub(super) fn names(batch: &[Input]) -> String {
         Input::Gossip { via, bytes } => format!("{} gossiped bytes via {}", bytes.len(), via.short()),
         Input::Started { run, .. } => format!("the start of {run}"),
         Input::Adopted { run, .. } => format!("the adoption of {run}"),
+        Input::Reported { run, .. } => format!("a report of {run}"),
         Input::Ended { run, ended } => format!("the end of {run}: {}", ended.outcome.word()),
         Input::Fetched(hash) => format!("blob {}", hash.short()),
         Input::FetchFailed { hash, .. } => format!("no blob {}", hash.short()),

@@ -2,7 +2,7 @@
 
 use jobmesh_engine::{Command, Input, JobAction, RequestId};
 use jobmesh_protocol::submission::Dependency;
-use jobmesh_protocol::{DurationMillis, JobId, Submission};
+use jobmesh_protocol::{DurationMillis, Hash, JobId, Submission};
 
 use super::{Event, Phase, World};
 use crate::invariants::Violation;
@@ -30,9 +30,9 @@ impl World {
         }
         let command = match (act, self.oracle.job(number)) {
             (Act::Submit, _) => {
-                let input = spec.task.input().map(|blob| blob.hash);
+                let inputs: Vec<Hash> = spec.blobs().map(|blob| blob.hash).collect();
                 if let Some(node) = self.nodes.get_mut(home.0) {
-                    node.disk.extend(input);
+                    node.disk.extend(inputs);
                 }
                 Command::Submit(vec![Submission { after: self.upstream(number, home), ..Submission::new(spec) }])
             }

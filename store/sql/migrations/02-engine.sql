@@ -59,16 +59,22 @@ CREATE INDEX job_kept ON job (keep_until, finished_at) WHERE live IS NULL AND ke
 CREATE UNIQUE INDEX job_unique ON job (unique_key) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX job_fire ON job (schedule, fire_at) WHERE schedule IS NOT NULL;
 
--- What an attempt took and got. `allocation` is CBOR: the resources given to it here. Times in milliseconds, memory in
--- bytes.
+-- What an attempt took and got. `allocation` is CBOR: the resources given to it here. `model` is CBOR: what it asked of a
+-- model. `isolation` is how it was kept apart. Times in milliseconds, memory in bytes.
 ALTER TABLE attempt ADD COLUMN allocation BLOB;
 ALTER TABLE attempt ADD COLUMN cpu_ms INTEGER;
 ALTER TABLE attempt ADD COLUMN memory_peak INTEGER;
 ALTER TABLE attempt ADD COLUMN result_hash BLOB;
 ALTER TABLE attempt ADD COLUMN result_size INTEGER;
+ALTER TABLE attempt ADD COLUMN files_hash BLOB;
+ALTER TABLE attempt ADD COLUMN files_size INTEGER;
+ALTER TABLE attempt ADD COLUMN fuel INTEGER;
+ALTER TABLE attempt ADD COLUMN model BLOB;
+ALTER TABLE attempt ADD COLUMN isolation TEXT;
 
 -- By what a run said its result is, as by what it wrote: bytes go once nothing has written them any more.
 CREATE INDEX attempt_result ON attempt (result_hash) WHERE result_hash IS NOT NULL;
+CREATE INDEX attempt_files ON attempt (files_hash) WHERE files_hash IS NOT NULL;
 
 -- What a peer holds of this node: it may ask for the inputs of those jobs.
 CREATE INDEX attempt_awarded ON attempt (node, job) WHERE award IS NOT NULL AND finished_at IS NULL;

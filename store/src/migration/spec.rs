@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use jobmesh_protocol::job::{Effects, SPEC_BYTES_MAX, Scope, Task};
+use jobmesh_protocol::job::{Effects, SPEC_BYTES_MAX, Scope};
 use jobmesh_protocol::resource::{Amount, Demand, Name, Policy, Quantity, Request, Requests};
 use jobmesh_protocol::retry::Backoff;
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{DurationMillis, JobSpec, Requirement, cbor};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Deserialize;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use jobmesh_protocol::job::{Effects, ProcessTask, Scope, Task};
+use jobmesh_protocol::job::{Effects, Scope};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::retry::Backoff;
 use jobmesh_protocol::state::{Cause, FinishReason};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::ticket::Verdict;
 use jobmesh_protocol::{AttemptState, BlobRef, DurationMillis, Epoch, Hash, JobId, JobSpec, JobState, cbor};
 use jobmesh_store::{Attempt, Event, Job, OpenError, ReceiptRow, Selection, Store, StoreError};

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use jobmesh_keys::{NodeId, Role};
 use jobmesh_protocol::id::{BlobRef, BootId, Hash};
-use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Condition, Rule, Span, Tasks};
 use jobmesh_protocol::summary::{Cell, Head, Histogram};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::ticket::Verdict;
 use jobmesh_protocol::{
     AttemptState, DurationMillis, Epoch, Incarnation, JobId, JobNumber, JobSpec, JobState, MessageId, Outcome, RunId,

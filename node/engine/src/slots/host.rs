@@ -175,7 +175,7 @@ impl Engine {
 
     /// The run of a slot lease behind which another job of it may wait: the one with the fewest that do.
     fn head_of_slot(&self, lease: BidId, spec: &JobSpec) -> Option<RunId> {
-        if spec.effects == Effects::Once || spec.task.input().is_some() || self.has_own_waiting() {
+        if spec.effects == Effects::Once || spec.blobs().next().is_some() || self.has_own_waiting() {
             return None;
         }
         let is_under = |job| self.held.get(job).is_some_and(|held| held.slots == Some(lease));

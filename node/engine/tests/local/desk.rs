@@ -1,9 +1,10 @@
 //! What tests say often: plain jobs, and one-line wishes and questions.
 
 use jobmesh_engine::{Command, Explanation, JobAction, QueueAction, Refusal, Response, Taken};
-use jobmesh_protocol::job::{ProcessTask, Scope, Task};
+use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Array, Condition, Dependency, Range, Tasks};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, JobId, JobNumber, JobSpec, JobState, Outcome, RunId, Submission};
 use jobmesh_store::{Attempt, Job, Selection};
 

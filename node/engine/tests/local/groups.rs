@@ -1,9 +1,9 @@
 //! Open groups: they take tasks until they are closed, and end with the last one.
 
 use jobmesh_engine::{Command, JobAction, Refusal, Response, StopReason};
-use jobmesh_protocol::job::Task;
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Array, Conflict, Span, Unique};
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{JobId, JobState, Outcome, Submission};
 
 use crate::desk::{HOUR, SECOND, after, array, cancel, failure, node, plain, with};

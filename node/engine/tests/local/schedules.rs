@@ -3,10 +3,10 @@
 use jobmesh_engine::{
     Command, Declared, Input, JobAction, QueueAction, QueueLimits, Refusal, Response, Schedule, ScheduleAction,
 };
-use jobmesh_protocol::job::Task;
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
+use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, UnixMillis, cbor};
 use jobmesh_store::ScheduleRow;
 

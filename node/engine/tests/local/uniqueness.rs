@@ -1,9 +1,9 @@
 //! Jobs of which there may be only one, and submissions that may be repeated.
 
 use jobmesh_engine::{Command, JobAction, Response};
-use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{JobId, JobSpec, JobState, Submission};
 
 use crate::desk::{DAY, HOUR, MINUTE, after, array, node, plain, with};

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_engine::{Command, Declared, Ended, Input, JobAction, QueueAction, QueueLimits, Response};
-use jobmesh_protocol::job::{Concurrency, Effects, JobSpec, ProcessTask, Scope, Task};
+use jobmesh_protocol::job::{Concurrency, Effects, JobSpec, Scope};
 use jobmesh_protocol::submission::{Array, Dependency, Range, Start, Tasks, Unique};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, RunId, Submission, UnixMillis};
 use jobmesh_store::{Job, Selection};
 

@@ -3,7 +3,7 @@
 use jobmesh_engine::{Command, Response};
 use jobmesh_keys::{SealKey, SealSecret};
 use jobmesh_protocol::envelope::Kind;
-use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::ticket::{Award, Bid, Payload, Terms};
 use jobmesh_protocol::{AttemptState, DurationMillis, Hash, JobState, Outcome, cbor};
 

@@ -10,6 +10,7 @@
 
 use std::time::{Duration, Instant};
 
+use jobmesh_protocol::Isolation;
 use jobmesh_protocol::RunId;
 use jobmesh_protocol::outcome::{Exit, Usage};
 
@@ -122,7 +123,7 @@ impl Attempt<'_> {
         let exit = exit_of(life);
         let ending = exit.map_or_else(|| Ending::Unknown(UNTOLD.to_owned()), Ending::of);
         let memory_peak_bytes = self.fences.iter().find_map(|fence| fence.memory()?.peak()).or(guard.memory_peak());
-        let usage = Usage { cpu_ms, memory_peak_bytes };
+        let usage = Usage { cpu_ms, memory_peak_bytes, fuel: None };
         let ran = scan::age(process.started);
         let ended = self.conclude(exit.unwrap_or_default(), ending, usage, brought, ran);
         Ended { notice: notice.or(ended.notice.clone()), ..ended }
@@ -143,6 +144,6 @@ impl Attempt<'_> {
         let oom: Option<OutOfMemory> = self.fences.iter().find_map(|fence| fence.memory()?.out_of_memory());
         let left = Contents::UNKNOWN;
         let remains = Remains { directory: &self.adopt.directory, left, stdout, stderr, exit, ending, oom, usage, ran };
-        remains.conclude(brought.map(Brought::outcome))
+        Ended { isolation: Isolation::Contained, ..remains.conclude(brought.map(Brought::outcome)) }
     }
 }

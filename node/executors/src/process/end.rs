@@ -17,21 +17,21 @@ use crate::process::word::{self, WordError};
 
 /// What is known about a run whose processes are gone.
 #[derive(Debug)]
-pub(super) struct Remains<'a> {
-    pub(super) directory: &'a Path,
-    pub(super) left: Contents,
-    pub(super) stdout: Option<&'a Log>,
-    pub(super) stderr: Option<&'a Log>,
-    pub(super) exit: Exit,
-    pub(super) ending: Ending,
-    pub(super) oom: Option<OutOfMemory>,
-    pub(super) usage: Usage,
-    pub(super) ran: Duration,
+pub(crate) struct Remains<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) left: Contents,
+    pub(crate) stdout: Option<&'a Log>,
+    pub(crate) stderr: Option<&'a Log>,
+    pub(crate) exit: Exit,
+    pub(crate) ending: Ending,
+    pub(crate) oom: Option<OutOfMemory>,
+    pub(crate) usage: Usage,
+    pub(crate) ran: Duration,
 }
 
 impl Remains<'_> {
     /// The end of the run. `brought` is its outcome if we brought the end about; then nothing else has a say.
-    pub(super) fn conclude(self, brought: Option<Outcome>) -> Ended {
+    pub(crate) fn conclude(self, brought: Option<Outcome>) -> Ended {
         let mut said = if self.left.outcome { word::read(&outcome_path(self.directory)) } else { Ok(None) };
         let written = said.as_mut().ok().and_then(|word| word.as_mut()?.result.take());
         let outcome = brought.unwrap_or_else(|| exit::decide(&self.ending, self.oom, said));

@@ -19,7 +19,7 @@ const RELEASE_WAIT: DurationMillis = DurationMillis::from_secs(1);
 
 /// How a main process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     Code(i32),
     Signal(i32),
     /// It ended, or couldn't be ended, and why no more is known.
@@ -28,7 +28,7 @@ pub(super) enum Ending {
 
 impl Ending {
     /// The ending of a child of ours.
-    pub(super) fn of(exit: Exit) -> Self {
+    pub(crate) fn of(exit: Exit) -> Self {
         match (exit.code, exit.signal) {
             (Some(code), _) => Self::Code(code),
             (None, Some(signal)) => Self::Signal(signal),
@@ -39,7 +39,7 @@ impl Ending {
 
 /// That the kernel killed something of a run because it was out of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OutOfMemory {
+pub(crate) struct OutOfMemory {
     /// Its limit in bytes.
     pub(super) limit: u64,
     /// Most that it had in bytes, if that is known.

@@ -22,12 +22,12 @@ use crate::output::{Log, Stream, outcome_path, result_path};
 const MODE: u32 = 0o700;
 
 /// Where a run works unless it was given a place, in its directory.
-pub(super) fn work_path(directory: &Path) -> PathBuf {
+pub(crate) fn work_path(directory: &Path) -> PathBuf {
     directory.join("work")
 }
 
 /// Makes a directory and those above it, for the owner only. It may exist.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(MODE).create(path)
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn clear(place: &Path) {
 
 /// What is in a run's directory beside its logs and its working directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Contents {
+pub(crate) struct Contents {
     /// There may be a word about the outcome.
     pub(super) outcome: bool,
     /// There may be a result.
@@ -66,11 +66,16 @@ impl Contents {
     pub(super) const UNKNOWN: Self = Self { outcome: true, result: true, others: true };
 
     const NOTHING: Self = Self { outcome: false, result: false, others: false };
+
+    /// For a run in the daemon, which has at most a result.
+    pub(crate) const fn of_result(result: bool) -> Self {
+        Self { result, ..Self::NOTHING }
+    }
 }
 
 /// The directory of a slot's present run, and between two runs the one that waits to be used again.
 #[derive(Debug, Default)]
-pub(super) struct Spare {
+pub(crate) struct Spare {
     /// Where it is kept between runs; none if nothing is used again.
     path: Option<PathBuf>,
     is_there: bool,
@@ -95,14 +100,14 @@ struct Stamp {
 }
 
 impl Spare {
-    pub(super) fn new(place: Option<&Path>) -> Self {
+    pub(crate) fn new(place: Option<&Path>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = place.map(|place| place.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string()));
         Self { path, is_there: false, open: None }
     }
 
     /// Makes the directory of a run, its working directory included: the spare one, or a new one.
-    pub(super) fn provide(&mut self, directory: &Path) -> io::Result<()> {
+    pub(crate) fn provide(&mut self, directory: &Path) -> io::Result<()> {
         if let Some(path) = self.path.as_deref()
             && std::mem::take(&mut self.is_there)
         {
@@ -123,19 +128,19 @@ impl Spare {
     }
 
     /// Makes a log in the directory of the present run.
-    pub(super) fn make_log(&self, stream: Stream) -> io::Result<Log> {
+    pub(crate) fn make_log(&self, stream: Stream) -> io::Result<Log> {
         let open = self.open.as_ref().ok_or(io::ErrorKind::NotFound)?;
         Log::create(open.entries.fd()?, stream)
     }
 
     /// Looks what the present run has put into its directory.
-    pub(super) fn contents(&mut self) -> Contents {
+    pub(crate) fn contents(&mut self) -> Contents {
         self.open.as_mut().and_then(Open::contents).unwrap_or(Contents::UNKNOWN)
     }
 
     /// Puts aside the directory of a run that wrote nothing, if it is as good as new, or else removes it. Whatever is in
     /// it stays there. If not `is_alone`, somebody may still stand in it, and it is not used again.
-    pub(super) fn take_back(&mut self, directory: &Path, contents: Contents, is_alone: bool) {
+    pub(crate) fn take_back(&mut self, directory: &Path, contents: Contents, is_alone: bool) {
         let Some(open) = &mut self.open else { return };
         if contents != Contents::NOTHING || !open.is_untouched(directory) {
             return;

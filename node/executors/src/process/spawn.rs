@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use jobmesh_protocol::job::ProcessTask;
 use jobmesh_protocol::outcome::{Exit, Usage};
+use jobmesh_protocol::task::ProcessTask;
 use jobmesh_protocol::{DurationMillis, Outcome};
 use rustix::io::Errno;
 

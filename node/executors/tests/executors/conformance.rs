@@ -2,7 +2,7 @@
 
 use jobmesh_executors::{Event, StopReason};
 use jobmesh_protocol::Outcome;
-use jobmesh_protocol::job::Task;
+use jobmesh_protocol::task::Task;
 
 use crate::harness::{Node, command};
 

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId};
-use jobmesh_protocol::job::{Builtin, ProcessTask, Task};
+use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, Epoch, JobId, Outcome, RunId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 

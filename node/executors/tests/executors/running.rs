@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use jobmesh_executors::{Ended, INLINE_BYTES_MAX, Order, Stream, log_path};
-use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::outcome::Exit;
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{BlobRef, Outcome};
 
 use crate::harness::Node;

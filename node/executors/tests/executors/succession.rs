@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use jobmesh_executors::{Event, FOLLOWERS_MAX, Order, StopReason};
-use jobmesh_protocol::job::{Builtin, Task};
 use jobmesh_protocol::outcome::Exit;
+use jobmesh_protocol::task::{Builtin, Task};
 use jobmesh_protocol::{Outcome, RunId};
 
 use crate::harness::Node;

@@ -13,7 +13,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use jobmesh_protocol::job::{ProcessTask, Scope, Task};
+use jobmesh_protocol::job::Scope;
+use jobmesh_protocol::task::{ProcessTask, Task};
 
 use super::source::{program_name, text};
 use super::work::utf8;

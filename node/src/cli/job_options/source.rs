@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jobmesh::api::TypeRequest;
 use jobmesh_protocol::Submission;
-use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use serde_json::Value;
 
 use super::Draft;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jobmesh_protocol::BlobRef;
-use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::task::{ProcessTask, Task};
 
 use super::Draft;
 use super::source;
@@ -65,7 +65,14 @@ impl WorkOptions {
 fn process(task: &mut Task) -> Result<&mut ProcessTask, Failure> {
     match task {
         Task::Process(process) => Ok(process),
-        Task::Noop {} | Task::Builtin(_) => {
+        Task::Container(_)
+        | Task::Wasm(_)
+        | Task::Lua(_)
+        | Task::Http(_)
+        | Task::Llm(_)
+        | Task::Embedding(_)
+        | Task::Noop {}
+        | Task::Builtin(_) => {
             Err(Failure::new(Kind::Usage, "--env, --env-file and --cwd are for commands; this job runs none"))
         }
     }

@@ -128,9 +128,10 @@ mod tests {
             spec: Hash::of(b"spec"),
             outcome: Outcome::Ok,
             exit: Exit { code: Some(0), signal: None },
-            outputs: Outputs { stdout: Some(BlobRef::of(b"out")), stderr: None, result: None },
+            outputs: Outputs { stdout: Some(BlobRef::of(b"out")), stderr: None, result: None, files: None },
             usage: Usage::default(),
-            isolation: "none".to_owned(),
+            model: None,
+            isolation: jobmesh_protocol::Isolation::None,
             started_at: UnixMillis(1_000),
             finished_at: UnixMillis(2_000),
         };

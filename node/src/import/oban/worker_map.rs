@@ -16,8 +16,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::schedule::parse_length;
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{JobSpec, Submission};
 use serde::Deserialize;
 use serde_json::{Map, Value};

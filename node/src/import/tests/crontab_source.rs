@@ -1,6 +1,6 @@
 //! Crontabs, good and hostile.
 
-use jobmesh_protocol::job::Task;
+use jobmesh_protocol::task::Task;
 
 use super::*;
 use crate::import::crontab::{Layout, Options, read};

@@ -1,6 +1,6 @@
 //! Files of other programs, bent: a plan or a reason, and the plan is the same each time.
 
-use jobmesh_protocol::job::{ProcessTask, Task};
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{JobSpec, Submission};
 use jobmesh_tests::fuzz::Target;
 use serde_json::{Map, Value};

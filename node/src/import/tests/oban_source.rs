@@ -2,8 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use jobmesh_protocol::job::{ProcessTask, Task};
 use jobmesh_protocol::submission::Start;
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{JobSpec, Submission};
 use serde_json::{Map, Value};
 

@@ -1,7 +1,7 @@
 //! States of pueue 3 and 4, good and hostile.
 
-use jobmesh_protocol::job::Task;
 use jobmesh_protocol::submission::Start;
+use jobmesh_protocol::task::Task;
 
 use super::*;
 use crate::import::pueue::{Options, read};

@@ -72,7 +72,7 @@ fn strike_used(view: View<'_>, listed: &mut BTreeSet<Hash>) -> Result<(), ChoreE
     for row in view.schedules()? {
         match cbor::decode::<Schedule>(&row.body, SCHEDULE_BYTES_MAX) {
             Ok(schedule) => {
-                if let Some(blob) = schedule.submission.spec.task.input() {
+                for blob in schedule.submission.spec.blobs() {
                     listed.remove(&blob.hash);
                 }
             }

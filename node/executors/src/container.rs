@@ -1,0 +1,31 @@
+//! The container executor.
+
+use jobmesh_protocol::Outcome;
+
+use crate::event::Ended;
+use crate::executor::{Executor, Probe};
+use crate::executors::Control;
+use crate::kinds::Surroundings;
+use crate::order::Order;
+use crate::process::Seat;
+
+/// Runs container tasks.
+#[derive(Debug)]
+pub(crate) struct Container {}
+
+impl Container {
+    pub(crate) fn new(_surroundings: &Surroundings) -> Self {
+        Self {}
+    }
+}
+
+impl Executor for Container {
+    fn probe(&self) -> Probe {
+        Probe::missing("container", "not built")
+    }
+
+    fn perform(&self, order: &Order, _seat: &mut Seat, _control: &Control<'_>) -> Ended {
+        let message = format!("this node has no executor for {}", order.task.executor());
+        Ended::without_process(Outcome::Permanent { message })
+    }
+}

@@ -1,0 +1,37 @@
+//! The lua executor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jobmesh_protocol::Outcome;
+
+use crate::event::Ended;
+use crate::executor::{Executor, Probe};
+use crate::executors::Control;
+use crate::kinds::Surroundings;
+use crate::order::Order;
+use crate::process::{Process, Seat};
+
+/// Runs lua tasks.
+#[derive(Debug)]
+pub(crate) struct Lua {
+    worker: PathBuf,
+    process: Arc<Process>,
+}
+
+impl Lua {
+    pub(crate) fn new(surroundings: &Surroundings, process: Arc<Process>) -> Self {
+        Self { worker: surroundings.worker.clone(), process }
+    }
+}
+
+impl Executor for Lua {
+    fn probe(&self) -> Probe {
+        Probe::missing("lua", "not built")
+    }
+
+    fn perform(&self, order: &Order, _seat: &mut Seat, _control: &Control<'_>) -> Ended {
+        let message = format!("this node has no executor for {}", order.task.executor());
+        Ended::without_process(Outcome::Permanent { message })
+    }
+}

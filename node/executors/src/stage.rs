@@ -1,0 +1,148 @@
+//! The directory of a run that has no process of ours to write there: its logs, its working directory, its result.
+//!
+//! What a process does by its descriptors, an executor inside the daemon does through a [`Stage`]: it says things, within
+//! the limit on logs, and at the end everything is named by its hash, as for a process.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jobmesh_protocol::outcome::{Exit, ModelUse, Usage};
+use jobmesh_protocol::{Isolation, Outcome};
+
+use crate::event::{Ended, chain};
+use crate::order::Order;
+use crate::output::{Log, Stream, log_path, result_path};
+use crate::process::{Contents, Ending, Remains, Spare, work_path};
+
+/// Where a run leaves things.
+#[derive(Debug)]
+pub(crate) struct Stage<'o> {
+    order: &'o Order,
+    stdout: Log,
+    stderr: Log,
+    /// Bytes that may still be said.
+    room: u64,
+    began: Instant,
+    spare: Spare,
+    has_result: bool,
+}
+
+/// Why a run can't leave something.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StageError {
+    #[error("failed to make the run's directory {}; check the disk's space and permissions", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("failed to write to {}; check the disk's space and permissions", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("wrote more than {limit} bytes of output (log limit)")]
+    Full { limit: u64 },
+}
+
+impl StageError {
+    /// What it means for the job: would it fail again?
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Directory { .. } | Self::File { .. } => Outcome::error(chain(self)),
+            Self::Full { .. } => Outcome::Permanent { message: chain(self) },
+        }
+    }
+}
+
+/// What is known of a run at its end beside its outcome.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) exit: Exit,
+    pub(crate) usage: Usage,
+    pub(crate) model: Option<ModelUse>,
+}
+
+impl<'o> Stage<'o> {
+    /// Makes the directories and the empty logs.
+    pub(crate) fn set(order: &'o Order) -> Result<Self, StageError> {
+        let failed = |source| StageError::Directory { path: order.directory.clone(), source };
+        let mut spare = Spare::new(None);
+        spare.provide(&order.directory).map_err(failed)?;
+        let [stdout, stderr] = Stream::ALL.map(|stream| spare.make_log(stream));
+        let (stdout, stderr) = (stdout.map_err(failed)?, stderr.map_err(failed)?);
+        let room = order.limits.log_bytes_max;
+        Ok(Self { order, stdout, stderr, room, began: Instant::now(), spare, has_result: false })
+    }
+
+    /// The working directory of the run.
+    pub(crate) fn work(&self) -> PathBuf {
+        work_path(&self.order.directory)
+    }
+
+    /// Writes to a log what the run says.
+    ///
+    /// # Errors
+    /// [`StageError::Full`] if it says more than it may; what there was room for is kept.
+    pub(crate) fn say(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), StageError> {
+        let room = usize::try_from(self.room).unwrap_or(usize::MAX).min(bytes.len());
+        let log = match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        };
+        let fits = bytes.get(..room).unwrap_or_default();
+        log.append(fits)
+            .map_err(|source| StageError::File { path: log_path(&self.order.directory, stream), source })?;
+        self.room -= fits.len() as u64;
+        if fits.len() < bytes.len() {
+            return Err(StageError::Full { limit: self.order.limits.log_bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Where the result of the run is to be written, by [`Self::give_result`] or in pieces. Call [`Self::has_result`] then.
+    pub(crate) fn result_path(&self) -> PathBuf {
+        result_path(&self.order.directory)
+    }
+
+    /// Says that there is a result.
+    pub(crate) const fn has_result(&mut self) {
+        self.has_result = true;
+    }
+
+    /// Keeps the result of the run.
+    pub(crate) fn give_result(&mut self, bytes: &[u8]) -> Result<(), StageError> {
+        let path = self.result_path();
+        write_new(&path, bytes).map_err(|source| StageError::File { path, source })?;
+        self.has_result();
+        Ok(())
+    }
+
+    /// Names everything that was written.
+    pub(crate) fn clear(mut self, outcome: Outcome, account: Account, isolation: Isolation) -> Ended {
+        let Account { exit, usage, model } = account;
+        let remains = Remains {
+            directory: &self.order.directory,
+            left: Contents::of_result(self.has_result),
+            stdout: Some(&self.stdout),
+            stderr: Some(&self.stderr),
+            exit,
+            ending: Ending::of(exit),
+            oom: None,
+            usage,
+            ran: self.began.elapsed(),
+        };
+        let ended = Ended { model, isolation, ..remains.conclude(Some(outcome)) };
+        if ended.outputs.blobs().next().is_none() {
+            let left = self.spare.contents();
+            self.spare.take_back(&self.order.directory, left, false);
+        }
+        ended
+    }
+}
+
+/// Writes a file in place of one that an earlier try may have left.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    io::Write::write_all(&mut file, bytes)
+}
