@@ -161,7 +161,8 @@ fn set(message: Option<&mut Message>, content: Content) {
 
 impl KindOptions {
     pub(super) const fn says_what(&self) -> bool {
-        let is_code = self.container.is_some() || self.wasm.is_some() || self.lua.is_some() || self.lua_script.is_some();
+        let is_code =
+            self.container.is_some() || self.wasm.is_some() || self.lua.is_some() || self.lua_script.is_some();
         is_code || self.http.is_some() || self.llm.is_some() || !self.texts.is_empty()
     }
 

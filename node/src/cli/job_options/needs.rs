@@ -1,9 +1,9 @@
 //! What a job needs of a node, what it takes while it runs, and where it may.
 
 use clap::{Args, ValueEnum};
-use jobmesh_protocol::{Isolation, Requirement};
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::resource::{Demand, Name, Request, Requests};
+use jobmesh_protocol::{Isolation, Requirement};
 
 use super::Draft;
 use crate::cli::failure::{Failure, Kind};
