@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use jobmesh_engine::pool::PoolKind;
 use jobmesh_engine::{
-    Command, Config, Detected, Ended, Engine, Input, Output, Process, Refusal, RequestId, Response, RunOrder, Timing,
+    Command, Config, Detected, Ended, Engine, Input, Output, Process, Refusal, RequestId, Response, RunOrder, Timing, Wanted,
 };
 use jobmesh_keys::{Grant, Identity, Membership, MeshId, MeshRoot, Role, Serial};
 use jobmesh_protocol::Submission;
@@ -35,6 +35,8 @@ struct Node {
     runs: Vec<RunId>,
     orders: Vec<RunOrder>,
     fetches: Vec<(NodeId, BlobRef)>,
+    wanted: Vec<Wanted>,
+    unwanted: Vec<Wanted>,
     stops: usize,
     stopped: Vec<RunId>,
     boot: u8,
@@ -138,6 +140,8 @@ impl Wire {
                 runs: Vec::new(),
                 orders: Vec::new(),
                 fetches: Vec::new(),
+                wanted: Vec::new(),
+                unwanted: Vec::new(),
                 stops: 0,
                 stopped: Vec::new(),
                 boot: 0,
@@ -286,7 +290,11 @@ impl Wire {
                     self.nodes[index].stops += 1;
                     self.nodes[index].stopped.push(run);
                 }
-                Output::Fetch { from, blob } => self.nodes[index].fetches.push((from, blob)),
+                Output::Fetch(wanted) => {
+                    self.nodes[index].wanted.push(wanted);
+                    self.nodes[index].fetches.push((wanted.from, wanted.blob));
+                }
+                Output::StopFetch(wanted) => self.nodes[index].unwanted.push(wanted),
                 Output::Reply(_, answer) => self.nodes[index].replies.push(answer),
                 Output::Send { .. }
                 | Output::Publish(_)
@@ -521,7 +529,23 @@ impl Wire {
 
     /// A blob that a node wanted is there.
     pub(crate) fn fetched(&mut self, index: usize, hash: Hash) {
-        self.step(index, Input::Fetched(hash));
+        for wanted in self.nodes[index].wanted.clone() {
+            if wanted.blob.hash == hash {
+                self.step(index, Input::Fetched(wanted));
+            }
+        }
+        self.settle();
+    }
+
+    /// What a node wants to have fetched, each as often as it was asked for, and wants no more.
+    pub(crate) fn transfers(&mut self, index: usize) -> (Vec<Wanted>, Vec<Wanted>) {
+        let node = &mut self.nodes[index];
+        (std::mem::take(&mut node.wanted), std::mem::take(&mut node.unwanted))
+    }
+
+    /// Something comes of a transfer, or does not.
+    pub(crate) fn tell(&mut self, index: usize, input: Input) {
+        self.step(index, input);
         self.settle();
     }
 

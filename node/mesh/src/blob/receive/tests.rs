@@ -46,12 +46,12 @@ impl Place {
         Self { folder: tempfile::tempdir().unwrap(), counters: Counters::default(), told: AtomicU64::new(0) }
     }
 
-    fn into(&self) -> PathBuf {
+    fn whole(&self) -> PathBuf {
         self.folder.path().join("blob")
     }
 
     fn part(&self, blob: BlobRef) -> PathBuf {
-        part_path(&self.into(), blob)
+        part_path(&self.whole(), blob)
     }
 
     /// Receives from a stream; returns at which offset it began, and what came of it.
@@ -60,7 +60,7 @@ impl Place {
         blob: BlobRef,
         make: impl FnOnce(u64) -> S,
     ) -> (u64, Result<(), FetchError>) {
-        let into = self.into();
+        let into = self.whole();
         let on_bytes = |count| {
             self.told.fetch_add(count, Ordering::Relaxed);
         };
@@ -95,7 +95,7 @@ async fn a_wrong_chunk_is_refused_at_that_chunk_and_the_rest_resumes_there() {
     assert_eq!((place.counted("blob_wrong_bytes"), place.told.load(Ordering::Relaxed)), (1, 458_752));
     let (offset, received) = place.receive(blob, |offset| Cursor::new(frames(&bytes, offset).concat())).await;
     assert!(offset == 458_752 && received.is_ok(), "{offset} {received:?}");
-    assert_eq!(std::fs::read(place.into()).unwrap(), bytes);
+    assert_eq!(std::fs::read(place.whole()).unwrap(), bytes);
     assert_eq!(place.counted("blob_bytes_received"), bytes.len() as u64, "nothing came twice");
     assert!(!place.part(blob).exists());
 }
@@ -115,7 +115,7 @@ async fn a_sender_that_breaks_off_anywhere_is_resumed_at_a_segment() {
     assert!(received.is_err());
     let (offset, received) = place.receive(blob, |offset| Cursor::new(frames(&bytes, offset).concat())).await;
     assert!(offset == 524_288 && received.is_ok(), "{offset} {received:?}");
-    assert_eq!(std::fs::read(place.into()).unwrap(), bytes);
+    assert_eq!(std::fs::read(place.whole()).unwrap(), bytes);
 }
 
 /// A power cut may leave a part with the right length and other bytes.
@@ -126,7 +126,7 @@ async fn a_start_that_the_disk_lost_is_found_out_and_not_resumed_again() {
     std::fs::write(place.part(blob), vec![0; 300_000]).unwrap();
     let (offset, received) = place.receive(blob, |offset| Cursor::new(frames(&bytes, offset).concat())).await;
     assert!(offset == 262_144 && matches!(received, Err(FetchError::WrongStart { .. })), "{offset} {received:?}");
-    assert!(!place.into().exists() && !place.part(blob).exists());
+    assert!(!place.whole().exists() && !place.part(blob).exists());
     let (offset, received) = place.receive(blob, |offset| Cursor::new(frames(&bytes, offset).concat())).await;
     assert!(offset == 0 && received.is_ok(), "{received:?}");
 }
@@ -201,5 +201,5 @@ async fn a_slow_peer_is_waited_for_and_a_silent_one_is_not() {
     let slow = |offset| Slow(Cursor::new(frames(&bytes, offset).concat()), Cell::new(0));
     let (offset, received) = place.receive(blob, slow).await;
     assert!(offset == 262_144 && received.is_ok(), "{offset} {received:?}");
-    assert_eq!(std::fs::read(place.into()).unwrap(), bytes);
+    assert_eq!(std::fs::read(place.whole()).unwrap(), bytes);
 }
