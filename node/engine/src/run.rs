@@ -9,9 +9,7 @@ use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::task::Task;
 use jobmesh_protocol::ticket::ReleaseCause;
-use jobmesh_protocol::{
-    AttemptState, DurationMillis, Isolation, JobState, NodeId, Outcome, RunId, UnixMillis, cbor,
-};
+use jobmesh_protocol::{AttemptState, DurationMillis, Isolation, JobState, NodeId, Outcome, RunId, UnixMillis, cbor};
 use jobmesh_store::{Attempt, EndedAttempt, Job, NewAttempt, NewJob, StoreError};
 
 use crate::engine::Engine;
