@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use crate::{lua, wasm};
 
-pub(crate) use brief::{BRIEF_VARIABLE, Brief, BriefError, Walls};
+pub(crate) use brief::{BRIEF_VARIABLE, Brief, Walls};
 pub(crate) use confine::{ConfineError, Room};
 pub(crate) use end::{End, Word};
 

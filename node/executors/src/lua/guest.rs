@@ -122,12 +122,13 @@ fn state(desk: &Rc<Desk>, memory: u64) -> mlua::Result<Lua> {
 
 /// Writes down the result: what the script returned, or else what it gave to `job.result`.
 fn keep(desk: &Desk, returned: &Value, directory: &Path) -> End {
-    let json = match returned {
-        Value::Nil => desk.result(),
-        returned => match value::encode(returned, "result") {
+    let json = if returned.is_nil() {
+        desk.result()
+    } else {
+        match value::encode(returned, "result") {
             Ok(json) => Some(json),
             Err(error) => return End::permanent(error.to_string()),
-        },
+        }
     };
     let Some(json) = json else { return End::code(0) };
     match write_result(directory, &json) {
@@ -142,26 +143,23 @@ fn write_result(directory: &Path, json: &[u8]) -> io::Result<()> {
 
 /// What the error means that a script ended with. How it got there is said on standard error.
 fn failed(error: &mlua::Error, memory: u64) -> End {
-    match error {
-        mlua::Error::SyntaxError { message, .. } => End::permanent(format!("syntax error: {}", first_line(message))),
-        error if is_of_memory(error) => {
-            End::error(format!("needed more than {} of memory (memory limit)", mebibytes(memory)))
-        }
-        error => {
-            let text = error.to_string();
-            eprintln!("{}", text.trim_end());
-            End::error(located(&text))
-        }
+    if let mlua::Error::SyntaxError { message, .. } = error {
+        return End::permanent(format!("syntax error: {}", first_line(message)));
     }
+    if is_of_memory(error) {
+        return End::error(format!("needed more than {} of memory (memory limit)", mebibytes(memory)));
+    }
+    let text = error.to_string();
+    eprintln!("{}", text.trim_end());
+    End::error(located(&text))
 }
 
 /// Whether memory was what a script had too little of; also if that happened in a function of ours.
 fn is_of_memory(error: &mlua::Error) -> bool {
-    match error {
-        mlua::Error::MemoryError(_) => true,
-        mlua::Error::CallbackError { cause, .. } => is_of_memory(cause),
-        other => first_line(&other.to_string()).ends_with("not enough memory"),
+    if let mlua::Error::CallbackError { cause, .. } = error {
+        return is_of_memory(cause);
     }
+    matches!(error, mlua::Error::MemoryError(_)) || first_line(&error.to_string()).ends_with("not enough memory")
 }
 
 fn first_line(text: &str) -> &str {

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::daemon::{Daemon, TellError};
 use super::files::{FileError, Files};
 use super::{Piece, value};
+use crate::process::RUN_VARIABLE;
 use crate::worker::{Brief, End, Word};
 
 /// Least time between two reports of progress: nobody reads more than ten a second, and each is a write on the disk.
@@ -32,6 +33,8 @@ pub(super) struct Desk {
     result: RefCell<Option<Vec<u8>>>,
     input: RefCell<Option<LuaString>>,
     progressed: RefCell<Option<Instant>>,
+    /// How many jobs were submitted.
+    submitted: RefCell<u64>,
 }
 
 impl Desk {
@@ -46,12 +49,27 @@ impl Desk {
             result: RefCell::new(None),
             input: RefCell::new(None),
             progressed: RefCell::new(None),
+            submitted: RefCell::new(0),
         }
     }
 
     /// What was given to `job.result` last.
     pub(super) fn result(&self) -> Option<Vec<u8>> {
         self.result.borrow().clone()
+    }
+
+    /// A job to be submitted: with a name for this very submission, since the line that says it may be said twice.
+    fn submission(&self, json: &[u8]) -> Result<serde_json::Value> {
+        let mut wanted: serde_json::Value = serde_json::from_slice(json).map_err(Error::runtime)?;
+        if wanted.get("spec").is_none() {
+            wanted = json!({ "spec": wanted });
+        }
+        let number = self.submitted.replace_with(|number| *number + 1);
+        if let Some(members) = wanted.as_object_mut() {
+            let run = self.environment.get(RUN_VARIABLE).map_or("", String::as_str);
+            members.entry("idempotency_key").or_insert_with(|| json!(format!("{run}/{number}")));
+        }
+        Ok(wanted)
     }
 
     fn number(&self, variable: &str) -> Option<f64> {
@@ -165,8 +183,7 @@ fn reporting(lua: &Lua, job: &Table, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
     let submit = lua.create_function(move |lua, wanted: Table| {
         let json = value::encode(&Value::Table(wanted), "job").map_err(Error::runtime)?;
-        let json = serde_json::from_slice(&json).map_err(Error::runtime)?;
-        let answer = this.daemon.tell("submit", json).map_err(told)?;
+        let answer = this.daemon.tell("submit", this.submission(&json)?).map_err(told)?;
         value::decode(lua, answer.pointer("/submitted/number").unwrap_or(&json!(null)))
     })?;
     job.set("submit", submit)

@@ -69,7 +69,16 @@ impl Writer {
                 self.text(&text)?;
             }
             Value::Table(table) => self.table(table)?,
-            other => return Err(EncodeError::Kind { place: self.place(), kind: other.type_name() }),
+            Value::LightUserData(_)
+            | Value::Vector(_)
+            | Value::Function(_)
+            | Value::Thread(_)
+            | Value::UserData(_)
+            | Value::Buffer(_)
+            | Value::Error(_)
+            | Value::Other(_) => {
+                return Err(EncodeError::Kind { place: self.place(), kind: value.type_name() });
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! How much a module may have of what grows.
 
-use wasmi::{LimiterError, ResourceLimiter};
+use wasmi::ResourceLimiter;
+use wasmi_core::LimiterError;
 
 /// Most entries of all tables together: ten times what a large program has functions.
 const ENTRIES_MAX: usize = 1_000_000;

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId};
+use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Surroundings};
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
-use jobmesh_protocol::{DurationMillis, Epoch, JobId, Outcome, RunId};
+use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Longer than anything takes, shorter than the patience of a person.
@@ -32,6 +32,7 @@ pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
     events: Receiver<Event>,
+    _runtime: tokio::runtime::Runtime,
 }
 
 impl Node {
@@ -43,10 +44,24 @@ impl Node {
         // More than any test makes, so that no executor waits for a test that has seen enough.
         let (sender, events) = sync_channel(1024);
         let home = tempfile::tempdir().unwrap();
-        let config =
-            Config { slots: NonZeroU16::new(slots).unwrap(), spares: Some(home.path().join("spares")), groups };
+        std::fs::create_dir(home.path().join("blobs")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let worker = PathBuf::from(env!("CARGO_BIN_EXE_jobmesh-worker"));
+        let config = Config {
+            slots: NonZeroU16::new(slots).unwrap(),
+            spares: Some(home.path().join("spares")),
+            groups,
+            surroundings: Surroundings { runtime: runtime.handle().clone(), worker },
+        };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, events }
+        Self { executors, home, events, _runtime: runtime }
+    }
+
+    /// Keeps bytes where a task finds its blobs.
+    pub(crate) fn keep(&self, bytes: &[u8]) -> BlobRef {
+        let blob = BlobRef::of(bytes);
+        std::fs::write(self.home.path().join("blobs").join(blob.hash.to_string()), bytes).unwrap();
+        blob
     }
 
     /// An order to run `task` with five seconds of grace.
@@ -57,10 +72,16 @@ impl Node {
             task,
             follows: None,
             kill_grace: DurationMillis::from_secs(5),
+            blobs: self.home.path().join("blobs"),
             stdin: None,
+            inputs: None,
+            outputs: Vec::new(),
             directory: self.home.path().join("runs").join(run.to_string()),
             environment: [].into(),
             limits: Limits::default(),
+            is_foreign: false,
+            network: true,
+            isolation: Isolation::Contained,
         }
     }
 
@@ -88,6 +109,7 @@ impl Node {
                 assert_eq!(run, expected);
                 process
             }
+            Event::Progress { run, .. } => panic!("{run} told of progress before its start"),
             Event::Ended { run, ended } => panic!("{run} ended before its start: {ended:?}"),
         }
     }
@@ -97,7 +119,7 @@ impl Node {
         loop {
             match self.event() {
                 Event::Ended { run, ended } if run == expected => return ended,
-                Event::Ended { .. } | Event::Started { .. } => {}
+                Event::Ended { .. } | Event::Started { .. } | Event::Progress { .. } => {}
             }
         }
     }
