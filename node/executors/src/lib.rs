@@ -13,6 +13,7 @@ mod event;
 mod executor;
 mod executors;
 mod http;
+mod interpreter;
 mod kinds;
 mod lua;
 mod model;
