@@ -9,6 +9,7 @@ use crate::http::Http;
 use crate::lua::Lua;
 use crate::model::Model;
 use crate::process::Process;
+use crate::shelf::Shelf;
 use crate::wasm::Wasm;
 
 /// What executors need of the daemon.
@@ -19,6 +20,8 @@ pub struct Surroundings {
     /// This very program, which is started again as a [`worker`](crate::work): the interpreter of a module or a script,
     /// or the first process of a sandbox.
     pub worker: PathBuf,
+    /// Where inputs come from, and where outputs are kept.
+    pub shelf: Shelf,
 }
 
 /// One of each.
