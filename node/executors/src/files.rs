@@ -20,7 +20,7 @@ use crate::event::{Ended, chain, clip};
 use crate::executors::Control;
 use crate::files::collect::{CollectError, Wish};
 use crate::files::layout::LayOutError;
-use crate::order::{Adopt, Order};
+use crate::order::{Adopt, Order, StopReason};
 use crate::process::{make_directory, work_path};
 use crate::shelf::Shelf;
 
@@ -96,6 +96,14 @@ impl<'a> Files<'a> {
         self.control.stop_reason().is_some()
     }
 
+    /// Whether what the run left is not wanted any more. At a shutdown it is: it would all have to be done again.
+    fn is_unwanted(&self) -> bool {
+        match self.control.stop_reason() {
+            Some(StopReason::Cancel | StopReason::Kill | StopReason::Timeout | StopReason::LeaseEnded) => true,
+            None | Some(StopReason::Shutdown | StopReason::Withdraw) => false,
+        }
+    }
+
     fn lay_out(&self) -> Result<(), LayOutError> {
         let Some(tree) = self.inputs else { return Ok(()) };
         let work = work_path(self.directory);
@@ -125,7 +133,7 @@ impl<'a> Files<'a> {
             return ended;
         }
         let wish = Wish { patterns: self.outputs, bytes_max: self.bytes_max, is_whole: is_ok };
-        let kept = collect::collect(self.shelf, &work_path(self.directory), wish, &|| self.is_stopped());
+        let kept = collect::collect(self.shelf, &work_path(self.directory), wish, &|| self.is_unwanted());
         match kept {
             Ok(files) => Ended { outputs: Outputs { files, ..ended.outputs }, ..ended },
             Err(error) => self.without_outputs(ended, &error, is_ok),

@@ -22,10 +22,11 @@ use std::time::{Duration, SystemTime};
 
 use jobmesh_protocol::BlobRef;
 use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::tree::{TREE_BYTES_MAX, Tree};
 use rustix::fs::OFlags;
 
 pub use draft::{Draft, Written};
-pub use error::ShelfError;
+pub use error::{ShelfError, TreeReadError};
 pub use room::Room;
 
 /// Largest blob that is taken: what a disk may hold, so that a stream without end stops somewhere.
@@ -50,7 +51,7 @@ pub struct Shelf {
 }
 
 /// Who deletes what is not needed until so many bytes are free again.
-type MakeRoom = dyn Fn(u64) + Send + Sync;
+type MakeRoom = dyn Fn(&Shelf, u64) + Send + Sync;
 
 struct Inner {
     folder: PathBuf,
@@ -154,6 +155,15 @@ impl Shelf {
         let read = self.open_blob(blob.hash)?.take(blob.size.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|source| ShelfError::file(&self.path_of(blob.hash), source))?;
         if BlobRef::of(&bytes) == blob { Ok(bytes) } else { Err(self.damaged(blob.hash)) }
+    }
+
+    /// The tree of this hash. It counts as new from now on.
+    ///
+    /// # Errors
+    /// [`TreeReadError`].
+    pub fn tree(&self, hash: Hash) -> Result<Tree, TreeReadError> {
+        let size = self.find(hash).ok_or(ShelfError::Missing { hash })?;
+        Ok(Tree::decode(&self.read(BlobRef { hash, size }, TREE_BYTES_MAX)?)?)
     }
 
     /// Copies a blob into an empty file that is open for reading and writing, and compares it with its hash on the way. Where

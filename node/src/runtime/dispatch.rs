@@ -354,9 +354,13 @@ async fn fetch(handle: &Handle, transfers: &Semaphore, from: NodeId, blob: BlobR
         return Ok(());
     }
     let _permit = transfers.acquire().await.map_err(|error| error.to_string())?;
+    // A node that keeps as much as it may takes no more, not even from those that it works for.
+    let room = handle.blobs().room(blob.size).await.map_err(|error| error.to_string())?;
     let mesh = handle.shared().link.mesh().ok_or("this node is not connected to its mesh")?;
     let path = handle.blobs().path_of(blob.hash);
-    mesh.fetch(from, blob, &path).await.map_err(|error| error.to_string())
+    mesh.fetch(from, blob, &path).await.map_err(|error| error.to_string())?;
+    room.keep();
+    Ok(())
 }
 
 const fn stop_reason(reason: StopReason) -> jobmesh_executors::StopReason {

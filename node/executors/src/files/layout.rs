@@ -9,20 +9,18 @@
 use std::io;
 use std::path::Path;
 
-use jobmesh_protocol::tree::{Node, TREE_BYTES_MAX, Tree, TreeError};
+use jobmesh_protocol::tree::Node;
 use jobmesh_protocol::{BlobRef, Outcome};
 
 use crate::event::chain;
 use crate::files::ground::{Existing, Ground, GroundError, set_file_mode};
-use crate::shelf::{CopyError, Halt, Shelf, ShelfError};
+use crate::shelf::{CopyError, Halt, Shelf, ShelfError, TreeReadError};
 
 /// Why the inputs of a job could not be laid out.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayOutError {
-    #[error("the inputs of the job can't be read")]
-    Read(#[source] ShelfError),
-    #[error("the inputs of the job are no tree of files")]
-    Tree(#[from] TreeError),
+    #[error("the inputs of the job can't be used")]
+    Tree(#[from] TreeReadError),
     #[error(
         "the inputs of the job take {found} bytes; the limit is {limit} (`file_bytes` under [limits] in config.toml)"
     )]
@@ -42,10 +40,12 @@ impl LayOutError {
     pub(super) fn outcome(&self) -> Outcome {
         let message = chain(self);
         match self {
-            Self::Tree(_) | Self::TooLarge { .. } => Outcome::Permanent { message },
-            Self::Read(_) | Self::Directory { .. } | Self::File { .. } | Self::Write { .. } | Self::Ground(_) => {
-                Outcome::error(message)
-            }
+            Self::Tree(TreeReadError::Tree(_)) | Self::TooLarge { .. } => Outcome::Permanent { message },
+            Self::Tree(TreeReadError::Shelf(_))
+            | Self::Directory { .. }
+            | Self::File { .. }
+            | Self::Write { .. }
+            | Self::Ground(_) => Outcome::error(message),
         }
     }
 
@@ -53,12 +53,6 @@ impl LayOutError {
     pub(super) const fn is_stop(&self) -> bool {
         matches!(self, Self::File { source: ShelfError::Stopped, .. })
     }
-}
-
-/// Reads a tree from the shelf.
-pub(super) fn read_tree(shelf: &Shelf, tree: BlobRef) -> Result<Tree, LayOutError> {
-    let bytes = shelf.read(tree, TREE_BYTES_MAX).map_err(LayOutError::Read)?;
-    Ok(Tree::decode(&bytes)?)
 }
 
 /// Lays a tree out in an empty directory.
@@ -69,7 +63,7 @@ pub(super) fn lay_out(
     bytes_max: u64,
     halt: Halt<'_>,
 ) -> Result<(), LayOutError> {
-    let tree = read_tree(shelf, tree)?;
+    let tree = shelf.tree(tree.hash)?;
     if tree.file_bytes() > bytes_max {
         return Err(LayOutError::TooLarge { found: tree.file_bytes(), limit: bytes_max });
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::tree::TreeError;
 
 use super::BLOB_BYTES_MAX;
 
@@ -72,4 +73,15 @@ impl ShelfError {
     pub(super) const fn too_large() -> Self {
         Self::TooLarge { limit: BLOB_BYTES_MAX }
     }
+}
+
+/// Why a tree could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeReadError {
+    /// Its bytes can't be had.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    /// They are no tree.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
 }

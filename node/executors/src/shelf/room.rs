@@ -73,7 +73,7 @@ impl Shelf {
 
     /// Says who deletes what is not needed when there is no room. It is told how many bytes are too many, and may take its
     /// time. The first one that is named counts.
-    pub fn on_full(&self, make_room: impl Fn(u64) + Send + Sync + 'static) {
+    pub fn on_full(&self, make_room: impl Fn(&Self, u64) + Send + Sync + 'static) {
         // A second one would be the same.
         let _ = self.inner.make_room.set(Box::new(make_room));
     }
@@ -117,7 +117,7 @@ impl Shelf {
         // Whoever was here before us may have made enough.
         let over = self.used().saturating_sub(self.quota());
         if over > 0 {
-            make_room(over);
+            make_room(self, over);
         }
     }
 

@@ -23,7 +23,9 @@ fn only_what_nobody_has_found_for_long_is_deleted() {
     let (shelf, folder) = shelf();
     let day = Duration::from_secs(86_400);
     let [old, found, new] = [b"a".as_slice(), b"b", b"c"].map(|bytes| put(&shelf, bytes).unwrap());
-    [old, found].map(|blob| make_old(&shelf, blob));
+    for blob in [old, found] {
+        make_old(&shelf, blob);
+    }
     fs::write(folder.path().join("note"), "not a blob").unwrap();
     let mut listed = Vec::new();
     assert_eq!(shelf.each_older(day, |hash, _| listed.push(hash)).unwrap(), 2);
@@ -67,12 +69,12 @@ fn beyond_the_quota_is_nothing_taken_until_somebody_makes_room() {
     let refused = put(&shelf, b"abc").unwrap_err().to_string();
     assert!(refused.contains("take 8 bytes") && refused.contains("10 is its quota"), "{refused}");
     assert_eq!(shelf.used(), 8);
-    let (maker, asked) = (shelf.clone(), Arc::new(AtomicU64::new(0)));
+    let asked = Arc::new(AtomicU64::new(0));
     let told = Arc::clone(&asked);
-    shelf.on_full(move |bytes| {
+    shelf.on_full(move |shelf, bytes| {
         told.store(bytes, Ordering::Relaxed);
-        make_old(&maker, old);
-        maker.remove_older(old.hash, Duration::from_secs(1)).unwrap();
+        make_old(shelf, old);
+        shelf.remove_older(old.hash, Duration::from_secs(1)).unwrap();
     });
     put(&shelf, b"abc").unwrap();
     assert_eq!((asked.load(Ordering::Relaxed), shelf.used()), (1, 3));
@@ -83,7 +85,6 @@ fn a_damaged_blob_is_noticed_named_and_deleted() {
     let (shelf, _folder) = shelf();
     for attempt in 0..2 {
         let blob = put(&shelf, b"as it was").unwrap();
-        fs::write(shelf.path_of(blob.hash), b"as it is?").unwrap_or_default();
         fs::write(shelf.path_of(blob.hash), b"as it is!").unwrap();
         let error = if attempt == 0 {
             shelf.read(blob, 100).unwrap_err()
@@ -111,7 +112,7 @@ fn a_file_with_holes_keeps_them_and_counts_by_its_length() {
     shelf.keep(vec![written]).unwrap();
     assert!(fs::metadata(path).unwrap().blocks() * 512 < 1 << 20, "its holes were filled");
     let error = shelf.copy_from(&sparse, 1 << 20, &|| false).unwrap_err();
-    assert!(matches!(error, ShelfError::TooLarge { limit: 1_048_576 } | ShelfError::TooLarge { .. }), "{error}");
+    assert!(matches!(error, ShelfError::TooLarge { .. }), "{error}");
 }
 
 #[test]
