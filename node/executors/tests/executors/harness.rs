@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Surroundings};
+use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Shelf, Surroundings};
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -47,6 +47,7 @@ pub(crate) fn run_id() -> RunId {
 pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
+    pub(crate) shelf: Shelf,
     events: Receiver<Event>,
     /// Where what waits for others runs. Dropped last.
     pub(crate) runtime: Runtime,
@@ -62,12 +63,15 @@ impl Node {
         let (sender, events) = sync_channel(1024);
         let home = tempfile::tempdir().unwrap();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let surroundings =
-            Surroundings { runtime: runtime.handle().clone(), worker: env!("CARGO_BIN_EXE_jobmesh-worker").into() };
+        let blobs = home.path().join("blobs");
+        std::fs::create_dir(&blobs).unwrap();
+        let shelf = Shelf::open(blobs).unwrap();
+        let worker = env!("CARGO_BIN_EXE_jobmesh-worker").into();
+        let surroundings = Surroundings::new(runtime.handle().clone(), worker, shelf.clone());
         let spares = Some(home.path().join("spares"));
         let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, events, runtime }
+        Self { executors, home, shelf, events, runtime }
     }
 
     /// An order to run `task` with five seconds of grace.
@@ -96,16 +100,10 @@ impl Node {
         self.home.path().join("blobs")
     }
 
-    /// The file of a blob.
-    pub(crate) fn blob_path(&self, blob: BlobRef) -> PathBuf {
-        self.blobs().join(blob.hash.to_string())
-    }
-
     /// Keeps bytes among the blobs, where orders find them.
     pub(crate) fn blob(&self, bytes: &[u8]) -> BlobRef {
         let blob = BlobRef::of(bytes);
-        std::fs::create_dir_all(self.blobs()).unwrap();
-        std::fs::write(self.blob_path(blob), bytes).unwrap();
+        std::fs::write(self.blobs().join(blob.hash.to_string()), bytes).unwrap();
         blob
     }
 
