@@ -53,6 +53,7 @@ mod roster;
 mod runs;
 mod source;
 mod task_socket;
+mod type_files;
 mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +88,8 @@ pub use engine_thread::EngineFailure;
 pub use handle::{CommandError, Handle, JoinError, ReloadError};
 pub use readers::ReadError;
 pub use roster::{Refused, Session, Standing};
+pub use type_files::BringError;
+pub(crate) use type_files::bring;
 
 /// Most inputs that wait for the engine: a second of work on a slow disk.
 const INBOX_MAX: usize = 1024;
@@ -136,6 +139,9 @@ pub enum StartError {
     /// A folder of the data directory can't be read.
     #[error("failed to open the folder of blobs")]
     Blobs(#[source] io::Error),
+    /// A file that a job type names can't be given to its jobs.
+    #[error(transparent)]
+    TypeFile(#[from] BringError),
     /// The socket for running jobs can't be opened.
     #[error("failed to open the socket of tasks, task.sock beside the control socket")]
     TaskSocket(#[source] io::Error),
@@ -172,6 +178,7 @@ impl Runtime {
         let fresh = Incarnation::from_bytes(source::entropy()?);
         let mut store = source::open_store(&config.home, fresh)?;
         let blobs = Blobs::open(config.home.blobs()).map_err(StartError::Blobs)?;
+        type_files::bring_scheduled(&blobs, &config.job_types).await?;
         let tokens = Tokens::load(&config.home, source::entropy()?)?;
         // Before anything runs: a run may report as soon as it lives.
         let task_socket = TaskSocket::bind(&config.home).map_err(StartError::TaskSocket)?;
