@@ -53,6 +53,7 @@ impl Attacker {
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
             mdns: false,
             known: vec![(terms.inviter, terms.addresses.clone())],
+            outboards: std::env::temp_dir().join("jobmesh-no-outboards"),
             now,
         };
         let (network, events) = Mesh::start(config).await.unwrap();

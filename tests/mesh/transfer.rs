@@ -10,7 +10,7 @@ use jobmesh_protocol::tree::{Entry, Node as TreeNode, Tree};
 use jobmesh_protocol::{BlobRef, Hash};
 use jobmesh_tests::{Mount, Node, Place, Value, json, private_mounts};
 
-use crate::{bench, pair};
+use crate::bench;
 
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_secs(240);
