@@ -47,7 +47,7 @@ pub(crate) fn ended(outcome: Outcome, code: i32, ran_micros: u64) -> Ended {
         outputs: Outputs::default(),
         usage: Usage::default(),
         model: None,
-        isolation: Isolation::None,
+        isolation: Isolation::Contained,
         ran_micros,
         inline: Vec::new(),
         notice: None,
