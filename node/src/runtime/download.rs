@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jobmesh_engine::{BlobKind, Input, Remedy, Wanted};
-use jobmesh_mesh::FetchError;
+use jobmesh_mesh::{FetchError, part_path};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::tree::{TREE_BYTES_MAX, Tree};
 use jobmesh_protocol::{BlobRef, NodeId};
@@ -35,9 +35,16 @@ const IN_LINE: Duration = Duration::from_secs(20);
 /// What a transfer leaves free on the disk, beside its own bytes: room for the database to go on.
 const ROOM_LEFT: u64 = 4 << 20;
 
+/// How long a part is kept that nobody goes on with: longer than a node is away over night.
+const PART_KEPT: Duration = Duration::from_secs(86_400);
+/// How often old parts are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
 /// The transfers to this node.
 pub(super) struct Downloads {
     transfers: Semaphore,
+    /// When old parts were last looked for.
+    swept: Mutex<Option<Instant>>,
     /// Blobs that are on their way: whoever has the lock fetches it.
     under_way: Mutex<BTreeMap<Hash, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -83,7 +90,7 @@ impl From<FetchError> for Failure {
 
 impl Default for Downloads {
     fn default() -> Self {
-        Self { transfers: Semaphore::new(TRANSFERS_MAX), under_way: Mutex::default() }
+        Self { transfers: Semaphore::new(TRANSFERS_MAX), swept: Mutex::default(), under_way: Mutex::default() }
     }
 }
 
@@ -120,7 +127,7 @@ pub(super) async fn bring(handle: Handle, downloads: Arc<Downloads>, wanted: Wan
 /// One blob or tree on its way.
 struct Bring<'a, S> {
     handle: &'a Handle,
-    downloads: &'a Downloads,
+    downloads: &'a Arc<Downloads>,
     from: NodeId,
     /// Told of every step forward.
     step: &'a S,
@@ -142,7 +149,7 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
         }
         let _permit = self.in_line(self.downloads.transfers.acquire()).await;
         let path = self.handle.blobs().path_of(blob.hash);
-        room_for(self.handle.blobs().folder(), blob.size)?;
+        self.make_room(&[blob]).await?;
         let link = &self.handle.shared().link;
         let mesh = link.mesh().ok_or_else(|| Failure::for_now("this node is not connected to its mesh"))?;
         let wanted = jobmesh_mesh::Wanted { blob, within };
@@ -165,13 +172,32 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
             Ok::<_, Failure>(all.into_iter().filter(|blob| !blobs.has(*blob)).collect::<Vec<BlobRef>>())
         });
         let missing = reading.await.map_err(|error| Failure::for_now(error.to_string()))??;
-        let bytes = missing.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
-        room_for(self.handle.blobs().folder(), bytes)?;
+        self.make_room(&missing).await?;
         futures::stream::iter(missing)
             .map(|blob| self.file(blob, Some(list.hash)))
             .buffer_unordered(FILES_MAX)
             .try_collect()
             .await
+    }
+
+    /// Refuses what there is no room for, even without the parts that nobody goes on with.
+    async fn make_room(&self, blobs: &[BlobRef]) -> Result<(), Failure> {
+        let (downloads, all, wanted) = (Arc::clone(self.downloads), self.handle.blobs().clone(), blobs.to_vec());
+        let making = tokio::task::spawn_blocking(move || {
+            if downloads.is_sweep_due() {
+                downloads.sweep(all.folder(), PART_KEPT);
+            }
+            let rest = |blob: &BlobRef| {
+                let part = std::fs::metadata(part_path(&all.path_of(blob.hash), *blob));
+                blob.size.saturating_sub(part.map_or(0, |found| found.len()))
+            };
+            let bytes = wanted.iter().fold(0_u64, |sum, blob| sum.saturating_add(rest(blob)));
+            room_for(all.folder(), bytes).or_else(|_| {
+                downloads.sweep(all.folder(), Duration::ZERO);
+                room_for(all.folder(), bytes)
+            })
+        });
+        making.await.map_err(|error| Failure::for_now(error.to_string()))?
     }
 
     /// Waits for a turn, which is a step forward as well: whoever is in front has to make some.
@@ -196,6 +222,34 @@ impl Downloads {
         let lock = Arc::default();
         under_way.insert(hash, Arc::downgrade(&lock));
         lock
+    }
+}
+
+impl Downloads {
+    fn is_sweep_due(&self) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
+        if is_due {
+            *swept = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// Deletes the parts that nobody has written to for so long, and that nobody waits for.
+    fn sweep(&self, folder: &Path, age: Duration) {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let hash = name.to_str().and_then(|name| name.strip_suffix(".part")?.split_once('.')?.0.parse().ok());
+            let Some(hash) = hash else { continue };
+            let since = entry.metadata().ok().and_then(|found| found.modified().ok()?.elapsed().ok());
+            // Held while it is deleted, so that nobody begins to go on with it.
+            let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_wanted = under_way.get(&hash).is_some_and(|lock| lock.strong_count() > 0);
+            if !is_wanted && since.is_some_and(|since| since >= age) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 }
 
@@ -232,6 +286,23 @@ mod tests {
         drop(lock);
         let _two = downloads.lock_of(two);
         assert_eq!(downloads.under_way.lock().unwrap_or_else(PoisonError::into_inner).len(), 1);
+    }
+
+    #[test]
+    fn parts_go_that_nobody_goes_on_with() {
+        let Ok(folder) = tempfile::tempdir() else { panic!("no folder") };
+        let downloads = Downloads::default();
+        let [wanted, left] = [BlobRef::of(b"wanted"), BlobRef::of(b"left")];
+        let part = |blob: BlobRef| part_path(&folder.path().join(blob.hash.to_string()), blob);
+        for path in [part(wanted), part(left), folder.path().join("other.part")] {
+            assert!(std::fs::write(path, b"x").is_ok());
+        }
+        let _lock = downloads.lock_of(wanted.hash);
+        downloads.sweep(folder.path(), PART_KEPT);
+        assert!(part(left).exists());
+        downloads.sweep(folder.path(), Duration::ZERO);
+        assert!(part(wanted).exists() && !part(left).exists() && folder.path().join("other.part").exists());
+        assert!(downloads.is_sweep_due() && !downloads.is_sweep_due());
     }
 
     #[test]
