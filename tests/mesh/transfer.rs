@@ -247,10 +247,27 @@ fn a_disk_without_room_for_an_input_refuses_the_job_and_the_node_goes_on() {
     let job = submit(&a, &source, "wc -c");
     until("the job does not come back", &b, || {
         let shown = a.json(&["show", &job]);
-        shown["attempts"].to_string().contains("the disk that holds")
+        shown["attempts"].to_string().contains("the disk has no room for it")
     });
     let explained = a.json(&["explain", &job]);
-    assert!(explained.to_string().contains("is full"), "{explained}");
+    assert!(explained.to_string().contains("the disk has no room for it"), "{explained}");
+    assert_eq!(a.run(&["cancel", &job]).code, 0);
+    // What seemed to have room and has none in the middle of it.
+    fs::remove_file(&source).unwrap();
+    let input = write_large(&source, 30);
+    let job = submit(&a, &source, "wc -c");
+    until("nothing came", &b, || size(&part(&b, input)) > 1 << 20);
+    b.pid().freeze();
+    assert!(!blob(&b, input).exists(), "it was too fast for this test");
+    let filler = disk.directory().join("filler");
+    let mut file = File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    b.pid().thaw();
+    until("the job does not come back", &b, || {
+        a.json(&["show", &job])["attempts"].to_string().contains("the disk is full")
+    });
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(a.run(&["cancel", &job]).code, 0);
     let small = a.file("small", b"four");
     let small = submit(&a, Path::new(&small), "wc -c");
     assert_eq!(ended(&a, &small)["job"]["state"], "completed");

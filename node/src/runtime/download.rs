@@ -76,9 +76,13 @@ impl From<FetchError> for Failure {
         let reason = causes(&error);
         match error {
             FetchError::WrongSize { .. } => Self::for_good(reason),
-            FetchError::File { path, source, .. } if is_full(&source) => Self::for_good(full(&path)),
-            FetchError::File { .. }
-            | FetchError::NotConnected { .. }
+            FetchError::File { source, .. } if is_full(&source) => Self::for_good("the disk is full"),
+            // What is told to a peer names no path of this machine; the log does.
+            FetchError::File { source, .. } => {
+                tracing::error!(%reason, "a blob of a peer can't be written");
+                Self::for_now(format!("it can't be written to disk: {source}"))
+            }
+            FetchError::NotConnected { .. }
             | FetchError::NotProvided { .. }
             | FetchError::Damaged { .. }
             | FetchError::WrongBytes { .. }
@@ -165,8 +169,10 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
         self.file(list, None).await?;
         let (blobs, path) = (self.handle.blobs().clone(), self.handle.blobs().path_of(list.hash));
         let reading = tokio::task::spawn_blocking(move || {
-            let bytes =
-                std::fs::read(&path).map_err(|error| Failure::for_now(format!("{}: {error}", path.display())))?;
+            let bytes = std::fs::read(&path).map_err(|error| {
+                tracing::error!(path = %path.display(), %error, "a tree of a peer can't be read");
+                Failure::for_now(format!("its list can't be read from disk: {error}"))
+            })?;
             let tree = Tree::decode(&bytes).map_err(|error| Failure::for_good(error.to_string()))?;
             let all: BTreeSet<BlobRef> = tree.blobs().collect();
             Ok::<_, Failure>(all.into_iter().filter(|blob| !blobs.has(*blob)).collect::<Vec<BlobRef>>())
@@ -260,16 +266,11 @@ fn room_for(folder: &Path, bytes: u64) -> Result<(), Failure> {
     if free >= bytes.saturating_add(ROOM_LEFT) {
         return Ok(());
     }
-    Err(Failure::for_good(format!("{}: {bytes} bytes were to come, and {free} are free", full(folder))))
+    Err(Failure::for_good(format!("the disk has no room for it: {bytes} bytes were to come, and {free} are free")))
 }
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-fn full(path: &Path) -> String {
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-    format!("the disk that holds {} is full", folder.display())
 }
 
 #[cfg(test)]
@@ -306,12 +307,12 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_is_room_for_is_refused_with_the_place() {
+    fn more_than_there_is_room_for_is_refused() {
         let folder = std::env::temp_dir();
         assert!(room_for(&folder, 0).is_ok());
         let refused = room_for(&folder, u64::MAX).err();
         assert!(refused.is_some_and(|failure| {
-            failure.remedy == Remedy::None && failure.reason.starts_with("the disk that holds ")
+            failure.remedy == Remedy::None && failure.reason.starts_with("the disk has no room")
         }));
     }
 }
