@@ -46,6 +46,8 @@ pub struct Config {
     pub spares: Option<PathBuf>,
     /// Whether control groups may be made, where that is possible.
     pub groups: Groups,
+    /// Whether sandboxes may be made, where that is possible.
+    pub sandboxes: Sandboxes,
     /// What they need of the daemon.
     pub surroundings: Surroundings,
 }
@@ -57,6 +59,16 @@ pub enum Groups {
     #[default]
     Use,
     /// The system's groups are left alone: processes are counted by looking, and memory isn't limited.
+    Avoid,
+}
+
+/// Whether processes are kept apart in sandboxes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sandboxes {
+    /// Sandboxes are made for the runs that need one.
+    #[default]
+    Use,
+    /// None is made, and runs that need one are refused: for machines on which they misbehave.
     Avoid,
 }
 
@@ -105,12 +117,14 @@ impl Executors {
         builtins: impl Fn(&Order, Builtin) -> Outcome + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
         process::adopt_orphans();
+        let worker = config.surroundings.worker.clone();
+        let host = Host::look(config.spares, config.groups, (config.sandboxes, worker));
         let shared = Arc::new(Shared {
             state: Mutex::new(State::new(usize::from(config.slots.get()))),
             work: Condvar::new(),
             events: Box::new(events),
             builtins: Box::new(builtins),
-            kinds: Kinds::new(Process::new(Host::look(config.spares, config.groups)), &config.surroundings),
+            kinds: Kinds::new(Process::new(host), &config.surroundings),
             threads: Mutex::new(Vec::new()),
         });
         let this = Self { shared };

@@ -62,13 +62,15 @@ pub struct Limits {
     pub processes_max: u32,
     /// Most memory of all processes together; none is no limit.
     pub memory_bytes: Option<u64>,
+    /// Most room on the disk for what it writes beside its logs; none is no limit. It is measured about once a second.
+    pub disk_bytes: Option<u64>,
 }
 
 impl Default for Limits {
     /// 1 GiB of logs: more than anybody reads, and a tenth of what a small disk has left. 2,048 processes: twice what a
     /// parallel build on a large machine or a browser starts, and few enough that the machine can still be used.
     fn default() -> Self {
-        Self { log_bytes_max: 1 << 30, processes_max: 2048, memory_bytes: None }
+        Self { log_bytes_max: 1 << 30, processes_max: 2048, memory_bytes: None, disk_bytes: None }
     }
 }
 

@@ -7,6 +7,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::sandbox;
+
 /// The first argument of a worker. No command of a person has this name.
 pub(crate) const WORKER_WORD: &str = "__worker";
 
@@ -19,6 +21,9 @@ pub fn work(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
         return None;
     }
     let kind = arguments.next().unwrap_or_default();
+    if let Some(kind @ (sandbox::OUTER_WORD | sandbox::INNER_WORD)) = kind.to_str() {
+        return Some(sandbox::work(kind));
+    }
     tracing::error!(kind = %kind.display(), "no such worker");
     Some(ExitCode::FAILURE)
 }
