@@ -8,6 +8,7 @@
 
 mod document;
 mod file;
+mod isolation;
 pub(crate) mod nearest;
 pub(crate) mod queues;
 mod reload;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jobmesh_engine::{Declared, QueueLimits, Quotas, Retention, Timing};
+use jobmesh_engine::{Declared, Policy, QueueLimits, Quotas, Retention, Timing};
 use jobmesh_mesh::{NAME_BYTES_MAX, is_name};
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::schedule::format_length;
@@ -62,6 +63,10 @@ pub struct Config {
     pub limits: Limits,
     /// What one peer may take of this node at most.
     pub quotas: Quotas,
+    /// How well jobs are kept apart from this machine.
+    pub isolation: Policy,
+    /// Whether sandboxes of processes may be made.
+    pub sandbox: bool,
     /// How long ended jobs are kept.
     pub retention: Retention,
     /// The limits of queues, by name.
@@ -77,6 +82,9 @@ pub struct Config {
     sources: Sources,
 }
 
+/// Room on the disk where nothing else is said: 16 GiB, a part of what most disks have free.
+const DISK_BYTES: u64 = 16 << 30;
+
 /// What one run may take before it is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -84,6 +92,8 @@ pub struct Limits {
     pub log_bytes: u64,
     /// Most processes.
     pub processes: u32,
+    /// Most room on the disk for what a sandboxed run, or one of a peer, writes beside its logs.
+    pub disk_bytes: u64,
 }
 
 /// What one layer says; `None` where it is silent.
@@ -202,7 +212,11 @@ impl Config {
             processes: sources
                 .pick("limits.processes", [&None, &None], &file.processes, &default.processes)
                 .unwrap_or(built_in.processes_max),
+            disk_bytes: sources
+                .pick("limits.disk_bytes", [&None, &None], &file.disk_bytes, &default.disk_bytes)
+                .unwrap_or(DISK_BYTES),
         };
+        let (isolation, sandbox) = file.isolation.resolve(&mut sources, &default.isolation);
         let quotas = quotas(&mut sources, &file, &default);
         Ok(Self {
             home,
@@ -215,6 +229,8 @@ impl Config {
             drain_wait: drain_wait.unwrap_or_default(),
             limits,
             quotas,
+            isolation,
+            sandbox,
             retention: file.retention.resolve(&default.retention),
             queues: merged(file.queues, default.queues),
             resources: file.resources,
@@ -233,6 +249,7 @@ impl Config {
             schedules: self.job_types.schedules(),
             retention: self.retention,
             quotas: self.quotas,
+            isolation: self.isolation.clone(),
         }
     }
 }

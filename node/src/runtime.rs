@@ -64,7 +64,7 @@ use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
 use jobmesh_engine::{Input, Output, Report, StopReason};
-use jobmesh_executors::{Executors, STOP_GRACE_MAX, Surroundings};
+use jobmesh_executors::{Executors, Probe, STOP_GRACE_MAX, Sandboxes, Surroundings};
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
@@ -95,6 +95,9 @@ const BATCHES_MAX: usize = 16;
 /// How long the executors may take to end: the longest grace of a stopped run, and the time that KILL may need. A slot
 /// that is stuck must not keep the daemon alive.
 const EXECUTORS_LIMIT: Duration = STOP_GRACE_MAX.saturating_add(Duration::from_secs(10));
+
+/// How long executors may look around at the start: five seconds. Each try takes milliseconds; a socket may not answer.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Everything of a running node but its control socket.
 #[derive(Debug)]
@@ -175,7 +178,8 @@ impl Runtime {
         let tokens = Tokens::load(&config.home, source::entropy()?)?;
         // Before anything runs: a run may report as soon as it lives.
         let task_socket = TaskSocket::bind(&config.home).map_err(StartError::TaskSocket)?;
-        let mut detected = detect(config.slots, pools(config)?);
+        let probes = probe(config).await;
+        let mut detected = detect(config.slots, pools(config)?, &probes);
         detected.tags.extend(config.job_types.detect_tools(&std::env::var_os("PATH").unwrap_or_default()));
         let source = source::Source::load(config, &mut store, detected)?;
         let known = source::known_peers(&mut store)?;
@@ -314,9 +318,37 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
     };
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
     let groups = jobmesh_executors::Groups::default();
-    let surroundings = Surroundings { runtime: tokio::runtime::Handle::current(), worker: worker() };
-    let executors = jobmesh_executors::Config { slots, spares: Some(config.home.spares()), groups, surroundings };
+    let (sandboxes, surroundings) = (sandboxes(config), surroundings());
+    let spares = Some(config.home.spares());
+    let executors = jobmesh_executors::Config { slots, spares, groups, sandboxes, surroundings };
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
+}
+
+/// What the executors find on this machine. Those that look for longer than [`PROBE_LIMIT`] have found nothing.
+async fn probe(config: &Config) -> Vec<Probe> {
+    let (surroundings, sandboxes) = (surroundings(), sandboxes(config));
+    let looks = tokio::task::spawn_blocking(move || jobmesh_executors::probe(&surroundings, sandboxes));
+    match tokio::time::timeout(PROBE_LIMIT, looks).await {
+        Ok(Ok(probes)) => probes,
+        Ok(Err(_)) => {
+            tracing::error!("the look for executors ended by a panic");
+            Vec::new()
+        }
+        Err(_elapsed) => {
+            tracing::error!("the look for executors takes too long; see `jobmesh doctor`");
+            Vec::new()
+        }
+    }
+}
+
+fn sandboxes(config: &Config) -> Sandboxes {
+    if config.sandbox { Sandboxes::Use } else { Sandboxes::Avoid }
+}
+
+/// What executors need of this process, which must be in a runtime.
+#[must_use]
+pub fn surroundings() -> Surroundings {
+    Surroundings { runtime: tokio::runtime::Handle::current(), worker: worker() }
 }
 
 /// The file of this program, by a name that stays good when the file is replaced by a newer one.

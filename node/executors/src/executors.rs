@@ -88,6 +88,14 @@ pub struct AdoptError {
     source: io::Error,
 }
 
+/// What each executor finds of what it needs on this machine. Looks around anew, which may take a second, and needs no
+/// executors that run.
+#[must_use]
+pub fn probe(surroundings: &Surroundings, sandboxes: Sandboxes) -> Vec<Probe> {
+    let host = Host::look(None, Groups::Avoid, (sandboxes, surroundings.worker.clone()));
+    Kinds::new(Process::new(host), surroundings).probe()
+}
+
 /// A handle on the executors of this node. Clones share them; dropping one stops nothing.
 #[derive(Clone)]
 pub struct Executors {

@@ -100,7 +100,7 @@ fn config(node: usize, boot: u8) -> Config {
         booted_at: UnixMillis(1_000_000 + u64::from(boot)),
         name: ["a", "b"][node].to_owned(),
         detected: Detected {
-            tags: ["executor:process".parse().unwrap()].into(),
+            tags: ["executor:process", "isolation:process:sandboxed"].map(|tag| tag.parse().unwrap()).into(),
             attributes: Default::default(),
             pools: [(Name::CPUS, PoolKind::numbered(2)), (Name::MEM, PoolKind::Sum(Amount::whole(1 << 30)))].into(),
             slots: 2,

@@ -83,13 +83,7 @@ impl Boxed {
         Ok((command, Some(plan)))
     }
 
-    fn plan(
-        self,
-        order: &Order,
-        task: &ProcessTask,
-        host: &Host,
-        programs: &mut Programs,
-    ) -> Result<Plan, SpawnError> {
+    fn plan(self, order: &Order, task: &ProcessTask, host: &Host, programs: &mut Programs) -> Result<Plan, SpawnError> {
         let program = task.argv.first().ok_or(SpawnError::NoCommand)?;
         let program = if self.is_worker {
             WORKER.to_owned()

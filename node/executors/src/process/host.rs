@@ -28,11 +28,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// Looks around, and empties `spares`.
-    pub(crate) fn look(
-        spares: Option<PathBuf>,
-        groups: Groups,
-        (sandboxes, worker): (Sandboxes, PathBuf),
-    ) -> Self {
+    pub(crate) fn look(spares: Option<PathBuf>, groups: Groups, (sandboxes, worker): (Sandboxes, PathBuf)) -> Self {
         if let Some(place) = &spares {
             spare::clear(place);
         }

@@ -205,11 +205,7 @@ pub(super) fn spawn(
 }
 
 /// The command of an order that is not sandboxed.
-fn plain(
-    order: &Order,
-    task: &ProcessTask,
-    (host, programs): (&Host, &mut Programs),
-) -> Result<Command, SpawnError> {
+fn plain(order: &Order, task: &ProcessTask, (host, programs): (&Host, &mut Programs)) -> Result<Command, SpawnError> {
     let (program, arguments) = task.argv.split_first().ok_or(SpawnError::NoCommand)?;
     let mut command = Command::new(programs.find(program, host.path())?);
     command.arg0(program).args(arguments).current_dir(working_directory(order, task)?);

@@ -233,10 +233,11 @@ fn families() -> Result<Vec<SeccompRule>, FilterError> {
 
 /// A child in a namespace of its own: mounts, control groups, names, IPC, users, processes, network.
 fn namespaces() -> Result<Vec<SeccompRule>, FilterError> {
-    const FLAGS: [u64; 7] = [
-        0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000,
-    ];
-    FLAGS.into_iter().map(|flag| Ok(SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(flag), flag)?])?)).collect()
+    const FLAGS: [u64; 7] = [0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000];
+    FLAGS
+        .into_iter()
+        .map(|flag| Ok(SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(flag), flag)?])?))
+        .collect()
 }
 
 /// Another personality than the usual one. Asking for the present one is allowed.

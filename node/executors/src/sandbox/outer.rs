@@ -88,7 +88,8 @@ fn run((plan, bytes): (Plan, Vec<u8>)) -> Result<Answer, Failure> {
         tracing::debug!(%status, "the first process of a sandbox was killed");
         return Ok(Answer::Signal(Signal::KILL.as_raw()));
     }
-    serde_json::from_slice(&answer).map_err(|error| Failure::Sandbox(format!("its first process made no sense: {error}")))
+    serde_json::from_slice(&answer)
+        .map_err(|error| Failure::Sandbox(format!("its first process made no sense: {error}")))
 }
 
 /// What may be sent to all processes of a run.

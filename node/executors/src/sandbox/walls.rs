@@ -149,8 +149,7 @@ fn allow_opened(
     file: impl AsFd,
     access: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, WallError> {
-    let is_file = rustix::fs::fstat(&file).is_ok_and(|found| {
-        rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::RegularFile
-    });
+    let is_file = rustix::fs::fstat(&file)
+        .is_ok_and(|found| rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::RegularFile);
     if is_file { rules.add_rule(PathBeneath::new(file, access)).map_err(WallError::Landlock) } else { Ok(rules) }
 }

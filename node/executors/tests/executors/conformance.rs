@@ -1,5 +1,7 @@
 //! What every executor owes the runtime. A new one adds its three tasks and calls [`conforms`].
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use jobmesh_executors::{Event, StopReason};
 use jobmesh_protocol::Outcome;
 use jobmesh_protocol::task::Task;
@@ -16,25 +18,32 @@ struct Tasks {
 #[test]
 fn the_process_executor_conforms() {
     let tasks = Tasks { ok: command(&["true"]), failing: command(&["false"]), endless: command(&["sleep", "600"]) };
-    conforms(&tasks);
+    conforms(&tasks, &Node::start);
 }
 
-fn conforms(tasks: &Tasks) {
-    outcomes_are_told_apart(tasks);
-    each_reason_to_stop_has_its_outcome(tasks);
-    an_order_is_answered_once(tasks);
-    a_waiting_order_is_stopped_without_a_slot(tasks);
-    shutdown_ends_everything(tasks);
+#[test]
+fn the_process_executor_conforms_in_a_sandbox() {
+    if Node::start_sandboxed(1).is_none() {
+        return;
+    }
+    let tasks = Tasks { ok: command(&["true"]), failing: command(&["false"]), endless: command(&["sleep", "600"]) };
+    conforms(&tasks, &|slots| Node::start_sandboxed(slots).unwrap());
 }
 
-fn outcomes_are_told_apart(tasks: &Tasks) {
-    let node = Node::start(1);
+fn conforms(tasks: &Tasks, start: &dyn Fn(u16) -> Node) {
+    outcomes_are_told_apart(tasks, &start(1));
+    each_reason_to_stop_has_its_outcome(tasks, &start(1));
+    an_order_is_answered_once(tasks, &start(2));
+    a_waiting_order_is_stopped_without_a_slot(tasks, &start(1));
+    shutdown_ends_everything(tasks, &start(2));
+}
+
+fn outcomes_are_told_apart(tasks: &Tasks, node: &Node) {
     assert_eq!(node.end_of(node.order(tasks.ok.clone())).outcome, Outcome::Ok);
     assert_eq!(node.end_of(node.order(tasks.failing.clone())).outcome.word(), "error");
 }
 
-fn each_reason_to_stop_has_its_outcome(tasks: &Tasks) {
-    let node = Node::start(1);
+fn each_reason_to_stop_has_its_outcome(tasks: &Tasks, node: &Node) {
     let reasons = [
         (StopReason::Cancel, "cancelled"),
         (StopReason::Timeout, "timeout"),
@@ -52,8 +61,7 @@ fn each_reason_to_stop_has_its_outcome(tasks: &Tasks) {
     }
 }
 
-fn an_order_is_answered_once(tasks: &Tasks) {
-    let node = Node::start(2);
+fn an_order_is_answered_once(tasks: &Tasks, node: &Node) {
     let order = node.order(tasks.endless.clone());
     let run = order.run;
     node.executors.run(order.clone());
@@ -65,8 +73,7 @@ fn an_order_is_answered_once(tasks: &Tasks) {
     assert!(!node.has_event(), "an order given twice was answered twice");
 }
 
-fn a_waiting_order_is_stopped_without_a_slot(tasks: &Tasks) {
-    let node = Node::start(1);
+fn a_waiting_order_is_stopped_without_a_slot(tasks: &Tasks, node: &Node) {
     let (first, second) = (node.order(tasks.endless.clone()), node.order(tasks.endless.clone()));
     let (running, waiting) = (first.run, second.run);
     node.executors.run(first);
@@ -80,8 +87,7 @@ fn a_waiting_order_is_stopped_without_a_slot(tasks: &Tasks) {
     assert_eq!(node.executors.running(), 1);
 }
 
-fn shutdown_ends_everything(tasks: &Tasks) {
-    let node = Node::start(2);
+fn shutdown_ends_everything(tasks: &Tasks, node: &Node) {
     for _ in 0..4 {
         node.executors.run(node.order(tasks.endless.clone()));
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Surroundings};
+use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Sandboxes, Surroundings};
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -33,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
     events: Receiver<Event>,
+    /// How well its orders must be kept apart.
+    pub(crate) isolation: Isolation,
     /// Where what waits for others runs. Dropped last.
     pub(crate) runtime: Runtime,
 }
@@ -50,9 +52,23 @@ impl Node {
         let surroundings =
             Surroundings { runtime: runtime.handle().clone(), worker: env!("CARGO_BIN_EXE_jobmesh-worker").into() };
         let spares = Some(home.path().join("spares"));
-        let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, surroundings };
+        let sandboxes = Sandboxes::Use;
+        let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, sandboxes, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, events, runtime }
+        Self { executors, home, events, isolation: Isolation::None, runtime }
+    }
+
+    /// A node whose orders are sandboxed; none, after saying so, where no sandbox can be made.
+    pub(crate) fn start_sandboxed(slots: u16) -> Option<Self> {
+        let mut node = Self::start(slots);
+        node.isolation = Isolation::Sandboxed;
+        let probe = node.executors.probe().into_iter().find(|probe| probe.executor == "process").unwrap();
+        if probe.isolation == Some(Isolation::Sandboxed) {
+            return Some(node);
+        }
+        assert!(std::env::var_os("JOBMESH_REQUIRE_TOOLS").is_none(), "no sandbox: {:?}", probe.lacks);
+        eprintln!("SKIPPED: no sandbox can be made on this machine: {:?}", probe.lacks);
+        None
     }
 
     /// An order to run `task` with five seconds of grace.
@@ -72,7 +88,7 @@ impl Node {
             limits: Limits::default(),
             is_foreign: false,
             network: true,
-            isolation: Isolation::None,
+            isolation: self.isolation,
         }
     }
 

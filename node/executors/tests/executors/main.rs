@@ -7,5 +7,6 @@ mod harness;
 mod limits;
 mod orphans;
 mod running;
+mod sandboxed;
 mod saying;
 mod succession;
