@@ -179,9 +179,9 @@ fn a_task_of_an_array_leaves_with_its_item_in_place() {
     let orders: Vec<ProcessTask> = wire
         .orders(B)
         .iter()
-        .map(|order| match &order.task {
-            Task::Process(process) => process.clone(),
-            Task::Noop {} | Task::Builtin(_) => panic!("{order:?}"),
+        .map(|order| {
+            let Task::Process(process) = &order.task else { panic!("{order:?}") };
+            process.clone()
         })
         .collect();
     let argvs: Vec<_> = orders.iter().map(|process| process.argv.join("|")).collect();
@@ -203,6 +203,7 @@ fn outputs_up_to_the_limit_come_with_the_receipt_and_larger_ones_are_fetched() {
         stdout: Some(BlobRef::of(&large)),
         stderr: Some(BlobRef::of(b"err")),
         result: Some(BlobRef::of(&small)),
+        files: None,
     };
     wire.end_with(B, 0, Outcome::Ok, outputs, vec![b"err".to_vec(), small.clone(), large.clone()]);
     assert_eq!(wire.job(A, job).state, JobState::Running, "not all of it is here");
@@ -283,11 +284,10 @@ fn an_offer_is_withdrawn_when_a_newer_job_of_its_key_changes_it() {
         wire.let_frames_go();
         wire.pass(DurationMillis::from_secs(6));
         assert_eq!(wire.job(A, second).state, JobState::Running, "{:?}", wire.trace());
-        let argv = wire.orders(B).last().map(|order| match &order.task {
-            Task::Process(process) => process.argv.len(),
-            Task::Noop {} | Task::Builtin(_) => 0,
-        });
-        assert_eq!(argv, Some(if matches!(on_conflict, Conflict::Debounce(_)) { 1 } else { 2 }));
+        let orders = wire.orders(B);
+        let Some(Task::Process(process)) = orders.last().map(|order| &order.task) else { panic!("{orders:?}") };
+        let argv = process.argv.len();
+        assert_eq!(argv, if matches!(on_conflict, Conflict::Debounce(_)) { 1 } else { 2 });
         assert_eq!(wire.attempts(A, second).len(), 1);
     }
 }

@@ -15,7 +15,8 @@ use jobmesh_protocol::resource::{Amount, Name};
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::ticket::{Settle, Verdict};
 use jobmesh_protocol::{
-    BlobRef, DurationMillis, Hash, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId, UnixMillis,
+    BlobRef, DurationMillis, Hash, Incarnation, Isolation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId,
+    UnixMillis,
 };
 use jobmesh_store::{AlarmKind, Attempt, DATABASE_NAME, Event, Job, LinkRow, ReceiptRow, Side, Store};
 use rand_chacha::ChaCha8Rng;
@@ -275,8 +276,17 @@ impl Wire {
                     // Nothing outlives a daemon here.
                     let outcome = Outcome::Lost { reason: "the daemon stopped while it ran".to_owned() };
                     let (exit, outputs, usage) = (Exit::default(), Outputs::default(), Usage::default());
-                    let ended =
-                        Ended { outcome, exit, outputs, usage, ran_micros: 0, inline: Vec::new(), notice: None };
+                    let ended = Ended {
+                        outcome,
+                        exit,
+                        outputs,
+                        usage,
+                        model: None,
+                        isolation: Isolation::None,
+                        ran_micros: 0,
+                        inline: Vec::new(),
+                        notice: None,
+                    };
                     self.nodes[index].inputs.push_back(Input::Ended { run: order.run, ended });
                 }
                 Output::Shout(bytes) => self.nodes[index].shouts.push(bytes),
@@ -439,7 +449,7 @@ impl Wire {
 
     /// Ends a run of a node.
     pub(crate) fn end(&mut self, index: usize, run: usize, outcome: Outcome, stdout: &[u8]) {
-        let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), stderr: None, result: None };
+        let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), ..Outputs::default() };
         self.end_with(index, run, outcome, outputs, vec![stdout.to_vec()]);
     }
 
@@ -480,7 +490,8 @@ impl Wire {
         let code = i32::from(outcome != Outcome::Ok);
         let exit = Exit { code: Some(code), signal: None };
         let usage = Usage::default();
-        let ended = Ended { outcome, exit, outputs, usage, ran_micros: 1_000_000, inline, notice: None };
+        let (model, isolation, ran_micros) = (None, Isolation::Contained, 1_000_000);
+        let ended = Ended { outcome, exit, outputs, usage, model, isolation, ran_micros, inline, notice: None };
         self.step(index, Input::Ended { run, ended });
         let node = &mut self.nodes[index];
         let next = node.orders.iter().find(|order| order.follows == Some(run) && node.runs.contains(&order.run));

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read as _;
 use std::num::NonZeroU16;
@@ -20,6 +21,21 @@ use tokio::runtime::{Builder, Runtime};
 /// Longer than anything takes, shorter than the patience of a person.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long is waited for an event before something else is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What tests need of the machine beside what every machine has.
+pub(crate) struct Tools;
+
+impl Tools {
+    /// Says that something is skipped for want of a tool; where the tools are required that is a failure.
+    pub(crate) fn missing(what: &str, lacks: &str) {
+        let is_required = std::env::var_os("JOBMESH_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+        assert!(!is_required, "{what} can't be tested: {lacks}");
+        eprintln!("SKIPPED {what}: {lacks}");
+    }
+}
+
 /// Makes a run id that no other test has.
 pub(crate) fn run_id() -> RunId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -27,6 +43,11 @@ pub(crate) fn run_id() -> RunId {
     bytes[..8].copy_from_slice(&u64::from(std::process::id()).to_be_bytes());
     bytes[8..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     RunId { job: JobId::from_bytes(bytes), epoch: Epoch(1) }
+}
+
+thread_local! {
+    /// How well the orders of nodes must be kept apart that this test starts from now on.
+    pub(crate) static LEVEL: Cell<Isolation> = const { Cell::new(Isolation::None) };
 }
 
 pub(crate) struct Node {
@@ -55,13 +76,14 @@ impl Node {
         let sandboxes = Sandboxes::Use;
         let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, sandboxes, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, events, isolation: Isolation::None, runtime }
+        Self { executors, home, events, isolation: LEVEL.get(), runtime }
     }
 
     /// A node whose orders are sandboxed; none, after saying so, where no sandbox can be made.
     pub(crate) fn start_sandboxed(slots: u16) -> Option<Self> {
-        let mut node = Self::start(slots);
-        node.isolation = Isolation::Sandboxed;
+        LEVEL.set(Isolation::Sandboxed);
+        let node = Self::start(slots);
+        LEVEL.set(Isolation::None);
         let probe = node.executors.probe().into_iter().find(|probe| probe.executor == "process").unwrap();
         if probe.isolation == Some(Isolation::Sandboxed) {
             return Some(node);
@@ -97,11 +119,16 @@ impl Node {
         self.home.path().join("blobs")
     }
 
+    /// The file of a blob.
+    pub(crate) fn blob_path(&self, blob: BlobRef) -> PathBuf {
+        self.blobs().join(blob.hash.to_string())
+    }
+
     /// Keeps bytes among the blobs, where orders find them.
     pub(crate) fn blob(&self, bytes: &[u8]) -> BlobRef {
         let blob = BlobRef::of(bytes);
         std::fs::create_dir_all(self.blobs()).unwrap();
-        std::fs::write(self.blobs().join(blob.hash.to_string()), bytes).unwrap();
+        std::fs::write(self.blob_path(blob), bytes).unwrap();
         blob
     }
 
@@ -119,7 +146,40 @@ impl Node {
     }
 
     pub(crate) fn has_event(&self) -> bool {
-        self.events.try_recv().is_ok()
+        self.event_if_any().is_some()
+    }
+
+    pub(crate) fn event_if_any(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// Waits until `run` is at work: its process lives, or, if it is none of the system's, a slot has made its directory.
+    pub(crate) fn is_under_way(&self, expected: RunId) {
+        let directory = self.home.path().join("runs").join(expected.to_string());
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until {
+            // What works inside this process tells of no start; a look every now and then costs nothing.
+            match self.events.recv_timeout(LOOK) {
+                Ok(Event::Started { run, .. } | Event::Progress { run, .. }) if run == expected => return,
+                Ok(Event::Started { .. } | Event::Progress { .. }) => {}
+                Ok(Event::Ended { run, ended }) => panic!("{run} ended before it was under way: {ended:?}"),
+                Err(_) if directory.exists() => return,
+                Err(_) => {}
+            }
+        }
+        panic!("{expected} is not under way");
+    }
+
+    /// The end of `run`, which must come before that of `other`.
+    pub(crate) fn ended_before(&self, expected: RunId, other: RunId) -> Ended {
+        loop {
+            match self.event() {
+                Event::Ended { run, ended } if run == expected => return ended,
+                Event::Ended { run, ended } => panic!("{run} ended before {expected}, not {other} after it: {ended:?}"),
+                Event::Started { run, .. } => assert_ne!(run, expected, "it started beyond the slots"),
+                Event::Progress { .. } => {}
+            }
+        }
     }
 
     /// The next event, which must be the start of `run`.
