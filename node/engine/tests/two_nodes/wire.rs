@@ -61,6 +61,8 @@ pub(crate) struct Wire {
     /// What is under way and does not arrive for now, by the node that it is for.
     held: Option<Vec<(usize, Input)>>,
     trace: Vec<String>,
+    /// How well runs that end from now on were kept apart.
+    pub(crate) isolation: Isolation,
 }
 
 /// The key of a node.
@@ -126,6 +128,7 @@ impl Wire {
             is_up: false,
             held: None,
             trace: Vec::new(),
+            isolation: Isolation::Contained,
         };
         for index in [A, B] {
             let fresh = Incarnation::from_bytes([u8::try_from(index).unwrap(); 16]);
@@ -490,7 +493,7 @@ impl Wire {
         let code = i32::from(outcome != Outcome::Ok);
         let exit = Exit { code: Some(code), signal: None };
         let usage = Usage::default();
-        let (model, isolation, ran_micros) = (None, Isolation::Contained, 1_000_000);
+        let (model, isolation, ran_micros) = (None, self.isolation, 1_000_000);
         let ended = Ended { outcome, exit, outputs, usage, model, isolation, ran_micros, inline, notice: None };
         self.step(index, Input::Ended { run, ended });
         let node = &mut self.nodes[index];

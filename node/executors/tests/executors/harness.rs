@@ -88,8 +88,7 @@ impl Node {
         if probe.isolation == Some(Isolation::Sandboxed) {
             return Some(node);
         }
-        assert!(std::env::var_os("JOBMESH_REQUIRE_TOOLS").is_none(), "no sandbox: {:?}", probe.lacks);
-        eprintln!("SKIPPED: no sandbox can be made on this machine: {:?}", probe.lacks);
+        Tools::missing("a sandbox", &probe.lacks.join("; "));
         None
     }
 
