@@ -151,10 +151,12 @@ impl Sources {
             let access = if shown.is_writable { Access::Write } else { Access::Read };
             (shown.from.clone(), shown.at.clone(), access)
         });
-        let worker = [(PathBuf::from("/proc/self/exe"), PathBuf::from(WORKER), Access::Read)];
         let mut places = Vec::new();
-        for (from, at, access) in own.into_iter().chain(shown).chain(worker) {
+        for (from, at, access) in own.into_iter().chain(shown) {
             places.push((open(&from)?, at, access));
+        }
+        if plan.program == WORKER {
+            places.push((open_itself()?, PathBuf::from(WORKER), Access::Read));
         }
         Ok(Self { places })
     }
@@ -169,10 +171,26 @@ impl Sources {
 }
 
 fn open(path: &Path) -> Result<OwnedFd, BuildError> {
-    let is_link = path.starts_with("/proc");
-    let follow = if is_link { OFlags::empty() } else { OFlags::NOFOLLOW };
-    openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty())
+    openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
         .map_err(|error| BuildError::new("open", path, error))
+}
+
+/// The file of this program by its name: what `/proc/self/exe` leads to belongs to another namespace of mounts, and
+/// can't be mounted in this one.
+fn open_itself() -> Result<OwnedFd, BuildError> {
+    let link = Path::new("/proc/self/exe");
+    let path = fs::read_link(link).map_err(|error| BuildError::new("read", link, error))?;
+    let found = open(&path)?;
+    let identity = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
+    let same = rustix::fs::stat(link).map(identity) == rustix::fs::fstat(&found).map(identity);
+    if same {
+        return Ok(found);
+    }
+    let source = io::Error::from(io::ErrorKind::NotFound);
+    Err(BuildError {
+        hint: "; it was replaced while the node runs, so restart that",
+        ..BuildError::new("show", &path, source)
+    })
 }
 
 /// A new file system in memory.
