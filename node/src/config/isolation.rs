@@ -39,18 +39,16 @@ impl IsolationTable {
     }
 
     /// What holds by this file and the defaults, and whether sandboxes may be made.
-    pub(super) fn resolve(self, sources: &mut Sources, default: &Self) -> (Policy, bool) {
+    pub(super) fn resolve(&self, sources: &mut Sources, default: &Self) -> (Policy, bool) {
         let built_in = Policy::default();
-        let none = [&None, &None];
-        let own = sources.pick("isolation.own", none, &self.own, &default.own).unwrap_or(built_in.own);
-        let members = sources.pick("isolation.members", none, &self.members, &default.members);
-        let network = [&None, &None];
-        let network = sources.pick("isolation.network", network, &self.network, &default.network);
+        let own = sources.pick("isolation.own", [&None, &None], &self.own, &default.own).unwrap_or(built_in.own);
+        let members = sources.pick("isolation.members", [&None, &None], &self.members, &default.members);
+        let network = sources.pick("isolation.network", [&None, &None], &self.network, &default.network);
         let sandbox = sources.pick("isolation.sandbox", [&None, &None], &self.sandbox, &default.sandbox);
         let policy = Policy {
             own,
             members: members.unwrap_or(built_in.members),
-            peers: self.peers,
+            peers: self.peers.clone(),
             network: network.unwrap_or(built_in.network),
         };
         (policy, sandbox.unwrap_or(true))
