@@ -68,7 +68,7 @@ use jobmesh_executors::{Executors, Probe, STOP_GRACE_MAX, Sandboxes, Surrounding
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
-use jobmesh_protocol::{NodeId, RunId};
+use jobmesh_protocol::{Isolation, NodeId, RunId};
 use jobmesh_store::{Lock, OpenError, Store, StoreError, find_database};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -324,7 +324,8 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
 }
 
-/// What the executors find on this machine. Those that look for longer than [`PROBE_LIMIT`] have found nothing.
+/// What the executors find on this machine. If one of them looks for longer than [`PROBE_LIMIT`], only that is known which
+/// needs no look.
 async fn probe(config: &Config) -> Vec<Probe> {
     let (surroundings, sandboxes) = (surroundings(), sandboxes(config));
     let looks = tokio::task::spawn_blocking(move || jobmesh_executors::probe(&surroundings, sandboxes));
@@ -332,13 +333,19 @@ async fn probe(config: &Config) -> Vec<Probe> {
         Ok(Ok(probes)) => probes,
         Ok(Err(_)) => {
             tracing::error!("the look for executors ended by a panic");
-            Vec::new()
+            unprobed()
         }
         Err(_elapsed) => {
             tracing::error!("the look for executors takes too long; see `jobmesh doctor`");
-            Vec::new()
+            unprobed()
         }
     }
+}
+
+/// What every machine has: own commands can be run.
+fn unprobed() -> Vec<Probe> {
+    let (tags, facts, lacks) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+    vec![Probe { executor: "process", isolation: Some(Isolation::Contained), tags, facts, lacks }]
 }
 
 fn sandboxes(config: &Config) -> Sandboxes {
