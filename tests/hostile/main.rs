@@ -154,3 +154,29 @@ fn a_node_without_the_level_refuses_and_explain_says_so() {
     let doctor = b.run(&["doctor"]).text();
     assert!(doctor.contains("at most contained") && doctor.contains("isolation.sandbox"), "{doctor}");
 }
+
+/// Nothing ties a sandbox to the daemon that made it, and what it ends with is what its program ended with.
+#[test]
+fn a_sandboxed_job_outlives_its_daemon_and_is_adopted() {
+    let bench = bench();
+    let own = TABLES.replace("members =", "own = \"sandboxed\"\nmembers =");
+    let Some((_, b)) = pair(&bench, &own) else { return };
+    let script = "echo up; until [ -e go ]; do sleep 0.05; done; echo '{\"outcome\":\"permanent\",\"message\":\"told\"}' \
+                  > $JOBMESH_OUTCOME; echo 41 > $JOBMESH_RESULT; exit 5";
+    let job = b.submit(&["--", "sh", "-c", script]);
+    let began = Instant::now();
+    while b.wrote(&job) != "up\n" || b.json(&["show", &job])["attempts"][0]["pid"].is_null() {
+        assert!(began.elapsed() < DEADLINE, "{}", b.json(&["show", &job]));
+    }
+    b.kill();
+    b.up();
+    let runs = std::fs::read_dir(b.home().join("runs")).unwrap().flatten();
+    let run = runs.map(|entry| entry.path()).find(|path| path.join("words").exists()).unwrap();
+    std::fs::write(run.join("work/go"), "").unwrap();
+    let shown = b.ended(&job);
+    let attempt = &shown["attempts"][0];
+    assert!(attempt["outcome"].to_string().contains("told"), "{shown}\n{}", b.log());
+    assert_eq!(attempt["isolation"], "sandboxed", "{shown}");
+    assert_eq!(b.run(&["result", &job]).text().trim(), "41", "{shown}");
+    assert!(!run.join("words").exists());
+}
