@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use jobmesh_protocol::task::ProcessTask;
+use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{Isolation, Outcome};
 
 use crate::executors::Sandboxes;
@@ -50,7 +50,9 @@ impl Boxed {
         if order.isolation < Isolation::Sandboxed {
             return Ok(None);
         }
-        let is_worker = task.argv.first().is_some_and(|program| Path::new(program) == host.worker());
+        // A command that merely names this program is a command.
+        let is_ours = !matches!(order.task, Task::Process(_));
+        let is_worker = is_ours && task.argv.first().is_some_and(|program| Path::new(program) == host.worker());
         let refused = |why: &str| Err(Self::outcome(&Failure::Sandbox(why.to_owned()), order.is_foreign));
         match (order.isolation, host.sandboxes()) {
             (Isolation::Untrusted, _) if !is_worker => {
