@@ -9,6 +9,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::fs::{CWD, renameat};
+use rustix::io::Errno;
 use wasmi::{Config, Engine, Linker, Module, Store, TrapCode};
 use wasmi_wasi::wasi_common::pipe::WritePipe;
 use wasmi_wasi::{Dir, WasiCtx, WasiCtxBuilder, ambient_authority};
@@ -189,7 +191,9 @@ fn judge(ran: Result<(), wasmi::Error>, bounds: Bounds, fuel: u64) -> End {
             format!("exit code {code}")
         }
         (None, Some(TrapCode::OutOfFuel)) => return End::permanent(format!("used more than {fuel} fuel (fuel limit)")),
-        (None, _) if is_of_wasi(&error) => return End::permanent(format!("the module can't be linked: {error}")),
+        (None, _) if is_of_wasi(&error) && bounds.exceeded().is_none() => {
+            return End::permanent(format!("the module can't be linked: {error}"));
+        }
         (None, Some(_) | None) => format!("trap: {error}"),
     };
     match bounds.exceeded() {
@@ -200,16 +204,18 @@ fn judge(ran: Result<(), wasmi::Error>, bounds: Bounds, fuel: u64) -> End {
 
 /// Whether a module asks WASI for something that it doesn't have, or has with other arguments.
 fn is_of_wasi(error: &wasmi::Error) -> bool {
-    matches!(error.kind(), wasmi::errors::ErrorKind::Linker(_) | wasmi::errors::ErrorKind::Func(_))
+    use wasmi::errors::ErrorKind;
+    matches!(error.kind(), ErrorKind::Linker(_) | ErrorKind::Func(_) | ErrorKind::Instantiation(_))
 }
 
 /// Puts what the module said about its end and its result to where every command says it.
 fn bring_out(directory: &Path) {
     let work = work_path(directory);
     for (name, path) in [(OUTCOME_NAME, outcome_path(directory)), (RESULT_NAME, result_path(directory))] {
-        match fs::rename(work.join(name), path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => eprintln!("failed to keep {name}: {error}"),
-            Ok(()) | Err(_) => {}
+        // Not by the standard library, whose call for that isn't among those that are left.
+        match renameat(CWD, work.join(name), CWD, path) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => eprintln!("failed to keep {name}: {error}"),
         }
     }
 }

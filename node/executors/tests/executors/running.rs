@@ -22,10 +22,8 @@ fn message(ended: &Ended) -> &str {
 }
 
 fn process(order: &mut Order) -> &mut ProcessTask {
-    match &mut order.task {
-        Task::Process(task) => task,
-        Task::Noop {} | Task::Builtin(_) => panic!("not a command"),
-    }
+    let Task::Process(task) = &mut order.task else { panic!("not a command") };
+    task
 }
 
 fn set_directory(order: &mut Order, directory: &Path) {
