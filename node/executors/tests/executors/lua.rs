@@ -53,7 +53,7 @@ fn a_script_finds_what_it_was_given() {
     let node = Node::start(1);
     let text = "return {job.args, job.env.COLOUR, job.id, job.attempt, job.input() .. job.input()}";
     let mut order = script(&node, "");
-    let (input, script) = (node.keep(b"input"), node.keep(text.as_bytes()));
+    let (input, script) = (node.blob(b"input"), node.blob(text.as_bytes()));
     order.task = Task::Lua(LuaTask {
         script: Content::Blob(script),
         argv: vec!["a".to_owned(), "b".to_owned()],
@@ -196,7 +196,7 @@ fn a_greedy_script_learns_its_limit() {
 fn what_recurses_without_end_is_an_error() {
     let node = Node::start(1);
     let nested = format!("return {}1{}", "(".repeat(100_000), ")".repeat(100_000));
-    let blob = node.keep(nested.as_bytes());
+    let blob = node.blob(nested.as_bytes());
     let deep = node.order(Task::Lua(LuaTask { script: Content::Blob(blob), ..LuaTask::new("") }));
     assert_eq!(node.end_of(deep).outcome.word(), "permanent");
     let cases = [

@@ -3,6 +3,7 @@
 mod adoption;
 mod conformance;
 mod ending;
+mod files;
 mod harness;
 mod limits;
 mod lua;

@@ -12,7 +12,7 @@ use crate::harness::Node;
 
 /// An order to run a module that is given as text.
 pub(crate) fn module(node: &Node, text: &str) -> Order {
-    node.order(Task::Wasm(WasmTask::new(node.keep(&wat::parse_str(text).unwrap()))))
+    node.order(Task::Wasm(WasmTask::new(node.blob(&wat::parse_str(text).unwrap()))))
 }
 
 /// A module whose `_start` is `body`, with two pages of memory.
@@ -161,9 +161,9 @@ fn what_is_no_module_of_wasi_is_refused_by_name() {
         (module(&node, unknown), "sock_make"),
         (module(&node, other), "proc_exit"),
         (module(&node, "(module)"), "no function `_start`"),
-        (node.order(Task::Wasm(WasmTask::new(node.keep(b"(module)")))), "translate it first"),
-        (node.order(Task::Wasm(WasmTask::new(node.keep(b"\x7fELF")))), "not valid"),
-        (node.order(Task::Wasm(WasmTask::new(node.keep(b"")))), "not valid"),
+        (node.order(Task::Wasm(WasmTask::new(node.blob(b"(module)")))), "translate it first"),
+        (node.order(Task::Wasm(WasmTask::new(node.blob(b"\x7fELF")))), "not valid"),
+        (node.order(Task::Wasm(WasmTask::new(node.blob(b"")))), "not valid"),
     ];
     for (order, expected) in cases {
         let ended = node.end_of(order);

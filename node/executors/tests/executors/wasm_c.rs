@@ -28,7 +28,7 @@ fn compiled() -> Option<(Node, BlobRef)> {
             return None;
         }
     }
-    let blob = node.keep(&std::fs::read(module).unwrap());
+    let blob = node.blob(&std::fs::read(module).unwrap());
     Some((node, blob))
 }
 
@@ -51,7 +51,7 @@ fn work(order: &Order) -> PathBuf {
 fn arguments_variables_and_input_come_as_to_any_command() {
     let Some((node, module)) = compiled() else { return };
     let mut order = order(&node, module, &["echo", "two words", ""]);
-    let input = node.keep(b"from the input\n");
+    let input = node.blob(b"from the input\n");
     let Task::Wasm(task) = &mut order.task else { panic!() };
     // A worker that took it for its own would be told so by its loader.
     task.environment =

@@ -1,4 +1,4 @@
-//! A program that is nothing but a worker: what the tests of the executors have in place of the node's binary.
+//! The program that tests and benches start as a worker: what `jobmesh __worker` is to a node.
 
 use std::process::ExitCode;
 
