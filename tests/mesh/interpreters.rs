@@ -24,7 +24,7 @@ fn a_module_is_run_by_a_peer_with_its_input_and_a_receipt() {
     let bench = bench();
     let (a, b) = pair(&bench);
     let content: Vec<u8> = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
-    let (module, input) = (a.file("copy.wasm", &wat::parse_str(COPY).unwrap()), a.file("input", &content));
+    let (module, input) = (a.file("copy.wat", COPY.as_bytes()), a.file("input", &content));
     let run = a.run(&["run", "--require", "tool:gzip", "--stdin", &input, "--wasm", &module]);
     assert_eq!(run.code, 7, "{}\n{}", run.stderr, a.log());
     assert_eq!(run.stdout, content);
@@ -38,8 +38,8 @@ fn a_module_is_run_by_a_peer_with_its_input_and_a_receipt() {
 fn a_module_out_of_fuel_and_an_endless_script_end_on_the_peer() {
     let bench = bench();
     let (a, _b) = pair(&bench);
-    let endless = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#);
-    let module = a.file("endless.wasm", &endless.unwrap());
+    let endless = br#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;
+    let module = a.file("endless.wat", endless);
     let job = a.submit(&["--require", "tool:gzip", "--fuel", "5000000", "--wasm", &module]);
     let shown = a.ended(&job);
     assert_eq!(shown["job"]["state"], "discarded", "{shown}");

@@ -104,7 +104,7 @@ impl ContainerTask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WasmTask {
-    /// The module, in its binary form.
+    /// The module, binary or text.
     pub module: BlobRef,
     /// Arguments behind the module's own name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -49,8 +49,6 @@ enum BeginError {
     Confine(#[from] ConfineError),
     #[error("the job's arguments or variables can't be given to a module: {problem}")]
     Words { problem: String },
-    #[error("the module is text; translate it first, as `wat2wasm` does")]
-    Text,
     #[error("the module is not valid: {problem}")]
     Invalid { problem: String },
     #[error("the module imports {module}.{name}; there is only {WASI}")]
@@ -68,7 +66,7 @@ impl BeginError {
             Self::Read { .. } | Self::Work(_) | Self::Stream(_) | Self::Confine(_) | Self::Wasi { .. } => {
                 End::error(chain(self))
             }
-            Self::Words { .. } | Self::Text | Self::Invalid { .. } | Self::Import { .. } | Self::NoStart => {
+            Self::Words { .. } | Self::Invalid { .. } | Self::Import { .. } | Self::NoStart => {
                 End::permanent(chain(self))
             }
         }
@@ -150,10 +148,12 @@ fn stream(descriptor: BorrowedFd<'_>) -> Result<File, BeginError> {
 }
 
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Module, BeginError> {
-    if bytes.trim_ascii_start().starts_with(b"(") {
-        return Err(BeginError::Text);
-    }
-    let module = Module::new(engine, bytes).map_err(|error| BeginError::Invalid { problem: error.to_string() })?;
+    let module = Module::new(engine, bytes).map_err(|error| {
+        // What is wrong with text is shown with its line, over several lines.
+        let lines = error.to_string();
+        let words: Vec<&str> = lines.split_whitespace().collect();
+        BeginError::Invalid { problem: words.join(" ") }
+    })?;
     if let Some(import) = module.imports().find(|import| import.module() != WASI) {
         return Err(BeginError::Import { module: import.module().to_owned(), name: import.name().to_owned() });
     }
