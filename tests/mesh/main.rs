@@ -4,6 +4,7 @@
 
 mod audit;
 mod escalation;
+mod interpreters;
 mod loss;
 mod reach;
 mod receipt;
