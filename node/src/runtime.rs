@@ -64,6 +64,7 @@ use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
 use jobmesh_engine::{Input, Output, Report, StopReason};
+use jobmesh_executors::model::key::Keys;
 use jobmesh_executors::{Executors, STOP_GRACE_MAX, Surroundings};
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
@@ -314,7 +315,13 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
     };
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
     let groups = jobmesh_executors::Groups::default();
-    let surroundings = Surroundings { runtime: tokio::runtime::Handle::current(), worker: worker() };
+    let surroundings = Surroundings {
+        runtime: tokio::runtime::Handle::current(),
+        worker: worker(),
+        http: config.http.clone(),
+        models: config.models.clone().or_usual(|variable| std::env::var(variable).ok()),
+        keys: Keys::of_environment(),
+    };
     let executors = jobmesh_executors::Config { slots, spares: Some(config.home.spares()), groups, surroundings };
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
 }

@@ -419,6 +419,7 @@ pub(crate) fn job_order(job: &Job, run: RunId, follows: Option<RunId>, allocatio
     RunOrder {
         run,
         number: job.number,
+        job_type: job.spec.job_type.clone(),
         task: job.spec.task.clone(),
         inputs: job.spec.inputs,
         outputs: job.spec.outputs.clone(),
