@@ -129,7 +129,7 @@ fn read_price(entry: &Entry<'_>) -> Result<Lined<u64>, Fault> {
     if whole.is_empty() || !is_number(whole) || part.len() > 6 || !is_number(part) {
         return Err(wrong());
     }
-    let whole = whole.parse().ok().filter(|dollars| *dollars <= PRICE_MAX).ok_or_else(wrong)?;
+    let whole: u64 = whole.parse().ok().filter(|dollars| *dollars <= PRICE_MAX).ok_or_else(wrong)?;
     let part: u64 = format!("{part:0<6}").parse().map_err(|_| wrong())?;
     Ok(entry.lined(whole * 1_000_000 + part))
 }

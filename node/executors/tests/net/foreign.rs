@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use jobmesh_executors::Order;
 use jobmesh_executors::http::settings::{Reach, Settings};
 use jobmesh_executors::model::settings::{ProviderKind, Settings as ModelSettings};
-use jobmesh_executors::Order;
 use jobmesh_protocol::Isolation;
 
 use crate::harness::{Node, ask, get, models};

@@ -14,7 +14,9 @@ use jobmesh_executors::model::key::{Key, Keys};
 use jobmesh_executors::model::settings::{
     Classes, KeySource, Model, ModelKind, Provider, ProviderKind, Settings as ModelSettings,
 };
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, Stream, Surroundings, log_path, result_path};
+use jobmesh_executors::{
+    Config, Ended, Event, Executors, Groups, Limits, Order, Stream, Surroundings, log_path, result_path,
+};
 use jobmesh_protocol::task::{EmbeddingTask, HttpTask, LlmTask, Task};
 use jobmesh_protocol::{DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 use serde_json::Value;
@@ -45,8 +47,7 @@ impl Node {
         });
         let worker = PathBuf::from("false");
         let surroundings = Surroundings { runtime: runtime.handle().clone(), worker, http, models, keys };
-        let config =
-            Config { slots: NonZeroU16::new(2).unwrap(), spares: None, groups: Groups::Avoid, surroundings };
+        let config = Config { slots: NonZeroU16::new(2).unwrap(), spares: None, groups: Groups::Avoid, surroundings };
         let report = move |event| drop(sender.send(event));
         let executors = Executors::start(config, report, |_, _| Outcome::Ok).unwrap();
         Self { executors, home, events, _runtime: runtime }
@@ -199,8 +200,7 @@ pub(crate) fn models(providers: &[(&str, ProviderKind, &str)]) -> ModelSettings 
         }
     }
     let name = |at: usize, what| providers.get(at).map(|(name, ..)| format!("{name}-{what}"));
-    settings.classes =
-        Classes { medium: name(0, "chat"), embedding: name(0, "vectors"), ..Classes::default() };
+    settings.classes = Classes { medium: name(0, "chat"), embedding: name(0, "vectors"), ..Classes::default() };
     if let Some(first) = settings.classes.medium.clone() {
         let others = (1..providers.len()).filter_map(|at| name(at, "chat")).collect();
         settings.models.get_mut(&first).unwrap().fallback = others;

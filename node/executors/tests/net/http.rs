@@ -25,7 +25,8 @@ fn header(task: &mut HttpTask, name: &str, value: &str) {
 
 #[test]
 fn the_body_is_the_output_and_the_rest_is_the_result() {
-    let server = Server::start(|_, to| to.answer(200, &[("content-type", "text/plain"), ("x-a", "1"), ("x-a", "2")], "hello"));
+    let server =
+        Server::start(|_, to| to.answer(200, &[("content-type", "text/plain"), ("x-a", "1"), ("x-a", "2")], "hello"));
     let node = Node::web();
     let end = node.run(get(server.url("/a?token=sk-canary-query"))).ok();
     assert_eq!(end.ended.outputs.stdout, Some(BlobRef::of(b"hello")));
@@ -198,9 +199,11 @@ fn a_run_is_stopped_in_the_middle_of_an_answer_and_before_it() {
         gone.send(()).unwrap();
     });
     let node = Node::web();
-    for (path, reason, word) in
-        [("/half", StopReason::Cancel, "cancelled"), ("/none", StopReason::Timeout, "timeout"), ("/half", StopReason::Kill, "cancelled")]
-    {
+    for (path, reason, word) in [
+        ("/half", StopReason::Cancel, "cancelled"),
+        ("/none", StopReason::Timeout, "timeout"),
+        ("/half", StopReason::Kill, "cancelled"),
+    ] {
         let order = node.order(get(server.url(path)));
         let run = order.run;
         node.executors.run(order);
