@@ -116,6 +116,56 @@ fn the_schedules_of_enabled_types_are_declared() {
 }
 
 #[test]
+fn providers_models_and_what_requests_may_reach_are_read() {
+    let config = Setting::config(
+        r#"
+        [http]
+        response_bytes = "1MiB"
+        peers = "none"
+        allow = ["10.0.0.0/8", "DB.example.org"]
+        [providers.cloud]
+        kind = "anthropic"
+        key_env = "MY_KEY"
+        [providers.here]
+        kind = "openai"
+        base_url = "http://127.0.0.1:8080/v1"
+        [models.big]
+        provider = "cloud"
+        model = "claude"
+        input_price = 3
+        output_price = "0.000015"
+        fallback = ["small"]
+        [models.small]
+        provider = "here"
+        [models.vec]
+        provider = "here"
+        kind = "embedding"
+        [models.classes]
+        complex = "big"
+        embedding = "vec"
+        [models.types]
+        research = "simple"
+        poem = "complex"
+        "#,
+    );
+    assert_eq!(config.http.response_bytes_max, 1 << 20);
+    let models = &config.models;
+    let peers: Vec<bool> = models.providers.values().map(|provider| provider.peers).collect();
+    assert_eq!(peers, [false, true], "who has a key is asked for its owner alone");
+    let big = models.models.get("big").unwrap();
+    assert_eq!((big.input_price_micros, big.output_price_micros), (Some(3_000_000), Some(15)));
+    assert_eq!(models.models.get("small").unwrap().model, "small");
+    assert_eq!(models.classes.complex.as_deref(), Some("big"));
+    let hard = |name: &str| models.types.get(name).unwrap().word();
+    assert_eq!((hard("research"), hard("poem"), hard("code-review")), ("simple", "complex", "complex"));
+    let settings = config.settings();
+    let value = |key: &str| settings.iter().find(|it| it.key == key).unwrap().value.clone();
+    assert_eq!(value("http.allow"), "10.0.0.0/8, db.example.org");
+    assert_eq!(value("providers.cloud"), "anthropic at https://api.anthropic.com/v1/, key from MY_KEY, not for peers");
+    assert_eq!(value("models.vec"), "embedding vec of here");
+}
+
+#[test]
 fn the_environment_is_read_and_judged() {
     let read = |name: &str, value: &str| {
         let (name, value) = (name.to_owned(), value.to_owned());

@@ -12,7 +12,7 @@ use jobmesh_protocol::{BlobRef, DurationMillis};
 use serde_json::{Value, json};
 
 use crate::harness::{CANARY, End, Node, ask, models};
-use crate::server::{Connection, Server, nobody};
+use jobmesh_tests::web::{Connection, Server, nobody};
 
 const OPENAI: ProviderKind = ProviderKind::OpenAi;
 

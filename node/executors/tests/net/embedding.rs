@@ -7,7 +7,7 @@ use jobmesh_protocol::task::{EmbeddingTask, Task};
 use serde_json::{Value, json};
 
 use crate::harness::{Node, embed};
-use crate::server::{Request, Server, nobody};
+use jobmesh_tests::web::{Request, Server, nobody};
 
 fn texts(request: &Request) -> Vec<String> {
     let body: Value = serde_json::from_slice(&request.body).unwrap();

@@ -11,7 +11,7 @@ use jobmesh_executors::model::settings::{ProviderKind, Settings as ModelSettings
 use jobmesh_protocol::Isolation;
 
 use crate::harness::{Node, ask, get, models};
-use crate::server::Server;
+use jobmesh_tests::web::Server;
 
 fn node(peers: Reach, allow: &[&str]) -> Node {
     let allow = allow.iter().map(|text| text.parse().unwrap()).collect();

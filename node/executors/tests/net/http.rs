@@ -11,7 +11,7 @@ use jobmesh_protocol::task::{Content, HttpTask, Task};
 use jobmesh_protocol::{BlobRef, Isolation, Outcome};
 
 use crate::harness::{CANARY, Node, get};
-use crate::server::{Server, nobody};
+use jobmesh_tests::web::{Server, nobody};
 
 fn task(url: String, change: impl FnOnce(&mut HttpTask)) -> Task {
     let mut task = HttpTask::new(url);

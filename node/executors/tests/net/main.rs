@@ -8,4 +8,3 @@ mod harness;
 mod http;
 mod providers;
 mod real;
-mod server;

@@ -6,7 +6,7 @@ use jobmesh_executors::model::settings::ProviderKind;
 use jobmesh_protocol::task::{LlmTask, Task};
 
 use crate::harness::{CANARY, Node, ask};
-use crate::server::Server;
+use jobmesh_tests::web::Server;
 
 #[test]
 fn anthropic() {
