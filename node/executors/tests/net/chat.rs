@@ -180,7 +180,7 @@ fn who_fails_is_replaced_by_who_is_named_for_it() {
     let all = [("one", OPENAI, &*urls[0]), ("two", OPENAI, &*urls[1]), ("three", OPENAI, &*urls[2])];
     let start = |settings| Node::start(HttpSettings::default(), settings);
     let end = start(models(&all)).run(ask("why?")).ok();
-    assert_eq!((end.ended.model.clone().unwrap().provider.as_str(), end.stdout().as_str()), ("three", "Hi!"));
+    assert_eq!((end.ended.model.clone().unwrap().provider.as_str(), end.stdout()), ("three", "Hi!"));
     let notice = end.ended.notice.clone().unwrap();
     assert!(notice.contains("one-chat (one) failed") && notice.contains("two-chat (two) failed"), "{notice}");
 

@@ -55,7 +55,7 @@ fn a_redirect_is_judged_like_a_first_request() {
     });
     let node = node(Reach::None, &["127.0.0.2"]);
     let end = node.end_of(node.foreign(get(outer.url("/")))).ok();
-    assert_eq!((end.stdout().as_str(), end.ended.isolation), ("fine", Isolation::Sandboxed));
+    assert_eq!((end.stdout(), end.ended.isolation), ("fine", Isolation::Sandboxed));
     let end = node.end_of(node.foreign(get(outer.url("/out"))));
     assert_eq!((end.word(), end.message().contains("127.0.0.1 is a loopback address")), ("permanent", true));
     assert_eq!(hits.load(Ordering::Relaxed), 0);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,9 +112,17 @@ impl Node {
     pub(crate) fn end_of(&self, order: Order) -> End {
         let (run, directory) = (order.run, order.directory.clone());
         self.executors.run(order);
-        let end = End { ended: self.ended(run), directory };
-        assert!(!format!("{:?}", end.ended).contains("canary"), "a key shows in {:?}", end.ended);
-        assert!(!end.stdout().contains("canary") && !end.stderr().contains("canary"), "a key shows in a log");
+        let ended = self.ended(run);
+        let read = |path: PathBuf| {
+            let mut bytes = Vec::new();
+            // The beginning of a large one will do.
+            let read = File::open(path).and_then(|file| file.take(1 << 20).read_to_end(&mut bytes));
+            String::from_utf8_lossy(read.map_or(&[], |_| bytes.as_slice())).into_owned()
+        };
+        let [stdout, stderr] = [Stream::Stdout, Stream::Stderr].map(|stream| read(log_path(&directory, stream)));
+        let end = End { ended, stdout, stderr, result: read(result_path(&directory)) };
+        let shown = format!("{:?} {} {} {}", end.ended, end.stdout, end.stderr, end.result);
+        assert!(!shown.contains("canary"), "a key shows in {shown}");
         end
     }
 
@@ -130,7 +140,9 @@ impl Drop for Node {
 /// How a run ended, and where it left what.
 pub(crate) struct End {
     pub(crate) ended: Ended,
-    directory: PathBuf,
+    stdout: String,
+    stderr: String,
+    result: String,
 }
 
 impl End {
@@ -149,16 +161,17 @@ impl End {
         }
     }
 
-    pub(crate) fn stdout(&self) -> String {
-        std::fs::read_to_string(log_path(&self.directory, Stream::Stdout)).unwrap_or_default()
+    /// The beginning of it.
+    pub(crate) fn stdout(&self) -> &str {
+        &self.stdout
     }
 
-    pub(crate) fn stderr(&self) -> String {
-        std::fs::read_to_string(log_path(&self.directory, Stream::Stderr)).unwrap_or_default()
+    pub(crate) fn stderr(&self) -> &str {
+        &self.stderr
     }
 
     pub(crate) fn result(&self) -> Value {
-        serde_json::from_slice(&std::fs::read(result_path(&self.directory)).unwrap()).unwrap()
+        serde_json::from_str(&self.result).unwrap()
     }
 
     pub(crate) fn ok(self) -> Self {

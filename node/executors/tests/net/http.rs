@@ -104,7 +104,7 @@ fn redirects_are_followed_with_nothing_that_is_for_the_first_server_alone() {
         })
     };
     let end = node.run(post("/see-other")).ok();
-    assert_eq!((end.stdout().as_str(), &end.result()["redirects"]), ("there", &2.into()));
+    assert_eq!((end.stdout(), &end.result()["redirects"]), ("there", &2.into()));
     let (asked, arrived) = (first.asked(), last.asked());
     assert_eq!((asked[1].method.as_str(), asked[1].body.len()), ("GET", 0));
     assert!(asked[1].headers.contains_key("authorization"), "the same server may see it again");

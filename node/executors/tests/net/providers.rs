@@ -38,7 +38,7 @@ fn anthropic() {
     });
     let end = Node::asking(ProviderKind::Anthropic, &server.url("/v1")).run(ask("why?")).ok();
     let used = end.ended.model.clone().unwrap();
-    assert_eq!((end.stdout().as_str(), used.model.as_str()), ("Hi!", "one-chat-20260101"));
+    assert_eq!((end.stdout(), used.model.as_str()), ("Hi!", "one-chat-20260101"));
     // What came out of the provider's memory was part of the question, too.
     assert_eq!((used.input_tokens, used.output_tokens, used.finish.as_deref()), (Some(11), Some(4), Some("end_turn")));
     assert_eq!(server.asked()[0].path, "/v1/messages");
@@ -69,7 +69,7 @@ fn gemini() {
     let run = |path| Node::asking(ProviderKind::Gemini, &server.url(path)).run(ask("why?"));
     let end = run("/v1beta").ok();
     let used = end.ended.model.clone().unwrap();
-    assert_eq!((end.stdout().as_str(), used.finish.as_deref()), ("Hi!", Some("STOP")));
+    assert_eq!((end.stdout(), used.finish.as_deref()), ("Hi!", Some("STOP")));
     assert_eq!((used.input_tokens, used.output_tokens), (Some(3), Some(2)));
     assert!(server.asked()[0].path.starts_with("/v1beta/models/one-chat:streamGenerateContent"));
     let end = run("/filter");
@@ -94,10 +94,10 @@ fn ollama() {
     let task = || Task::Llm(LlmTask { tokens_max: Some(9), ..LlmTask::new("why?") });
     let end = Node::asking(ProviderKind::Ollama, &server.url("")).run(task()).ok();
     let used = end.ended.model.clone().unwrap();
-    assert_eq!((end.stdout().as_str(), used.input_tokens, used.output_tokens), ("Hi!", Some(8), Some(3)));
+    assert_eq!((end.stdout(), used.input_tokens, used.output_tokens), ("Hi!", Some(8), Some(3)));
     assert_eq!(server.asked()[0].path, "/api/chat");
     let end = Node::asking(ProviderKind::Ollama, &server.url("/cut")).run(task());
-    assert_eq!((end.word(), end.stdout().as_str()), ("error", "Hi!"), "{}", end.message());
+    assert_eq!((end.word(), end.stdout()), ("error", "Hi!"), "{}", end.message());
     let missing = Server::start(|_, to| to.answer(404, &[], r#"{"error":"model \"one-chat\" not found"}"#));
     let end = Node::asking(ProviderKind::Ollama, &missing.url("")).run(task());
     assert_eq!((end.word(), end.message().contains("not found")), ("permanent", true), "{}", end.message());
