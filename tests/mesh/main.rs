@@ -8,6 +8,9 @@ mod loss;
 mod reach;
 mod receipt;
 mod refusal;
+mod remote_logs;
+mod services;
+mod transfer;
 
 use jobmesh_tests::{Bench, Node};
 

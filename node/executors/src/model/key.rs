@@ -53,6 +53,13 @@ impl fmt::Debug for Key {
 #[derive(Clone)]
 pub struct Keys(Arc<dyn Fn(&KeySource) -> Option<Key> + Send + Sync>);
 
+impl Default for Keys {
+    /// Those that are in the environment.
+    fn default() -> Self {
+        Self::of_environment()
+    }
+}
+
 impl Keys {
     /// Finds keys by `find`, which is called for every question, so that a key can be changed while the node runs.
     pub fn new(find: impl Fn(&KeySource) -> Option<Key> + Send + Sync + 'static) -> Self {

@@ -17,7 +17,7 @@ use jobmesh_executors::model::settings::{
     Classes, KeySource, Model, ModelKind, Provider, ProviderKind, Settings as ModelSettings,
 };
 use jobmesh_executors::{
-    Config, Ended, Event, Executors, Groups, Limits, Order, Stream, Surroundings, log_path, result_path,
+    Config, Ended, Event, Executors, Groups, Limits, Order, Shelf, Stream, Surroundings, log_path, result_path,
 };
 use jobmesh_protocol::task::{EmbeddingTask, HttpTask, LlmTask, Task};
 use jobmesh_protocol::{DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
@@ -42,13 +42,16 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (sender, events) = sync_channel(1024);
         let home = tempfile::tempdir().unwrap();
-        std::fs::create_dir(home.path().join("blobs")).unwrap();
+        let blobs = home.path().join("blobs");
+        std::fs::create_dir(&blobs).unwrap();
+        let shelf = Shelf::open(blobs).unwrap();
         let keys = Keys::new(|source| match source {
             KeySource::Variable(name) => (name == "CANARY").then(|| Key::new(CANARY)).flatten(),
             KeySource::Secret(_) => None,
         });
-        let worker = PathBuf::from("false");
-        let surroundings = Surroundings { runtime: runtime.handle().clone(), worker, http, models, keys };
+        // Nothing here needs a worker.
+        let usual = Surroundings::new(runtime.handle().clone(), PathBuf::from("false"), shelf);
+        let surroundings = Surroundings { http, models, keys, ..usual };
         let config = Config { slots: NonZeroU16::new(2).unwrap(), spares: None, groups: Groups::Avoid, surroundings };
         let report = move |event| drop(sender.send(event));
         let executors = Executors::start(config, report, |_, _| Outcome::Ok).unwrap();
