@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 
 fn shelf() -> (Shelf, tempfile::TempDir) {
