@@ -9,6 +9,7 @@
 mod document;
 mod file;
 mod isolation;
+mod models;
 pub(crate) mod nearest;
 pub(crate) mod queues;
 mod reload;
@@ -20,6 +21,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jobmesh_engine::{Declared, Policy, QueueLimits, Quotas, Retention, Timing};
+use jobmesh_executors::http::settings::Settings as HttpSettings;
+use jobmesh_executors::model::settings::Settings as ModelSettings;
 use jobmesh_mesh::{NAME_BYTES_MAX, is_name};
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::schedule::format_length;
@@ -78,6 +81,10 @@ pub struct Config {
     pub resources: BTreeMap<String, String>,
     /// The job types, built-in ones included.
     pub job_types: JobTypes,
+    /// What is said of requests to web servers.
+    pub http: HttpSettings,
+    /// Who provides models, and which there are.
+    pub models: ModelSettings,
     /// What the flags and the environment said: they go on winning when the file is read again.
     flags: Overrides,
     environment: Overrides,
@@ -215,6 +222,7 @@ impl Config {
         let blob_quota = sources.pick("blobs.quota", [&None, &None], &file.blob_quota, &default.blob_quota);
         let (isolation, sandbox) = file.isolation.resolve(&mut sources, &default.isolation);
         let quotas = quotas(&mut sources, &file, &default);
+        let http = http(&mut sources, &file, &default);
         Ok(Self {
             home,
             name,
@@ -233,6 +241,8 @@ impl Config {
             queues: merged(file.queues, default.queues),
             resources: file.resources,
             job_types: JobTypes::resolve(file.job_types)?,
+            http,
+            models: models::merged(file.models, default.models),
             flags,
             environment,
             sources,
@@ -448,6 +458,22 @@ fn quotas(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> Quo
         messages: sources
             .pick("mesh.messages_per_second", [&None, &None], &file.peer_messages, &default.peer_messages)
             .unwrap_or(built_in.messages),
+    }
+}
+
+/// What is said of requests to web servers, as file and defaults say it.
+fn http(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> HttpSettings {
+    let built_in = HttpSettings::default();
+    HttpSettings {
+        response_bytes_max: sources
+            .pick("http.response_bytes", [&None, &None], &file.response_bytes, &default.response_bytes)
+            .unwrap_or(built_in.response_bytes_max),
+        peers: sources
+            .pick("http.peers", [&None, &None], &file.http_peers, &default.http_peers)
+            .unwrap_or(built_in.peers),
+        allow: sources
+            .pick("http.allow", [&None, &None], &file.http_allow, &default.http_allow)
+            .unwrap_or(built_in.allow),
     }
 }
 

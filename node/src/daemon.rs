@@ -277,6 +277,11 @@ impl Stops {
 fn start_log(directives: &str) -> Result<(), ServeError> {
     let filter = tracing_subscriber::EnvFilter::try_new(directives)
         .map_err(|error| ServeError::Log { directives: directives.to_owned(), problem: error.to_string() })?;
+    // The client of model providers logs what they say, which may hold a key; the executor says what there is to say.
+    let filter = match "genai=off".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     // A full disk takes the log with it, not the daemon: by default a failed write is told by a print that panics.
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

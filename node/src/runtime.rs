@@ -346,7 +346,7 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
     let groups = jobmesh_executors::Groups::default();
     let (sandboxes, spares) = (sandboxes(config), Some(config.home.spares()));
-    let surroundings = surroundings();
+    let surroundings = surroundings(config);
     let executors = jobmesh_executors::Config { slots, spares, groups, sandboxes, shelf, surroundings };
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
 }
@@ -354,7 +354,7 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
 /// What the executors find on this machine. If one of them looks for longer than [`PROBE_LIMIT`], only that is known which
 /// needs no look.
 async fn probe(config: &Config) -> Vec<Probe> {
-    let (surroundings, sandboxes) = (surroundings(), sandboxes(config));
+    let (surroundings, sandboxes) = (surroundings(config), sandboxes(config));
     let looks = tokio::task::spawn_blocking(move || jobmesh_executors::probe(&surroundings, sandboxes));
     match tokio::time::timeout(PROBE_LIMIT, looks).await {
         Ok(Ok(probes)) => probes,
@@ -381,8 +381,12 @@ fn sandboxes(config: &Config) -> Sandboxes {
 
 /// What executors need of this process, which must be in a runtime.
 #[must_use]
-pub fn surroundings() -> Surroundings {
-    Surroundings::new(tokio::runtime::Handle::current(), worker())
+pub fn surroundings(config: &Config) -> Surroundings {
+    Surroundings {
+        http: config.http.clone(),
+        models: config.models.clone().or_usual(|variable| std::env::var(variable).ok()),
+        ..Surroundings::new(tokio::runtime::Handle::current(), worker())
+    }
 }
 
 /// The file of this program, by a name that stays good when the file is replaced by a newer one.

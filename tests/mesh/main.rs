@@ -10,6 +10,7 @@ mod reach;
 mod receipt;
 mod refusal;
 mod remote_logs;
+mod services;
 mod transfer;
 
 use jobmesh_tests::{Bench, Node};

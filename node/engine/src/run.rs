@@ -425,6 +425,7 @@ pub(crate) fn job_order(
     RunOrder {
         run,
         number: job.number,
+        job_type: job.spec.job_type.clone(),
         task: job.spec.task.clone(),
         inputs: job.spec.inputs,
         outputs: job.spec.outputs.clone(),

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use jobmesh_engine::QueueLimits;
 use jobmesh_engine::pool::PoolKind;
+use jobmesh_executors::http::settings::{ALLOWED_MAX, Allowed, Reach};
+use jobmesh_executors::model;
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::resource::{Name, NameError};
 
 use crate::blobs::BLOB_BYTES_MAX;
 use crate::config::isolation::{ISOLATION_KEYS, IsolationTable};
+use crate::config::models;
 use crate::config::queues::{RETENTION_KEYS, RetentionTable, read_queues};
 use crate::config::table::{Document, Entry, Fault, Lined, Origin, Table};
 use crate::config::{LISTEN_MAX, SLOTS_MAX, judge_listen, judge_log, judge_name};
@@ -26,6 +29,8 @@ const BLOB_QUOTA: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 60;
 const DISK_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// The range of `mesh.outbox_per_peer`: at least one result with its output.
 const OUTBOX_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 36;
+/// The range of `http.response_bytes`: at least one page.
+const RESPONSE_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 40;
 /// Most processes of one run: as many as a Linux kernel numbers.
 const PROCESSES_MAX: i128 = 4_194_304;
 
@@ -46,6 +51,9 @@ const ROOT_KEYS: &[&str] = &[
     "isolation",
     "resources",
     "job_types",
+    "http",
+    "providers",
+    "models",
 ];
 const LEASE_KEYS: &[&str] = &["ttl", "grace", "bid_window", "bid_hold"];
 const LEARNING_KEYS: &[&str] = &["publish_after"];
@@ -53,6 +61,7 @@ const DRAIN_KEYS: &[&str] = &["wait"];
 const BLOB_KEYS: &[&str] = &["quota"];
 const LIMIT_KEYS: &[&str] = &["log_bytes", "processes", "file_bytes", "disk_bytes"];
 const MESH_KEYS: &[&str] = &["holds_per_peer", "leases_per_peer", "outbox_per_peer", "messages_per_second"];
+const HTTP_KEYS: &[&str] = &["response_bytes", "peers", "allow"];
 
 /// Every table with keys of its own, to tell where a key belongs that stands in the wrong one.
 const SECTIONS: &[(&str, &[&str])] = &[
@@ -65,6 +74,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("blobs", BLOB_KEYS),
     ("mesh", MESH_KEYS),
     ("isolation", ISOLATION_KEYS),
+    ("http", HTTP_KEYS),
 ];
 
 /// What one file says; `None` where it is silent.
@@ -95,6 +105,10 @@ pub(super) struct ConfigFile {
     pub(super) queues: BTreeMap<String, QueueLimits>,
     pub(super) resources: BTreeMap<String, String>,
     pub(super) job_types: Declarations,
+    pub(super) response_bytes: Option<Lined<u64>>,
+    pub(super) http_peers: Option<Lined<Reach>>,
+    pub(super) http_allow: Option<Lined<Vec<Allowed>>>,
+    pub(super) models: model::settings::Settings,
 }
 
 impl ConfigFile {
@@ -133,6 +147,12 @@ impl ConfigFile {
         if let Some(entry) = root.entry("retention") {
             file.retention = RetentionTable::read(&entry.table()?)?;
         }
+        if let Some(http) = section(&root, "http", HTTP_KEYS)? {
+            file.response_bytes = http.read("response_bytes", |entry| entry.size(RESPONSE_BYTES))?;
+            file.http_peers = http.read("peers", |entry| entry.word(&REACHES))?;
+            file.http_allow = http.read("allow", |entry| entry.list(ALLOWED_MAX, Entry::spoken))?;
+        }
+        file.models = models::read(&root)?;
         file.queues = root.read("queues", read_queues)?.unwrap_or_default();
         file.resources = root.read("resources", read_resources)?.unwrap_or_default();
         file.job_types = root.read("job_types", read_declarations)?.unwrap_or_default();
@@ -155,6 +175,9 @@ impl ConfigFile {
         Ok(())
     }
 }
+
+/// The words for where the jobs of peers may go.
+pub(super) const REACHES: [(&str, Reach); 2] = [("public", Reach::Public), ("none", Reach::None)];
 
 /// The table of this name, all of whose keys are known.
 fn section<'d>(root: &Table<'d>, name: &str, known: &[&str]) -> Result<Option<Table<'d>>, Fault> {

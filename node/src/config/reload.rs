@@ -28,7 +28,10 @@ pub struct Pending {
 
 /// What is looked at only at the start, by key or table.
 const NEEDS_RESTART: &[&str] =
-    &["name", "slots", "listen", "mdns", "log", "lease.", "learning.", "resources.", "isolation.sandbox"];
+    &[
+        "name", "slots", "listen", "mdns", "log", "lease.", "learning.", "resources.", "isolation.sandbox", "http.",
+        "providers.", "models.",
+    ];
 
 fn needs_restart(key: &str) -> bool {
     NEEDS_RESTART.iter().any(|known| key == *known || (known.ends_with('.') && key.starts_with(known)))
@@ -51,6 +54,8 @@ impl Config {
         config.timing = self.timing;
         config.resources.clone_from(&self.resources);
         config.sandbox = self.sandbox;
+        config.http.clone_from(&self.http);
+        config.models.clone_from(&self.models);
         config.sources.keep(&self.sources, needs_restart);
         Ok(Reload { config, pending })
     }

@@ -8,6 +8,8 @@ use jobmesh_protocol::schedule::format_length;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::config::file::REACHES;
+use crate::config::models;
 use crate::config::queues::{format_kept, format_rate};
 use crate::config::table::{Lined, format_size};
 
@@ -118,6 +120,11 @@ impl Config {
         add("retention.cancelled", format_kept(self.retention.cancelled));
         add("retention.discarded", format_kept(self.retention.discarded));
         add("retention.receipts", format_kept(self.retention.receipts));
+        add("http.response_bytes", format_size(self.http.response_bytes_max));
+        let reach = REACHES.iter().find(|(_, reach)| *reach == self.http.peers).map_or("", |(word, _)| word);
+        add("http.peers", reach.to_owned());
+        let allow: Vec<String> = self.http.allow.iter().map(ToString::to_string).collect();
+        add("http.allow", allow.join(", "));
         for (name, pool) in &self.resources {
             add(&format!("resources.{name}"), pool.clone());
         }
@@ -126,6 +133,9 @@ impl Config {
         }
         for (name, limits) in &self.queues {
             add(&format!("queues.{name}"), limits_words(*limits));
+        }
+        for (key, words) in models::words(&self.models) {
+            add(&key, words);
         }
         list
     }
