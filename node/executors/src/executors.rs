@@ -196,6 +196,12 @@ impl Executors {
         self.shared.kinds.probe()
     }
 
+    /// Removes what earlier lives of the daemon left outside of its own processes, of runs that are over: containers. May
+    /// take as long as a container engine does; not to be called within an asynchronous runtime.
+    pub fn sweep(&self, is_live: impl Fn(RunId) -> bool) {
+        self.shared.kinds.container.sweep(is_live);
+    }
+
     /// How many orders have not ended yet, waiting ones included.
     #[must_use]
     pub fn running(&self) -> usize {
@@ -317,7 +323,10 @@ impl Shared {
     /// Sees one adopted run to its end, on its own thread.
     fn attend(&self, adopt: &Adopt, wake: &PipeReader) {
         let control = Control { shared: self, run: adopt.run, wake };
-        let ended = caught(adopt.run, || process::attend(adopt, &control));
+        let ended = caught(adopt.run, || match &adopt.container {
+            Some(order) => self.kinds.container.attend(order, &control),
+            None => process::attend(adopt, &control),
+        });
         self.forget(adopt.run);
         (self.events)(Event::Ended { run: adopt.run, ended });
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::container::Container;
+use crate::container::{Container, Containers};
 use crate::executor::{Executor, Probe};
 use crate::http::Http;
 use crate::lua::Lua;
@@ -19,6 +19,8 @@ pub struct Surroundings {
     /// This very program, which is started again as a [`worker`](crate::work): the interpreter of a module or a script,
     /// or the first process of a sandbox.
     pub worker: PathBuf,
+    /// How containers are made.
+    pub containers: Containers,
 }
 
 /// One of each.

@@ -23,6 +23,7 @@ mod stage;
 mod wasm;
 mod worker;
 
+pub use container::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
 pub use event::{Ended, Event, ProcessId};
 pub use executor::Probe;
 pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, StartError};

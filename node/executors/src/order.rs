@@ -62,13 +62,16 @@ pub struct Limits {
     pub processes_max: u32,
     /// Most memory of all processes together; none is no limit.
     pub memory_bytes: Option<u64>,
+    /// Most processor time in a second of the clock, in thousandths of a processor; none is no limit. Containers are held
+    /// to it.
+    pub processor_millis: Option<u64>,
 }
 
 impl Default for Limits {
     /// 1 GiB of logs: more than anybody reads, and a tenth of what a small disk has left. 2,048 processes: twice what a
     /// parallel build on a large machine or a browser starts, and few enough that the machine can still be used.
     fn default() -> Self {
-        Self { log_bytes_max: 1 << 30, processes_max: 2048, memory_bytes: None }
+        Self { log_bytes_max: 1 << 30, processes_max: 2048, memory_bytes: None, processor_millis: None }
     }
 }
 
@@ -86,6 +89,8 @@ pub struct Adopt {
     pub kill_grace: DurationMillis,
     /// What it may use.
     pub limits: Limits,
+    /// Its order, for a container: what goes on there is no process of ours, and the engine tells how it ended.
+    pub container: Option<Box<Order>>,
 }
 
 /// Why a run must end.

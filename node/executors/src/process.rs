@@ -68,7 +68,7 @@ pub use spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 pub(crate) use adopt::attend;
 pub(crate) use end::Remains;
-pub(crate) use exit::Ending;
+pub(crate) use exit::{Ending, OutOfMemory};
 pub(crate) use host::Host;
 pub(crate) use reaper::adopt_orphans;
 pub(crate) use seat::Seat;
@@ -236,6 +236,16 @@ pub enum OrphanEnd {
 pub fn end_orphan(process: ProcessId, run: RunId) -> OrphanEnd {
     let root = tree::is_orphan(process).then_some(process);
     tree::end_orphan(Target { root, run, root_started: None })
+}
+
+/// Names the living process of this number; none if there is none, or it can't be seen.
+pub(crate) fn identify(pid: u32) -> Option<ProcessId> {
+    tree::scan::stat(pid).map(|stat| ProcessId { pid, started: stat.started })
+}
+
+/// How long ago a process started; none where that isn't known.
+pub(crate) fn age_of(process: ProcessId) -> Option<Duration> {
+    (process.started != 0).then(|| tree::scan::age(process.started))
 }
 
 /// Kills everything that carries the marker of a run.

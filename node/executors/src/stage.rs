@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jobmesh_protocol::outcome::{Exit, ModelUse, Usage};
 use jobmesh_protocol::{Isolation, Outcome};
@@ -14,7 +14,7 @@ use jobmesh_protocol::{Isolation, Outcome};
 use crate::event::{Ended, chain};
 use crate::order::Order;
 use crate::output::{Log, Stream, log_path, result_path};
-use crate::process::{Contents, Ending, Remains, Spare, work_path};
+use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare, work_path};
 
 /// Where a run leaves things.
 #[derive(Debug)]
@@ -56,6 +56,17 @@ pub(crate) struct Account {
     pub(crate) exit: Exit,
     pub(crate) usage: Usage,
     pub(crate) model: Option<ModelUse>,
+}
+
+/// How a command ended that ran somewhere else, such as in a container, and may have left word of its outcome.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) exit: Exit,
+    pub(crate) ending: Ending,
+    pub(crate) oom: Option<OutOfMemory>,
+    pub(crate) usage: Usage,
+    /// How long it ran, if that was longer than this stage was there.
+    pub(crate) ran: Option<Duration>,
 }
 
 impl<'o> Stage<'o> {
@@ -113,8 +124,27 @@ impl<'o> Stage<'o> {
         Ok(())
     }
 
+    /// Names everything that a command has written. `brought` is the outcome if we brought its end about; else what it
+    /// left word of and how it ended have a say, as for a process.
+    pub(crate) fn clear_command(self, brought: Option<Outcome>, finish: Finish, isolation: Isolation) -> Ended {
+        let Finish { exit, ending, oom, usage, ran } = finish;
+        let remains = Remains {
+            directory: &self.order.directory,
+            left: Contents::UNKNOWN,
+            stdout: Some(&self.stdout),
+            stderr: Some(&self.stderr),
+            exit,
+            ending,
+            oom,
+            usage,
+            ran: self.began.elapsed().max(ran.unwrap_or_default()),
+        };
+        let ended = Ended { isolation, ..remains.conclude(brought) };
+        self.give_back(ended)
+    }
+
     /// Names everything that was written.
-    pub(crate) fn clear(mut self, outcome: Outcome, account: Account, isolation: Isolation) -> Ended {
+    pub(crate) fn clear(self, outcome: Outcome, account: Account, isolation: Isolation) -> Ended {
         let Account { exit, usage, model } = account;
         let remains = Remains {
             directory: &self.order.directory,
@@ -128,6 +158,11 @@ impl<'o> Stage<'o> {
             ran: self.began.elapsed(),
         };
         let ended = Ended { model, isolation, ..remains.conclude(Some(outcome)) };
+        self.give_back(ended)
+    }
+
+    /// Puts the directory aside if nothing was left in it.
+    fn give_back(mut self, ended: Ended) -> Ended {
         if ended.outputs.blobs().next().is_none() {
             let left = self.spare.contents();
             self.spare.take_back(&self.order.directory, left, false);

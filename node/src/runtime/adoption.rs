@@ -14,7 +14,7 @@ use jobmesh_protocol::{Outcome, RunId};
 use jobmesh_store::{Reader, StoreError};
 
 use super::handle::Handle;
-use super::order::limits;
+use super::order::{limits, order as for_executors};
 
 /// Takes on a run; the executors tell the rest. `Some` is how it ended if there is nothing to take on.
 pub(super) fn adopt(
@@ -38,7 +38,9 @@ pub(super) fn adopt(
         return Some(never_seen(handle, run));
     }
     let limits = limits(&handle.config(), order);
-    let adopt = Adopt { run, process, directory, kill_grace: order.kill_grace, limits };
+    let is_container = matches!(order.task, Task::Container(_));
+    let container = is_container.then(|| Box::new(for_executors(handle, order.clone(), None)));
+    let adopt = Adopt { run, process, directory, kill_grace: order.kill_grace, limits, container };
     handle.shared().adopting.start(run);
     let error = executors.adopt(adopt).err()?;
     tracing::error!(%run, %error, "a run of an earlier daemon goes on unwatched; ending it");

@@ -17,11 +17,14 @@ use crate::home::HOME_VARIABLE;
 
 /// What one run may use.
 pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
-    let memory = order.allocation.as_ref().map_or(Amount::ZERO, |allocation| allocation.amount(&Name::MEM));
+    let amount = |name| order.allocation.as_ref().map_or(Amount::ZERO, |allocation| allocation.amount(name));
+    let (memory, processors) = (amount(&Name::MEM), amount(&Name::CPUS));
     Limits {
         log_bytes_max: order.log_bytes_max.unwrap_or(config.limits.log_bytes),
         processes_max: config.limits.processes,
         memory_bytes: (!memory.is_zero()).then(|| memory.floor()),
+        // From ten-thousandths to thousandths.
+        processor_millis: (!processors.is_zero()).then(|| processors.parts().div_ceil(10)),
     }
 }
 
