@@ -75,7 +75,7 @@ fn a_waiting_order_is_stopped_without_a_slot(tasks: &Tasks) {
     node.executors.stop(waiting, StopReason::Cancel);
     match node.event() {
         Event::Ended { run, ended } => assert_eq!((run, ended.outcome), (waiting, Outcome::Cancelled)),
-        Event::Started { run, .. } => panic!("{run} started beyond the slots"),
+        Event::Started { run, .. } | Event::Progress { run, .. } => panic!("{run} started beyond the slots"),
     }
     assert_eq!(node.executors.running(), 1);
 }

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId};
+use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Surroundings};
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
-use jobmesh_protocol::{DurationMillis, Epoch, JobId, Outcome, RunId};
+use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::runtime::{Builder, Runtime};
 
 /// Longer than anything takes, shorter than the patience of a person.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
     events: Receiver<Event>,
+    /// Where what waits for others runs. Dropped last.
+    pub(crate) runtime: Runtime,
 }
 
 impl Node {
@@ -43,10 +46,13 @@ impl Node {
         // More than any test makes, so that no executor waits for a test that has seen enough.
         let (sender, events) = sync_channel(1024);
         let home = tempfile::tempdir().unwrap();
-        let config =
-            Config { slots: NonZeroU16::new(slots).unwrap(), spares: Some(home.path().join("spares")), groups };
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let surroundings =
+            Surroundings { runtime: runtime.handle().clone(), worker: env!("CARGO_BIN_EXE_jobmesh-worker").into() };
+        let spares = Some(home.path().join("spares"));
+        let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, events }
+        Self { executors, home, events, runtime }
     }
 
     /// An order to run `task` with five seconds of grace.
@@ -57,11 +63,30 @@ impl Node {
             task,
             follows: None,
             kill_grace: DurationMillis::from_secs(5),
+            blobs: self.blobs(),
             stdin: None,
+            inputs: None,
+            outputs: Vec::new(),
             directory: self.home.path().join("runs").join(run.to_string()),
             environment: [].into(),
             limits: Limits::default(),
+            is_foreign: false,
+            network: true,
+            isolation: Isolation::None,
         }
+    }
+
+    /// The folder of blobs.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.home.path().join("blobs")
+    }
+
+    /// Keeps bytes among the blobs, where orders find them.
+    pub(crate) fn blob(&self, bytes: &[u8]) -> BlobRef {
+        let blob = BlobRef::of(bytes);
+        std::fs::create_dir_all(self.blobs()).unwrap();
+        std::fs::write(self.blobs().join(blob.hash.to_string()), bytes).unwrap();
+        blob
     }
 
     pub(crate) fn command(&self, argv: &[&str]) -> Order {
@@ -89,6 +114,7 @@ impl Node {
                 process
             }
             Event::Ended { run, ended } => panic!("{run} ended before its start: {ended:?}"),
+            Event::Progress { run, what, .. } => panic!("{run} came to {what} before its start"),
         }
     }
 
@@ -97,7 +123,7 @@ impl Node {
         loop {
             match self.event() {
                 Event::Ended { run, ended } if run == expected => return ended,
-                Event::Ended { .. } | Event::Started { .. } => {}
+                Event::Ended { .. } | Event::Started { .. } | Event::Progress { .. } => {}
             }
         }
     }

@@ -24,7 +24,7 @@ fn message(ended: &Ended) -> &str {
 fn process(order: &mut Order) -> &mut ProcessTask {
     match &mut order.task {
         Task::Process(task) => task,
-        Task::Noop {} | Task::Builtin(_) => panic!("not a command"),
+        other => panic!("{} is no process", other.executor()),
     }
 }
 
