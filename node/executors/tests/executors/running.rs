@@ -22,10 +22,8 @@ fn message(ended: &Ended) -> &str {
 }
 
 fn process(order: &mut Order) -> &mut ProcessTask {
-    match &mut order.task {
-        Task::Process(task) => task,
-        other => panic!("{} is no process", other.executor()),
-    }
+    let Task::Process(task) = &mut order.task else { panic!("not a command") };
+    task
 }
 
 fn set_directory(order: &mut Order, directory: &Path) {
@@ -205,6 +203,7 @@ fn two_hundred_runs_pass_through_four_slots() {
                 assert_eq!(ended.outcome, Outcome::Ok);
                 assert!(open.remove(&run), "{run} ended twice");
             }
+            jobmesh_executors::Event::Progress { run, .. } => panic!("{run} made progress"),
         }
     }
     assert_eq!(node.executors.running(), 0);
