@@ -91,8 +91,11 @@ fn orders(home: &Path, round: u32) -> Duration {
     let ended = Arc::new(AtomicU32::new(0));
     let (counter, feeder) = (Arc::clone(&ended), std::thread::current());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let surroundings =
-        Surroundings { runtime: runtime.handle().clone(), worker: env!("CARGO_BIN_EXE_jobmesh-worker").into() };
+    let surroundings = Surroundings {
+        runtime: runtime.handle().clone(),
+        worker: env!("CARGO_BIN_EXE_jobmesh-worker").into(),
+        containers: jobmesh_executors::Containers::default(),
+    };
     let slots = NonZeroU16::new(SLOTS).unwrap();
     let config = Config { slots, spares: Some(home.join("spares")), groups: Groups::Use, surroundings };
     let events = move |event| match event {

@@ -52,6 +52,7 @@ impl Left {
             directory: self.directory.clone(),
             kill_grace: DurationMillis::from_secs(5),
             limits: Limits::default(),
+            container: None,
         }
     }
 
@@ -262,7 +263,7 @@ fn a_run_survives_the_kill_of_its_daemon_and_loses_nothing() {
     let limits = Limits::default();
     let kill_grace = DurationMillis::from_secs(5);
     node.executors
-        .adopt(Adopt { run, process: Some(process), directory: home.join("run"), kill_grace, limits })
+        .adopt(Adopt { run, process: Some(process), directory: home.join("run"), kill_grace, limits, container: None })
         .unwrap();
     assert_eq!(node.started(run), process);
     std::fs::write(&go.path, "\n").unwrap();

@@ -7,34 +7,35 @@ use jobmesh_protocol::task::Task;
 use crate::harness::{Node, command};
 
 /// Tasks of one executor with a known end.
-struct Tasks {
-    ok: Task,
-    failing: Task,
-    endless: Task,
+pub(crate) struct Tasks {
+    pub(crate) ok: Task,
+    pub(crate) failing: Task,
+    pub(crate) endless: Task,
 }
 
 #[test]
 fn the_process_executor_conforms() {
     let tasks = Tasks { ok: command(&["true"]), failing: command(&["false"]), endless: command(&["sleep", "600"]) };
-    conforms(&tasks);
+    conforms(&tasks, &Node::start);
 }
 
-fn conforms(tasks: &Tasks) {
-    outcomes_are_told_apart(tasks);
-    each_reason_to_stop_has_its_outcome(tasks);
-    an_order_is_answered_once(tasks);
-    a_waiting_order_is_stopped_without_a_slot(tasks);
-    shutdown_ends_everything(tasks);
+/// Puts an executor to the test; `start` makes a node with so many slots.
+pub(crate) fn conforms(tasks: &Tasks, start: &dyn Fn(u16) -> Node) {
+    outcomes_are_told_apart(tasks, start);
+    each_reason_to_stop_has_its_outcome(tasks, start);
+    an_order_is_answered_once(tasks, start);
+    a_waiting_order_is_stopped_without_a_slot(tasks, start);
+    shutdown_ends_everything(tasks, start);
 }
 
-fn outcomes_are_told_apart(tasks: &Tasks) {
-    let node = Node::start(1);
+fn outcomes_are_told_apart(tasks: &Tasks, start: &dyn Fn(u16) -> Node) {
+    let node = start(1);
     assert_eq!(node.end_of(node.order(tasks.ok.clone())).outcome, Outcome::Ok);
     assert_eq!(node.end_of(node.order(tasks.failing.clone())).outcome.word(), "error");
 }
 
-fn each_reason_to_stop_has_its_outcome(tasks: &Tasks) {
-    let node = Node::start(1);
+fn each_reason_to_stop_has_its_outcome(tasks: &Tasks, start: &dyn Fn(u16) -> Node) {
+    let node = start(1);
     let reasons = [
         (StopReason::Cancel, "cancelled"),
         (StopReason::Timeout, "timeout"),
@@ -52,8 +53,8 @@ fn each_reason_to_stop_has_its_outcome(tasks: &Tasks) {
     }
 }
 
-fn an_order_is_answered_once(tasks: &Tasks) {
-    let node = Node::start(2);
+fn an_order_is_answered_once(tasks: &Tasks, start: &dyn Fn(u16) -> Node) {
+    let node = start(2);
     let order = node.order(tasks.endless.clone());
     let run = order.run;
     node.executors.run(order.clone());
@@ -65,8 +66,8 @@ fn an_order_is_answered_once(tasks: &Tasks) {
     assert!(!node.has_event(), "an order given twice was answered twice");
 }
 
-fn a_waiting_order_is_stopped_without_a_slot(tasks: &Tasks) {
-    let node = Node::start(1);
+fn a_waiting_order_is_stopped_without_a_slot(tasks: &Tasks, start: &dyn Fn(u16) -> Node) {
+    let node = start(1);
     let (first, second) = (node.order(tasks.endless.clone()), node.order(tasks.endless.clone()));
     let (running, waiting) = (first.run, second.run);
     node.executors.run(first);
@@ -80,8 +81,8 @@ fn a_waiting_order_is_stopped_without_a_slot(tasks: &Tasks) {
     assert_eq!(node.executors.running(), 1);
 }
 
-fn shutdown_ends_everything(tasks: &Tasks) {
-    let node = Node::start(2);
+fn shutdown_ends_everything(tasks: &Tasks, start: &dyn Fn(u16) -> Node) {
+    let node = start(2);
     for _ in 0..4 {
         node.executors.run(node.order(tasks.endless.clone()));
     }

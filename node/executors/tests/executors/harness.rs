@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Surroundings};
+use jobmesh_executors::{Config, Containers, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Surroundings};
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,6 +32,8 @@ pub(crate) fn run_id() -> RunId {
 pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
+    /// Whether its orders have the network.
+    pub(crate) network: bool,
     events: Receiver<Event>,
     /// Where what waits for others runs. Dropped last.
     pub(crate) runtime: Runtime,
@@ -43,16 +45,20 @@ impl Node {
     }
 
     pub(crate) fn start_with(slots: u16, groups: Groups) -> Self {
+        Self::start_among(slots, groups, Containers::default())
+    }
+
+    pub(crate) fn start_among(slots: u16, groups: Groups, containers: Containers) -> Self {
         // More than any test makes, so that no executor waits for a test that has seen enough.
         let (sender, events) = sync_channel(1024);
         let home = tempfile::tempdir().unwrap();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let surroundings =
-            Surroundings { runtime: runtime.handle().clone(), worker: env!("CARGO_BIN_EXE_jobmesh-worker").into() };
+        let worker = env!("CARGO_BIN_EXE_jobmesh-worker").into();
+        let surroundings = Surroundings { runtime: runtime.handle().clone(), worker, containers };
         let spares = Some(home.path().join("spares"));
         let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, events, runtime }
+        Self { executors, home, network: true, events, runtime }
     }
 
     /// An order to run `task` with five seconds of grace.
@@ -71,7 +77,7 @@ impl Node {
             environment: [].into(),
             limits: Limits::default(),
             is_foreign: false,
-            network: true,
+            network: self.network,
             isolation: Isolation::None,
         }
     }

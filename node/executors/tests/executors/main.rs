@@ -2,10 +2,12 @@
 
 mod adoption;
 mod conformance;
+mod containers;
 mod ending;
 mod harness;
 mod limits;
 mod orphans;
+mod podman;
 mod running;
 mod saying;
 mod succession;
