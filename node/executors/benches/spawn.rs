@@ -139,6 +139,7 @@ fn order(home: &Path, round: u32, number: u32) -> Order {
         directory: home.join(run.to_string()),
         environment: [("JOBMESH_JOB".to_owned(), number.to_string()), ("JOBMESH_ATTEMPT".to_owned(), "1".to_owned())]
             .into(),
+        secrets: jobmesh_executors::Secrets::default(),
         limits: Limits::default(),
         is_foreign: false,
         network: true,

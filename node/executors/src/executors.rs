@@ -335,7 +335,13 @@ impl Shared {
     fn perform(&self, order: &Order, slot: &mut Slot) -> Ended {
         let control = Control { shared: self, run: order.run, wake: &slot.reader };
         let seat = &mut slot.seat;
-        caught(order.run, || self.dispatch(order, seat, &control))
+        caught(order.run, || {
+            if order.secrets.is_empty() {
+                self.dispatch(order, seat, &control)
+            } else {
+                self.dispatch(&order.with_secrets(), seat, &control)
+            }
+        })
     }
 
     /// Hands an order to the executor of its task.

@@ -19,6 +19,8 @@ mod model;
 mod order;
 mod output;
 pub mod process;
+mod redact;
+mod secret;
 mod stage;
 mod wasm;
 mod worker;
@@ -34,4 +36,5 @@ pub use process::{
     Enforced, Enforcement, OUTCOME_VARIABLE, OrphanEnd, RESULT_VARIABLE, RUN_VARIABLE, end_orphan, find_run,
     tells_exits,
 };
+pub use secret::{Secret, Secrets};
 pub use worker::work;

@@ -8,6 +8,7 @@ use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome, RunId};
 
 use crate::event::ProcessId;
+use crate::secret::Secrets;
 
 /// Longest time that a job may take to end after TERM: one minute.
 ///
@@ -43,6 +44,8 @@ pub struct Order {
     pub directory: PathBuf,
     /// Variables that win over the task's own.
     pub environment: BTreeMap<String, String>,
+    /// What it is given that nobody else may read. Replaced by its name wherever the run says it.
+    pub secrets: Secrets,
     /// What it may use.
     pub limits: Limits,
     /// Whose job it is: whether of somebody else.

@@ -152,7 +152,7 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
         Ok(spawned) => spawned,
         Err(error) => return Ended::without_process(error.outcome()),
     };
-    let process = spawned.process;
+    let (process, mut strainers) = (spawned.process, spawned.strainers.take());
     let brake = seat.group.is_none().then(|| Brake::put_on(process.pid, &order.limits));
     let started = Event::Started { run: order.run, process };
 
@@ -173,6 +173,9 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
         notice = swept.notice(brought.is_none());
         reaper::sweep();
     }
+    if let Some(strainers) = &mut strainers {
+        strainers.finish(&order.directory);
+    }
     brought = brought.or_else(|| guard.at_end().map(Brought::Breach));
     if matches!(brought, Some(Brought::Breach(_))) {
         guard.cut_logs();
@@ -185,6 +188,9 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     let left = seat.spare.contents();
     let mut ended = spawned.remains(order, left, exit, (usage, ran)).conclude(brought.map(Brought::outcome));
     ended.notice = notice.or(ended.notice);
+    if let Some(strainers) = &strainers {
+        ended.outcome = strainers.clean(ended.outcome);
+    }
     ended.isolation = Isolation::Contained;
     seat.stand_up(order, &ended, left, is_alone && brought.is_none());
     ended

@@ -1,10 +1,11 @@
 //! From an order to a living process: directories, environment, program, descriptors.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jobmesh_protocol::outcome::{Exit, Usage};
@@ -24,6 +25,7 @@ use crate::process::reaper;
 use crate::process::seat::Seat;
 use crate::process::spare::{Contents, work_path};
 use crate::process::tree::scan::{self, TICK_MS};
+use crate::redact::{Needles, Strainer};
 
 /// The variable that marks every process of a run. Its value is the run's id.
 pub const RUN_VARIABLE: &str = "JOBMESH_RUN";
@@ -48,6 +50,8 @@ pub(super) struct Spawned {
     /// The control group of its own, if it has a memory limit.
     pub(super) group: Option<RunGroup>,
     child: Child,
+    /// What stands before the logs of a run with secrets.
+    pub(super) strainers: Option<Strainers>,
     /// Keeps the sweep's hands off the process until [`Self::reap`].
     _root: reaper::Root,
 }
@@ -170,6 +174,7 @@ pub(super) fn spawn(order: &Order, task: &ProcessTask, host: &Host, seat: &mut S
     }
     let group = RunGroup::make(host.grounds(), order.run, &order.limits).map_err(SpawnError::Limit)?;
 
+    let strainers = Strainers::before(order, [&stdout, &stderr])?;
     let (at, before) = (Instant::now(), scan::ticks_now());
     let mut is_first = true;
     let child = loop {
@@ -180,7 +185,15 @@ pub(super) fn spawn(order: &Order, task: &ProcessTask, host: &Host, seat: &mut S
         command.env(OUTCOME_VARIABLE, outcome_path(&order.directory));
         command.env(RESULT_VARIABLE, result_path(&order.directory));
         command.stdin(input(order, task)?);
-        command.stdout(writer(&stdout, order, Stream::Stdout)?).stderr(writer(&stderr, order, Stream::Stderr)?);
+        match &strainers {
+            None => {
+                command.stdout(writer(&stdout, order, Stream::Stdout)?).stderr(writer(&stderr, order, Stream::Stderr)?)
+            }
+            Some(strainers) => {
+                let [stdout, stderr] = strainers.writers(order)?;
+                command.stdout(stdout).stderr(stderr)
+            }
+        };
         match spawn_in(group.as_ref(), &mut command)? {
             Ok(child) => break child,
             // The file may have gone since it was found; then another may mean the program now. That is looked for
@@ -191,7 +204,7 @@ pub(super) fn spawn(order: &Order, task: &ProcessTask, host: &Host, seat: &mut S
     };
     let root = reaper::Root::new(child.id());
     let process = ProcessId { pid: child.id(), started: start_time(child.id(), before) };
-    Ok(Spawned { process, at, stdout, stderr, group, child, _root: root })
+    Ok(Spawned { process, at, stdout, stderr, group, child, strainers, _root: root })
 }
 
 /// Starts a command inside a group. The inner error is the command's, the outer one the group's.
@@ -215,6 +228,46 @@ fn start_time(pid: u32, before: Option<u64>) -> u64 {
     match before {
         Some(tick) if scan::ticks_now() == before => tick,
         Some(_) | None => scan::stat(pid).map_or(0, |stat| stat.started),
+    }
+}
+
+/// What takes the secrets of a run out of both its logs.
+#[derive(Debug)]
+pub(super) struct Strainers {
+    needles: Arc<Needles>,
+    stdout: Strainer,
+    stderr: Strainer,
+}
+
+impl Strainers {
+    /// Puts one before each log of a run that has secrets.
+    fn before(order: &Order, [stdout, stderr]: [&Log; 2]) -> Result<Option<Self>, SpawnError> {
+        let Some(needles) = Needles::of(&order.secrets) else { return Ok(None) };
+        let before = |log: &Log, stream| {
+            let failed = |source| SpawnError::Log { path: log_path(&order.directory, stream), source };
+            Strainer::before(log.writer().map_err(failed)?, Arc::clone(&needles)).map_err(failed)
+        };
+        let (stdout, stderr) = (before(stdout, Stream::Stdout)?, before(stderr, Stream::Stderr)?);
+        Ok(Some(Self { needles, stdout, stderr }))
+    }
+
+    fn writers(&self, order: &Order) -> Result<[PipeWriter; 2], SpawnError> {
+        let writer = |strainer: &Strainer, stream| {
+            strainer.writer().map_err(|source| SpawnError::Log { path: log_path(&order.directory, stream), source })
+        };
+        Ok([writer(&self.stdout, Stream::Stdout)?, writer(&self.stderr, Stream::Stderr)?])
+    }
+
+    /// Takes the secrets out of everything that the run left, of which nothing may live any more.
+    pub(super) fn finish(&mut self, directory: &Path) {
+        self.stdout.finish();
+        self.stderr.finish();
+        self.needles.redact_run(directory);
+    }
+
+    /// An outcome with a message without the run's secrets.
+    pub(super) fn clean(&self, outcome: Outcome) -> Outcome {
+        self.needles.redact_outcome(outcome)
     }
 }
 

@@ -75,6 +75,7 @@ impl Node {
             outputs: Vec::new(),
             directory: self.home.path().join("runs").join(run.to_string()),
             environment: [].into(),
+            secrets: jobmesh_executors::Secrets::default(),
             limits: Limits::default(),
             is_foreign: false,
             network: self.network,

@@ -10,4 +10,5 @@ mod orphans;
 mod podman;
 mod running;
 mod saying;
+mod secrets;
 mod succession;
