@@ -12,6 +12,7 @@ use jobmesh_store::{DATABASE_NAME, Reader, StoreError, find_database};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
+use crate::cli::secrets::{Entry, look};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table};
 use crate::client::ClientError;
 
@@ -54,6 +55,7 @@ impl Doctor {
         let mut findings = vec![durability(), config(context), node(context).await?, database(&context.home)];
         findings.extend(alarms(context).await);
         findings.extend(disk(context.home.path()));
+        findings.extend(secrets(context));
         findings.extend([files(), exits()]);
         findings.push(memory_limits());
         let all = Findings { findings };
@@ -78,6 +80,24 @@ fn config(context: &Context) -> Finding {
         Ok(_) => finding("config", Health::Good, format!("{} makes sense", context.home.config().display())),
         Err(error) => finding("config", Health::Bad, Failure::of(crate::cli::Kind::Config, &error).message()),
     }
+}
+
+/// Whether the secrets that are declared are there.
+fn secrets(context: &Context) -> Option<Finding> {
+    let config = Config::resolve(context.home.clone(), Overrides::default()).ok()?;
+    let entries = look(&config.secrets);
+    if entries.is_empty() {
+        return None;
+    }
+    let complaints: Vec<String> = entries.iter().filter_map(Entry::complaint).collect();
+    if complaints.is_empty() {
+        return Some(finding(
+            "secrets",
+            Health::Good,
+            format!("{} are declared, see `jobmesh secrets`", entries.len()),
+        ));
+    }
+    Some(finding("secrets", Health::Poor, complaints.join("; ")))
 }
 
 async fn node(context: &Context) -> Result<Finding, Failure> {

@@ -7,10 +7,13 @@ use jobmesh_engine::pool::PoolKind;
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::resource::{Name, NameError};
 
+use crate::config::containers::{self, ContainerTable};
 use crate::config::queues::{RETENTION_KEYS, RetentionTable, read_queues};
+use crate::config::secrets::read_secrets;
 use crate::config::table::{Document, Entry, Fault, Lined, Origin, Table};
 use crate::config::{LISTEN_MAX, SLOTS_MAX, judge_listen, judge_log, judge_name};
 use crate::job_types::{Declarations, read_declarations};
+use crate::secrets::Source;
 
 /// Most pools of resources.
 const POOLS_MAX: usize = 64;
@@ -35,6 +38,8 @@ const ROOT_KEYS: &[&str] = &[
     "limits",
     "mesh",
     "resources",
+    "secrets",
+    "container",
     "job_types",
 ];
 const LEASE_KEYS: &[&str] = &["ttl", "grace", "bid_window", "bid_hold"];
@@ -52,6 +57,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("retention", RETENTION_KEYS),
     ("limits", LIMIT_KEYS),
     ("mesh", MESH_KEYS),
+    ("container", containers::KEYS),
 ];
 
 /// What one file says; `None` where it is silent.
@@ -77,6 +83,8 @@ pub(super) struct ConfigFile {
     pub(super) retention: RetentionTable,
     pub(super) queues: BTreeMap<String, QueueLimits>,
     pub(super) resources: BTreeMap<String, String>,
+    pub(super) secrets: BTreeMap<String, Source>,
+    pub(super) containers: ContainerTable,
     pub(super) job_types: Declarations,
 }
 
@@ -110,6 +118,8 @@ impl ConfigFile {
         }
         file.queues = root.read("queues", read_queues)?.unwrap_or_default();
         file.resources = root.read("resources", read_resources)?.unwrap_or_default();
+        file.secrets = root.read("secrets", read_secrets)?.unwrap_or_default();
+        file.containers = root.read("container", |entry| ContainerTable::read(&entry.table()?))?.unwrap_or_default();
         file.job_types = root.read("job_types", read_declarations)?.unwrap_or_default();
         Ok(file)
     }

@@ -27,14 +27,15 @@ pub struct Pending {
 }
 
 /// What is looked at only at the start, by key or table.
-const NEEDS_RESTART: &[&str] = &["name", "slots", "listen", "mdns", "log", "lease.", "learning.", "resources."];
+const NEEDS_RESTART: &[&str] =
+    &["name", "slots", "listen", "mdns", "log", "lease.", "learning.", "resources.", "container."];
 
 fn needs_restart(key: &str) -> bool {
     NEEDS_RESTART.iter().any(|known| key == *known || (known.ends_with('.') && key.starts_with(known)))
 }
 
 impl Config {
-    /// Reads the file again. The queues, schedules, retention, quotas and job types of the result hold at once, the limits
+    /// Reads the file again. The queues, schedules, retention, quotas, secrets and job types of the result hold at once, the limits
     /// and `drain.wait` for whatever starts next.
     ///
     /// # Errors
@@ -49,6 +50,7 @@ impl Config {
         config.log.clone_from(&self.log);
         config.timing = self.timing;
         config.resources.clone_from(&self.resources);
+        config.containers.clone_from(&self.containers);
         config.sources.keep(&self.sources, needs_restart);
         Ok(Reload { config, pending })
     }

@@ -8,6 +8,7 @@ use jobmesh_protocol::schedule::format_length;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::config::containers::images_word;
 use crate::config::queues::{format_kept, format_rate};
 use crate::config::table::{Lined, format_size};
 
@@ -113,6 +114,17 @@ impl Config {
         add("retention.receipts", format_kept(self.retention.receipts));
         for (name, pool) in &self.resources {
             add(&format!("resources.{name}"), pool.clone());
+        }
+        let containers = &self.containers;
+        if let Some(socket) = &containers.socket {
+            add("container.socket", socket.display().to_string());
+        }
+        add("container.images", images_word(containers.images).to_owned());
+        if !containers.allow.is_empty() {
+            add("container.allow", containers.allow.join(", "));
+        }
+        for (name, source) in self.secrets.iter() {
+            add(&format!("secrets.{name}"), source.to_string());
         }
         for (name, limits) in &self.queues {
             add(&format!("queues.{name}"), limits_words(*limits));

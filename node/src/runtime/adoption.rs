@@ -7,7 +7,7 @@
 //! it ran.
 
 use jobmesh_engine::{Process, RunOrder};
-use jobmesh_executors::{Adopt, Executors, ProcessId, find_run};
+use jobmesh_executors::{Adopt, Executors, Order, ProcessId, find_run};
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{Outcome, RunId};
@@ -39,7 +39,23 @@ pub(super) fn adopt(
     }
     let limits = limits(&handle.config(), order);
     let is_container = matches!(order.task, Task::Container(_));
-    let container = is_container.then(|| Box::new(for_executors(handle, order.clone(), None)));
+    if !order.secrets.is_empty() && !is_container {
+        // What it says goes through the daemon that is gone, so it can't go on.
+        let ended = jobmesh_executors::end_orphan(process.unwrap_or(ProcessId { pid: 0, started: 0 }), run);
+        tracing::info!(%run, ?ended, "ended a run with secrets that an earlier daemon began");
+        let reason =
+            "the daemon stopped while it ran, and what a job with secrets says has to pass through it".to_owned();
+        return Some(Outcome::Lost { reason });
+    }
+    let container = if is_container {
+        let secrets = match handle.config().secrets.of_job(&order.secrets) {
+            Ok(secrets) => secrets,
+            Err(error) => return Some(error.outcome()),
+        };
+        Some(Box::new(Order { secrets, ..for_executors(handle, order.clone(), None) }))
+    } else {
+        None
+    };
     let adopt = Adopt { run, process, directory, kill_grace: order.kill_grace, limits, container };
     handle.shared().adopting.start(run);
     let error = executors.adopt(adopt).err()?;

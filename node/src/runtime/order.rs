@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jobmesh_engine::RunOrder;
 use jobmesh_engine::pool::Allocation;
-use jobmesh_executors::{Limits, Order};
+use jobmesh_executors::{Limits, Order, Secrets};
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::resource::{Amount, Name};
 use jobmesh_protocol::task::{ProcessTask, Task};
@@ -28,7 +28,7 @@ pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
     }
 }
 
-/// The order for the executors.
+/// The order for the executors, without its secrets.
 pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> Order {
     let limits = limits(&handle.config(), &order);
     let is_foreign = order.origin.is_some();
@@ -53,6 +53,7 @@ pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> 
         outputs: order.outputs,
         directory,
         environment,
+        secrets: Secrets::default(),
         limits,
         is_foreign,
         network: order.network || !is_foreign,
