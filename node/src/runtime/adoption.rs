@@ -50,7 +50,12 @@ pub(super) fn adopt(
     let container = if is_container {
         let secrets = match handle.config().secrets.of_job(&order.secrets) {
             Ok(secrets) => secrets,
-            Err(error) => return Some(error.outcome()),
+            Err(error) => {
+                // Without them it can't be told what to leave out of its log.
+                let ended = jobmesh_executors::end_orphan(process.unwrap_or(ProcessId { pid: 0, started: 0 }), run);
+                tracing::warn!(%run, ?ended, "ended a container whose secrets are not there any more");
+                return Some(error.outcome());
+            }
         };
         Some(Box::new(Order { secrets, ..for_executors(handle, order.clone(), None) }))
     } else {

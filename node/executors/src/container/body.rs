@@ -50,6 +50,10 @@ const NODE_ONLY: [&str; 3] = ["JOBMESH_HOME", "JOBMESH_SOCKET", "JOBMESH_TOKEN"]
 /// Most open files of a process: what the common programs expect that close them all one by one.
 const FILES_MAX: u64 = 65_536;
 
+/// Most processes of the container's user, which are counted on the whole machine; those of the container have a limit of
+/// their own. Podman 4.3 holds itself to this number, and can't give a container more.
+const PROCESSES_MAX: u64 = 32_768;
+
 /// Everything that a container is made of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan<'a> {
@@ -181,8 +185,8 @@ fn ulimits() -> Vec<Ulimit> {
         Ulimit { name: Some(name.to_owned()), soft: value, hard: value }
     };
     let files = getrlimit(Resource::Nofile).maximum.unwrap_or(FILES_MAX).min(FILES_MAX);
-    let processes = getrlimit(Resource::Nproc).maximum;
-    std::iter::once(limit("nofile", files)).chain(processes.map(|most| limit("nproc", most))).collect()
+    let processes = getrlimit(Resource::Nproc).maximum.unwrap_or(PROCESSES_MAX).min(PROCESSES_MAX);
+    vec![limit("nofile", files), limit("nproc", processes)]
 }
 
 /// As whom the command runs; none is whom the image names.

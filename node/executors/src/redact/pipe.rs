@@ -86,7 +86,8 @@ fn strain(
             Ok(count) => log.write_all(&redactor.push(chunk.get(..count).unwrap_or_default()))?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && was_over => break,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(reader, PollFlags::IN)], Some(&look))?;
+                // Whatever came of it, the next reading tells.
+                let _ = poll(&mut [PollFd::new(reader, PollFlags::IN)], Some(&look));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
