@@ -109,6 +109,30 @@ fn queues_retention_limits_and_pools_are_read() {
 }
 
 #[test]
+fn where_secrets_are_and_which_containers_run_is_read() {
+    let config = Setting::config(
+        "[secrets.registry]\nfrom = \"env:TOKEN\"\n[container]\nsocket = \"unix:///run/x.sock\"\nimages = \"digest\"\n\
+         allow = [\"docker.io/library/*\"]",
+    );
+    let sources: Vec<_> = config.secrets.iter().map(|(name, source)| format!("{name} {source}")).collect();
+    assert_eq!(sources, ["registry env:TOKEN"]);
+    assert_eq!(config.containers.socket.as_deref(), Some(std::path::Path::new("/run/x.sock")));
+    assert_eq!(config.containers.images, jobmesh_executors::Images::Digest);
+    assert_eq!(config.containers.allow, ["docker.io/library/*"]);
+    for (file, words) in [
+        ("[secrets.registry]\nfrom = \"TOKEN\"", "env:VARIABLE"),
+        ("[secrets.registry]", "says not where"),
+        ("[secrets.\"a b\"]\nfrom = \"env:A\"", "no name of a secret"),
+        ("[container]\nimages = \"none\"", "any"),
+        ("[container]\nsocket = \"x.sock\"", "the path of a socket"),
+        ("[container]\nallow = [\"a[\"]", "a pattern of images"),
+    ] {
+        let refusal = Setting::refusal(file);
+        assert!(refusal.contains(words), "{file}: {refusal}");
+    }
+}
+
+#[test]
 fn the_schedules_of_enabled_types_are_declared() {
     let config = Setting::config("[job_types.upkeep]\nenabled = false\n[job_types.learning-export]\nenabled = true\n");
     let names: Vec<String> = config.declared().schedules.into_keys().collect();

@@ -23,7 +23,7 @@ use jobmesh_protocol::task::ContainerTask;
 use jobmesh_protocol::{Isolation, Outcome, RunId};
 
 use super::body::{LEVEL_LABEL, Plan};
-use super::engine::{ContainerError, Engine, command_problem, is_missing, status};
+use super::engine::{ContainerError, Engine, is_missing, status};
 use super::image::{self, Fetched};
 use super::output::{Flow, Heard, Line};
 use super::policy::Permit;
@@ -155,10 +155,7 @@ impl Attempt<'_> {
             let line = Line::open(&self.engine, &self.name, stdin).await?;
             match docker.start_container(&self.name, None::<StartContainerOptions>).await {
                 Ok(()) => Ok(line),
-                Err(source) => Err(match command_problem(&source) {
-                    Some(problem) => ContainerError::Command { problem },
-                    None => ContainerError::Engine { what: "start the container", source },
-                }),
+                Err(source) => Err(ContainerError::unstarted("start the container", source)),
             }
         })??;
         Ok(line)

@@ -70,6 +70,14 @@ pub(super) enum ContainerError {
 }
 
 impl ContainerError {
+    /// Why a container did not start: the engine's trouble, or the command's.
+    pub(super) fn unstarted(what: &'static str, source: ApiError) -> Self {
+        match command_problem(&source) {
+            Some(problem) => Self::Command { problem },
+            None => Self::Engine { what, source },
+        }
+    }
+
     /// What it means for the job: would it fail again?
     pub(super) fn outcome(&self) -> Outcome {
         let message = clip(chain(self));
@@ -97,7 +105,7 @@ pub(super) fn is_missing(error: &ApiError) -> bool {
 }
 
 /// An engine's refusal to start a command, if it is the command's fault: no such program, or none that can run.
-pub(super) fn command_problem(error: &ApiError) -> Option<String> {
+fn command_problem(error: &ApiError) -> Option<String> {
     let ApiError::DockerResponseServerError { message, .. } = error else { return None };
     let lower = message.to_lowercase();
     let phrases = ["executable file", "no such file or directory", "permission denied", "exec format error"];

@@ -44,7 +44,8 @@ impl Line {
             ..AttachContainerOptions::default()
         };
         let attached = engine.docker.attach_container(name, Some(options)).await;
-        let attached = attached.map_err(|source| ContainerError::Engine { what: "attach to the container", source })?;
+        // Podman prepares the command already when somebody attaches.
+        let attached = attached.map_err(|source| ContainerError::unstarted("attach to the container", source))?;
         Ok(Self { output: attached.output, input: stdin.map(|file| (attached.input, file)) })
     }
 }
