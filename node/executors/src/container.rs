@@ -27,29 +27,35 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use bollard::query_parameters::ListContainersOptions;
 use jobmesh_protocol::task::{ContainerTask, Task};
 use jobmesh_protocol::{Isolation, Outcome, RunId};
 use tokio::runtime::Handle;
 
-use crate::container::attempt::{Attempt, Halt, exchange_path, is_unstarted, name_of, take_exchange};
+use crate::container::attempt::{
+    Attempt, ENGINE_PATIENCE, Halt, LOOK, exchange_path, is_unstarted, name_of, take_exchange,
+};
 use crate::container::body::{NODE_LABEL, Plan, RUN_LABEL};
 use crate::container::engine::{ContainerError, Engine};
 use crate::container::output::Heard;
 use crate::container::policy::Policy;
-use crate::event::{Ended, ProcessId, chain};
+use crate::event::{Ended, ProcessId, chain, clip};
 use crate::executor::{Executor, Probe, wrong_task};
 use crate::executors::Control;
 use crate::kinds::Surroundings;
 use crate::order::Order;
-use crate::process::Seat;
+use crate::process::{Seat, mebibytes};
 use crate::stage::{Account, Stage};
 
 pub use crate::container::policy::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
 
 /// Most names of containers that are remembered for their removal. One more is left to the next life of the daemon.
 const LEFT_MAX: usize = 1024;
+
+/// The exit code of a command that signal 9 ended.
+const KILLED: i32 = 137;
 
 /// Runs container tasks.
 #[derive(Debug)]
@@ -114,7 +120,7 @@ impl Container {
     /// Sees a container of an earlier life of the daemon to its end.
     pub(crate) fn attend(&self, order: &Order, control: &Control<'_>) -> Ended {
         let lost = |reason: &str| Ended::without_process(Outcome::Lost { reason: reason.to_owned() });
-        let engine = match self.meet(control) {
+        let engine = match self.await_engine(control) {
             Ok(engine) => engine,
             Err(Halt::Asked(reason)) => return Ended::without_process(reason.outcome()),
             Err(_) => return lost("the container engine does not answer, so nobody knows how its container ended"),
@@ -162,7 +168,10 @@ impl Container {
         let finish = attempt.finish(process);
         self.remove(&attempt);
         take_exchange(&attempt.order.directory);
-        stage.clear_command(went.err().map(|halt| halt.outcome()), finish, level)
+        let limit = attempt.order.limits.memory_bytes.filter(|_| went.is_ok() && finish.oom.is_none());
+        let mut ended = stage.clear_command(went.err().map(|halt| halt.outcome()), finish, level);
+        suspect_memory(&mut ended, limit);
+        ended
     }
 
     fn attempt<'a>(&'a self, order: &'a Order, engine: Engine, control: &'a Control<'a>) -> Attempt<'a> {
@@ -180,6 +189,19 @@ impl Container {
             }
         }
         Ok(engine)
+    }
+
+    /// The same for a container that goes on already: the engine may be starting, like the daemon.
+    fn await_engine(&self, control: &Control<'_>) -> Result<Engine, Halt> {
+        let since = Instant::now();
+        loop {
+            match self.meet(control) {
+                Err(Halt::Failed(_)) if since.elapsed() < ENGINE_PATIENCE => {
+                    control.wait_for(&self.runtime, tokio::time::sleep(LOOK))?;
+                }
+                met => return met,
+            }
+        }
     }
 
     fn remove(&self, attempt: &Attempt<'_>) {
@@ -244,6 +266,15 @@ impl Executor for Container {
             Task::Container(task) => self.run(order, task, control),
             task => Ended::without_process(wrong_task(task)),
         }
+    }
+}
+
+/// Says what most likely killed a command that has a limit on memory. Podman 4.3 does not always hear of it (seen with
+/// control groups of version 1).
+fn suspect_memory(ended: &mut Ended, limit: Option<u64>) {
+    if let (Some(limit), Some(KILLED), Outcome::Error { message, .. }) = (limit, ended.exit.code, &mut ended.outcome) {
+        let limit = mebibytes(limit);
+        *message = clip(format!("{message}: it was killed, most likely since it was out of memory (limit {limit})"));
     }
 }
 

@@ -35,10 +35,10 @@ use crate::process::{self, Ending, OutOfMemory};
 use crate::stage::{Finish, Stage, StageError};
 
 /// How long an engine that stopped answering may take to come back.
-const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Time between two looks at what has no news of its own.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the end of a container may come after the end of its output before the output is doubted.
 const END_PATIENCE: Duration = Duration::from_secs(1);
@@ -183,7 +183,8 @@ impl Attempt<'_> {
 
     /// Tells of the container's main process, as far as it can be seen from here.
     pub(super) fn tell_start(&self) -> Result<Option<ProcessId>, Halt> {
-        let state = self.wait(self.state())??;
+        // One that is over by now may be in a state between two others; its end tells all.
+        let Ok(state) = self.wait(self.state())? else { return Ok(None) };
         let process = process_of(&state);
         if state.running == Some(true) {
             let process = process.unwrap_or(ProcessId { pid: 0, started: 0 });
@@ -247,13 +248,31 @@ impl Attempt<'_> {
         found.map_err(|source| ContainerError::Engine { what: "look at the container", source })
     }
 
+    /// The same once it is as expected. While it is being cleared up, Podman says of a container that it is in a state
+    /// that has no name in the API, so what can't be read is asked again.
+    async fn settled(
+        &self,
+        is_expected: impl Fn(&ContainerInspectResponse) -> bool,
+    ) -> Result<ContainerInspectResponse, ContainerError> {
+        let since = Instant::now();
+        loop {
+            let found = self.inspect().await;
+            let is_missing = matches!(&found, Err(ContainerError::Engine { source, .. }) if is_missing(source));
+            if is_missing || found.as_ref().is_ok_and(&is_expected) || since.elapsed() > KILL_PATIENCE {
+                return found;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     pub(super) async fn state(&self) -> Result<ContainerState, ContainerError> {
         Ok(self.inspect().await?.state.unwrap_or_default())
     }
 
     /// What an earlier life of the daemon left of the container; none if there is nothing.
     pub(super) async fn found(&self) -> Result<Option<(ContainerState, Isolation)>, ContainerError> {
-        match self.inspect().await {
+        let found = self.settled(|_| true).await;
+        match found {
             Ok(found) => {
                 let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
                 let level = labels.get(LEVEL_LABEL).and_then(|word| Isolation::from_word(word));
@@ -313,10 +332,12 @@ impl Attempt<'_> {
 
     /// How the container ended.
     pub(super) fn finish(&self, process: Option<ProcessId>) -> Finish {
-        let state = self.runtime.block_on(self.state()).map_err(|error| {
+        let ended =
+            |found: &ContainerInspectResponse| found.state.as_ref().is_none_or(|state| state.running != Some(true));
+        let state = self.runtime.block_on(self.settled(ended)).map_err(|error| {
             tracing::warn!(run = %self.order.run, error = %crate::event::chain(&error), "an end is not known");
         });
-        let state = state.ok().filter(|state| state.running != Some(true));
+        let state = state.ok().filter(ended).and_then(|found| found.state);
         let code = state.as_ref().and_then(|state| i32::try_from(state.exit_code?).ok());
         let exit = Exit { code, signal: None };
         let ending = code.map_or_else(
