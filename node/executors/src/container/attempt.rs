@@ -52,6 +52,13 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// Least time between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
+/// Whether an engine answered all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Constant,
+    Interrupted,
+}
+
 /// Why an attempt doesn't go on by itself.
 #[derive(Debug)]
 pub(super) enum Halt {
@@ -203,14 +210,15 @@ impl Attempt<'_> {
         if let Some(mut line) = line
             && self.heard.attend(&mut line, stage).await? == Flow::Over
             && let Ok(exited) = tokio::time::timeout(END_PATIENCE, self.exited()).await
+            && exited? == Presence::Constant
         {
-            return Ok(exited?);
+            return Ok(());
         }
-        // It closed its output, or the engine was restarted. Only its record tells.
+        // It closed its output, or the engine was restarted, which looks the same. Only its record tells.
         let mut heard = self.heard;
         let followed = tokio::select! {
-            exited = self.exited() => Ok(exited?),
-            Err(error) = heard.follow_record(&self.engine, &self.name, stage) => Err(error),
+            exited = self.exited() => exited.map(drop).map_err(Halt::from),
+            Err(error) = heard.follow_record(&self.engine, &self.name, stage) => Err(Halt::from(error)),
         };
         self.heard = heard;
         followed?;
@@ -219,14 +227,18 @@ impl Attempt<'_> {
     }
 
     /// Waits until the container has ended. An engine that doesn't answer is given time to come back.
-    async fn exited(&self) -> Result<(), ContainerError> {
+    async fn exited(&self) -> Result<Presence, ContainerError> {
+        let mut presence = Presence::Constant;
         let mut silent_since = None::<Instant>;
         loop {
             match self.state().await {
-                Ok(state) if state.running != Some(true) => return Ok(()),
+                Ok(state) if state.running != Some(true) => return Ok(presence),
                 Ok(_) => silent_since = None,
-                Err(ContainerError::Engine { source, .. }) if is_missing(&source) => return Ok(()),
+                Err(ContainerError::Engine { source, .. }) if is_missing(&source) => return Ok(presence),
+                // It answers, of a state that has no name in the API: the container is being cleared up.
+                Err(ContainerError::Engine { source: ApiError::JsonDataError { .. }, .. }) => silent_since = None,
                 Err(ContainerError::Engine { source, .. }) => {
+                    presence = Presence::Interrupted;
                     if silent_since.get_or_insert_with(Instant::now).elapsed() > ENGINE_PATIENCE {
                         return Err(ContainerError::Gone { source });
                     }
@@ -236,7 +248,7 @@ impl Attempt<'_> {
             let options = WaitContainerOptions { condition: "not-running".to_owned() };
             let said = std::pin::pin!(self.engine.docker.wait_container(&self.name, Some(options))).next().await;
             if matches!(said, Some(Ok(_) | Err(ApiError::DockerContainerWaitError { .. }))) {
-                return Ok(());
+                return Ok(presence);
             }
             // Some engines say nothing before the end, and then the time for an answer is over.
             tokio::time::sleep(LOOK).await;
@@ -308,7 +320,7 @@ impl Attempt<'_> {
             }
             self.signal("SIGKILL").await;
             let gone = tokio::time::timeout(KILL_PATIENCE, self.exited()).await;
-            if !matches!(gone, Ok(Ok(()))) {
+            if !matches!(gone, Ok(Ok(_))) {
                 tracing::error!(run = %self.order.run, container = self.name, "a container can't be ended");
             }
             self.heard = heard;
