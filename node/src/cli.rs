@@ -53,6 +53,7 @@ mod result;
 mod retry;
 mod rm;
 mod run;
+mod secrets;
 mod show;
 mod status;
 mod submit;
@@ -187,6 +188,8 @@ enum Command {
     Cron(cron::Cron),
     /// List the kinds of jobs that are declared
     Types(job_types::Types),
+    /// List the secrets that jobs can be given
+    Secrets(secrets::ListSecrets),
     /// Write what happens to jobs, as it happens
     Events(events::Events),
     /// Say something of the job that this is called from
@@ -311,6 +314,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Queue(command) => Box::pin(command.run(context)).await,
         Command::Cron(command) => Box::pin(command.run(context)).await,
         Command::Types(command) => command.run(context).await,
+        Command::Secrets(command) => command.run(context),
         Command::Events(command) => command.run(context).await,
         Command::Task(command) => command.run(context),
         Command::Import(command) => Box::pin(command.run(context)).await,

@@ -8,6 +8,7 @@ use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome, RunId};
 
 use crate::event::ProcessId;
+use crate::secret::Secrets;
 use crate::shelf::BLOB_BYTES_MAX;
 
 /// Longest time that a job may take to end after TERM: one minute.
@@ -44,6 +45,8 @@ pub struct Order {
     pub directory: PathBuf,
     /// Variables that win over the task's own.
     pub environment: BTreeMap<String, String>,
+    /// What it is given that nobody else may read. Replaced by its name wherever the run says it.
+    pub secrets: Secrets,
     /// What it may use.
     pub limits: Limits,
     /// Whose job it is: whether of somebody else.
@@ -67,6 +70,9 @@ pub struct Limits {
     pub file_bytes_max: u64,
     /// Most room on the disk for what it writes beside its logs; none is no limit. It is measured about once a second.
     pub disk_bytes: Option<u64>,
+    /// Most processor time in a second of the clock, in thousandths of a processor; none is no limit. Containers are held
+    /// to it.
+    pub processor_millis: Option<u64>,
 }
 
 impl Default for Limits {
@@ -80,6 +86,7 @@ impl Default for Limits {
             memory_bytes: None,
             file_bytes_max: BLOB_BYTES_MAX,
             disk_bytes: None,
+            processor_millis: None,
         }
     }
 }
@@ -100,6 +107,8 @@ pub struct Adopt {
     pub kill_grace: DurationMillis,
     /// What it may use.
     pub limits: Limits,
+    /// Its order, for a container: what goes on there is no process of ours, and the engine tells how it ended.
+    pub container: Option<Box<Order>>,
 }
 
 /// Why a run must end.

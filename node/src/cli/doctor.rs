@@ -13,6 +13,7 @@ use jobmesh_store::{DATABASE_NAME, Reader, StoreError, find_database};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
+use crate::cli::secrets::{Entry, look};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table};
 use crate::client::ClientError;
 
@@ -55,6 +56,7 @@ impl Doctor {
         let mut findings = vec![durability(), config(context), node(context).await?, database(&context.home)];
         findings.extend(alarms(context).await);
         findings.extend(disk(context.home.path()));
+        findings.extend(secrets(context));
         findings.extend([files(), exits()]);
         findings.push(memory_limits());
         findings.extend(isolation(context).await);
@@ -80,6 +82,24 @@ fn config(context: &Context) -> Finding {
         Ok(_) => finding("config", Health::Good, format!("{} makes sense", context.home.config().display())),
         Err(error) => finding("config", Health::Bad, Failure::of(crate::cli::Kind::Config, &error).message()),
     }
+}
+
+/// Whether the secrets that are declared are there.
+fn secrets(context: &Context) -> Option<Finding> {
+    let config = Config::resolve(context.home.clone(), Overrides::default()).ok()?;
+    let entries = look(&config.secrets);
+    if entries.is_empty() {
+        return None;
+    }
+    let complaints: Vec<String> = entries.iter().filter_map(Entry::complaint).collect();
+    if complaints.is_empty() {
+        return Some(finding(
+            "secrets",
+            Health::Good,
+            format!("{} are declared, see `jobmesh secrets`", entries.len()),
+        ));
+    }
+    Some(finding("secrets", Health::Poor, complaints.join("; ")))
 }
 
 async fn node(context: &Context) -> Result<Finding, Failure> {
@@ -254,12 +274,15 @@ fn memory_limits() -> Finding {
 
 /// What each executor keeps apart how well, and what would let it do better.
 async fn isolation(context: &Context) -> Vec<Finding> {
-    let config = Config::resolve(context.home.clone(), Overrides::default());
-    let sandboxes = match config {
-        Ok(config) if !config.sandbox => Sandboxes::Avoid,
-        Ok(_) | Err(_) => Sandboxes::Use,
+    let Ok(config) = Config::resolve(context.home.clone(), Overrides::default()) else {
+        return vec![finding(
+            "isolation",
+            Health::Poor,
+            "the configuration can't be read, so nobody knows what it asks for",
+        )];
     };
-    let surroundings = jobmesh::runtime::surroundings();
+    let sandboxes = if config.sandbox { Sandboxes::Use } else { Sandboxes::Avoid };
+    let surroundings = jobmesh::runtime::surroundings(&config);
     let looks = tokio::task::spawn_blocking(move || jobmesh_executors::probe(&surroundings, sandboxes));
     let Ok(probes) = looks.await else {
         return vec![finding("isolation", Health::Poor, "the look for executors failed")];

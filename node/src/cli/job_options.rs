@@ -91,7 +91,8 @@ impl Draft {
     fn settle(&mut self) -> Result<(), Failure> {
         let spec = &mut self.submission.spec;
         if !self.is_place_said {
-            spec.scope = if spec.requirements.is_empty() { Scope::Local } else { Scope::Hybrid };
+            spec.scope =
+                if spec.requirements.is_empty() || !spec.secrets.is_empty() { Scope::Local } else { Scope::Hybrid };
         }
         if let Task::Process(process) = &spec.task
             && process.directory.is_some()

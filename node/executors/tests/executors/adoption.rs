@@ -53,6 +53,7 @@ impl Left {
             outputs: Vec::new(),
             kill_grace: DurationMillis::from_secs(5),
             limits: Limits::default(),
+            container: None,
         }
     }
 
@@ -270,6 +271,7 @@ fn a_run_survives_the_kill_of_its_daemon_and_loses_nothing() {
             outputs: Vec::new(),
             kill_grace,
             limits,
+            container: None,
         })
         .unwrap();
     assert_eq!(node.started(run), process);

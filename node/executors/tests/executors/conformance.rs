@@ -6,6 +6,7 @@
 mod server;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 
 use jobmesh_executors::{Ended, Event, Limits, Order, StopReason, Stream, log_path, result_path};
 use jobmesh_protocol::task::{HttpTask, LuaTask, ProcessTask, Task, WasmTask};
@@ -15,29 +16,49 @@ use crate::harness::{LEVEL, Node, Tools, command};
 use server::Server;
 
 /// Tasks of one executor with a known end. What a kind of work can't do it has no task for.
-struct Tasks {
+pub(crate) struct Tasks {
     /// Succeeds and writes nothing to a log.
-    ok: Task,
+    pub(crate) ok: Task,
     /// Fails, and may work another time.
-    failing: Task,
+    pub(crate) failing: Task,
     /// Goes on until it is stopped.
-    endless: Task,
+    pub(crate) endless: Task,
     /// Goes on whatever it is asked, and must be killed; only for code that hears of it at all.
-    stubborn: Option<Task>,
+    pub(crate) stubborn: Option<Task>,
     /// Writes [`GREETING`] to standard output.
-    greeting: Option<Task>,
+    pub(crate) greeting: Option<Task>,
     /// Writes without end.
-    noisy: Option<Task>,
+    pub(crate) noisy: Option<Task>,
     /// Writes what it reads on standard input.
-    echoing: Option<Box<dyn Fn(BlobRef) -> Task>>,
+    pub(crate) echoing: Option<Box<dyn Fn(BlobRef) -> Task>>,
     /// Says that its result is [`RESULT`].
-    telling: Option<Task>,
+    pub(crate) telling: Option<Task>,
     /// Writes the variable `GREETING` of its environment.
-    reading: Option<Task>,
+    pub(crate) reading: Option<Task>,
     /// The level at which its runs are kept apart, at least.
-    isolation: Isolation,
+    pub(crate) isolation: Isolation,
     /// Who answers requests, for as long as the tasks are needed.
     _server: Option<Server>,
+}
+
+impl Tasks {
+    /// Those that every kind has.
+    pub(crate) fn new([ok, failing, endless]: [Task; 3], isolation: Isolation) -> Self {
+        let (stubborn, greeting, noisy, telling, reading) = (None, None, None, None, None);
+        Self {
+            ok,
+            failing,
+            endless,
+            stubborn,
+            greeting,
+            noisy,
+            echoing: None,
+            telling,
+            reading,
+            isolation,
+            _server: None,
+        }
+    }
 }
 
 /// What a greeting says.
@@ -48,23 +69,25 @@ const RESULT: &[u8] = b"{\"answer\":42}";
 const NOISE_MAX: u64 = 1 << 20;
 
 /// Every kind of work that has an executor.
-const KINDS: &[Kind] = &[
-    Kind { name: "process", make: process },
-    Kind { name: "wasm", make: wasm },
-    Kind { name: "lua", make: lua },
-    Kind { name: "http", make: http },
+const KINDS: &[Kind<'_>] = &[
+    Kind { name: "process", node: &Node::start, make: process },
+    Kind { name: "wasm", node: &Node::start, make: wasm },
+    Kind { name: "lua", node: &Node::start, make: lua },
+    Kind { name: "http", node: &Node::start, make: http },
 ];
 
 /// One kind of work.
-struct Kind {
-    name: &'static str,
-    make: fn(&Node) -> Tasks,
+pub(crate) struct Kind<'a> {
+    pub(crate) name: &'static str,
+    /// Starts a node with so many slots that has what the kind needs.
+    pub(crate) node: &'a dyn Fn(u16) -> Node,
+    pub(crate) make: fn(&Node) -> Tasks,
 }
 
-impl Kind {
+impl Kind<'_> {
     /// A node with its tasks.
     fn start(&self, slots: u16) -> (Node, Tasks) {
-        let node = Node::start(slots);
+        let node = (self.node)(slots);
         let tasks = (self.make)(&node);
         (node, tasks)
     }
@@ -179,7 +202,7 @@ fn http(_node: &Node) -> Tasks {
 }
 
 /// A check of what one kind owes.
-type Check = fn(&Kind);
+type Check = fn(&Kind<'_>);
 
 const CHECKS: &[(&str, Check)] = &[
     ("outcomes are told apart", outcomes_are_told_apart),
@@ -206,16 +229,22 @@ fn every_executor_conforms() {
             Tools::missing(&format!("the conformance of {name}"), &lacks);
             continue;
         }
-        let (node, tasks) = kind.start(1);
-        for task in [&tasks.ok, &tasks.failing, &tasks.endless] {
-            assert_eq!(task.executor(), name);
-        }
-        drop(node);
-        for (check, run) in CHECKS {
-            // What fails must say for whom.
-            let failed = std::panic::catch_unwind(|| run(kind)).is_err();
-            assert!(!failed, "the executor for {name} does not keep this: {check}");
-        }
+        conforms(kind);
+    }
+}
+
+/// Puts an executor to the test.
+pub(crate) fn conforms(kind: &Kind<'_>) {
+    let name = kind.name;
+    let (node, tasks) = kind.start(1);
+    for task in [&tasks.ok, &tasks.failing, &tasks.endless] {
+        assert_eq!(task.executor(), name);
+    }
+    drop(node);
+    for (check, run) in CHECKS {
+        // What fails must say for whom.
+        let failed = std::panic::catch_unwind(AssertUnwindSafe(|| run(kind))).is_err();
+        assert!(!failed, "the executor for {name} does not keep this: {check}");
     }
 }
 
@@ -225,10 +254,10 @@ fn the_process_executor_conforms_in_a_sandbox() {
         return;
     }
     let make = |node: &Node| Tasks { isolation: Isolation::Sandboxed, ..process(node) };
-    let kind = Kind { name: "process", make };
+    let kind = Kind { name: "process", node: &Node::start, make };
     LEVEL.set(Isolation::Sandboxed);
     for (check, run) in CHECKS {
-        let failed = std::panic::catch_unwind(|| run(&kind)).is_err();
+        let failed = std::panic::catch_unwind(AssertUnwindSafe(|| run(&kind))).is_err();
         assert!(!failed, "a sandboxed process does not keep this: {check}");
     }
 }
@@ -256,7 +285,7 @@ fn stdout(order: &Order, ended: &Ended) -> Vec<u8> {
     kept
 }
 
-fn outcomes_are_told_apart(kind: &Kind) {
+fn outcomes_are_told_apart(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     assert_eq!(end_of(&node, &tasks.ok).outcome, Outcome::Ok);
     let failed = end_of(&node, &tasks.failing);
@@ -264,7 +293,7 @@ fn outcomes_are_told_apart(kind: &Kind) {
     assert!(failed.outcome.message().is_some_and(|message| !message.is_empty()), "{failed:?}");
 }
 
-fn each_reason_to_stop_has_its_outcome(kind: &Kind) {
+fn each_reason_to_stop_has_its_outcome(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     let reasons = [
         (StopReason::Cancel, "cancelled"),
@@ -284,7 +313,7 @@ fn each_reason_to_stop_has_its_outcome(kind: &Kind) {
     }
 }
 
-fn a_stop_that_is_not_heard_is_a_kill(kind: &Kind) {
+fn a_stop_that_is_not_heard_is_a_kill(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     let Some(stubborn) = &tasks.stubborn else { return };
     let order = Order { kill_grace: DurationMillis(200), ..node.order(stubborn.clone()) };
@@ -295,7 +324,7 @@ fn a_stop_that_is_not_heard_is_a_kill(kind: &Kind) {
     assert_eq!(node.ended(run).outcome, Outcome::Cancelled);
 }
 
-fn an_order_is_answered_once(kind: &Kind) {
+fn an_order_is_answered_once(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(2);
     let order = node.order(tasks.endless.clone());
     let run = order.run;
@@ -308,7 +337,7 @@ fn an_order_is_answered_once(kind: &Kind) {
     assert!(!node.has_event(), "an order given twice was answered twice");
 }
 
-fn a_waiting_order_is_stopped_without_a_slot(kind: &Kind) {
+fn a_waiting_order_is_stopped_without_a_slot(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     let (first, second) = (node.order(tasks.endless.clone()), node.order(tasks.endless.clone()));
     let (running, waiting) = (first.run, second.run);
@@ -320,7 +349,7 @@ fn a_waiting_order_is_stopped_without_a_slot(kind: &Kind) {
     assert_eq!(node.executors.running(), 1);
 }
 
-fn shutdown_ends_everything(kind: &Kind) {
+fn shutdown_ends_everything(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(2);
     let orders: Vec<Order> = (0..4).map(|_| node.order(tasks.endless.clone())).collect();
     let first = orders.first().map(|order| order.run);
@@ -336,7 +365,7 @@ fn shutdown_ends_everything(kind: &Kind) {
     assert_eq!(node.executors.running(), 0, "an order after the shutdown was taken");
 }
 
-fn a_slot_is_as_good_as_before(kind: &Kind) {
+fn a_slot_is_as_good_as_before(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     for _ in 0..3 {
         let order = node.order(tasks.endless.clone());
@@ -349,7 +378,7 @@ fn a_slot_is_as_good_as_before(kind: &Kind) {
     }
 }
 
-fn what_is_said_is_kept_by_its_hash(kind: &Kind) {
+fn what_is_said_is_kept_by_its_hash(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     let Some(greeting) = &tasks.greeting else { return };
     let order = node.order(greeting.clone());
@@ -359,7 +388,7 @@ fn what_is_said_is_kept_by_its_hash(kind: &Kind) {
     assert!(ended.inline.iter().any(|bytes| bytes == GREETING.as_bytes()), "what is short comes along: {ended:?}");
 }
 
-fn what_is_read_is_what_was_given(kind: &Kind) {
+fn what_is_read_is_what_was_given(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     let Some(echoing) = &tasks.echoing else { return };
     let blob = node.blob(GREETING.as_bytes());
@@ -369,7 +398,7 @@ fn what_is_read_is_what_was_given(kind: &Kind) {
     assert_eq!(String::from_utf8_lossy(&stdout(&order, &ended)), GREETING);
 }
 
-fn variables_of_the_order_win(kind: &Kind) {
+fn variables_of_the_order_win(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     let Some(reading) = &tasks.reading else { return };
     let mut task = reading.clone();
@@ -383,7 +412,7 @@ fn variables_of_the_order_win(kind: &Kind) {
     assert_eq!(String::from_utf8_lossy(&stdout(&order, &ended)), GREETING);
 }
 
-fn a_result_is_kept_apart_from_logs(kind: &Kind) {
+fn a_result_is_kept_apart_from_logs(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     let Some(telling) = &tasks.telling else { return };
     let order = node.order(telling.clone());
@@ -395,7 +424,7 @@ fn a_result_is_kept_apart_from_logs(kind: &Kind) {
     assert!(told || kept.as_deref() == Some(RESULT), "{ended:?}");
 }
 
-fn too_much_output_is_an_end(kind: &Kind) {
+fn too_much_output_is_an_end(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     let Some(noisy) = &tasks.noisy else { return };
     let limits = Limits { log_bytes_max: NOISE_MAX, ..Limits::default() };
@@ -407,7 +436,7 @@ fn too_much_output_is_an_end(kind: &Kind) {
     assert!(sizes.sum::<u64>() <= NOISE_MAX, "{ended:?}");
 }
 
-fn isolation_is_told_and_never_less(kind: &Kind) {
+fn isolation_is_told_and_never_less(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     for task in [&tasks.ok, &tasks.failing] {
         let ended = end_of(&node, task);
@@ -415,7 +444,7 @@ fn isolation_is_told_and_never_less(kind: &Kind) {
     }
 }
 
-fn nothing_is_left_of_a_run_that_leaves_nothing(kind: &Kind) {
+fn nothing_is_left_of_a_run_that_leaves_nothing(kind: &Kind<'_>) {
     let (node, tasks) = kind.start(1);
     let order = node.order(tasks.ok.clone());
     let ended = node.end_of(order.clone());
