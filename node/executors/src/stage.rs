@@ -15,7 +15,7 @@ use jobmesh_protocol::{Isolation, Outcome};
 use crate::event::{Ended, chain};
 use crate::order::Order;
 use crate::output::{Log, Stream, log_path, result_path};
-use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare, work_path};
+use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare};
 use crate::redact::{Needles, Redactor};
 
 /// Where a run leaves things.
