@@ -8,6 +8,7 @@
 
 mod document;
 mod file;
+mod isolation;
 mod models;
 pub(crate) mod nearest;
 pub(crate) mod queues;
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jobmesh_engine::{Declared, QueueLimits, Quotas, Retention, Timing};
+use jobmesh_engine::{Declared, Policy, QueueLimits, Quotas, Retention, Timing};
 use jobmesh_executors::http::settings::Settings as HttpSettings;
 use jobmesh_executors::model::settings::Settings as ModelSettings;
 use jobmesh_mesh::{NAME_BYTES_MAX, is_name};
@@ -67,6 +68,10 @@ pub struct Config {
     pub blob_quota: Option<u64>,
     /// What one peer may take of this node at most.
     pub quotas: Quotas,
+    /// How well jobs are kept apart from this machine.
+    pub isolation: Policy,
+    /// Whether sandboxes of processes may be made.
+    pub sandbox: bool,
     /// How long ended jobs are kept.
     pub retention: Retention,
     /// The limits of queues, by name.
@@ -86,6 +91,9 @@ pub struct Config {
     sources: Sources,
 }
 
+/// Room on the disk where nothing else is said: 16 GiB, a part of what most disks have free.
+const DISK_BYTES: u64 = 16 << 30;
+
 /// What one run may take before it is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -95,6 +103,8 @@ pub struct Limits {
     pub processes: u32,
     /// Most bytes of the files that it begins with, and of those that are kept of it.
     pub file_bytes: u64,
+    /// Most room on the disk for what a sandboxed run, or one of a peer, writes beside its logs.
+    pub disk_bytes: u64,
 }
 
 /// What one layer says; `None` where it is silent.
@@ -210,6 +220,7 @@ impl Config {
         let drain_wait = sources.pick("drain.wait", [&None, &None], &file.drain_wait, &default.drain_wait);
         let limits = limits(&mut sources, &file, &default);
         let blob_quota = sources.pick("blobs.quota", [&None, &None], &file.blob_quota, &default.blob_quota);
+        let (isolation, sandbox) = file.isolation.resolve(&mut sources, &default.isolation);
         let quotas = quotas(&mut sources, &file, &default);
         let http = http(&mut sources, &file, &default);
         Ok(Self {
@@ -224,6 +235,8 @@ impl Config {
             limits,
             blob_quota,
             quotas,
+            isolation,
+            sandbox,
             retention: file.retention.resolve(&default.retention),
             queues: merged(file.queues, default.queues),
             resources: file.resources,
@@ -244,6 +257,7 @@ impl Config {
             schedules: self.job_types.schedules(),
             retention: self.retention,
             quotas: self.quotas,
+            isolation: self.isolation.clone(),
         }
     }
 }
@@ -422,6 +436,9 @@ fn limits(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> Lim
         file_bytes: sources
             .pick("limits.file_bytes", [&None, &None], &file.file_bytes, &default.file_bytes)
             .unwrap_or(built_in.file_bytes_max),
+        disk_bytes: sources
+            .pick("limits.disk_bytes", [&None, &None], &file.disk_bytes, &default.disk_bytes)
+            .unwrap_or(DISK_BYTES),
     }
 }
 

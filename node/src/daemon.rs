@@ -99,7 +99,11 @@ fn exit_code_of_start(error: &StartError) -> u8 {
         StartError::Open(error) => exit_code_of_open(error),
         StartError::Store(error) => exit_code_of_store(error),
         StartError::Engine(failure) => exit_code_of_engine(failure),
-        StartError::Mesh(_) | StartError::Key(_) | StartError::Membership | StartError::Resources { .. } => 78,
+        StartError::Mesh(_)
+        | StartError::Key(_)
+        | StartError::Membership
+        | StartError::Resources { .. }
+        | StartError::TypeFile(_) => 78,
         StartError::Blobs(source) | StartError::TaskSocket(source) | StartError::Aside(source) => {
             exit_code_of_io(source)
         }

@@ -9,7 +9,6 @@ use crate::http::{self, Http};
 use crate::lua::Lua;
 use crate::model::{self, Model};
 use crate::process::Process;
-use crate::shelf::Shelf;
 use crate::wasm::Wasm;
 
 /// What executors need of the daemon.
@@ -26,16 +25,14 @@ pub struct Surroundings {
     pub models: model::settings::Settings,
     /// Where the keys of providers are found.
     pub keys: model::key::Keys,
-    /// Where inputs come from, and where outputs are kept.
-    pub shelf: Shelf,
 }
 
 impl Surroundings {
     /// With web servers as anybody may ask them, and without models.
     #[must_use]
-    pub fn new(runtime: tokio::runtime::Handle, worker: PathBuf, shelf: Shelf) -> Self {
+    pub fn new(runtime: tokio::runtime::Handle, worker: PathBuf) -> Self {
         let (http, models, keys) = Default::default();
-        Self { runtime, worker, shelf, http, models, keys }
+        Self { runtime, worker, http, models, keys }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod model;
 mod order;
 mod output;
 pub mod process;
+mod sandbox;
 mod shelf;
 mod stage;
 mod wasm;
@@ -28,7 +29,7 @@ mod worker;
 
 pub use event::{Ended, Event, ProcessId};
 pub use executor::Probe;
-pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, StartError};
+pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, Sandboxes, StartError, probe};
 pub use files::{Existing, Ground, GroundError, PatternError, check_patterns, set_file_mode};
 pub use kinds::Surroundings;
 pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};

@@ -65,6 +65,8 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// Most bytes of the files that the working directory begins with, and of those that are kept of it.
     pub file_bytes_max: u64,
+    /// Most room on the disk for what it writes beside its logs; none is no limit. It is measured about once a second.
+    pub disk_bytes: Option<u64>,
 }
 
 impl Default for Limits {
@@ -72,7 +74,13 @@ impl Default for Limits {
     /// parallel build on a large machine or a browser starts, and few enough that the machine can still be used. Files up
     /// to the largest blob.
     fn default() -> Self {
-        Self { log_bytes_max: 1 << 30, processes_max: 2048, memory_bytes: None, file_bytes_max: BLOB_BYTES_MAX }
+        Self {
+            log_bytes_max: 1 << 30,
+            processes_max: 2048,
+            memory_bytes: None,
+            file_bytes_max: BLOB_BYTES_MAX,
+            disk_bytes: None,
+        }
     }
 }
 

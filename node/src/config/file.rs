@@ -10,6 +10,7 @@ use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::resource::{Name, NameError};
 
 use crate::blobs::BLOB_BYTES_MAX;
+use crate::config::isolation::{ISOLATION_KEYS, IsolationTable};
 use crate::config::models;
 use crate::config::queues::{RETENTION_KEYS, RetentionTable, read_queues};
 use crate::config::table::{Document, Entry, Fault, Lined, Origin, Table};
@@ -24,6 +25,8 @@ const LOG_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 40;
 const FILE_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=BLOB_BYTES_MAX;
 /// The range of `blobs.quota`: at least some logs.
 const BLOB_QUOTA: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 60;
+/// The range of `limits.disk_bytes`: a job that may write less than that can write nothing.
+const DISK_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// The range of `mesh.outbox_per_peer`: at least one result with its output.
 const OUTBOX_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 36;
 /// The range of `http.response_bytes`: at least one page.
@@ -45,6 +48,7 @@ const ROOT_KEYS: &[&str] = &[
     "limits",
     "blobs",
     "mesh",
+    "isolation",
     "resources",
     "job_types",
     "http",
@@ -54,8 +58,8 @@ const ROOT_KEYS: &[&str] = &[
 const LEASE_KEYS: &[&str] = &["ttl", "grace", "bid_window", "bid_hold"];
 const LEARNING_KEYS: &[&str] = &["publish_after"];
 const DRAIN_KEYS: &[&str] = &["wait"];
-const LIMIT_KEYS: &[&str] = &["log_bytes", "processes", "file_bytes"];
 const BLOB_KEYS: &[&str] = &["quota"];
+const LIMIT_KEYS: &[&str] = &["log_bytes", "processes", "file_bytes", "disk_bytes"];
 const MESH_KEYS: &[&str] = &["holds_per_peer", "leases_per_peer", "outbox_per_peer", "messages_per_second"];
 const HTTP_KEYS: &[&str] = &["response_bytes", "peers", "allow"];
 
@@ -69,6 +73,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("limits", LIMIT_KEYS),
     ("blobs", BLOB_KEYS),
     ("mesh", MESH_KEYS),
+    ("isolation", ISOLATION_KEYS),
     ("http", HTTP_KEYS),
 ];
 
@@ -90,6 +95,8 @@ pub(super) struct ConfigFile {
     pub(super) processes: Option<Lined<u32>>,
     pub(super) file_bytes: Option<Lined<u64>>,
     pub(super) blob_quota: Option<Lined<u64>>,
+    pub(super) disk_bytes: Option<Lined<u64>>,
+    pub(super) isolation: IsolationTable,
     pub(super) peer_holds: Option<Lined<u32>>,
     pub(super) peer_leases: Option<Lined<u32>>,
     pub(super) peer_outbox: Option<Lined<u64>>,
@@ -123,9 +130,13 @@ impl ConfigFile {
             file.log_bytes = limits.read("log_bytes", |entry| entry.size(LOG_BYTES))?;
             file.processes = limits.read("processes", |entry| entry.whole(1..=PROCESSES_MAX))?;
             file.file_bytes = limits.read("file_bytes", |entry| entry.size(FILE_BYTES))?;
+            file.disk_bytes = limits.read("disk_bytes", |entry| entry.size(DISK_BYTES))?;
         }
         if let Some(blobs) = section(&root, "blobs", BLOB_KEYS)? {
             file.blob_quota = blobs.read("quota", |entry| entry.size(BLOB_QUOTA))?;
+        }
+        if let Some(isolation) = section(&root, "isolation", ISOLATION_KEYS)? {
+            file.isolation = IsolationTable::read(&isolation)?;
         }
         if let Some(mesh) = section(&root, "mesh", MESH_KEYS)? {
             file.peer_holds = mesh.read("holds_per_peer", |entry| entry.whole(1..=64))?;

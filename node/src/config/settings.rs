@@ -107,6 +107,11 @@ impl Config {
         add("limits.processes", self.limits.processes.to_string());
         add("limits.file_bytes", format_size(self.limits.file_bytes));
         add("blobs.quota", self.blob_quota.map_or_else(|| "half of the disk".to_owned(), format_size));
+        add("limits.disk_bytes", format_size(self.limits.disk_bytes));
+        add("isolation.own", self.isolation.own.to_string());
+        add("isolation.members", self.isolation.members.to_string());
+        add("isolation.network", self.isolation.network.to_string());
+        add("isolation.sandbox", self.sandbox.to_string());
         add("mesh.holds_per_peer", self.quotas.holds.to_string());
         add("mesh.leases_per_peer", self.quotas.leases.to_string());
         add("mesh.outbox_per_peer", format_size(self.quotas.outbox_bytes));
@@ -122,6 +127,9 @@ impl Config {
         add("http.allow", allow.join(", "));
         for (name, pool) in &self.resources {
             add(&format!("resources.{name}"), pool.clone());
+        }
+        for (peer, level) in &self.isolation.peers {
+            add(&format!("isolation.peers.{peer}"), level.to_string());
         }
         for (name, limits) in &self.queues {
             add(&format!("queues.{name}"), limits_words(*limits));

@@ -43,7 +43,7 @@ fn an_empty_file_leaves_the_defaults() {
     assert!(config.mdns && config.slots > 0 && !config.name.is_empty());
     assert_eq!(config.drain_wait, DurationMillis::from_secs(10));
     assert_eq!(config.retention, Retention::default());
-    assert_eq!(config.limits, Limits { log_bytes: 1 << 30, processes: 2048 });
+    assert_eq!(config.limits, Limits { log_bytes: 1 << 30, processes: 2048, file_bytes: 64 << 30, disk_bytes: 16 << 30 });
     assert_eq!(config.quotas, Quotas::default());
     assert_eq!(config.queues.get("maintenance").unwrap().concurrency, Some(Some(1)));
     assert_eq!(config.queues.len(), 1);
@@ -99,7 +99,7 @@ fn queues_retention_limits_and_pools_are_read() {
     assert_eq!(limits("maintenance"), QueueLimits { concurrency: Some(Some(1)), rate: rate(6, 3600) });
     assert_eq!(declared.retention.completed, Some(DurationMillis::from_secs(5400)));
     assert_eq!((declared.retention.discarded, declared.retention.cancelled), (None, Retention::default().cancelled));
-    assert_eq!(config.limits, Limits { log_bytes: 10 << 20, processes: 64 });
+    assert_eq!(config.limits, Limits { log_bytes: 10 << 20, processes: 64, file_bytes: 64 << 30, disk_bytes: 16 << 30 });
     let pools: Vec<_> = config.resources.iter().map(|(name, pool)| format!("{name}={pool}")).collect();
     assert_eq!(pools, ["cpus=4", "gpus/nvidia=[0,1]", "mem=sum(8G)"]);
     let settings = config.settings();

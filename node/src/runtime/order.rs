@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jobmesh_engine::RunOrder;
 use jobmesh_engine::pool::Allocation;
 use jobmesh_executors::{Limits, Order};
+use jobmesh_protocol::Isolation;
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::resource::{Amount, Name};
 use jobmesh_protocol::task::{Complexity, LlmTask, ProcessTask, Task};
@@ -15,21 +16,31 @@ use crate::api::{JOB_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE};
 use crate::config::Config;
 use crate::home::HOME_VARIABLE;
 
+/// The part of the machine's memory that a job of a peer may have if it did not ask for any: a half.
+const FOREIGN_SHARE: u64 = 2;
+
 /// What one run may use.
 pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
     let memory = order.allocation.as_ref().map_or(Amount::ZERO, |allocation| allocation.amount(&Name::MEM));
+    let share = || Some(crate::detect::memory_bytes() / FOREIGN_SHARE).filter(|bytes| *bytes > 0 && is_apart(order));
     Limits {
         log_bytes_max: order.log_bytes_max.unwrap_or(config.limits.log_bytes),
         processes_max: config.limits.processes,
-        memory_bytes: (!memory.is_zero()).then(|| memory.floor()),
+        memory_bytes: if memory.is_zero() { share() } else { Some(memory.floor()) },
+        disk_bytes: is_apart(order).then_some(config.limits.disk_bytes),
         file_bytes_max: config.limits.file_bytes,
     }
+}
+
+/// Whether a job has to be kept within bounds that its owner did not set: one of somebody else, or one that is not trusted.
+fn is_apart(order: &RunOrder) -> bool {
+    order.origin.is_some() || order.isolation >= Isolation::Sandboxed
 }
 
 /// The order for the executors.
 pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> Order {
     let limits = limits(&handle.config(), &order);
-    let is_foreign = order.origin.is_some();
+    let (is_foreign, is_apart) = (order.origin.is_some(), is_apart(&order));
     let directory = handle.home().run(order.run);
     let blobs = handle.blobs();
     let stdin = order.task.stdin().map(|blob| blobs.path_of(blob.hash));
@@ -54,7 +65,7 @@ pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> 
         environment,
         limits,
         is_foreign,
-        network: order.network || !is_foreign,
+        network: order.network || !is_apart,
         isolation: order.isolation,
     }
 }

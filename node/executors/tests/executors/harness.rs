@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read as _;
 use std::num::NonZeroU16;
@@ -11,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Shelf, Surroundings};
+use jobmesh_executors::{
+    Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Sandboxes, Shelf, Surroundings,
+};
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -44,11 +47,18 @@ pub(crate) fn run_id() -> RunId {
     RunId { job: JobId::from_bytes(bytes), epoch: Epoch(1) }
 }
 
+thread_local! {
+    /// How well the orders of nodes must be kept apart that this test starts from now on.
+    pub(crate) static LEVEL: Cell<Isolation> = const { Cell::new(Isolation::None) };
+}
+
 pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
     pub(crate) shelf: Shelf,
     events: Receiver<Event>,
+    /// How well its orders must be kept apart.
+    pub(crate) isolation: Isolation,
     /// Where what waits for others runs. Dropped last.
     pub(crate) runtime: Runtime,
 }
@@ -67,11 +77,26 @@ impl Node {
         std::fs::create_dir(&blobs).unwrap();
         let shelf = Shelf::open(blobs).unwrap();
         let worker = env!("CARGO_BIN_EXE_jobmesh-worker").into();
-        let surroundings = Surroundings::new(runtime.handle().clone(), worker, shelf.clone());
+        let surroundings = Surroundings::new(runtime.handle().clone(), worker);
         let spares = Some(home.path().join("spares"));
-        let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, surroundings };
+        let (kept, sandboxes) = (shelf.clone(), Sandboxes::Use);
+        let config =
+            Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, sandboxes, shelf: kept, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, shelf, events, runtime }
+        Self { executors, home, shelf, events, isolation: LEVEL.get(), runtime }
+    }
+
+    /// A node whose orders are sandboxed; none, after saying so, where no sandbox can be made.
+    pub(crate) fn start_sandboxed(slots: u16) -> Option<Self> {
+        LEVEL.set(Isolation::Sandboxed);
+        let node = Self::start(slots);
+        LEVEL.set(Isolation::None);
+        let probe = node.executors.probe().into_iter().find(|probe| probe.executor == "process").unwrap();
+        if probe.isolation == Some(Isolation::Sandboxed) {
+            return Some(node);
+        }
+        Tools::missing("a sandbox", &probe.lacks.join("; "));
+        None
     }
 
     /// An order to run `task` with five seconds of grace.
@@ -91,7 +116,7 @@ impl Node {
             limits: Limits::default(),
             is_foreign: false,
             network: true,
-            isolation: Isolation::None,
+            isolation: self.isolation,
         }
     }
 

@@ -9,6 +9,7 @@ mod limits;
 mod lua;
 mod orphans;
 mod running;
+mod sandboxed;
 mod saying;
 mod succession;
 mod wasm;
