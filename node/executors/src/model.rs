@@ -139,10 +139,12 @@ impl Model {
 
     /// Whom to ask for an order, or why nobody.
     fn candidates(&self, order: &Order) -> Result<Vec<Candidate<'_>>, Outcome> {
-        let (named, want) = match &order.task {
-            Task::Llm(task) => (task.model.as_deref(), Want::Answer(task.complexity.unwrap_or(Complexity::Medium))),
-            Task::Embedding(task) => (task.model.as_deref(), Want::Vectors),
-            task => return Err(wrong_task(task)),
+        let (named, want) = if let Task::Llm(task) = &order.task {
+            (task.model.as_deref(), Want::Answer(task.complexity.unwrap_or(Complexity::Medium)))
+        } else if let Task::Embedding(task) = &order.task {
+            (task.model.as_deref(), Want::Vectors)
+        } else {
+            return Err(wrong_task(&order.task));
         };
         if order.isolation > Isolation::Sandboxed {
             let message =
@@ -267,15 +269,13 @@ impl<'t> Question<'t> {
     fn read(order: &'t Order) -> Result<Self, Outcome> {
         let mut room = TEXT_BYTES_MAX;
         let mut read = |content: &Content| text_of(content, &order.blobs, &mut room);
-        match &order.task {
-            Task::Llm(task) => {
-                let texts = task.messages.iter().map(|message| read(&message.content)).collect::<Result<_, _>>()?;
-                Ok(Self::Llm { task, texts })
-            }
-            Task::Embedding(EmbeddingTask { texts, .. }) => {
-                Ok(Self::Embedding { texts: texts.iter().map(read).collect::<Result<_, _>>()? })
-            }
-            task => Err(wrong_task(task)),
+        if let Task::Llm(task) = &order.task {
+            let texts = task.messages.iter().map(|message| read(&message.content)).collect::<Result<_, _>>()?;
+            Ok(Self::Llm { task, texts })
+        } else if let Task::Embedding(EmbeddingTask { texts, .. }) = &order.task {
+            Ok(Self::Embedding { texts: texts.iter().map(read).collect::<Result<_, _>>()? })
+        } else {
+            Err(wrong_task(&order.task))
         }
     }
 }

@@ -8,7 +8,7 @@ use jobmesh_executors::{Limits, Order, Secrets};
 use jobmesh_protocol::Isolation;
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::resource::{Amount, Name};
-use jobmesh_protocol::task::{LlmTask, ProcessTask, Task};
+use jobmesh_protocol::task::{Complexity, LlmTask, ProcessTask, Task};
 
 use super::handle::Handle;
 use super::reduce::RESULTS_NAME;
@@ -49,16 +49,11 @@ pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> 
     let stdin = order.task.stdin().map(|blob| blobs.path_of(blob.hash));
     let environment = environment(handle, &order, place);
     let difficulty = handle.config().models.types.get(&order.job_type).copied();
-    let task = match (order.task, place) {
+    let task = match (rated(order.task, difficulty), place) {
         // A peer has no say in where on this machine its job runs.
         (Task::Process(process), _) if is_foreign => Task::Process(ProcessTask { directory: None, ..process }),
         (task, Some(place)) if !is_foreign => place.fill_task(task),
         (task, _) => task,
-    };
-    let task = match task {
-        // What a job does not say of its question, its type does.
-        Task::Llm(llm) => Task::Llm(LlmTask { complexity: llm.complexity.or(difficulty), ..llm }),
-        task => task,
     };
     Order {
         run: order.run,
@@ -77,6 +72,12 @@ pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> 
         network: order.network || !is_apart,
         isolation: order.isolation,
     }
+}
+
+/// What a job does not say of its question, its type does.
+fn rated(task: Task, difficulty: Option<Complexity>) -> Task {
+    let Task::Llm(llm) = task else { return task };
+    Task::Llm(LlmTask { complexity: llm.complexity.or(difficulty), ..llm })
 }
 
 /// The variables of a command that tell it who it is and whom to talk to. They win over its own.

@@ -52,7 +52,9 @@ impl fmt::Debug for Key {
 
 /// How keys are found.
 #[derive(Clone)]
-pub struct Keys(Arc<dyn Fn(&KeySource) -> Option<Key> + Send + Sync>);
+pub struct Keys(Arc<Find>);
+
+type Find = dyn Fn(&KeySource) -> Option<Key> + Send + Sync;
 
 impl Default for Keys {
     /// Those that are in the environment.
