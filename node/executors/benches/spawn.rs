@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Event, Executors, Groups, Limits, Order, Surroundings};
+use jobmesh_executors::{Config, Event, Executors, Groups, Limits, Order, Shelf, Surroundings};
 use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 
@@ -91,11 +91,10 @@ fn orders(home: &Path, round: u32) -> Duration {
     let ended = Arc::new(AtomicU32::new(0));
     let (counter, feeder) = (Arc::clone(&ended), std::thread::current());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let surroundings = Surroundings {
-        runtime: runtime.handle().clone(),
-        worker: env!("CARGO_BIN_EXE_jobmesh-worker").into(),
-        containers: jobmesh_executors::Containers::default(),
-    };
+    let blobs = home.join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let shelf = Shelf::open(blobs).unwrap();
+    let surroundings = Surroundings::new(runtime.handle().clone(), env!("CARGO_BIN_EXE_jobmesh-worker").into(), shelf);
     let slots = NonZeroU16::new(SLOTS).unwrap();
     let config = Config { slots, spares: Some(home.join("spares")), groups: Groups::Use, surroundings };
     let events = move |event| match event {

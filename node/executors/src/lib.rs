@@ -12,15 +12,18 @@ mod container;
 mod event;
 mod executor;
 mod executors;
-mod http;
+mod files;
+pub mod http;
+mod interpreter;
 mod kinds;
 mod lua;
-mod model;
+pub mod model;
 mod order;
 mod output;
 pub mod process;
 mod redact;
 mod secret;
+mod shelf;
 mod stage;
 mod wasm;
 mod worker;
@@ -29,6 +32,7 @@ pub use container::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern}
 pub use event::{Ended, Event, ProcessId};
 pub use executor::Probe;
 pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, StartError};
+pub use files::{Existing, Ground, GroundError, PatternError, check_patterns, set_file_mode};
 pub use kinds::Surroundings;
 pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
 pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
@@ -37,4 +41,5 @@ pub use process::{
     tells_exits,
 };
 pub use secret::{Secret, Secrets};
+pub use shelf::{BLOB_BYTES_MAX, Draft, Room, Shelf, ShelfError, TreeReadError, Written};
 pub use worker::work;

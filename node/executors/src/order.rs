@@ -9,6 +9,7 @@ use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome, RunId};
 
 use crate::event::ProcessId;
 use crate::secret::Secrets;
+use crate::shelf::BLOB_BYTES_MAX;
 
 /// Longest time that a job may take to end after TERM: one minute.
 ///
@@ -68,13 +69,22 @@ pub struct Limits {
     /// Most processor time in a second of the clock, in thousandths of a processor; none is no limit. Containers are held
     /// to it.
     pub processor_millis: Option<u64>,
+    /// Most bytes of the files that the working directory begins with, and of those that are kept of it.
+    pub file_bytes_max: u64,
 }
 
 impl Default for Limits {
     /// 1 GiB of logs: more than anybody reads, and a tenth of what a small disk has left. 2,048 processes: twice what a
-    /// parallel build on a large machine or a browser starts, and few enough that the machine can still be used.
+    /// parallel build on a large machine or a browser starts, and few enough that the machine can still be used. Files up
+    /// to the largest blob.
     fn default() -> Self {
-        Self { log_bytes_max: 1 << 30, processes_max: 2048, memory_bytes: None, processor_millis: None }
+        Self {
+            log_bytes_max: 1 << 30,
+            processes_max: 2048,
+            memory_bytes: None,
+            processor_millis: None,
+            file_bytes_max: BLOB_BYTES_MAX,
+        }
     }
 }
 
@@ -88,6 +98,8 @@ pub struct Adopt {
     pub process: Option<ProcessId>,
     /// The directory of its order.
     pub directory: PathBuf,
+    /// Patterns of the files in its working directory that are kept.
+    pub outputs: Vec<String>,
     /// How long it may take to end after TERM; at most [`KILL_GRACE_MAX`] counts.
     pub kill_grace: DurationMillis,
     /// What it may use.

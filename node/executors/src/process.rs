@@ -72,7 +72,7 @@ pub(crate) use exit::{Ending, OutOfMemory, mebibytes};
 pub(crate) use host::Host;
 pub(crate) use reaper::adopt_orphans;
 pub(crate) use seat::Seat;
-pub(crate) use spare::{Contents, Spare, work_path};
+pub(crate) use spare::{Contents, Spare, make_directory, work_path};
 
 /// How long processes that a finished command left behind may take to end after TERM: one second.
 ///

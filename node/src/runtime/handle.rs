@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jobmesh_engine::{Change, Command, Detected, Refusal, Response};
 use jobmesh_keys::{Invite, Membership, MembershipError, MeshId};
+use jobmesh_mesh::{LogError, LogReader, LogRequest};
 use jobmesh_protocol::chain::Export;
 use jobmesh_protocol::join::{Answer, RefusalReason, Request};
 use jobmesh_protocol::{NodeId, RunId, UnixMillis};
@@ -20,7 +21,7 @@ use super::roster::{Roster, Standing};
 use super::runs::Runs;
 use super::source::{Seed, Source};
 use super::task_socket::token::Tokens;
-use super::{Adopting, Shared, clock, link};
+use super::{Adopting, BringError, Shared, clock, link, type_files};
 use crate::blobs::Blobs;
 use crate::config::{Config, ConfigError, Reload};
 use crate::home::Home;
@@ -147,6 +148,9 @@ pub enum ReloadError {
     /// The file can't be read, or does not hold. The node goes on by what it has.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A file that a job type names can't be given to its jobs.
+    #[error(transparent)]
+    TypeFile(#[from] BringError),
     /// The engine did not take it over.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -308,7 +312,9 @@ impl Handle {
         let running = self.config();
         let reading = tokio::task::spawn_blocking(move || running.reload());
         let reload = reading.await.map_err(|_| ReloadError::Interrupted)??;
+        type_files::bring_scheduled(self.blobs(), &reload.config.job_types).await?;
         self.command(Command::Configure(Box::new(reload.config.declared()))).await?;
+        super::set_blob_quota(self.blobs(), &reload.config);
         *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(reload.config.clone());
         for pending in &reload.pending {
             tracing::warn!(
@@ -413,6 +419,17 @@ impl Handle {
     #[must_use]
     pub fn mesh_counters(&self) -> std::collections::BTreeMap<&'static str, u64> {
         self.0.shared.link.mesh().map(|mesh| mesh.counters()).unwrap_or_default()
+    }
+
+    /// Asks a member for the output of a run that it has for this node.
+    ///
+    /// # Errors
+    /// [`LogError`] if it is not connected, knows no such run, or does not answer.
+    pub(crate) async fn read_log(&self, from: NodeId, request: LogRequest) -> Result<LogReader, LogError> {
+        match self.0.shared.link.mesh() {
+            Some(mesh) => mesh.read_log(from, request).await,
+            None => Err(LogError::NotConnected { node: from }),
+        }
     }
 
     /// Signs an export of receipts as this node, and returns the bytes of the file.

@@ -25,6 +25,7 @@ pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
         memory_bytes: (!memory.is_zero()).then(|| memory.floor()),
         // From ten-thousandths to thousandths.
         processor_millis: (!processors.is_zero()).then(|| processors.parts().div_ceil(10)),
+        file_bytes_max: config.limits.file_bytes,
     }
 }
 

@@ -12,7 +12,7 @@ use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::task::{ContainerTask, Pull, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome};
 
-use crate::conformance::{Tasks, conforms};
+use crate::conformance::{Kind, Tasks, conforms};
 use crate::harness::{DEADLINE, Node};
 use crate::podman::{IMAGE, Podman, podman};
 
@@ -81,19 +81,41 @@ fn hear(order: &Order, line: &str) {
     }
 }
 
+/// What the suite of every executor asks of containers.
+fn tasks(_node: &Node) -> Tasks {
+    let argv = |words: &[&str]| {
+        Task::Container(ContainerTask::new(IMAGE, words.iter().map(|word| (*word).to_owned()).collect()))
+    };
+    let script = |script: &str| shell(IMAGE, script);
+    Tasks {
+        ok: argv(&["true"]),
+        failing: argv(&["false"]),
+        endless: argv(&["sleep", "600"]),
+        stubborn: Some(script("trap '' TERM; while :; do sleep 600; done")),
+        greeting: Some(argv(&["echo", "hello"])),
+        noisy: Some(argv(&["yes"])),
+        echoing: Some(Box::new(|blob| {
+            Task::Container(ContainerTask { stdin: Some(blob), ..ContainerTask::new(IMAGE, vec!["cat".to_owned()]) })
+        })),
+        telling: Some(script("printf '{\"answer\":42}' > \"$JOBMESH_RESULT\"")),
+        reading: Some(script("printf '%s\\n' \"$GREETING\"")),
+        isolation: Isolation::Contained,
+        _server: None,
+    }
+}
+
+/// A node of the engine that the test holds.
+fn node(slots: u16) -> Node {
+    let podman = podman().unwrap();
+    let mut node = Node::start_among(slots, Groups::Use, podman.containers());
+    node.network = false;
+    node
+}
+
 #[test]
 fn the_container_executor_conforms() {
-    let Some(podman) = podman() else { return };
-    let task = |argv: &[&str]| {
-        Task::Container(ContainerTask::new(IMAGE, argv.iter().map(|word| (*word).to_owned()).collect()))
-    };
-    let tasks = Tasks { ok: task(&["true"]), failing: task(&["false"]), endless: task(&["sleep", "600"]) };
-    let start = |slots| {
-        let mut node = Node::start_among(slots, Groups::Use, podman.containers());
-        node.network = false;
-        node
-    };
-    conforms(&tasks, &start);
+    let Some(_engine) = podman() else { return };
+    conforms(&Kind { name: "container", make: tasks, node });
 }
 
 #[test]

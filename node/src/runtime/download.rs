@@ -1,0 +1,322 @@
+//! Bringing blobs and trees here from peers.
+//!
+//! A blob that is here is not fetched, nor is one that is on its way: whoever else wants it waits for that transfer, and
+//! tries by itself only if it fails. A tree is its list first, which says how much is to come; then its files, a few at
+//! a time. **The hard case** is the disk: what can't fit is refused before its first byte, and what did not fit after all
+//! fails what it was for, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use jobmesh_engine::{BlobKind, Input, Remedy, Wanted};
+use jobmesh_mesh::{FetchError, part_path};
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::tree::{TREE_BYTES_MAX, Tree};
+use jobmesh_protocol::{BlobRef, NodeId};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use super::handle::Handle;
+use crate::blobs::BLOB_BYTES_MAX;
+use crate::causes::causes;
+
+/// Most transfers at once: enough to fill a line, few enough to leave each a share of it.
+const TRANSFERS_MAX: usize = 8;
+/// Most files of one tree at once: half of all, so that another job's blob need not wait for a large tree.
+const FILES_MAX: usize = 4;
+/// How often the engine is told that something comes: far more often than its patience with what does not.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// How often it is told so of what waits in line behind other transfers.
+const IN_LINE: Duration = Duration::from_secs(20);
+/// What a transfer leaves free on the disk, beside its own bytes: room for the database to go on.
+const ROOM_LEFT: u64 = 4 << 20;
+
+/// How long a part is kept that nobody goes on with: longer than a node is away over night.
+const PART_KEPT: Duration = Duration::from_secs(86_400);
+/// How often old parts are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// The transfers to this node.
+pub(super) struct Downloads {
+    transfers: Semaphore,
+    /// When old parts were last looked for.
+    swept: Mutex<Option<Instant>>,
+    /// Blobs that are on their way: whoever has the lock fetches it.
+    under_way: Mutex<BTreeMap<Hash, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// Why something could not be had.
+#[derive(Debug)]
+pub(super) struct Failure {
+    reason: String,
+    remedy: Remedy,
+}
+
+impl Failure {
+    fn for_good(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), remedy: Remedy::None }
+    }
+
+    fn for_now(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), remedy: Remedy::Again }
+    }
+
+    /// What the engine is told.
+    pub(super) fn into_input(self, wanted: Wanted) -> Input {
+        Input::FetchFailed { wanted, reason: self.reason, remedy: self.remedy }
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        let reason = causes(&error);
+        match error {
+            FetchError::WrongSize { .. } => Self::for_good(reason),
+            FetchError::File { source, .. } if is_full(&source) => Self::for_good("the disk is full"),
+            // What is told to a peer names no path of this machine; the log does.
+            FetchError::File { source, .. } => {
+                tracing::error!(%reason, "a blob of a peer can't be written");
+                Self::for_now(format!("it can't be written to disk: {source}"))
+            }
+            FetchError::NotConnected { .. }
+            | FetchError::NotProvided { .. }
+            | FetchError::Damaged { .. }
+            | FetchError::WrongBytes { .. }
+            | FetchError::WrongStart { .. }
+            | FetchError::Interrupted { .. } => Self::for_now(reason),
+        }
+    }
+}
+
+impl Default for Downloads {
+    fn default() -> Self {
+        Self { transfers: Semaphore::new(TRANSFERS_MAX), swept: Mutex::default(), under_way: Mutex::default() }
+    }
+}
+
+/// Brings what is wanted here, and tells the engine how that goes. Dropped, it keeps what has come.
+pub(super) async fn bring(handle: Handle, downloads: Arc<Downloads>, wanted: Wanted) {
+    let (steps, mut told) = watch::channel(0_u64);
+    let step = || steps.send_modify(|count| *count += 1);
+    let bringing = async {
+        let bring = Bring { handle: &handle, downloads: &downloads, from: wanted.from, step: &step };
+        match wanted.kind {
+            BlobKind::File => bring.file(wanted.blob, None).await,
+            BlobKind::Tree => bring.tree(wanted.blob).await,
+        }
+    };
+    let telling = async {
+        while told.changed().await.is_ok() {
+            handle.tell(Input::FetchProgress(wanted)).await;
+            sleep(PROGRESS_EVERY).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let brought = tokio::select! {
+        biased;
+        brought = bringing => brought,
+        () = telling => return,
+    };
+    let input = match brought {
+        Ok(()) => Input::Fetched(wanted),
+        Err(failure) => failure.into_input(wanted),
+    };
+    handle.tell(input).await;
+}
+
+/// One blob or tree on its way.
+struct Bring<'a, S> {
+    handle: &'a Handle,
+    downloads: &'a Arc<Downloads>,
+    from: NodeId,
+    /// Told of every step forward.
+    step: &'a S,
+}
+
+impl<S: Fn() + Send + Sync> Bring<'_, S> {
+    async fn file(&self, blob: BlobRef, within: Option<Hash>) -> Result<(), Failure> {
+        if self.handle.blobs().has(blob) {
+            return Ok(());
+        }
+        if blob.size > BLOB_BYTES_MAX {
+            let (hash, size) = (blob.hash.short(), blob.size);
+            return Err(Failure::for_good(format!("blob {hash} has {size} bytes; this node takes {BLOB_BYTES_MAX}")));
+        }
+        let lock = self.downloads.lock_of(blob.hash);
+        let _alone = self.in_line(lock.lock()).await;
+        if self.handle.blobs().has(blob) {
+            return Ok(());
+        }
+        let _permit = self.in_line(self.downloads.transfers.acquire()).await;
+        let path = self.handle.blobs().path_of(blob.hash);
+        self.make_room(&[blob]).await?;
+        // A node that keeps as much as it may takes no more, not even from those that it works for.
+        let room = self.handle.blobs().room(blob.size).await.map_err(|error| Failure::for_good(causes(&error)))?;
+        let link = &self.handle.shared().link;
+        let mesh = link.mesh().ok_or_else(|| Failure::for_now("this node is not connected to its mesh"))?;
+        let wanted = jobmesh_mesh::Wanted { blob, within };
+        mesh.fetch(self.from, wanted, &path, |_| (self.step)()).await?;
+        room.keep();
+        Ok(())
+    }
+
+    async fn tree(&self, list: BlobRef) -> Result<(), Failure> {
+        if list.size > TREE_BYTES_MAX as u64 {
+            let (hash, size) = (list.hash.short(), list.size);
+            let reason = format!("the list of tree {hash} has {size} bytes; the limit is {TREE_BYTES_MAX}");
+            return Err(Failure::for_good(reason));
+        }
+        self.file(list, None).await?;
+        let (blobs, path) = (self.handle.blobs().clone(), self.handle.blobs().path_of(list.hash));
+        let reading = tokio::task::spawn_blocking(move || {
+            let bytes = std::fs::read(&path).map_err(|error| {
+                tracing::error!(path = %path.display(), %error, "a tree of a peer can't be read");
+                Failure::for_now(format!("its list can't be read from disk: {error}"))
+            })?;
+            let tree = Tree::decode(&bytes).map_err(|error| Failure::for_good(error.to_string()))?;
+            let all: BTreeSet<BlobRef> = tree.blobs().collect();
+            Ok::<_, Failure>(all.into_iter().filter(|blob| !blobs.has(*blob)).collect::<Vec<BlobRef>>())
+        });
+        let missing = reading.await.map_err(|error| Failure::for_now(error.to_string()))??;
+        self.make_room(&missing).await?;
+        futures::stream::iter(missing)
+            .map(|blob| self.file(blob, Some(list.hash)))
+            .buffer_unordered(FILES_MAX)
+            .try_collect()
+            .await
+    }
+
+    /// Refuses what there is no room for, even without the parts that nobody goes on with.
+    async fn make_room(&self, blobs: &[BlobRef]) -> Result<(), Failure> {
+        let (downloads, all, wanted) = (Arc::clone(self.downloads), self.handle.blobs().clone(), blobs.to_vec());
+        let making = tokio::task::spawn_blocking(move || {
+            if downloads.is_sweep_due() {
+                downloads.sweep(all.folder(), PART_KEPT);
+            }
+            let rest = |blob: &BlobRef| {
+                let part = std::fs::metadata(part_path(&all.path_of(blob.hash), *blob));
+                blob.size.saturating_sub(part.map_or(0, |found| found.len()))
+            };
+            let bytes = wanted.iter().fold(0_u64, |sum, blob| sum.saturating_add(rest(blob)));
+            room_for(all.folder(), bytes).or_else(|_| {
+                downloads.sweep(all.folder(), Duration::ZERO);
+                room_for(all.folder(), bytes)
+            })
+        });
+        making.await.map_err(|error| Failure::for_now(error.to_string()))?
+    }
+
+    /// Waits for a turn, which is a step forward as well: whoever is in front has to make some.
+    async fn in_line<T>(&self, turn: impl Future<Output = T>) -> T {
+        let mut turn = Box::pin(turn);
+        loop {
+            match timeout(IN_LINE, &mut turn).await {
+                Ok(turn) => return turn,
+                Err(_elapsed) => (self.step)(),
+            }
+        }
+    }
+}
+
+impl Downloads {
+    fn lock_of(&self, hash: Hash) -> Arc<tokio::sync::Mutex<()>> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = under_way.get(&hash).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::default();
+        under_way.insert(hash, Arc::downgrade(&lock));
+        lock
+    }
+}
+
+impl Downloads {
+    fn is_sweep_due(&self) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
+        if is_due {
+            *swept = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// Deletes the parts that nobody has written to for so long, and that nobody waits for.
+    fn sweep(&self, folder: &Path, age: Duration) {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let hash = name.to_str().and_then(|name| name.strip_suffix(".part")?.split_once('.')?.0.parse().ok());
+            let Some(hash) = hash else { continue };
+            let since = entry.metadata().ok().and_then(|found| found.modified().ok()?.elapsed().ok());
+            // Held while it is deleted, so that nobody begins to go on with it.
+            let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_wanted = under_way.get(&hash).is_some_and(|lock| lock.strong_count() > 0);
+            if !is_wanted && since.is_some_and(|since| since >= age) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// Refuses what the disk has no room for. Where the system does not say, the transfer finds out.
+fn room_for(folder: &Path, bytes: u64) -> Result<(), Failure> {
+    let Ok(found) = rustix::fs::statvfs(folder) else { return Ok(()) };
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    if free >= bytes.saturating_add(ROOM_LEFT) {
+        return Ok(());
+    }
+    Err(Failure::for_good(format!("the disk has no room for it: {bytes} bytes were to come, and {free} are free")))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_blob_has_one_lock_as_long_as_somebody_wants_it() {
+        let downloads = Downloads::default();
+        let (one, two) = (Hash::of(b"one"), Hash::of(b"two"));
+        let lock = downloads.lock_of(one);
+        assert!(Arc::ptr_eq(&lock, &downloads.lock_of(one)));
+        assert!(!Arc::ptr_eq(&lock, &downloads.lock_of(two)));
+        drop(lock);
+        let _two = downloads.lock_of(two);
+        assert_eq!(downloads.under_way.lock().unwrap_or_else(PoisonError::into_inner).len(), 1);
+    }
+
+    #[test]
+    fn parts_go_that_nobody_goes_on_with() {
+        let Ok(folder) = tempfile::tempdir() else { panic!("no folder") };
+        let downloads = Downloads::default();
+        let [wanted, left] = [BlobRef::of(b"wanted"), BlobRef::of(b"left")];
+        let part = |blob: BlobRef| part_path(&folder.path().join(blob.hash.to_string()), blob);
+        for path in [part(wanted), part(left), folder.path().join("other.part")] {
+            assert!(std::fs::write(path, b"x").is_ok());
+        }
+        let _lock = downloads.lock_of(wanted.hash);
+        downloads.sweep(folder.path(), PART_KEPT);
+        assert!(part(left).exists());
+        downloads.sweep(folder.path(), Duration::ZERO);
+        assert!(part(wanted).exists() && !part(left).exists() && folder.path().join("other.part").exists());
+        assert!(downloads.is_sweep_due() && !downloads.is_sweep_due());
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_refused() {
+        let folder = std::env::temp_dir();
+        assert!(room_for(&folder, 0).is_ok());
+        let refused = room_for(&folder, u64::MAX).err();
+        assert!(refused.is_some_and(|failure| {
+            failure.remedy == Remedy::None && failure.reason.starts_with("the disk has no room")
+        }));
+    }
+}
