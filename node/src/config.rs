@@ -9,6 +9,8 @@
 mod containers;
 mod document;
 mod file;
+mod isolation;
+mod models;
 pub(crate) mod nearest;
 pub(crate) mod queues;
 mod reload;
@@ -20,8 +22,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jobmesh_engine::{Declared, QueueLimits, Quotas, Retention, Timing};
+use jobmesh_engine::{Declared, Policy, QueueLimits, Quotas, Retention, Timing};
 use jobmesh_executors::Containers;
+use jobmesh_executors::http::settings::Settings as HttpSettings;
+use jobmesh_executors::model::settings::Settings as ModelSettings;
 use jobmesh_mesh::{NAME_BYTES_MAX, is_name};
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::schedule::format_length;
@@ -68,6 +72,10 @@ pub struct Config {
     pub blob_quota: Option<u64>,
     /// What one peer may take of this node at most.
     pub quotas: Quotas,
+    /// How well jobs are kept apart from this machine.
+    pub isolation: Policy,
+    /// Whether sandboxes of processes may be made.
+    pub sandbox: bool,
     /// How long ended jobs are kept.
     pub retention: Retention,
     /// The limits of queues, by name.
@@ -81,11 +89,18 @@ pub struct Config {
     pub containers: Containers,
     /// The job types, built-in ones included.
     pub job_types: JobTypes,
+    /// What is said of requests to web servers.
+    pub http: HttpSettings,
+    /// Who provides models, and which there are.
+    pub models: ModelSettings,
     /// What the flags and the environment said: they go on winning when the file is read again.
     flags: Overrides,
     environment: Overrides,
     sources: Sources,
 }
+
+/// Room on the disk where nothing else is said: 16 GiB, a part of what most disks have free.
+const DISK_BYTES: u64 = 16 << 30;
 
 /// What one run may take before it is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +111,8 @@ pub struct Limits {
     pub processes: u32,
     /// Most bytes of the files that it begins with, and of those that are kept of it.
     pub file_bytes: u64,
+    /// Most room on the disk for what a sandboxed run, or one of a peer, writes beside its logs.
+    pub disk_bytes: u64,
 }
 
 /// What one layer says; `None` where it is silent.
@@ -211,7 +228,9 @@ impl Config {
         let drain_wait = sources.pick("drain.wait", [&None, &None], &file.drain_wait, &default.drain_wait);
         let limits = limits(&mut sources, &file, &default);
         let blob_quota = sources.pick("blobs.quota", [&None, &None], &file.blob_quota, &default.blob_quota);
+        let (isolation, sandbox) = file.isolation.resolve(&mut sources, &default.isolation);
         let quotas = quotas(&mut sources, &file, &default);
+        let http = http(&mut sources, &file, &default);
         Ok(Self {
             home,
             name,
@@ -224,12 +243,16 @@ impl Config {
             limits,
             blob_quota,
             quotas,
+            isolation,
+            sandbox,
             retention: file.retention.resolve(&default.retention),
             queues: merged(file.queues, default.queues),
             resources: file.resources,
             secrets: Vault::new(file.secrets),
             containers: file.containers.resolve(),
             job_types: JobTypes::resolve(file.job_types)?,
+            http,
+            models: models::merged(file.models, default.models),
             flags,
             environment,
             sources,
@@ -244,6 +267,7 @@ impl Config {
             schedules: self.job_types.schedules(),
             retention: self.retention,
             quotas: self.quotas,
+            isolation: self.isolation.clone(),
         }
     }
 }
@@ -422,6 +446,9 @@ fn limits(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> Lim
         file_bytes: sources
             .pick("limits.file_bytes", [&None, &None], &file.file_bytes, &default.file_bytes)
             .unwrap_or(built_in.file_bytes_max),
+        disk_bytes: sources
+            .pick("limits.disk_bytes", [&None, &None], &file.disk_bytes, &default.disk_bytes)
+            .unwrap_or(DISK_BYTES),
     }
 }
 
@@ -441,6 +468,22 @@ fn quotas(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> Quo
         messages: sources
             .pick("mesh.messages_per_second", [&None, &None], &file.peer_messages, &default.peer_messages)
             .unwrap_or(built_in.messages),
+    }
+}
+
+/// What is said of requests to web servers, as file and defaults say it.
+fn http(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> HttpSettings {
+    let built_in = HttpSettings::default();
+    HttpSettings {
+        response_bytes_max: sources
+            .pick("http.response_bytes", [&None, &None], &file.response_bytes, &default.response_bytes)
+            .unwrap_or(built_in.response_bytes_max),
+        peers: sources
+            .pick("http.peers", [&None, &None], &file.http_peers, &default.http_peers)
+            .unwrap_or(built_in.peers),
+        allow: sources
+            .pick("http.allow", [&None, &None], &file.http_allow, &default.http_allow)
+            .unwrap_or(built_in.allow),
     }
 }
 

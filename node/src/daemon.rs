@@ -99,7 +99,11 @@ fn exit_code_of_start(error: &StartError) -> u8 {
         StartError::Open(error) => exit_code_of_open(error),
         StartError::Store(error) => exit_code_of_store(error),
         StartError::Engine(failure) => exit_code_of_engine(failure),
-        StartError::Mesh(_) | StartError::Key(_) | StartError::Membership | StartError::Resources { .. } => 78,
+        StartError::Mesh(_)
+        | StartError::Key(_)
+        | StartError::Membership
+        | StartError::Resources { .. }
+        | StartError::TypeFile(_) => 78,
         StartError::Blobs(source) | StartError::TaskSocket(source) | StartError::Aside(source) => {
             exit_code_of_io(source)
         }
@@ -273,6 +277,11 @@ impl Stops {
 fn start_log(directives: &str) -> Result<(), ServeError> {
     let filter = tracing_subscriber::EnvFilter::try_new(directives)
         .map_err(|error| ServeError::Log { directives: directives.to_owned(), problem: error.to_string() })?;
+    // The client of model providers logs what they say, which may hold a key; the executor says what there is to say.
+    let filter = match "genai=off".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     // A full disk takes the log with it, not the daemon: by default a failed write is told by a print that panics.
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -12,15 +12,17 @@ use std::path::Path;
 
 use jobmesh_engine::Detected;
 use jobmesh_engine::pool::PoolKind;
-use jobmesh_protocol::Tag;
+use jobmesh_executors::Probe;
 use jobmesh_protocol::requirement::Value;
 use jobmesh_protocol::resource::{Amount, Name};
+use jobmesh_protocol::{Isolation, Tag};
 
-/// Looks at the machine. `slots` is how many jobs the owner lets run at once, `pools` what they may take.
+/// Looks at the machine. `slots` is how many jobs the owner lets run at once, `pools` what they may take, `probes` what the
+/// executors found.
 ///
 /// Attributes are `os`, `arch`, `kernel`, `cpus` and, where the system says it, `memory` in bytes.
 #[must_use]
-pub fn detect(slots: u32, pools: BTreeMap<Name, PoolKind>) -> Detected {
+pub fn detect(slots: u32, pools: BTreeMap<Name, PoolKind>, probes: &[Probe]) -> Detected {
     let cpus = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
     let memory = memory_bytes();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -34,11 +36,28 @@ pub fn detect(slots: u32, pools: BTreeMap<Name, PoolKind>) -> Detected {
     if memory > 0 {
         attributes.insert("memory".to_owned(), Value::Number(memory));
     }
-    let tags: BTreeSet<Tag> = ["executor:process", "executor:noop", "executor:builtin"]
-        .into_iter()
-        .filter_map(|tag| tag.parse().ok())
-        .collect();
+    let own = ["noop", "builtin"].map(str::to_owned);
+    let executors = probes.iter().filter(|probe| probe.isolation.is_some()).flat_map(executors_of);
+    let tags = own.into_iter().chain(executors).filter_map(|name| format!("executor:{name}").parse().ok());
+    let tags: BTreeSet<Tag> = tags.chain(probes.iter().flat_map(tags_of)).collect();
     Detected { tags, attributes, pools, slots }
+}
+
+/// The kinds of tasks that an executor runs.
+fn executors_of(probe: &Probe) -> Vec<String> {
+    // One executor asks models for both.
+    let names: &[&str] = if probe.executor == "model" { &["llm", "embedding"] } else { &[probe.executor] };
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// How well an executor keeps tasks apart, and what else it knows.
+fn tags_of(probe: &Probe) -> Vec<Tag> {
+    let levels = executors_of(probe).into_iter().flat_map(|name| {
+        let best = probe.isolation.unwrap_or(Isolation::None);
+        best.tags_up_to(&name).collect::<Vec<_>>()
+    });
+    let others = probe.tags.iter().filter(|_| probe.isolation.is_some()).filter_map(|tag| tag.parse().ok());
+    levels.chain(others).collect()
 }
 
 /// Looks for what jobs can be given: processors by NUMA node, memory in bytes, and graphics processors by vendor.
@@ -63,7 +82,7 @@ pub fn detect_pools() -> BTreeMap<Name, PoolKind> {
 
 /// All of the machine's memory.
 #[cfg(target_os = "linux")]
-fn memory_bytes() -> u64 {
+pub(crate) fn memory_bytes() -> u64 {
     let found = rustix::system::sysinfo();
     // Both fields are as wide as the machine's words, so the conversions are no-ops on 64 bits.
     #[expect(clippy::useless_conversion, reason = "the field is 32 bits wide on some machines")]
@@ -72,7 +91,7 @@ fn memory_bytes() -> u64 {
 
 /// Not known here without a system call of its own: jobs that ask for memory then go elsewhere.
 #[cfg(not(target_os = "linux"))]
-fn memory_bytes() -> u64 {
+pub(crate) fn memory_bytes() -> u64 {
     0
 }
 
@@ -85,7 +104,31 @@ mod tests {
 
     #[test]
     fn the_machine_has_a_processor_and_runs_processes() {
-        let found = detect(3, detect_pools());
+        let probe = |executor, isolation| Probe {
+            executor,
+            isolation,
+            tags: [format!("{executor}:extra")].into(),
+            facts: BTreeMap::new(),
+            lacks: Vec::new(),
+        };
+        let probes = [
+            probe("process", Some(Isolation::Sandboxed)),
+            probe("container", None),
+            probe("model", Some(Isolation::Contained)),
+        ];
+        let found = detect(3, detect_pools(), &probes);
+        let tags: Vec<&str> = found.tags.iter().map(Tag::as_str).collect();
+        let expected = [
+            "executor:builtin",
+            "executor:embedding",
+            "executor:llm",
+            "executor:noop",
+            "executor:process",
+            "isolation:process:sandboxed",
+            "model:extra",
+            "process:extra",
+        ];
+        assert_eq!(tags, expected);
         assert_eq!(found.slots, 3);
         assert!(found.pools.contains_key(&Name::CPUS));
         assert!(found.tags.iter().any(|tag| tag.as_str() == "executor:process"));

@@ -70,11 +70,13 @@ use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
 use jobmesh_engine::{Input, Output, Report, StopReason};
-use jobmesh_executors::{Containers, Executors, STOP_GRACE_MAX, Surroundings};
+use jobmesh_executors::model::key::{Key, Keys};
+use jobmesh_executors::model::settings::KeySource;
+use jobmesh_executors::{Containers, Executors, Probe, STOP_GRACE_MAX, Sandboxes, Surroundings};
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
-use jobmesh_protocol::{NodeId, RunId};
+use jobmesh_protocol::{Isolation, NodeId, RunId};
 use jobmesh_store::{Lock, OpenError, Store, StoreError, find_database};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -104,6 +106,9 @@ const BATCHES_MAX: usize = 16;
 /// How long the executors may take to end: the longest grace of a stopped run, and the time that KILL may need. A slot
 /// that is stuck must not keep the daemon alive.
 const EXECUTORS_LIMIT: Duration = STOP_GRACE_MAX.saturating_add(Duration::from_secs(10));
+
+/// How long executors may look around at the start: five seconds. Each try takes milliseconds; a socket may not answer.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Everything of a running node but its control socket.
 #[derive(Debug)]
@@ -188,7 +193,8 @@ impl Runtime {
         let tokens = Tokens::load(&config.home, source::entropy()?)?;
         // Before anything runs: a run may report as soon as it lives.
         let task_socket = TaskSocket::bind(&config.home).map_err(StartError::TaskSocket)?;
-        let mut detected = detect(config.slots, pools(config)?);
+        let probes = probe(config).await;
+        let mut detected = detect(config.slots, pools(config)?, &probes);
         detected.tags.extend(config.job_types.detect_tools(&std::env::var_os("PATH").unwrap_or_default()));
         let source = source::Source::load(config, &mut store, detected)?;
         let known = source::known_peers(&mut store)?;
@@ -346,10 +352,65 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
     let containers = Containers { node: handle.shared().node.to_string(), ..config.containers.clone() };
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
     let groups = jobmesh_executors::Groups::default();
-    let surroundings = Surroundings::new(tokio::runtime::Handle::current(), worker(), shelf);
-    let surroundings = Surroundings { containers, ..surroundings };
-    let executors = jobmesh_executors::Config { slots, spares: Some(config.home.spares()), groups, surroundings };
+    let (sandboxes, spares) = (sandboxes(config), Some(config.home.spares()));
+    let surroundings = Surroundings { containers, ..surroundings(config) };
+    let executors = jobmesh_executors::Config { slots, spares, groups, sandboxes, shelf, surroundings };
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
+}
+
+/// What the executors find on this machine. If one of them looks for longer than [`PROBE_LIMIT`], only that is known which
+/// needs no look.
+async fn probe(config: &Config) -> Vec<Probe> {
+    let (surroundings, sandboxes) = (surroundings(config), sandboxes(config));
+    let looks = tokio::task::spawn_blocking(move || jobmesh_executors::probe(&surroundings, sandboxes));
+    match tokio::time::timeout(PROBE_LIMIT, looks).await {
+        Ok(Ok(probes)) => probes,
+        Ok(Err(_)) => {
+            tracing::error!("the look for executors ended by a panic");
+            unprobed()
+        }
+        Err(_elapsed) => {
+            tracing::error!("the look for executors takes too long; see `jobmesh doctor`");
+            unprobed()
+        }
+    }
+}
+
+/// What every machine has: own commands can be run.
+fn unprobed() -> Vec<Probe> {
+    let (tags, facts, lacks) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+    vec![Probe { executor: "process", isolation: Some(Isolation::Contained), tags, facts, lacks }]
+}
+
+fn sandboxes(config: &Config) -> Sandboxes {
+    if config.sandbox { Sandboxes::Use } else { Sandboxes::Avoid }
+}
+
+/// What executors need of this process, which must be in a runtime.
+#[must_use]
+pub fn surroundings(config: &Config) -> Surroundings {
+    Surroundings {
+        http: config.http.clone(),
+        models: config.models.clone().or_usual(|variable| std::env::var(variable).ok()),
+        keys: keys(config),
+        containers: config.containers.clone(),
+        ..Surroundings::new(tokio::runtime::Handle::current(), worker())
+    }
+}
+
+/// Where the keys of providers are found. Each is looked up when it is needed, so it may change while the node runs.
+fn keys(config: &Config) -> Keys {
+    let secrets = config.secrets.clone();
+    Keys::new(move |source| match source {
+        KeySource::Variable(name) => std::env::var(name).ok().and_then(Key::new),
+        KeySource::Secret(name) => match secrets.look_up(name) {
+            Ok(secret) => Key::new(secret.reveal()),
+            Err(error) => {
+                tracing::warn!(secret = name, error = %crate::causes::causes(&error), "the key of a provider is not there");
+                None
+            }
+        },
+    })
 }
 
 /// The file of this program, by a name that stays good when the file is replaced by a newer one.

@@ -11,6 +11,7 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 use crate::NodeId;
 use crate::cbor::{self, DecodeError};
 use crate::id::{AwardId, BidId, Epoch, Hash, OfferId, ReceiptId, TicketId};
+use crate::isolation::Isolation;
 use crate::job::{Effects, SPEC_BYTES_MAX};
 use crate::requirement::Requirement;
 use crate::resource::Requests;
@@ -101,6 +102,8 @@ pub enum RefusalReason {
     Quota,
     /// It knows this epoch of the ticket, or a later one, under another offer: the origin must go on to the next.
     Known,
+    /// It can't keep such work of this node apart at the level that it requires.
+    Isolation(Isolation),
 }
 
 impl RefusalReason {
@@ -114,6 +117,9 @@ impl RefusalReason {
             Self::Policy => "does not take such work",
             Self::Quota => "has taken on as much as it does for one node",
             Self::Known => "knows this attempt from before",
+            Self::Isolation(Isolation::Untrusted) => "can't keep it apart well enough (untrusted)",
+            Self::Isolation(Isolation::Sandboxed) => "can't keep it apart well enough (sandboxed)",
+            Self::Isolation(Isolation::Contained | Isolation::None) => "can't keep it apart well enough (contained)",
         }
     }
 }

@@ -120,7 +120,7 @@ pub(crate) fn every_tool(nodes: usize) -> impl Iterator<Item = Tag> {
 /// What was found on a node's machine.
 pub(crate) fn machine(node: &NodePlan) -> Detected {
     let mut tags: BTreeSet<Tag> = BTreeSet::new();
-    tags.extend(Tag::try_from("executor:process".to_owned()).ok());
+    tags.extend(["executor:process", "isolation:process:sandboxed"].iter().filter_map(|tag| tag.parse::<Tag>().ok()));
     tags.extend(tool(&own_tool(node.seat)));
     if node.is_shared {
         tags.extend(tool(SHARED_TOOL));

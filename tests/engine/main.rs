@@ -19,6 +19,7 @@ mod queues;
 mod reports;
 mod resources;
 mod schedules;
+mod scripts;
 mod selection;
 mod sources;
 mod times;

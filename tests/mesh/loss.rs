@@ -1,6 +1,6 @@
 //! Nodes that die, freeze and come back in the middle of a job.
 
-use crate::{bench, pair};
+use crate::{bench, open_pair};
 
 /// A job on `b` that runs until the file `go` of this folder exists; says so by making `started`.
 fn gated(folder: &std::path::Path) -> String {
@@ -21,7 +21,7 @@ fn until_started(folder: &std::path::Path, times: usize) {
 #[test]
 fn the_origin_dies_while_the_peer_runs_and_gets_the_result_once() {
     let bench = bench();
-    let (a, _b) = pair(&bench);
+    let (a, _b) = open_pair(&bench);
     let job = a.submit(&["--require", "tool:gzip", "--", "sh", "-c", &gated(bench.folder())]);
     until_started(bench.folder(), 1);
     a.kill();
@@ -36,7 +36,7 @@ fn the_origin_dies_while_the_peer_runs_and_gets_the_result_once() {
 #[test]
 fn the_peer_dies_while_it_runs_and_the_job_runs_again() {
     let bench = bench();
-    let (a, b) = pair(&bench);
+    let (a, b) = open_pair(&bench);
     let job = a.submit(&["--require", "tool:gzip", "--", "sh", "-c", &gated(bench.folder())]);
     until_started(bench.folder(), 1);
     b.kill();
@@ -51,7 +51,7 @@ fn the_peer_dies_while_it_runs_and_the_job_runs_again() {
 #[test]
 fn a_frozen_peer_loses_its_lease_and_its_late_receipt_is_superseded() {
     let bench = bench();
-    let (a, b) = pair(&bench);
+    let (a, b) = open_pair(&bench);
     let c = bench.up("c");
     assert_eq!(c.run(&["capability", "rm", "tool:gzip"]).code, 0);
     a.admit(&c);

@@ -4,7 +4,7 @@
 //! Nothing here sleeps: a node is up when `jobmesh up -d` returns, a job has ended when `jobmesh wait` returns, a
 //! process is gone when its pidfd says so, and a job that has something to tell writes a line into a [`Fifo`].
 //!
-//! [`fuzz`] and [`contract`] are for the tests inside the other crates: they know nothing but bytes.
+//! [`fuzz`], [`contract`] and [`web`] are for the tests inside the other crates, too: they know nothing but bytes.
 
 mod api;
 pub mod contract;
@@ -18,6 +18,7 @@ mod process;
 mod proxy;
 mod scale;
 mod watch;
+pub mod web;
 
 pub use api::{Answer, Api};
 pub use fifo::Fifo;

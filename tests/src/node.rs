@@ -32,6 +32,13 @@ publish_after = "200ms"
 wait = "1s"
 "#;
 
+/// Jobs of members may touch the files by which tests hold them and let them go. What they can't touch otherwise is
+/// another test's business, which says so in its own table.
+const ISOLATION: &str = "
+[isolation]
+members = \"contained\"
+";
+
 /// A folder in which the nodes of one test live; everything in it goes when it is dropped.
 #[derive(Debug)]
 pub struct Bench {
@@ -157,7 +164,8 @@ impl Node {
     /// # Panics
     /// If it can't be written.
     pub fn configure(&self, slots: u32, tables: &str) {
-        let text = format!("name = {:?}\nslots = {slots}\n{SETTINGS}\n{tables}", self.name);
+        let isolation = if tables.contains("[isolation]") { "" } else { ISOLATION };
+        let text = format!("name = {:?}\nslots = {slots}\n{SETTINGS}{isolation}\n{tables}", self.name);
         fs::write(self.home.join("config.toml"), text).expect("a config file");
     }
 

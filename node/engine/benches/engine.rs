@@ -120,7 +120,7 @@ fn config(boot: u8) -> Config {
         booted_at: START.wall,
         name: "bench".to_owned(),
         detected: Detected {
-            tags: ["executor:process".parse().unwrap()].into(),
+            tags: ["executor:process", "isolation:process:sandboxed"].map(|tag| tag.parse().unwrap()).into(),
             pools: [(Name::CPUS, PoolKind::numbered(SLOTS))].into(),
             slots: SLOTS,
             ..Detected::default()

@@ -3,8 +3,9 @@
 
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::resource::Requests;
-use jobmesh_protocol::{CapabilityRecord, JobSpec, UnixMillis};
+use jobmesh_protocol::{CapabilityRecord, Isolation, JobSpec, UnixMillis};
 
+use crate::isolation;
 use crate::matching::Needs;
 use crate::pool::{Cause, Pools, Shortage};
 use crate::queue::Queues;
@@ -14,6 +15,8 @@ use crate::ready::Profile;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot<'a> {
     pub(crate) record: &'a CapabilityRecord,
+    /// How well the owner wants its own jobs to be kept apart at least.
+    pub(crate) least: Isolation,
     pub(crate) pools: &'a Pools,
     pub(crate) queues: &'a Queues,
     pub(crate) free_slots: u32,
@@ -157,11 +160,15 @@ fn room_remedy(short: &Shortage) -> String {
 }
 
 /// What a node with this record lacks for a job, in words; empty if it could run it when idle.
-pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec) -> Vec<String> {
+/// `least` is how well its owner wants such jobs to be kept apart, as far as that is known.
+pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec, least: Isolation) -> Vec<String> {
     let mut lacks: Vec<String> = record.unmet(&spec.requirements).iter().map(ToString::to_string).collect();
     let executor = spec.task.executor();
     if !has_executor(record, executor) {
         lacks.push(format!("executor:{executor}"));
+    }
+    if let Some(tag) = isolation::lacking(&record.tags, spec, least) {
+        lacks.push(format!("{tag} (see `jobmesh doctor` there)"));
     }
     if record.resources.first_fit(&spec.resources).is_none() {
         lacks.push(lacking_resources(record, &spec.resources));
@@ -260,7 +267,7 @@ pub(crate) fn blocked(spec: &JobSpec, profile: &Profile, here: &Snapshot<'_>) ->
     if spec.scope == Scope::Network {
         reasons.push(Blocked::NetworkOnly);
     }
-    let lacks = lacks(here.record, spec);
+    let lacks = lacks(here.record, spec, here.least);
     if !lacks.is_empty() {
         reasons.push(Blocked::Incapable { lacks, scope: spec.scope });
     }

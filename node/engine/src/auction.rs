@@ -20,6 +20,7 @@ use jobmesh_protocol::{
 use jobmesh_store::{Job, NewAttempt, StoreError};
 
 use crate::engine::Engine;
+use crate::isolation;
 use crate::matching::Needs;
 use crate::mutant::Mutant;
 use crate::output::Output;
@@ -384,7 +385,11 @@ impl Engine {
                 patience.stale += 1;
                 auction.is_stale = true;
             }
-            RefusalReason::Known | RefusalReason::Incapable | RefusalReason::Draining | RefusalReason::Policy => {
+            RefusalReason::Known
+            | RefusalReason::Incapable
+            | RefusalReason::Draining
+            | RefusalReason::Policy
+            | RefusalReason::Isolation(_) => {
                 self.leave_out(step, (job, from), (EXCLUDED_FOR, wait));
             }
         }
@@ -515,5 +520,5 @@ impl Engine {
 pub(crate) fn needs(spec: &JobSpec) -> Vec<Requirement> {
     let executor = format!("executor:{}", spec.task.executor());
     let tag = executor.parse().ok().map(Requirement::Has);
-    spec.requirements.iter().cloned().chain(tag).collect()
+    spec.requirements.iter().cloned().chain(tag).chain(isolation::demand(spec)).collect()
 }

@@ -109,11 +109,16 @@ impl Engine {
             self.send_note(node, self.record_envelope.clone());
         }
         self.publish_digest(step)?;
+        self.ask_lots_anew();
+        Ok(())
+    }
+
+    /// What this node can run has changed: asks so of all that waits, and of others once more.
+    pub(crate) fn ask_lots_anew(&mut self) {
         let (mut ready, engine) = (std::mem::take(&mut self.ready), &*self);
         ready.ask_anew(|profile| engine.is_capable(profile));
         self.ready = ready;
         self.forget_patience();
-        Ok(())
     }
 
     /// Gossips what is newest of this node, and is found under its tags.

@@ -141,6 +141,8 @@ pub struct Declared {
     pub retention: Retention,
     /// What one peer may take at most.
     pub quotas: crate::quota::Quotas,
+    /// How well jobs are kept apart.
+    pub isolation: crate::isolation::Policy,
 }
 
 /// How long ended jobs are kept, by state; none is for ever.

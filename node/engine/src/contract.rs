@@ -42,8 +42,8 @@ use crate::transition::Shift;
 const HOLDS_MAX: usize = 64;
 /// When a node that shuts down is worth asking again: by then it has gone, or come back.
 const DRAINING_AGAIN: DurationMillis = DurationMillis::from_secs(60);
-/// Most requirements of an offer: those of a job and its executor's.
-const NEEDS_MAX: usize = jobmesh_protocol::job::REQUIREMENTS_MAX + 1;
+/// Most requirements of an offer: those of a job, its executor's, and that of its isolation.
+const NEEDS_MAX: usize = jobmesh_protocol::job::REQUIREMENTS_MAX + 2;
 /// An award under a slot lease is accepted this late: brief jobs have ended by then, and their receipts tell.
 const ACCEPT_AFTER: DurationMillis = DurationMillis(200);
 /// Work that may run once only is stopped this long before its lease ends, so that a kill can take effect.
@@ -145,6 +145,8 @@ impl Engine {
             Some((RefusalReason::Draining, DRAINING_AGAIN))
         } else if !self.record.meets(&offer.requirements, &offer.resources) {
             Some((RefusalReason::Incapable, DurationMillis(0)))
+        } else if let Some(level) = self.level_missed(from, &offer.requirements) {
+            Some((RefusalReason::Isolation(level), DurationMillis(0)))
         } else if self.is_over_quota(step, from)? {
             Some((RefusalReason::Quota, hold))
         } else if is_full {
@@ -207,9 +209,10 @@ impl Engine {
         let unwanted = (key, ReleaseCause::Unwanted);
         match read_offered(&hold, award) {
             Ok(_) if self.is_draining => self.turn_down(step, from, unwanted, "this node is shutting down"),
-            Ok(read) => match self.room_for(&read.0) {
-                Some(allocation) => self.take_on_offered(step, hold, (id, award.terms), read, allocation),
-                None => {
+            Ok(read) => match self.unwelcome(from, &read.0).map_or_else(|| Ok(self.room_for(&read.0)), Err) {
+                Err(why) => self.turn_down(step, from, unwanted, why),
+                Ok(Some(allocation)) => self.take_on_offered(step, hold, (id, award.terms), read, allocation),
+                Ok(None) => {
                     self.turn_down(step, from, (key, ReleaseCause::Busy), "this node's own jobs have taken the room")
                 }
             },

@@ -360,7 +360,11 @@ impl Engine {
         self.declare_queues(declared.queues.clone());
         let refused = self.declare_schedules(step, declared.schedules.clone())?;
         debug_assert!(refused.is_empty(), "all of them were checked: {refused:?}");
+        let is_other_policy = self.config.declared.isolation != declared.isolation;
         self.config.declared = declared;
+        if is_other_policy {
+            self.ask_lots_anew();
+        }
         Ok(Ok(Response::Done))
     }
 }

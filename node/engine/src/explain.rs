@@ -3,7 +3,7 @@
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Condition, Rule};
-use jobmesh_protocol::{JobId, JobNumber, JobState, NodeId, RunId, UnixMillis};
+use jobmesh_protocol::{Isolation, JobId, JobNumber, JobState, NodeId, RunId, UnixMillis};
 use jobmesh_store::{Attempt, Edge, Job, StoreError};
 use serde::Serialize;
 
@@ -122,7 +122,7 @@ impl Engine {
             name: self.config.name.clone(),
             is_self: true,
             is_connected: true,
-            lacks: lacks(&self.record, &job.spec),
+            lacks: lacks(&self.record, &job.spec, self.own_least()),
             answer: None,
             score: self.score(job, self.me),
         };
@@ -133,7 +133,7 @@ impl Engine {
                 name: self.name_of(*node),
                 is_self: false,
                 is_connected: peer.is_connected,
-                lacks: lacks(record, &job.spec),
+                lacks: lacks(record, &job.spec, Isolation::None),
                 answer: answers.and_then(|answers| answers.get(node)).cloned(),
                 score: self.score(job, *node),
             })

@@ -16,6 +16,7 @@ use jobmesh_protocol::{AttemptState, Epoch, JobId, Outcome, ReceiptId, RunId};
 use jobmesh_store::{Attempt, EndedAttempt, Job, StoreError};
 
 use crate::engine::Engine;
+use crate::isolation;
 use crate::output::{Output, StopReason, Wanted};
 use crate::run::Conclusion;
 use crate::step::Step;
@@ -46,7 +47,8 @@ impl Engine {
             Effects::Once => false,
         };
         let is_open = transition(job.state, Cause::Late).is_some();
-        if receipt.outcome != Outcome::Ok || !may_run_twice || !is_open || job.origin.is_some() {
+        let is_short = isolation::shortfall(&job.spec, receipt).is_some();
+        if receipt.outcome != Outcome::Ok || is_short || !may_run_twice || !is_open || job.origin.is_some() {
             return Ok(false);
         }
         let receipts = step.view().receipts(job.id)?;

@@ -11,6 +11,7 @@ use jobmesh_protocol::resource::Requests;
 use jobmesh_protocol::{CapabilityRecord, JobSpec, NodeId, Requirement, Tag};
 
 use crate::admission::could;
+use crate::isolation;
 use crate::peers::Peers;
 
 /// Kinds of needs whose matches are kept. A queue of more kinds than these is matched anew each time.
@@ -30,7 +31,7 @@ impl Needs {
     /// What a job needs of a node.
     pub(crate) fn of(spec: &JobSpec) -> Self {
         Self {
-            requirements: spec.requirements.clone(),
+            requirements: spec.requirements.iter().cloned().chain(isolation::demand(spec)).collect(),
             resources: spec.resources.clone(),
             executor: spec.task.executor(),
         }

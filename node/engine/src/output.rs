@@ -104,6 +104,8 @@ pub struct RunOrder {
     pub run: RunId,
     /// The job's number on this node.
     pub number: JobNumber,
+    /// The type of the job.
+    pub job_type: String,
     /// What to run.
     pub task: Task,
     /// The tree of files that its working directory begins with.

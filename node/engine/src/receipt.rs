@@ -15,6 +15,7 @@ use serde_bytes::ByteBuf;
 use crate::chain::Answered;
 use crate::engine::Engine;
 use crate::fetch::outputs;
+use crate::isolation;
 use crate::message::Incoming;
 use crate::mutant::Mutant;
 use crate::output::{BlobKind, Wanted};
@@ -220,7 +221,10 @@ impl Engine {
             self.exclude(step, job.id, attempt.node, "gave it back");
         }
         let run = RunId { job: attempt.job, epoch: attempt.epoch };
-        self.conclude(step, job, run, &Conclusion::of_receipt(attempt, receipt))
+        let short = isolation::shortfall(&job.spec, receipt);
+        let end = Conclusion::of_receipt(attempt, receipt);
+        let end = Conclusion { outcome: short.as_ref().unwrap_or(&receipt.outcome), ..end };
+        self.conclude(step, job, run, &end)
     }
 
     /// Writes down that a receipt tells how its job ended, and tells its signer so.

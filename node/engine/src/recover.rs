@@ -349,8 +349,9 @@ impl Engine {
             return Ok(());
         }
         let process = attempt.process.map(|(pid, started)| Process { pid, started });
+        let level = self.level_of(&job.spec, job.origin);
         let Some(running) = self.running.get(&run) else { return Ok(()) };
-        let order = crate::run::job_order(&job, run, None, running.allocation.clone());
+        let order = crate::run::job_order(&job, (run, None), running.allocation.clone(), level);
         self.outputs.push(Output::Adopt { order: Box::new(order), process });
         self.watch_run(step, run, ran(step, attempt));
         self.stop_if_cancelled(step, &job, run)

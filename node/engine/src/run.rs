@@ -235,7 +235,8 @@ impl Engine {
         let allocation = running.allocation.clone().or_else(|| head?.allocation.clone());
         let behind = head.map(|head| head.successors.iter().copied().rfind(|other| *other != run));
         let behind = behind.and_then(|tail| tail.or(holder));
-        let order = job_order(&running.job, run, behind, allocation);
+        let level = self.level_of(&running.job.spec, running.job.origin);
+        let order = job_order(&running.job, (run, behind), allocation, level);
         self.outputs.push(Output::Run(Box::new(order)));
         let is_first = running.follows.is_none();
         if let Some(running) = self.running.get_mut(&run) {
@@ -415,16 +416,22 @@ impl Engine {
     }
 }
 
-pub(crate) fn job_order(job: &Job, run: RunId, follows: Option<RunId>, allocation: Option<Allocation>) -> RunOrder {
+pub(crate) fn job_order(
+    job: &Job,
+    (run, follows): (RunId, Option<RunId>),
+    allocation: Option<Allocation>,
+    isolation: Isolation,
+) -> RunOrder {
     RunOrder {
         run,
         number: job.number,
+        job_type: job.spec.job_type.clone(),
         task: job.spec.task.clone(),
         inputs: job.spec.inputs,
         outputs: job.spec.outputs.clone(),
         secrets: job.spec.secrets.clone(),
         network: job.spec.network,
-        isolation: job.spec.isolation.unwrap_or(Isolation::Contained),
+        isolation,
         kill_grace: job.spec.kill_grace_ms,
         log_bytes_max: job.spec.log_bytes_max,
         origin: job.origin,

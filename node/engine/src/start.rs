@@ -15,6 +15,7 @@ use jobmesh_store::{Job, StoreError};
 
 use crate::admission::{Blocked, Snapshot, limits_blocked, meets, queue_blocked, room_blocked};
 use crate::engine::Engine;
+use crate::isolation;
 use crate::mutant::Mutant;
 use crate::output::{Output, StopReason};
 use crate::ready::{LotId, Profile, Rank};
@@ -503,6 +504,7 @@ impl Engine {
         let group = group.and_then(|group| self.groups.get(&group));
         Snapshot {
             record: &self.record,
+            least: self.own_least(),
             pools: &self.pools,
             queues: &self.queues,
             free_slots: self.free_slots(),
@@ -515,7 +517,9 @@ impl Engine {
     /// Whether this node could run such jobs when idle.
     pub(crate) fn is_capable(&self, profile: &Profile) -> bool {
         let fits = || profile.resources.variants().iter().any(|request| self.pools.could_ever(request).is_ok());
-        let has_all = meets(&self.record, profile) || self.config.plays(Mutant::DropRequirement);
+        let level = isolation::required(profile.executor, None, self.own_least());
+        let has_level = isolation::keeps(&self.record.tags, profile.executor, level);
+        let has_all = (meets(&self.record, profile) && has_level) || self.config.plays(Mutant::DropRequirement);
         profile.scope != Scope::Network && has_all && fits()
     }
 
@@ -528,7 +532,7 @@ impl Engine {
             key: job.spec.concurrency.clone(),
             rates: job.spec.rates.clone(),
             resources: job.spec.resources.clone(),
-            requirements: job.spec.requirements.clone(),
+            requirements: job.spec.requirements.iter().cloned().chain(isolation::demand(&job.spec)).collect(),
             executor: job.spec.task.executor(),
             scope: job.spec.scope,
             is_here: false,

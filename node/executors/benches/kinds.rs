@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, Surroundings};
+use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Shelf, Surroundings};
 use jobmesh_protocol::task::{HttpTask, LuaTask, ProcessTask, Task, WasmTask};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 
@@ -55,8 +55,15 @@ fn main() {
 }
 
 fn config(home: &Path, runtime: &tokio::runtime::Runtime) -> Config {
-    let surroundings = Surroundings { runtime: runtime.handle().clone(), worker: WORKER.into() };
-    Config { slots: NonZeroU16::MIN, spares: Some(home.join("spares")), groups: Groups::Use, surroundings }
+    let surroundings = Surroundings::new(runtime.handle().clone(), WORKER.into());
+    Config {
+        slots: NonZeroU16::MIN,
+        spares: Some(home.join("spares")),
+        groups: Groups::Use,
+        sandboxes: Sandboxes::Use,
+        shelf: Shelf::open(home.join("blobs")).unwrap(),
+        surroundings,
+    }
 }
 
 fn kinds(server: SocketAddr) -> Vec<Kind> {

@@ -15,12 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Event, Executors, Groups, Limits, Order, Shelf, Surroundings};
+use jobmesh_executors::{Config, Event, Executors, Groups, Limits, Order, Sandboxes, Shelf, Surroundings};
 use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 
 /// How many processes a round starts.
 const RUNS: u32 = 5_000;
+
+/// How many sandboxed ones: each is three processes and a file system.
+const RUNS_SANDBOXED: u32 = 512;
 
 /// How many at once.
 const SLOTS: u16 = 2;
@@ -34,10 +37,13 @@ const AHEAD: u32 = 64;
 fn main() {
     let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for round in 0..3_u32 {
-        let floor = Figure::of(spawn_and_wait);
-        let ours = Figure::of(|| orders(&home.path().join(round.to_string()), round));
+        let floor = Figure::of(RUNS, spawn_and_wait);
+        let ours = Figure::of(RUNS, || orders(&home.path().join(round.to_string()), round, (RUNS, Isolation::None)));
         println!("spawn+wait {floor}, executors {ours}, ratio {:.2}", ours.rate / floor.rate);
         println!("  ratio of processor time {:.2}", floor.cpu_us / ours.cpu_us);
+        let boxed = (RUNS_SANDBOXED, Isolation::Sandboxed);
+        let boxed = Figure::of(RUNS_SANDBOXED, || orders(&home.path().join(format!("{round}-boxed")), round, boxed));
+        println!("  sandboxed {boxed}, {:.1} ms each and slot", f64::from(SLOTS) * 1000.0 / boxed.rate);
     }
 }
 
@@ -50,11 +56,11 @@ struct Figure {
 }
 
 impl Figure {
-    fn of(work: impl FnOnce() -> Duration) -> Self {
+    fn of(runs: u32, work: impl FnOnce() -> Duration) -> Self {
         let before = cpu_ticks();
         let took = work();
         let ticks = f64::from(cpu_ticks() - before);
-        Self { rate: f64::from(RUNS) / took.as_secs_f64(), cpu_us: ticks * 10_000.0 / f64::from(RUNS) }
+        Self { rate: f64::from(runs) / took.as_secs_f64(), cpu_us: ticks * 10_000.0 / f64::from(runs) }
     }
 }
 
@@ -87,16 +93,23 @@ fn spawn_and_wait() -> Duration {
     began.elapsed()
 }
 
-fn orders(home: &Path, round: u32) -> Duration {
+fn orders(home: &Path, round: u32, (runs, isolation): (u32, Isolation)) -> Duration {
     let ended = Arc::new(AtomicU32::new(0));
     let (counter, feeder) = (Arc::clone(&ended), std::thread::current());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let blobs = home.join("blobs");
     std::fs::create_dir_all(&blobs).unwrap();
     let shelf = Shelf::open(blobs).unwrap();
-    let surroundings = Surroundings::new(runtime.handle().clone(), env!("CARGO_BIN_EXE_jobmesh-worker").into(), shelf);
+    let surroundings = Surroundings::new(runtime.handle().clone(), env!("CARGO_BIN_EXE_jobmesh-worker").into());
     let slots = NonZeroU16::new(SLOTS).unwrap();
-    let config = Config { slots, spares: Some(home.join("spares")), groups: Groups::Use, surroundings };
+    let config = Config {
+        slots,
+        spares: Some(home.join("spares")),
+        groups: Groups::Use,
+        sandboxes: Sandboxes::Use,
+        shelf,
+        surroundings,
+    };
     let events = move |event| match event {
         Event::Started { .. } | Event::Progress { .. } => {}
         Event::Ended { ended, .. } => {
@@ -109,9 +122,9 @@ fn orders(home: &Path, round: u32) -> Duration {
     let executors = Executors::start(config, events, |_, _| Outcome::Ok).unwrap();
     let began = Instant::now();
     let mut ordered = 0;
-    while ended.load(Ordering::Relaxed) < RUNS {
-        while ordered < RUNS && ordered - ended.load(Ordering::Relaxed) < AHEAD {
-            executors.run(order(home, round, ordered));
+    while ended.load(Ordering::Relaxed) < runs {
+        while ordered < runs && ordered - ended.load(Ordering::Relaxed) < AHEAD {
+            executors.run(order(home, (round, ordered), isolation));
             ordered += 1;
         }
         std::thread::park();
@@ -121,7 +134,7 @@ fn orders(home: &Path, round: u32) -> Duration {
     took
 }
 
-fn order(home: &Path, round: u32, number: u32) -> Order {
+fn order(home: &Path, (round, number): (u32, u32), isolation: Isolation) -> Order {
     let mut bytes = [0_u8; 16];
     bytes[..4].copy_from_slice(&round.to_be_bytes());
     bytes[12..].copy_from_slice(&number.to_be_bytes());
@@ -142,6 +155,6 @@ fn order(home: &Path, round: u32, number: u32) -> Order {
         limits: Limits::default(),
         is_foreign: false,
         network: true,
-        isolation: Isolation::None,
+        isolation,
     }
 }

@@ -48,6 +48,10 @@ pub struct Config {
     pub spares: Option<PathBuf>,
     /// Whether control groups may be made, where that is possible.
     pub groups: Groups,
+    /// Whether sandboxes may be made, where that is possible.
+    pub sandboxes: Sandboxes,
+    /// Where inputs come from, and where outputs are kept.
+    pub shelf: Shelf,
     /// What they need of the daemon.
     pub surroundings: Surroundings,
 }
@@ -59,6 +63,16 @@ pub enum Groups {
     #[default]
     Use,
     /// The system's groups are left alone: processes are counted by looking, and memory isn't limited.
+    Avoid,
+}
+
+/// Whether processes are kept apart in sandboxes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sandboxes {
+    /// Sandboxes are made for the runs that need one.
+    #[default]
+    Use,
+    /// None is made, and runs that need one are refused: for machines on which they misbehave.
     Avoid,
 }
 
@@ -76,6 +90,14 @@ pub enum StartError {
 pub struct AdoptError {
     run: RunId,
     source: io::Error,
+}
+
+/// What each executor finds of what it needs on this machine. Looks around anew, which may take a second, and needs no
+/// executors that run.
+#[must_use]
+pub fn probe(surroundings: &Surroundings, sandboxes: Sandboxes) -> Vec<Probe> {
+    let host = Host::look(None, Groups::Avoid, (sandboxes, surroundings.worker.clone()));
+    Kinds::new(Process::new(host), surroundings).probe()
 }
 
 /// A handle on the executors of this node. Clones share them; dropping one stops nothing.
@@ -107,13 +129,15 @@ impl Executors {
         builtins: impl Fn(&Order, Builtin) -> Outcome + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
         process::adopt_orphans();
+        let worker = config.surroundings.worker.clone();
+        let host = Host::look(config.spares, config.groups, (config.sandboxes, worker));
         let shared = Arc::new(Shared {
             state: Mutex::new(State::new(usize::from(config.slots.get()))),
             work: Condvar::new(),
             events: Box::new(events),
             builtins: Box::new(builtins),
-            kinds: Kinds::new(Process::new(Host::look(config.spares, config.groups)), &config.surroundings),
-            shelf: config.surroundings.shelf,
+            kinds: Kinds::new(Process::new(host), &config.surroundings),
+            shelf: config.shelf,
             threads: Mutex::new(Vec::new()),
         });
         let this = Self { shared };

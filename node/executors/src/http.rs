@@ -24,6 +24,8 @@ pub(crate) mod retry_after;
 pub mod settings;
 mod upload;
 
+use std::sync::Arc;
+
 use jobmesh_protocol::task::{HttpTask, Task};
 use jobmesh_protocol::{Isolation, Outcome};
 use reqwest::Client;
@@ -59,7 +61,7 @@ struct Clients {
 impl Clients {
     fn new(settings: &Settings, lookup: Lookup) -> Result<Self, ClientError> {
         let guard = Guard::new(Rules::new(settings.clone()), lookup);
-        Ok(Self { open: client::open()?, guarded: client::guarded(guard)? })
+        Ok(Self { open: client::open()?, guarded: client::guarded(Arc::new(guard))? })
     }
 }
 

@@ -9,7 +9,6 @@ use crate::http::{self, Http};
 use crate::lua::Lua;
 use crate::model::{self, Model};
 use crate::process::Process;
-use crate::shelf::Shelf;
 use crate::wasm::Wasm;
 
 /// What executors need of the daemon.
@@ -26,8 +25,6 @@ pub struct Surroundings {
     pub models: model::settings::Settings,
     /// Where the keys of providers are found.
     pub keys: model::key::Keys,
-    /// Where inputs come from, and where outputs are kept.
-    pub shelf: Shelf,
     /// How containers are made.
     pub containers: Containers,
 }
@@ -35,9 +32,9 @@ pub struct Surroundings {
 impl Surroundings {
     /// With web servers as anybody may ask them, without models, and with containers of the engine that is found.
     #[must_use]
-    pub fn new(runtime: tokio::runtime::Handle, worker: PathBuf, shelf: Shelf) -> Self {
+    pub fn new(runtime: tokio::runtime::Handle, worker: PathBuf) -> Self {
         let (http, models, keys, containers) = Default::default();
-        Self { runtime, worker, shelf, http, models, keys, containers }
+        Self { runtime, worker, http, models, keys, containers }
     }
 }
 

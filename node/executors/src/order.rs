@@ -71,6 +71,8 @@ pub struct Limits {
     pub processor_millis: Option<u64>,
     /// Most bytes of the files that the working directory begins with, and of those that are kept of it.
     pub file_bytes_max: u64,
+    /// Most room on the disk for what it writes beside its logs; none is no limit. It is measured about once a second.
+    pub disk_bytes: Option<u64>,
 }
 
 impl Default for Limits {
@@ -84,6 +86,7 @@ impl Default for Limits {
             memory_bytes: None,
             processor_millis: None,
             file_bytes_max: BLOB_BYTES_MAX,
+            disk_bytes: None,
         }
     }
 }

@@ -20,6 +20,9 @@
 //! can't fork), then KILL to all, again until none is left. A main process that ends by itself takes the ones it left
 //! in the background with it, the same way. A run that went beyond its limit on processes is stopped and killed at once.
 //!
+//! A contained run may do all that its owner may, `sudo` included. One that may not is started in a sandbox, which is two
+//! more processes in front of it and changes nothing of the above; see [`crate::sandbox`] for what it can't do.
+//!
 //! Nothing ties a run to the life of the daemon: when that is killed, the processes go on and write to their files, and
 //! the next daemon adopts them.
 //!
@@ -27,7 +30,9 @@
 //! A child in a session of its own survives there.
 
 mod adopt;
+mod boxed;
 mod cgroup;
+mod disk;
 mod end;
 mod exit;
 mod group;
@@ -49,17 +54,19 @@ mod word;
 use std::time::{Duration, Instant};
 
 use jobmesh_protocol::RunId;
-use jobmesh_protocol::outcome::Usage;
+use jobmesh_protocol::outcome::{Exit, Usage};
 use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, Isolation, Outcome};
 
 use crate::event::{Ended, Event, ProcessId};
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
+use crate::executors::{Control, Sandboxes};
 use crate::order::{Order, StopReason};
+use crate::process::boxed::Boxed;
 use crate::process::limit::{Brake, Breach, Guard};
 use crate::process::tree::{Grace, Left, Target};
 use crate::process::watch::{Seen, Watch};
+use crate::sandbox;
 
 pub use adopt::find_run;
 pub use cgroup::{Enforced, Enforcement};
@@ -133,7 +140,14 @@ impl Process {
 
 impl Executor for Process {
     fn probe(&self) -> Probe {
-        Probe::ready("process", Isolation::Contained)
+        let sandbox = match self.host.sandboxes() {
+            Sandboxes::Use => sandbox::probe(self.host.worker()),
+            Sandboxes::Avoid => Err(vec!["`isolation.sandbox` is false in config.toml".to_owned()]),
+        };
+        match sandbox {
+            Ok(()) => Probe::ready("process", Isolation::Sandboxed),
+            Err(lacks) => Probe { lacks, ..Probe::ready("process", Isolation::Contained) },
+        }
     }
 
     fn perform(&self, order: &Order, seat: &mut Seat, control: &Control<'_>) -> Ended {
@@ -148,7 +162,11 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     if let Some(reason) = control.stop_reason() {
         return Ended::without_process(reason.outcome());
     }
-    let mut spawned = match spawn::spawn(order, task, host, seat) {
+    let boxed = match Boxed::required(order, task, host) {
+        Ok(boxed) => boxed,
+        Err(outcome) => return Ended::without_process(outcome),
+    };
+    let mut spawned = match spawn::spawn(order, (task, boxed), host, seat) {
         Ok(spawned) => spawned,
         Err(error) => return Ended::without_process(error.outcome()),
     };
@@ -159,7 +177,8 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     let target = Target { root: Some(process), run: order.run, root_started: Some(spawned.at) };
     let fences = seat.fences(spawned.group.as_ref());
     let mut guard =
-        Guard::new(order.limits, [Some(&spawned.stdout), Some(&spawned.stderr)], target, seat.count(), &fences);
+        Guard::new(order.limits, [Some(&spawned.stdout), Some(&spawned.stderr)], target, seat.count(), &fences)
+            .with(&order.directory, boxed.map_or(0, |_| Boxed::PROCESSES));
     let mut brought = watch(&Watch::child(process), &mut guard, control, Some(started));
     drop(brake);
     let is_alone = brought.is_none() && seat.kin.as_ref().is_some_and(|kin| kin.is_only(process.pid));
@@ -176,22 +195,28 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     if let Some(strainers) = &mut strainers {
         strainers.finish(&order.directory);
     }
-    brought = brought.or_else(|| guard.at_end().map(Brought::Breach));
+    brought = brought.or_else(|| guard.at_end().or_else(|| guard.disk_at_end()).map(Brought::Breach));
     if matches!(brought, Some(Brought::Breach(_))) {
         guard.cut_logs();
     }
     let sampled = guard.memory_peak();
 
     let usage = Usage { cpu_ms: spawned.cpu_ms(), memory_peak_bytes: spawned.memory_peak().or(sampled), fuel: None };
-    let exit = spawned.reap();
+    let mut exit = spawned.reap();
     let ran = spawned.at.elapsed();
+    let failure = boxed.and_then(|_| Boxed::take_out(&order.directory));
+    if failure.is_some() {
+        exit = Exit::default();
+    }
     let left = seat.spare.contents();
-    let mut ended = spawned.remains(order, left, exit, (usage, ran)).conclude(brought.map(Brought::outcome));
+    let outcome = brought.map(Brought::outcome);
+    let outcome = outcome.or_else(|| failure.as_ref().map(|failure| Boxed::outcome(failure, order.is_foreign)));
+    let mut ended = spawned.remains(order, left, exit, (usage, ran)).conclude(outcome);
     ended.notice = notice.or(ended.notice);
     if let Some(strainers) = &strainers {
         ended.outcome = strainers.clean(ended.outcome);
     }
-    ended.isolation = Isolation::Contained;
+    ended.isolation = boxed.map_or(Isolation::Contained, |_| Boxed::level(failure.as_ref()));
     seat.stand_up(order, &ended, left, is_alone && brought.is_none());
     ended
 }

@@ -11,7 +11,7 @@ mod end;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::{lua, wasm};
+use crate::{lua, sandbox, wasm};
 
 pub(crate) use brief::{BRIEF_VARIABLE, Brief, Walls};
 pub(crate) use confine::{ConfineError, Room};
@@ -36,6 +36,7 @@ pub fn work(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
         Some(wasm::KIND) => wasm::work(),
         Some(lua::KIND) => lua::work(),
         Some(PROBE) => confine::probe(),
+        Some(kind @ (sandbox::OUTER_WORD | sandbox::INNER_WORD)) => sandbox::work(kind),
         Some(_) | None => {
             eprintln!("{}: no such worker", kind.display());
             ExitCode::FAILURE

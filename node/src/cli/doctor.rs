@@ -7,6 +7,7 @@ use jobmesh::api::Status;
 use jobmesh::causes::causes;
 use jobmesh::config::{Config, Overrides};
 use jobmesh::home::Home;
+use jobmesh_executors::{Probe, Sandboxes};
 use jobmesh_protocol::DurationMillis;
 use jobmesh_store::{DATABASE_NAME, Reader, StoreError, find_database};
 use rustix::process::{Resource, getrlimit};
@@ -58,6 +59,7 @@ impl Doctor {
         findings.extend(secrets(context));
         findings.extend([files(), exits()]);
         findings.push(memory_limits());
+        findings.extend(isolation(context).await);
         let all = Findings { findings };
         context.output.show(&all, |colour| table(&all.findings, colour))?;
         let is_bad = all.findings.iter().any(|finding| finding.health == Health::Bad);
@@ -268,6 +270,30 @@ fn memory_limits() -> Finding {
             finding("memory", Health::Poor, "limits of jobs are counted but not enforced: no control group is ours")
         }
     }
+}
+
+/// What each executor keeps apart how well, and what would let it do better.
+async fn isolation(context: &Context) -> Vec<Finding> {
+    // What is wrong with the configuration is a finding of its own.
+    let Ok(config) = Config::resolve(context.home.clone(), Overrides::default()) else { return Vec::new() };
+    let sandboxes = if config.sandbox { Sandboxes::Use } else { Sandboxes::Avoid };
+    let surroundings = jobmesh::runtime::surroundings(&config);
+    let looks = tokio::task::spawn_blocking(move || jobmesh_executors::probe(&surroundings, sandboxes));
+    let Ok(probes) = looks.await else {
+        return vec![finding("isolation", Health::Poor, "the look for executors failed")];
+    };
+    probes.iter().map(executor).collect()
+}
+
+fn executor(probe: &Probe) -> Finding {
+    let facts = probe.facts.iter().map(|(name, value)| format!("{name} {value}"));
+    let given = match probe.isolation {
+        None => "not available".to_owned(),
+        Some(level) => format!("at most {level}"),
+    };
+    let text = [given].into_iter().chain(facts).chain(probe.lacks.iter().cloned()).collect::<Vec<_>>().join("; ");
+    let health = if probe.lacks.is_empty() { Health::Good } else { Health::Poor };
+    finding(probe.executor, health, text)
 }
 
 /// Whether groups can be made there that limit memory.

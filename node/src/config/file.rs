@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use jobmesh_engine::QueueLimits;
 use jobmesh_engine::pool::PoolKind;
+use jobmesh_executors::http::settings::{ALLOWED_MAX, Allowed, Reach};
+use jobmesh_executors::model;
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::resource::{Name, NameError};
 
 use crate::blobs::BLOB_BYTES_MAX;
 use crate::config::containers::{self, ContainerTable};
+use crate::config::isolation::{ISOLATION_KEYS, IsolationTable};
+use crate::config::models;
 use crate::config::queues::{RETENTION_KEYS, RetentionTable, read_queues};
 use crate::config::secrets::read_secrets;
 use crate::config::table::{Document, Entry, Fault, Lined, Origin, Table};
@@ -24,8 +28,12 @@ const LOG_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 40;
 const FILE_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=BLOB_BYTES_MAX;
 /// The range of `blobs.quota`: at least some logs.
 const BLOB_QUOTA: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 60;
+/// The range of `limits.disk_bytes`: a job that may write less than that can write nothing.
+const DISK_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// The range of `mesh.outbox_per_peer`: at least one result with its output.
 const OUTBOX_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 36;
+/// The range of `http.response_bytes`: at least one page.
+const RESPONSE_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 40;
 /// Most processes of one run: as many as a Linux kernel numbers.
 const PROCESSES_MAX: i128 = 4_194_304;
 
@@ -43,17 +51,22 @@ const ROOT_KEYS: &[&str] = &[
     "limits",
     "blobs",
     "mesh",
+    "isolation",
     "resources",
     "secrets",
     "container",
     "job_types",
+    "http",
+    "providers",
+    "models",
 ];
 const LEASE_KEYS: &[&str] = &["ttl", "grace", "bid_window", "bid_hold"];
 const LEARNING_KEYS: &[&str] = &["publish_after"];
 const DRAIN_KEYS: &[&str] = &["wait"];
-const LIMIT_KEYS: &[&str] = &["log_bytes", "processes", "file_bytes"];
 const BLOB_KEYS: &[&str] = &["quota"];
+const LIMIT_KEYS: &[&str] = &["log_bytes", "processes", "file_bytes", "disk_bytes"];
 const MESH_KEYS: &[&str] = &["holds_per_peer", "leases_per_peer", "outbox_per_peer", "messages_per_second"];
+const HTTP_KEYS: &[&str] = &["response_bytes", "peers", "allow"];
 
 /// Every table with keys of its own, to tell where a key belongs that stands in the wrong one.
 const SECTIONS: &[(&str, &[&str])] = &[
@@ -66,6 +79,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("blobs", BLOB_KEYS),
     ("mesh", MESH_KEYS),
     ("container", containers::KEYS),
+    ("isolation", ISOLATION_KEYS),
+    ("http", HTTP_KEYS),
 ];
 
 /// What one file says; `None` where it is silent.
@@ -86,6 +101,8 @@ pub(super) struct ConfigFile {
     pub(super) processes: Option<Lined<u32>>,
     pub(super) file_bytes: Option<Lined<u64>>,
     pub(super) blob_quota: Option<Lined<u64>>,
+    pub(super) disk_bytes: Option<Lined<u64>>,
+    pub(super) isolation: IsolationTable,
     pub(super) peer_holds: Option<Lined<u32>>,
     pub(super) peer_leases: Option<Lined<u32>>,
     pub(super) peer_outbox: Option<Lined<u64>>,
@@ -96,6 +113,10 @@ pub(super) struct ConfigFile {
     pub(super) secrets: BTreeMap<String, Source>,
     pub(super) containers: ContainerTable,
     pub(super) job_types: Declarations,
+    pub(super) response_bytes: Option<Lined<u64>>,
+    pub(super) http_peers: Option<Lined<Reach>>,
+    pub(super) http_allow: Option<Lined<Vec<Allowed>>>,
+    pub(super) models: model::settings::Settings,
 }
 
 impl ConfigFile {
@@ -117,9 +138,13 @@ impl ConfigFile {
             file.log_bytes = limits.read("log_bytes", |entry| entry.size(LOG_BYTES))?;
             file.processes = limits.read("processes", |entry| entry.whole(1..=PROCESSES_MAX))?;
             file.file_bytes = limits.read("file_bytes", |entry| entry.size(FILE_BYTES))?;
+            file.disk_bytes = limits.read("disk_bytes", |entry| entry.size(DISK_BYTES))?;
         }
         if let Some(blobs) = section(&root, "blobs", BLOB_KEYS)? {
             file.blob_quota = blobs.read("quota", |entry| entry.size(BLOB_QUOTA))?;
+        }
+        if let Some(isolation) = section(&root, "isolation", ISOLATION_KEYS)? {
+            file.isolation = IsolationTable::read(&isolation)?;
         }
         if let Some(mesh) = section(&root, "mesh", MESH_KEYS)? {
             file.peer_holds = mesh.read("holds_per_peer", |entry| entry.whole(1..=64))?;
@@ -130,6 +155,12 @@ impl ConfigFile {
         if let Some(entry) = root.entry("retention") {
             file.retention = RetentionTable::read(&entry.table()?)?;
         }
+        if let Some(http) = section(&root, "http", HTTP_KEYS)? {
+            file.response_bytes = http.read("response_bytes", |entry| entry.size(RESPONSE_BYTES))?;
+            file.http_peers = http.read("peers", |entry| entry.word(&REACHES))?;
+            file.http_allow = http.read("allow", |entry| entry.list(ALLOWED_MAX, Entry::spoken))?;
+        }
+        file.models = models::read(&root)?;
         file.queues = root.read("queues", read_queues)?.unwrap_or_default();
         file.resources = root.read("resources", read_resources)?.unwrap_or_default();
         file.secrets = root.read("secrets", read_secrets)?.unwrap_or_default();
@@ -154,6 +185,9 @@ impl ConfigFile {
         Ok(())
     }
 }
+
+/// The words for where the jobs of peers may go.
+pub(super) const REACHES: [(&str, Reach); 2] = [("public", Reach::Public), ("none", Reach::None)];
 
 /// The table of this name, all of whose keys are known.
 fn section<'d>(root: &Table<'d>, name: &str, known: &[&str]) -> Result<Option<Table<'d>>, Fault> {

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::config::containers::images_word;
+use crate::config::file::REACHES;
+use crate::config::models;
 use crate::config::queues::{format_kept, format_rate};
 use crate::config::table::{Lined, format_size};
 
@@ -106,6 +108,11 @@ impl Config {
         add("limits.processes", self.limits.processes.to_string());
         add("limits.file_bytes", format_size(self.limits.file_bytes));
         add("blobs.quota", self.blob_quota.map_or_else(|| "half of the disk".to_owned(), format_size));
+        add("limits.disk_bytes", format_size(self.limits.disk_bytes));
+        add("isolation.own", self.isolation.own.to_string());
+        add("isolation.members", self.isolation.members.to_string());
+        add("isolation.network", self.isolation.network.to_string());
+        add("isolation.sandbox", self.sandbox.to_string());
         add("mesh.holds_per_peer", self.quotas.holds.to_string());
         add("mesh.leases_per_peer", self.quotas.leases.to_string());
         add("mesh.outbox_per_peer", format_size(self.quotas.outbox_bytes));
@@ -114,8 +121,16 @@ impl Config {
         add("retention.cancelled", format_kept(self.retention.cancelled));
         add("retention.discarded", format_kept(self.retention.discarded));
         add("retention.receipts", format_kept(self.retention.receipts));
+        add("http.response_bytes", format_size(self.http.response_bytes_max));
+        let reach = REACHES.iter().find(|(_, reach)| *reach == self.http.peers).map_or("", |(word, _)| word);
+        add("http.peers", reach.to_owned());
+        let allow: Vec<String> = self.http.allow.iter().map(ToString::to_string).collect();
+        add("http.allow", allow.join(", "));
         for (name, pool) in &self.resources {
             add(&format!("resources.{name}"), pool.clone());
+        }
+        for (peer, level) in &self.isolation.peers {
+            add(&format!("isolation.peers.{peer}"), level.to_string());
         }
         let containers = &self.containers;
         if let Some(socket) = &containers.socket {
@@ -130,6 +145,9 @@ impl Config {
         }
         for (name, limits) in &self.queues {
             add(&format!("queues.{name}"), limits_words(*limits));
+        }
+        for (key, words) in models::words(&self.models) {
+            add(&key, words);
         }
         list
     }

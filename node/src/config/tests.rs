@@ -43,7 +43,10 @@ fn an_empty_file_leaves_the_defaults() {
     assert!(config.mdns && config.slots > 0 && !config.name.is_empty());
     assert_eq!(config.drain_wait, DurationMillis::from_secs(10));
     assert_eq!(config.retention, Retention::default());
-    assert_eq!(config.limits, Limits { log_bytes: 1 << 30, processes: 2048 });
+    assert_eq!(
+        config.limits,
+        Limits { log_bytes: 1 << 30, processes: 2048, file_bytes: 64 << 30, disk_bytes: 16 << 30 }
+    );
     assert_eq!(config.quotas, Quotas::default());
     assert_eq!(config.queues.get("maintenance").unwrap().concurrency, Some(Some(1)));
     assert_eq!(config.queues.len(), 1);
@@ -99,7 +102,10 @@ fn queues_retention_limits_and_pools_are_read() {
     assert_eq!(limits("maintenance"), QueueLimits { concurrency: Some(Some(1)), rate: rate(6, 3600) });
     assert_eq!(declared.retention.completed, Some(DurationMillis::from_secs(5400)));
     assert_eq!((declared.retention.discarded, declared.retention.cancelled), (None, Retention::default().cancelled));
-    assert_eq!(config.limits, Limits { log_bytes: 10 << 20, processes: 64 });
+    assert_eq!(
+        config.limits,
+        Limits { log_bytes: 10 << 20, processes: 64, file_bytes: 64 << 30, disk_bytes: 16 << 30 }
+    );
     let pools: Vec<_> = config.resources.iter().map(|(name, pool)| format!("{name}={pool}")).collect();
     assert_eq!(pools, ["cpus=4", "gpus/nvidia=[0,1]", "mem=sum(8G)"]);
     let settings = config.settings();
@@ -137,6 +143,56 @@ fn the_schedules_of_enabled_types_are_declared() {
     let config = Setting::config("[job_types.upkeep]\nenabled = false\n[job_types.learning-export]\nenabled = true\n");
     let names: Vec<String> = config.declared().schedules.into_keys().collect();
     assert_eq!(names, ["learning-export", "metrics", "retention"]);
+}
+
+#[test]
+fn providers_models_and_what_requests_may_reach_are_read() {
+    let config = Setting::config(
+        r#"
+        [http]
+        response_bytes = "1MiB"
+        peers = "none"
+        allow = ["10.0.0.0/8", "DB.example.org"]
+        [providers.cloud]
+        kind = "anthropic"
+        key_env = "MY_KEY"
+        [providers.here]
+        kind = "openai"
+        base_url = "http://127.0.0.1:8080/v1"
+        [models.big]
+        provider = "cloud"
+        model = "claude"
+        input_price = 3
+        output_price = "0.000015"
+        fallback = ["small"]
+        [models.small]
+        provider = "here"
+        [models.vec]
+        provider = "here"
+        kind = "embedding"
+        [models.classes]
+        complex = "big"
+        embedding = "vec"
+        [models.types]
+        research = "simple"
+        poem = "complex"
+        "#,
+    );
+    assert_eq!(config.http.response_bytes_max, 1 << 20);
+    let models = &config.models;
+    let peers: Vec<bool> = models.providers.values().map(|provider| provider.peers).collect();
+    assert_eq!(peers, [false, true], "who has a key is asked for its owner alone");
+    let big = models.models.get("big").unwrap();
+    assert_eq!((big.input_price_micros, big.output_price_micros), (Some(3_000_000), Some(15)));
+    assert_eq!(models.models.get("small").unwrap().model, "small");
+    assert_eq!(models.classes.complex.as_deref(), Some("big"));
+    let hard = |name: &str| models.types.get(name).unwrap().word();
+    assert_eq!((hard("research"), hard("poem"), hard("code-review")), ("simple", "complex", "complex"));
+    let settings = config.settings();
+    let value = |key: &str| settings.iter().find(|it| it.key == key).unwrap().value.clone();
+    assert_eq!(value("http.allow"), "10.0.0.0/8, db.example.org");
+    assert_eq!(value("providers.cloud"), "anthropic at https://api.anthropic.com/v1/, key from MY_KEY, not for peers");
+    assert_eq!(value("models.vec"), "embedding vec of here");
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jobmesh_engine::RunOrder;
 use jobmesh_engine::pool::Allocation;
 use jobmesh_executors::{Limits, Order, Secrets};
+use jobmesh_protocol::Isolation;
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::resource::{Amount, Name};
-use jobmesh_protocol::task::{ProcessTask, Task};
+use jobmesh_protocol::task::{LlmTask, ProcessTask, Task};
 
 use super::handle::Handle;
 use super::reduce::RESULTS_NAME;
@@ -15,33 +16,49 @@ use crate::api::{JOB_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE};
 use crate::config::Config;
 use crate::home::HOME_VARIABLE;
 
+/// The part of the machine's memory that a job of a peer may have if it did not ask for any: a half.
+const FOREIGN_SHARE: u64 = 2;
+
 /// What one run may use.
 pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
     let amount = |name| order.allocation.as_ref().map_or(Amount::ZERO, |allocation| allocation.amount(name));
     let (memory, processors) = (amount(&Name::MEM), amount(&Name::CPUS));
+    let share = || Some(crate::detect::memory_bytes() / FOREIGN_SHARE).filter(|bytes| *bytes > 0 && is_apart(order));
     Limits {
         log_bytes_max: order.log_bytes_max.unwrap_or(config.limits.log_bytes),
         processes_max: config.limits.processes,
-        memory_bytes: (!memory.is_zero()).then(|| memory.floor()),
+        memory_bytes: if memory.is_zero() { share() } else { Some(memory.floor()) },
         // From ten-thousandths to thousandths.
         processor_millis: (!processors.is_zero()).then(|| processors.parts().div_ceil(10)),
+        disk_bytes: is_apart(order).then_some(config.limits.disk_bytes),
         file_bytes_max: config.limits.file_bytes,
     }
+}
+
+/// Whether a job has to be kept within bounds that its owner did not set: one of somebody else, or one that is not trusted.
+fn is_apart(order: &RunOrder) -> bool {
+    order.origin.is_some() || order.isolation >= Isolation::Sandboxed
 }
 
 /// The order for the executors, without its secrets.
 pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> Order {
     let limits = limits(&handle.config(), &order);
-    let is_foreign = order.origin.is_some();
+    let (is_foreign, is_apart) = (order.origin.is_some(), is_apart(&order));
     let directory = handle.home().run(order.run);
     let blobs = handle.blobs();
     let stdin = order.task.stdin().map(|blob| blobs.path_of(blob.hash));
     let environment = environment(handle, &order, place);
+    let difficulty = handle.config().models.types.get(&order.job_type).copied();
     let task = match (order.task, place) {
         // A peer has no say in where on this machine its job runs.
         (Task::Process(process), _) if is_foreign => Task::Process(ProcessTask { directory: None, ..process }),
         (task, Some(place)) if !is_foreign => place.fill_task(task),
         (task, _) => task,
+    };
+    let task = match task {
+        // What a job does not say of its question, its type does.
+        Task::Llm(llm) => Task::Llm(LlmTask { complexity: llm.complexity.or(difficulty), ..llm }),
+        task => task,
     };
     Order {
         run: order.run,
@@ -57,7 +74,7 @@ pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> 
         secrets: Secrets::default(),
         limits,
         is_foreign,
-        network: order.network || !is_foreign,
+        network: order.network || !is_apart,
         isolation: order.isolation,
     }
 }

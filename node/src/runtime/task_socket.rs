@@ -8,6 +8,7 @@
 //! {"heartbeat":true}                                                   {"ok":true}
 //! {"checkpoint":{"name":"page","value":"42"}}                          {"ok":true}
 //! {"checkpoints":true}                                                 {"ok":true,"checkpoints":{"page":"42"}}
+//! {"submit":{"spec":{…}}}                                              {"ok":true,"submitted":{"number":43,…}}
 //! {"colour":"red"}                                                     {"error":{"code":"bad_request",…}}
 //! ```
 //!

@@ -134,7 +134,10 @@ impl Engine {
             Ok((spec, _)) if Class::of(&spec) != hosted.class => {
                 Err((ReleaseCause::Unwanted, "the awarded job is not of the class of the slot lease"))
             }
-            Ok((spec, hash)) => Ok((spec, hash, since)),
+            Ok((spec, hash)) => match self.unwelcome(from, &spec) {
+                Some(why) => Err((ReleaseCause::Unwanted, why)),
+                None => Ok((spec, hash, since)),
+            },
             Err(why) => Err((ReleaseCause::Unwanted, why)),
         })
     }

@@ -6,7 +6,6 @@ use jobmesh_engine::{
 use jobmesh_protocol::schedule::{CatchUp, Overlap, Timing};
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Conflict, Span, Start, Unique};
-use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{DurationMillis, JobId, JobState, Outcome, UnixMillis, cbor};
 use jobmesh_store::ScheduleRow;
 

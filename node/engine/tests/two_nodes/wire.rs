@@ -64,6 +64,8 @@ pub(crate) struct Wire {
     /// What is under way and does not arrive for now, by the node that it is for.
     held: Option<Vec<(usize, Input)>>,
     trace: Vec<String>,
+    /// How well runs that end from now on were kept apart.
+    pub(crate) isolation: Isolation,
 }
 
 /// The key of a node.
@@ -114,7 +116,7 @@ fn config(node: usize, boot: u8) -> Config {
         booted_at: UnixMillis(1_000_000 + u64::from(boot)),
         name: ["a", "b"][node].to_owned(),
         detected: Detected {
-            tags: ["executor:process".parse().unwrap()].into(),
+            tags: ["executor:process", "isolation:process:sandboxed"].map(|tag| tag.parse().unwrap()).into(),
             attributes: Default::default(),
             pools: [(Name::CPUS, PoolKind::numbered(2)), (Name::MEM, PoolKind::Sum(Amount::whole(1 << 30)))].into(),
             slots: 2,
@@ -139,6 +141,7 @@ impl Wire {
             is_up: false,
             held: None,
             trace: Vec::new(),
+            isolation: Isolation::Contained,
         };
         for index in [A, B] {
             let fresh = Incarnation::from_bytes([u8::try_from(index).unwrap(); 16]);
@@ -499,7 +502,7 @@ impl Wire {
         let code = i32::from(outcome != Outcome::Ok);
         let exit = Exit { code: Some(code), signal: None };
         let usage = Usage::default();
-        let ended = ended((outcome, exit), (outputs, usage), 1_000_000, inline);
+        let ended = Ended { isolation: self.isolation, ..ended((outcome, exit), (outputs, usage), 1_000_000, inline) };
         self.step(index, Input::Ended { run, ended });
         let node = &mut self.nodes[index];
         let next = node.orders.iter().find(|order| order.follows == Some(run) && node.runs.contains(&order.run));

@@ -6,7 +6,7 @@ use jobmesh_protocol::Outcome;
 use jobmesh_protocol::task::HttpTask;
 use reqwest::header::{
     ACCEPT, ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE,
-    USER_AGENT,
+    TRANSFER_ENCODING, USER_AGENT,
 };
 use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 
@@ -145,6 +145,9 @@ impl Exchange<'_> {
         }
         let method =
             Method::from_bytes(task.method.as_bytes()).map_err(|_| ExchangeError::Request("its method is no word"))?;
+        if method == Method::CONNECT {
+            return Err(ExchangeError::Request("CONNECT asks for a tunnel, not for an answer"));
+        }
         let mut headers = HeaderMap::new();
         for (name, value) in &task.headers {
             let name = HeaderName::from_bytes(name.as_bytes())
@@ -156,6 +159,7 @@ impl Exchange<'_> {
         }
         // What frames the body is known here better.
         headers.remove(CONTENT_LENGTH);
+        headers.remove(TRANSFER_ENCODING);
         Ok(Hop { url, method, headers, has_body: task.body.is_some(), redirects: 0 })
     }
 

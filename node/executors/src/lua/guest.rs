@@ -151,7 +151,7 @@ fn failed(error: &mlua::Error, memory: u64) -> End {
     }
     let text = error.to_string();
     eprintln!("{}", text.trim_end());
-    End::error(located(&text))
+    End::error(plain(&text))
 }
 
 /// Whether memory was what a script had too little of; also if that happened in a function of ours.
@@ -166,33 +166,8 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default().trim()
 }
 
-/// The first line of an error, with the line of the script where it came from in front.
-fn located(text: &str) -> String {
+/// The first line of an error, without what kind of error it is: a script has one kind.
+fn plain(text: &str) -> &str {
     let said = first_line(text);
-    let said = said.strip_prefix("runtime error: ").unwrap_or(said);
-    let marker = format!("{NAME}:");
-    if said.contains(&marker) {
-        return said.to_owned();
-    }
-    let place = text.lines().skip(1).find_map(|line| {
-        let after = line.split_once(&marker)?.1;
-        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-        (!digits.is_empty()).then(|| format!("{marker}{digits}: "))
-    });
-    format!("{}{said}", place.unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_is_told_with_the_line_of_the_script() {
-        assert_eq!(located("runtime error: script:3: boom\nstack traceback:\n\tscript:3"), "script:3: boom");
-        assert_eq!(
-            located("runtime error: no such file\nstack traceback:\n\t[C]\n\tscript:12 in f"),
-            "script:12: no such file"
-        );
-        assert_eq!(located("boom"), "boom");
-    }
+    said.strip_prefix("runtime error: ").unwrap_or(said)
 }

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
+use mlua::{Error, FromLuaMulti, Function, IntoLuaMulti, Lua, LuaString, MultiValue, Result, Table, Value};
 use serde_json::json;
 
 use super::daemon::{Daemon, TellError};
 use super::files::{FileError, Files};
+use super::value::EncodeError;
 use super::{Piece, value};
 use crate::process::RUN_VARIABLE;
 use crate::worker::{Brief, End, Word};
@@ -84,17 +85,27 @@ impl Desk {
     }
 }
 
+/// What every function of the table is called through: it makes an error of a message, at the line that called it.
+const RAISE: &str = "local call = ...
+return function(...)
+    local ok, value = call(...)
+    if ok then return value end
+    error(value, 2)
+end";
+
 /// Puts the table into the state, and `print` with it.
 pub(super) fn install(lua: &Lua, desk: &Rc<Desk>) -> Result<()> {
-    let job = lua.create_table()?;
+    let shelf = Shelf { lua: lua.clone(), job: lua.create_table()?, raise: lua.load(RAISE).into_function()? };
+    let job = &shelf.job;
     job.set("args", desk.arguments.clone())?;
     job.set("env", desk.environment.clone())?;
     job.set("id", desk.environment.get("JOBMESH_JOB").cloned())?;
     job.set("attempt", desk.number("JOBMESH_ATTEMPT"))?;
-    speaking(lua, &job, desk)?;
-    ending(lua, &job, desk)?;
-    reporting(lua, &job, desk)?;
-    files(lua, &job, desk)?;
+    speaking(&shelf, desk)?;
+    ending(&shelf, desk)?;
+    reporting(&shelf, desk)?;
+    submitting(&shelf, desk)?;
+    files(&shelf, desk)?;
     for name in ["args", "env"] {
         job.get::<Table>(name)?.set_readonly(true);
     }
@@ -102,112 +113,132 @@ pub(super) fn install(lua: &Lua, desk: &Rc<Desk>) -> Result<()> {
     lua.globals().set("job", job)
 }
 
+/// Where functions are put.
+struct Shelf {
+    lua: Lua,
+    job: Table,
+    raise: Function,
+}
+
+impl Shelf {
+    /// Adds a function whose errors are texts, as those of the script itself.
+    fn add<A, R, E>(&self, name: &str, call: impl Fn(&Lua, A) -> std::result::Result<R, E> + 'static) -> Result<()>
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        E: Into<Error>,
+    {
+        let safe = self.lua.create_function(move |lua, arguments: MultiValue| {
+            let done = A::from_lua_multi(arguments, lua).and_then(|arguments| call(lua, arguments).map_err(E::into));
+            let (is_done, mut values) = match done {
+                Ok(value) => (true, value.into_lua_multi(lua)?),
+                // What memory was too little for, it may be too little to tell of.
+                Err(error @ Error::MemoryError(_)) => return Err(error),
+                Err(error) => (false, message(&error).into_lua_multi(lua)?),
+            };
+            values.push_front(Value::Boolean(is_done));
+            Ok(values)
+        })?;
+        self.job.set(name, self.raise.call::<Function>(safe)?)
+    }
+}
+
+/// An error as one line.
+fn message(error: &Error) -> String {
+    if let Error::RuntimeError(text) = error {
+        return text.clone();
+    }
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 /// `log`, `warn`, `print`; `input`, `result`, `encode`, `decode`.
-fn speaking(lua: &Lua, job: &Table, desk: &Rc<Desk>) -> Result<()> {
-    let text_of: Function = lua.globals().get("tostring")?;
+fn speaking(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
+    let text_of: Function = shelf.lua.globals().get("tostring")?;
     let as_text = text_of.clone();
-    let log = lua.create_function(move |_, values| say(&mut io::stdout().lock(), &text_of, values))?;
-    job.set("log", &log)?;
-    lua.globals().set("print", log)?;
-    job.set("warn", lua.create_function(move |_, values| say(&mut io::stderr().lock(), &as_text, values))?)?;
+    shelf.add("log", move |_, values| say(&mut io::stdout().lock(), &text_of, values))?;
+    shelf.lua.globals().set("print", shelf.job.get::<Function>("log")?)?;
+    shelf.add("warn", move |_, values| say(&mut io::stderr().lock(), &as_text, values))?;
     let this = Rc::clone(desk);
-    job.set("input", lua.create_function(move |lua, ()| input(lua, &this))?)?;
+    shelf.add("input", move |lua, ()| input(lua, &this))?;
     let this = Rc::clone(desk);
-    let result = lua.create_function(move |_, value: Value| {
-        let json = value::encode(&value, "result").map_err(Error::runtime)?;
-        *this.result.borrow_mut() = Some(json);
+    shelf.add("result", move |_, value: Value| -> Result<()> {
+        *this.result.borrow_mut() = Some(value::encode(&value, "result")?);
         Ok(())
     })?;
-    job.set("result", result)?;
-    let encode = lua.create_function(|lua, value: Value| {
-        lua.create_string(value::encode(&value, "value").map_err(Error::runtime)?)
-    })?;
-    job.set("encode", encode)?;
-    let decode = lua.create_function(|lua, text: LuaString| {
+    shelf.add("encode", |lua, value: Value| lua.create_string(value::encode(&value, "value")?))?;
+    shelf.add("decode", |lua, text: LuaString| {
         let json = serde_json::from_slice(&text.as_bytes());
         value::decode(lua, &json.map_err(|error| Error::runtime(format!("this is no JSON: {error}")))?)
-    })?;
-    job.set("decode", decode)
+    })
 }
 
 /// `fail`, `permanent`, `snooze`, `cancel`.
-fn ending(lua: &Lua, job: &Table, desk: &Rc<Desk>) -> Result<()> {
+fn ending(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
-    let fail = lua.create_function(move |_, (message, seconds): (String, Option<f64>)| {
+    shelf.add("fail", move |_, (message, seconds): (String, Option<f64>)| {
         this.end(Word::Error { message, retry_after: seconds.map(millis).transpose()? })
     })?;
-    job.set("fail", fail)?;
     let this = Rc::clone(desk);
-    job.set("permanent", lua.create_function(move |_, message: String| this.end(Word::Permanent { message }))?)?;
+    shelf.add("permanent", move |_, message: String| this.end(Word::Permanent { message }))?;
     let this = Rc::clone(desk);
-    let snooze = lua.create_function(move |_, (seconds, reason): (f64, Option<String>)| {
+    shelf.add("snooze", move |_, (seconds, reason): (f64, Option<String>)| {
         this.end(Word::Snooze { wait: millis(seconds)?, reason })
     })?;
-    job.set("snooze", snooze)?;
     let this = Rc::clone(desk);
-    job.set("cancel", lua.create_function(move |_, reason: String| this.end(Word::Cancel { reason }))?)
+    shelf.add("cancel", move |_, reason: String| this.end(Word::Cancel { reason }))
 }
 
-/// `progress`, `heartbeat`, `checkpoint`, `checkpoints`, `submit`.
-fn reporting(lua: &Lua, job: &Table, desk: &Rc<Desk>) -> Result<()> {
+/// `progress`, `heartbeat`, `checkpoint`, `checkpoints`.
+fn reporting(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
-    let progress = lua.create_function(move |_, (done, what): (Option<f64>, Option<String>)| {
-        let is_last = done.is_some_and(|done| done >= 1.0);
-        let now = Instant::now();
-        let is_soon = this.progressed.borrow().is_some_and(|last| now.duration_since(last) < PROGRESS_EVERY);
-        if is_soon && !is_last {
-            return Ok(());
-        }
-        *this.progressed.borrow_mut() = Some(now);
-        let done = done.map(|done| ("progress".to_owned(), json!(done)));
-        let what = what.map(|what| ("message".to_owned(), json!(what)));
-        this.daemon.tell_all(done.into_iter().chain(what).collect()).map(drop).map_err(told)
+    shelf.add("progress", move |_, (done, what): (Option<f64>, Option<String>)| progress(&this, done, what))?;
+    let this = Rc::clone(desk);
+    shelf.add("heartbeat", move |_, ()| this.daemon.tell("heartbeat", json!(true)).map(drop))?;
+    let this = Rc::clone(desk);
+    shelf.add("checkpoint", move |_, (name, value): (String, Option<String>)| {
+        this.daemon.tell("checkpoint", json!({ "name": name, "value": value.unwrap_or_default() })).map(drop)
     })?;
-    job.set("progress", progress)?;
     let this = Rc::clone(desk);
-    let heartbeat =
-        lua.create_function(move |_, ()| this.daemon.tell("heartbeat", json!(true)).map(drop).map_err(told))?;
-    job.set("heartbeat", heartbeat)?;
-    let this = Rc::clone(desk);
-    let checkpoint = lua.create_function(move |_, (name, value): (String, Option<String>)| {
-        let said = json!({ "name": name, "value": value.unwrap_or_default() });
-        this.daemon.tell("checkpoint", said).map(drop).map_err(told)
-    })?;
-    job.set("checkpoint", checkpoint)?;
-    let this = Rc::clone(desk);
-    let checkpoints = lua.create_function(move |lua, ()| {
-        let answer = this.daemon.tell("checkpoints", json!(true)).map_err(told)?;
+    shelf.add("checkpoints", move |lua, ()| {
+        let answer = this.daemon.tell("checkpoints", json!(true))?;
         value::decode(lua, answer.get("checkpoints").unwrap_or(&json!({})))
-    })?;
-    job.set("checkpoints", checkpoints)?;
+    })
+}
+
+/// `submit`.
+fn submitting(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
-    let submit = lua.create_function(move |lua, wanted: Table| {
-        let json = value::encode(&Value::Table(wanted), "job").map_err(Error::runtime)?;
-        let answer = this.daemon.tell("submit", this.submission(&json)?).map_err(told)?;
+    shelf.add("submit", move |lua, wanted: Table| {
+        let json = value::encode(&Value::Table(wanted), "job")?;
+        let answer = this.daemon.tell("submit", this.submission(&json)?)?;
         value::decode(lua, answer.pointer("/submitted/number").unwrap_or(&json!(null)))
-    })?;
-    job.set("submit", submit)
+    })
 }
 
 /// `read`, `write`, `list`, `remove`.
-fn files(lua: &Lua, job: &Table, desk: &Rc<Desk>) -> Result<()> {
-    let failed = |error: FileError| Error::runtime(error);
+fn files(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
-    let read =
-        lua.create_function(move |lua, path: String| lua.create_string(this.files.read(&path).map_err(failed)?))?;
-    job.set("read", read)?;
+    shelf.add("read", move |lua, path: String| lua.create_string(this.files.read(&path)?))?;
     let this = Rc::clone(desk);
-    let write = lua.create_function(move |_, (path, text): (String, LuaString)| {
-        this.files.write(&path, &text.as_bytes()).map_err(failed)
-    })?;
-    job.set("write", write)?;
+    shelf.add("write", move |_, (path, text): (String, LuaString)| this.files.write(&path, &text.as_bytes()))?;
     let this = Rc::clone(desk);
-    let list = lua.create_function(move |_, path: Option<String>| {
-        this.files.list(path.as_deref().unwrap_or(".")).map_err(failed)
-    })?;
-    job.set("list", list)?;
+    shelf.add("list", move |_, path: Option<String>| this.files.list(path.as_deref().unwrap_or(".")))?;
     let this = Rc::clone(desk);
-    job.set("remove", lua.create_function(move |_, path: String| this.files.remove(&path).map_err(failed))?)
+    shelf.add("remove", move |_, path: String| this.files.remove(&path))
+}
+
+/// Tells how far the script is, unless it did so a moment ago.
+fn progress(desk: &Desk, done: Option<f64>, what: Option<String>) -> std::result::Result<(), TellError> {
+    let is_last = done.is_some_and(|done| done >= 1.0);
+    let now = Instant::now();
+    let is_soon = desk.progressed.borrow().is_some_and(|last| now.duration_since(last) < PROGRESS_EVERY);
+    if is_soon && !is_last {
+        return Ok(());
+    }
+    *desk.progressed.borrow_mut() = Some(now);
+    let done = done.map(|done| ("progress".to_owned(), json!(done)));
+    let what = what.map(|what| ("message".to_owned(), json!(what)));
+    desk.daemon.tell_all(done.into_iter().chain(what).collect()).map(drop)
 }
 
 /// Writes one line: the values as text, with tabs between them.
@@ -247,6 +278,20 @@ fn millis(seconds: f64) -> Result<u64> {
     Ok(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn told(error: TellError) -> Error {
-    Error::runtime(error)
+impl From<TellError> for Error {
+    fn from(error: TellError) -> Self {
+        Self::runtime(error)
+    }
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Self::runtime(error)
+    }
+}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        Self::runtime(error)
+    }
 }

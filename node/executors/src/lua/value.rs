@@ -195,7 +195,8 @@ mod tests {
     use super::*;
 
     fn encoded(script: &str) -> String {
-        let value: Value = Lua::new().load(script).eval().unwrap();
+        let lua = Lua::new();
+        let value: Value = lua.load(script).eval().unwrap();
         match encode(&value, "result") {
             Ok(json) => String::from_utf8(json).unwrap(),
             Err(error) => error.to_string(),

@@ -27,7 +27,8 @@ impl Key {
 
     /// Blackens every word of `text` that holds the key or its beginning.
     pub(crate) fn scrub(&self, text: &str) -> String {
-        let telltale = self.0.char_indices().nth(TELLTALE_BYTES).map_or(self.0.as_str(), |(at, _)| &self.0[..at]);
+        let telltale =
+            self.0.char_indices().nth(TELLTALE_BYTES).and_then(|(at, _)| self.0.get(..at)).unwrap_or(&self.0);
         let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | ')' | '}' | ']' | '<' | '&');
         let (mut clean, mut rest) = (String::with_capacity(text.len()), text);
         while let Some((before, found)) = rest.find(telltale).map(|at| rest.split_at(at)) {
@@ -36,7 +37,7 @@ impl Key {
             // A key may have such characters itself.
             let found =
                 found.strip_prefix(self.0.as_str()).unwrap_or_else(|| found.get(telltale.len()..).unwrap_or(""));
-            rest = found.find(is_end).map_or("", |end| &found[end..]);
+            rest = found.find(is_end).map_or("", |end| found.split_at(end).1);
         }
         clean.push_str(rest);
         clean

@@ -25,6 +25,44 @@ pub struct Settings {
     pub types: BTreeMap<String, Complexity>,
 }
 
+impl Settings {
+    /// The same, with the providers that the variables of the environment tell of if none is configured: those of which
+    /// most people's machines have one already.
+    #[must_use]
+    pub fn or_usual(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        if !self.providers.is_empty() {
+            return self;
+        }
+        let told = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let usual = [
+            (ProviderKind::OpenAi, "OPENAI_API_KEY", told("OPENAI_BASE_URL")),
+            (ProviderKind::Anthropic, "ANTHROPIC_API_KEY", None),
+            (ProviderKind::Gemini, "GEMINI_API_KEY", None),
+        ];
+        for (kind, key, base_url) in usual {
+            let key = told(key).map(|_| KeySource::Variable(key.to_owned()));
+            if key.is_some() || base_url.is_some() {
+                let peers = key.is_none();
+                self.providers.insert(kind.word().to_owned(), Provider { kind, base_url, key, peers });
+            }
+        }
+        if let Some(host) = told("OLLAMA_HOST") {
+            let (kind, base_url) = (ProviderKind::Ollama, Some(ollama_url(&host)));
+            self.providers.insert(kind.word().to_owned(), Provider { kind, base_url, key: None, peers: true });
+        }
+        self
+    }
+}
+
+/// What Ollama's own variable says, as an address: it also tells the server where to listen, without a scheme or a port.
+fn ollama_url(host: &str) -> String {
+    let (scheme, rest) = host.split_once("://").unwrap_or(("http", host));
+    let rest = rest.trim_end_matches('/').replace("0.0.0.0", "127.0.0.1");
+    let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    let port = if has_port || scheme == "https" { "" } else { ":11434" };
+    format!("{scheme}://{rest}{port}/")
+}
+
 /// Whom to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -155,6 +193,25 @@ pub struct Classes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_the_environment_counts_if_nothing_is_configured() {
+        let found = |pairs: &[(&str, &str)], settings: Settings| {
+            let told: BTreeMap<String, String> =
+                pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            settings.or_usual(|name| told.get(name).cloned()).providers
+        };
+        assert!(found(&[("OPENAI_API_KEY", "")], Settings::default()).is_empty());
+        let all = [("OPENAI_API_KEY", "k"), ("GEMINI_API_KEY", "k"), ("OLLAMA_HOST", "0.0.0.0")];
+        let providers = found(&all, Settings::default());
+        assert_eq!(providers.keys().collect::<Vec<_>>(), ["gemini", "ollama", "openai"]);
+        assert!(providers.get("openai").is_some_and(|it| !it.peers && it.url() == "https://api.openai.com/v1/"));
+        assert!(providers.get("ollama").is_some_and(|it| it.peers && it.url() == "http://127.0.0.1:11434/"));
+        let local = found(&[("OPENAI_BASE_URL", "http://127.0.0.1:8080/v1")], Settings::default());
+        assert!(local.get("openai").is_some_and(|it| it.peers && it.url() == "http://127.0.0.1:8080/v1/"));
+        let own = Settings { providers: local, ..Settings::default() };
+        assert_eq!(found(&all, own).len(), 1);
+    }
 
     #[test]
     fn a_cost_needs_every_number_and_is_rounded_up() {

@@ -18,6 +18,7 @@ use crate::event::{Ended, Event, ProcessId};
 use crate::executors::Control;
 use crate::order::Adopt;
 use crate::output::{Log, Stream, log_path};
+use crate::process::boxed::Boxed;
 use crate::process::cgroup::Fence;
 use crate::process::end::Remains;
 use crate::process::exit::{Ending, OutOfMemory};
@@ -27,6 +28,7 @@ use crate::process::spare::Contents;
 use crate::process::tree::{self, Grace, Left, Target, scan};
 use crate::process::watch::Watch;
 use crate::process::{Brought, deadline, handle, reaper, watch};
+use crate::sandbox::{self, Failure};
 
 /// What is known of an end that nobody saw because there was no daemon.
 const UNSEEN: &str = "it ended while no daemon was there to see how";
@@ -111,10 +113,11 @@ impl Attempt<'_> {
         // Should it be our child by now, nobody else may take its status.
         let _root = reaper::Root::new(process.pid);
         let mut guard =
-            Guard::new(self.adopt.limits, self.logs.each_ref().map(Option::as_ref), self.target, None, &self.fences);
+            Guard::new(self.adopt.limits, self.logs.each_ref().map(Option::as_ref), self.target, None, &self.fences)
+                .with(&self.adopt.directory, 0);
         let mut brought = watch(life, &mut guard, control, None);
         let notice = self.end_tree(brought, &|| control.is_urgent());
-        brought = brought.or_else(|| guard.at_end().map(Brought::Breach));
+        brought = brought.or_else(|| guard.at_end().or_else(|| guard.disk_at_end()).map(Brought::Breach));
         if matches!(brought, Some(Brought::Breach(_))) {
             guard.cut_logs();
         }
@@ -140,10 +143,20 @@ impl Attempt<'_> {
     }
 
     fn conclude(&self, exit: Exit, ending: Ending, usage: Usage, brought: Option<Brought>, ran: Duration) -> Ended {
+        // Only a sandboxed one has such a directory, and the daemon that made it is gone.
+        let is_boxed = sandbox::words_path(&self.adopt.directory).exists();
+        sandbox::bring_out(&self.adopt.directory);
+        let failure = sandbox::failure(&self.adopt.directory);
+        let isolation = match &failure {
+            Some(Failure::Sandbox(_)) => Isolation::None,
+            Some(Failure::Program(_)) | None if is_boxed => Isolation::Sandboxed,
+            Some(Failure::Program(_)) | None => Isolation::Contained,
+        };
+        let brought = brought.map(Brought::outcome).or_else(|| failure.map(|failure| Boxed::outcome(&failure, false)));
         let [stdout, stderr] = self.logs.each_ref().map(Option::as_ref);
         let oom: Option<OutOfMemory> = self.fences.iter().find_map(|fence| fence.memory()?.out_of_memory());
         let left = Contents::UNKNOWN;
         let remains = Remains { directory: &self.adopt.directory, left, stdout, stderr, exit, ending, oom, usage, ran };
-        Ended { isolation: Isolation::Contained, ..remains.conclude(brought.map(Brought::outcome)) }
+        Ended { isolation, ..remains.conclude(brought) }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::executors::Groups;
+use crate::executors::{Groups, Sandboxes};
 use crate::process::cgroup::{Enforced, Enforcement, Grounds};
 use crate::process::spare;
 use crate::process::tree::scan;
@@ -22,11 +22,13 @@ pub(crate) struct Host {
     path: OsString,
     spares: Option<PathBuf>,
     grounds: Grounds,
+    sandboxes: Sandboxes,
+    worker: PathBuf,
 }
 
 impl Host {
     /// Looks around, and empties `spares`.
-    pub(crate) fn look(spares: Option<PathBuf>, groups: Groups) -> Self {
+    pub(crate) fn look(spares: Option<PathBuf>, groups: Groups, (sandboxes, worker): (Sandboxes, PathBuf)) -> Self {
         if let Some(place) = &spares {
             spare::clear(place);
         }
@@ -36,12 +38,29 @@ impl Host {
             Groups::Use => Grounds::probe(),
             Groups::Avoid => Grounds::default(),
         };
-        Self { variables, path, spares, grounds }
+        Self { variables, path, spares, grounds, sandboxes, worker }
     }
 
     /// What every job inherits.
     pub(super) const fn variables(&self) -> &BTreeMap<OsString, OsString> {
         &self.variables
+    }
+
+    /// What a sandboxed job inherits: how to write for people, and when it is.
+    pub(super) fn sandbox_variables(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let pairs = self.variables.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+        let told = pairs.filter(|(name, _)| *name == "LANG" || *name == "TZ" || name.starts_with("LC_"));
+        told.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    }
+
+    /// Whether sandboxes may be made.
+    pub(super) const fn sandboxes(&self) -> Sandboxes {
+        self.sandboxes
+    }
+
+    /// This very program, which is the first in a sandbox.
+    pub(super) fn worker(&self) -> &Path {
+        &self.worker
     }
 
     /// Where programs are looked for.

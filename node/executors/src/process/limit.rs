@@ -3,6 +3,7 @@
 //! There is no thread for this alone: a slot with a run sleeps in one `poll`, which may as well wake it after 100 ms, and
 //! a run that is shorter is never looked at until its end. A look costs about 15 µs where the kernel counts processes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jobmesh_protocol::Outcome;
@@ -11,6 +12,7 @@ use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use crate::order::Limits;
 use crate::output::Log;
 use crate::process::cgroup::{Fence, SlotGroup};
+use crate::process::disk::Disk;
 use crate::process::exit::mebibytes;
 use crate::process::handle;
 use crate::process::tree::{self, Target, scan};
@@ -62,6 +64,7 @@ impl Brake {
 pub(super) enum Breach {
     Logs { bytes_max: u64 },
     Processes { max: u32 },
+    Disk { bytes_max: u64 },
 }
 
 impl Breach {
@@ -69,6 +72,7 @@ impl Breach {
         let message = match self {
             Self::Logs { bytes_max } => format!("wrote more than {} of output (log limit)", size(bytes_max)),
             Self::Processes { max } => format!("had more than {max} processes (process limit)"),
+            Self::Disk { bytes_max } => format!("used more than {} of disk (disk limit)", size(bytes_max)),
         };
         Outcome::Permanent { message }
     }
@@ -77,7 +81,7 @@ impl Breach {
     pub(super) const fn grace(self) -> Option<Duration> {
         match self {
             Self::Logs { .. } => Some(LOG_GRACE),
-            Self::Processes { .. } => None,
+            Self::Processes { .. } | Self::Disk { .. } => None,
         }
     }
 }
@@ -90,6 +94,9 @@ pub(super) struct Guard<'a> {
     target: Target,
     counter: Counter<'a>,
     fences: &'a [Fence],
+    /// Processes that are not the run's own but its sandbox's.
+    beside: u32,
+    disk: Option<Disk>,
     looks: u32,
     memory_peak: Option<u64>,
 }
@@ -116,7 +123,13 @@ impl<'a> Guard<'a> {
             || Counter::Ourselves { tasks_before: scan::tasks().unwrap_or_default() },
             |(group, hits_before)| Counter::Kernel { group, hits_before },
         );
-        Self { limits, logs, target, counter, fences, looks: 0, memory_peak: None }
+        Self { limits, logs, target, counter, fences, beside: 0, disk: None, looks: 0, memory_peak: None }
+    }
+
+    /// Also watches what the run writes in its directory, if that is limited. `beside` processes don't count.
+    pub(super) fn with(self, directory: &Path, beside: u32) -> Self {
+        let disk = self.limits.disk_bytes.map(|bytes_max| Disk::new(directory, bytes_max));
+        Self { beside, disk, ..self }
     }
 
     /// How long until the next look.
@@ -133,6 +146,9 @@ impl<'a> Guard<'a> {
         self.logs.into_iter().flatten().for_each(Log::keep_room);
         if self.looks <= LOOKS_EAGER || self.looks.is_multiple_of(LOOKS_EAGER) {
             self.sample_memory();
+        }
+        if self.disk.as_mut().is_some_and(Disk::look) {
+            return self.full();
         }
         self.at_end().or_else(|| match self.counter {
             Counter::Kernel { .. } => None,
@@ -152,6 +168,15 @@ impl<'a> Guard<'a> {
         let bytes_max = self.limits.log_bytes_max;
         let [stdout, stderr] = self.lengths();
         (stdout.saturating_add(stderr) > bytes_max).then_some(Breach::Logs { bytes_max })
+    }
+
+    /// What can be told of its disk when all is over: it may have been faster than the looks.
+    pub(super) fn disk_at_end(&mut self) -> Option<Breach> {
+        if self.disk.as_mut().is_some_and(Disk::look_now) { self.full() } else { None }
+    }
+
+    fn full(&self) -> Option<Breach> {
+        self.limits.disk_bytes.map(|bytes_max| Breach::Disk { bytes_max })
     }
 
     /// Cuts the logs of a run that is over to what it was allowed. The shorter one is kept whole if it can be.
@@ -180,7 +205,7 @@ impl<'a> Guard<'a> {
     /// Whether there are too many processes, by the lists of the system.
     fn count(&self, tasks_before: u64) -> bool {
         // All tasks of the system are no fewer than those of one run. That is one short line to read.
-        let max = u64::from(self.limits.processes_max);
+        let max = u64::from(self.limits.processes_max.saturating_add(self.beside));
         let Some(all) = scan::tasks().filter(|all| *all > max) else { return false };
         let _urgent = Urgent::new();
         // If so many came since the run began, they may well be its own, and more come than we can count: stand still.
@@ -238,6 +263,7 @@ mod tests {
         let message = |breach: Breach| breach.outcome().message().unwrap_or_default().to_owned();
         assert_eq!(message(Breach::Logs { bytes_max: 1 << 30 }), "wrote more than 1 GiB of output (log limit)");
         assert_eq!(message(Breach::Logs { bytes_max: 1000 }), "wrote more than 1000 bytes of output (log limit)");
+        assert_eq!(message(Breach::Disk { bytes_max: 3 << 20 }), "used more than 3 MiB of disk (disk limit)");
         assert_eq!(message(Breach::Processes { max: 9 }), "had more than 9 processes (process limit)");
     }
 }

@@ -4,7 +4,7 @@
 //! from the PATH that the job sees, tells "not found" from "not executable", and lets the standard library take
 //! `posix_spawn`, which is a quarter faster than a fork.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ pub(super) struct Programs {
 #[derive(Debug)]
 struct Found {
     program: String,
+    path: OsString,
     file: PathBuf,
     at: Instant,
 }
@@ -47,12 +48,14 @@ impl Programs {
         }
         if let Some(found) = &self.last
             && found.program == program
+            && found.path == path
             && found.at.elapsed() < FRESH
         {
             return Ok(found.file.clone());
         }
         let file = search(program, path)?;
-        self.last = Some(Found { program: program.to_owned(), file: file.clone(), at: Instant::now() });
+        let (file_found, at) = (file.clone(), Instant::now());
+        self.last = Some(Found { program: program.to_owned(), path: path.to_owned(), file: file_found, at });
         Ok(file)
     }
 
@@ -108,7 +111,7 @@ mod tests {
     fn an_answer_is_used_again_until_it_is_forgotten() {
         let mut programs = Programs::default();
         assert_eq!(programs.find("sh", OsStr::new("/bin")).unwrap(), Path::new("/bin/sh"));
-        assert_eq!(programs.find("sh", OsStr::new("/none")).unwrap(), Path::new("/bin/sh"));
+        assert_eq!(programs.find("sh", OsStr::new("/bin")).unwrap(), Path::new("/bin/sh"));
         assert!(programs.forget() && !programs.forget());
         assert!(programs.find("sh", OsStr::new("/none")).is_err());
     }

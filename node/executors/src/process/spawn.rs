@@ -16,11 +16,12 @@ use rustix::io::Errno;
 use crate::event::{ProcessId, chain};
 use crate::order::Order;
 use crate::output::{Log, Stream, log_path, outcome_path, result_path};
+use crate::process::boxed::{self, Boxed};
 use crate::process::cgroup::RunGroup;
 use crate::process::end::Remains;
 use crate::process::exit::Ending;
 use crate::process::host::Host;
-use crate::process::program::{FindError, shown};
+use crate::process::program::{FindError, Programs, shown};
 use crate::process::reaper;
 use crate::process::seat::Seat;
 use crate::process::spare::{Contents, work_path};
@@ -134,6 +135,10 @@ pub(super) enum SpawnError {
     TooLong { program: String },
     #[error("a zero byte is in the arguments or environment of {program:?}, which no program can be given")]
     Nul { program: String },
+    #[error("failed to make the directory for a run's words, {}; check the disk's space", path.display())]
+    Words { path: PathBuf, source: io::Error },
+    #[error("failed to tell the sandbox what to start")]
+    Tell(#[source] io::Error),
     #[error("failed to start {program:?}")]
     Start { program: String, source: io::Error },
 }
@@ -148,6 +153,8 @@ impl SpawnError {
             | Self::Input { .. }
             | Self::Limit(_)
             | Self::NoInput
+            | Self::Words { .. }
+            | Self::Tell(_)
             | Self::Start { .. } => Outcome::error(message),
             Self::NoCommand
             | Self::NoDirectory { .. }
@@ -162,29 +169,32 @@ impl SpawnError {
 }
 
 /// Starts the command of an order.
-pub(super) fn spawn(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat) -> Result<Spawned, SpawnError> {
-    let (program, arguments) = task.argv.split_first().ok_or(SpawnError::NoCommand)?;
+pub(super) fn spawn(
+    order: &Order,
+    (task, boxed): (&ProcessTask, Option<Boxed>),
+    host: &Host,
+    seat: &mut Seat,
+) -> Result<Spawned, SpawnError> {
+    let program = task.argv.first().ok_or(SpawnError::NoCommand)?;
     let made = seat.spare.provide(&order.directory);
     made.map_err(|source| SpawnError::Directory { path: order.directory.clone(), source })?;
     let stdout = make_log(order, seat, Stream::Stdout)?;
     let stderr = make_log(order, seat, Stream::Stderr)?;
-    let directory = working_directory(order, task)?;
+    let limits = boxed.map_or(order.limits, |_| Boxed::limits(order.limits));
     if let Some(group) = &mut seat.group {
-        group.limit(order.limits.processes_max).map_err(SpawnError::Limit)?;
+        group.limit(limits.processes_max).map_err(SpawnError::Limit)?;
     }
-    let group = RunGroup::make(host.grounds(), order.run, &order.limits).map_err(SpawnError::Limit)?;
+    let group = RunGroup::make(host.grounds(), order.run, &limits).map_err(SpawnError::Limit)?;
 
     let strainers = Strainers::before(order, [&stdout, &stderr])?;
     let (at, before) = (Instant::now(), scan::ticks_now());
     let mut is_first = true;
     let child = loop {
-        let mut command = Command::new(seat.programs.find(program, host.path())?);
-        command.arg0(program).args(arguments).current_dir(&directory).process_group(0);
-        command.env_clear().envs(host.variables()).envs(&task.environment).envs(&order.environment);
-        command.env(RUN_VARIABLE, order.run.to_string());
-        command.env(OUTCOME_VARIABLE, outcome_path(&order.directory));
-        command.env(RESULT_VARIABLE, result_path(&order.directory));
-        command.stdin(input(order, task)?);
+        let (mut command, plan) = match boxed {
+            Some(boxed) => boxed.command(order, task, (host, &mut seat.programs))?,
+            None => (plain(order, task, (host, &mut seat.programs))?, None),
+        };
+        command.process_group(0).env(RUN_VARIABLE, order.run.to_string());
         match &strainers {
             None => {
                 command.stdout(writer(&stdout, order, Stream::Stdout)?).stderr(writer(&stderr, order, Stream::Stderr)?)
@@ -195,7 +205,7 @@ pub(super) fn spawn(order: &Order, task: &ProcessTask, host: &Host, seat: &mut S
             }
         };
         match spawn_in(group.as_ref(), &mut command)? {
-            Ok(child) => break child,
+            Ok(child) => break boxed::tell(child, plan.as_deref()).map_err(SpawnError::Tell)?,
             // The file may have gone since it was found; then another may mean the program now. That is looked for
             // once: what else is wrong with a command stays wrong.
             Err(_) if is_first && seat.programs.forget() => is_first = false,
@@ -205,6 +215,18 @@ pub(super) fn spawn(order: &Order, task: &ProcessTask, host: &Host, seat: &mut S
     let root = reaper::Root::new(child.id());
     let process = ProcessId { pid: child.id(), started: start_time(child.id(), before) };
     Ok(Spawned { process, at, stdout, stderr, group, child, strainers, _root: root })
+}
+
+/// The command of an order that is not sandboxed.
+fn plain(order: &Order, task: &ProcessTask, (host, programs): (&Host, &mut Programs)) -> Result<Command, SpawnError> {
+    let (program, arguments) = task.argv.split_first().ok_or(SpawnError::NoCommand)?;
+    let mut command = Command::new(programs.find(program, host.path())?);
+    command.arg0(program).args(arguments).current_dir(working_directory(order, task)?);
+    command.env_clear().envs(host.variables()).envs(&task.environment).envs(&order.environment);
+    command.env(OUTCOME_VARIABLE, outcome_path(&order.directory));
+    command.env(RESULT_VARIABLE, result_path(&order.directory));
+    command.stdin(input(order, task)?);
+    Ok(command)
 }
 
 /// Starts a command inside a group. The inner error is the command's, the outer one the group's.
@@ -288,7 +310,7 @@ fn working_directory(order: &Order, task: &ProcessTask) -> Result<PathBuf, Spawn
     if path.is_dir() { Ok(path) } else { Err(SpawnError::NoDirectory { path }) }
 }
 
-fn input(order: &Order, task: &ProcessTask) -> Result<Stdio, SpawnError> {
+pub(super) fn input(order: &Order, task: &ProcessTask) -> Result<Stdio, SpawnError> {
     match (&order.stdin, task.stdin) {
         (Some(path), _) => match File::open(path) {
             Ok(file) => Ok(file.into()),

@@ -9,6 +9,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::fs::{CWD, renameat};
+use rustix::io::Errno;
 use wasmi::{Config, Engine, Linker, Module, Store, TrapCode};
 use wasmi_wasi::wasi_common::pipe::WritePipe;
 use wasmi_wasi::{Dir, WasiCtx, WasiCtxBuilder, ambient_authority};
@@ -47,8 +49,6 @@ enum BeginError {
     Confine(#[from] ConfineError),
     #[error("the job's arguments or variables can't be given to a module: {problem}")]
     Words { problem: String },
-    #[error("the module is text; translate it first, as `wat2wasm` does")]
-    Text,
     #[error("the module is not valid: {problem}")]
     Invalid { problem: String },
     #[error("the module imports {module}.{name}; there is only {WASI}")]
@@ -66,7 +66,7 @@ impl BeginError {
             Self::Read { .. } | Self::Work(_) | Self::Stream(_) | Self::Confine(_) | Self::Wasi { .. } => {
                 End::error(chain(self))
             }
-            Self::Words { .. } | Self::Text | Self::Invalid { .. } | Self::Import { .. } | Self::NoStart => {
+            Self::Words { .. } | Self::Invalid { .. } | Self::Import { .. } | Self::NoStart => {
                 End::permanent(chain(self))
             }
         }
@@ -148,10 +148,12 @@ fn stream(descriptor: BorrowedFd<'_>) -> Result<File, BeginError> {
 }
 
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Module, BeginError> {
-    if bytes.trim_ascii_start().starts_with(b"(") {
-        return Err(BeginError::Text);
-    }
-    let module = Module::new(engine, bytes).map_err(|error| BeginError::Invalid { problem: error.to_string() })?;
+    let module = Module::new(engine, bytes).map_err(|error| {
+        // What is wrong with text is shown with its line, over several lines.
+        let lines = error.to_string();
+        let words: Vec<&str> = lines.split_whitespace().collect();
+        BeginError::Invalid { problem: words.join(" ") }
+    })?;
     if let Some(import) = module.imports().find(|import| import.module() != WASI) {
         return Err(BeginError::Import { module: import.module().to_owned(), name: import.name().to_owned() });
     }
@@ -189,7 +191,9 @@ fn judge(ran: Result<(), wasmi::Error>, bounds: Bounds, fuel: u64) -> End {
             format!("exit code {code}")
         }
         (None, Some(TrapCode::OutOfFuel)) => return End::permanent(format!("used more than {fuel} fuel (fuel limit)")),
-        (None, _) if is_of_wasi(&error) => return End::permanent(format!("the module can't be linked: {error}")),
+        (None, _) if is_of_wasi(&error) && bounds.exceeded().is_none() => {
+            return End::permanent(format!("the module can't be linked: {error}"));
+        }
         (None, Some(_) | None) => format!("trap: {error}"),
     };
     match bounds.exceeded() {
@@ -200,16 +204,18 @@ fn judge(ran: Result<(), wasmi::Error>, bounds: Bounds, fuel: u64) -> End {
 
 /// Whether a module asks WASI for something that it doesn't have, or has with other arguments.
 fn is_of_wasi(error: &wasmi::Error) -> bool {
-    matches!(error.kind(), wasmi::errors::ErrorKind::Linker(_) | wasmi::errors::ErrorKind::Func(_))
+    use wasmi::errors::ErrorKind;
+    matches!(error.kind(), ErrorKind::Linker(_) | ErrorKind::Func(_) | ErrorKind::Instantiation(_))
 }
 
 /// Puts what the module said about its end and its result to where every command says it.
 fn bring_out(directory: &Path) {
     let work = work_path(directory);
     for (name, path) in [(OUTCOME_NAME, outcome_path(directory)), (RESULT_NAME, result_path(directory))] {
-        match fs::rename(work.join(name), path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => eprintln!("failed to keep {name}: {error}"),
-            Ok(()) | Err(_) => {}
+        // Not by the standard library, whose call for that isn't among those that are left.
+        match renameat(CWD, work.join(name), CWD, path) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => eprintln!("failed to keep {name}: {error}"),
         }
     }
 }

@@ -12,7 +12,7 @@ use jobmesh_executors::{Ended, Event, Limits, Order, StopReason, Stream, log_pat
 use jobmesh_protocol::task::{HttpTask, LuaTask, ProcessTask, Task, WasmTask};
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome};
 
-use crate::harness::{Node, Tools, command};
+use crate::harness::{LEVEL, Node, Tools, command};
 use server::Server;
 
 /// Tasks of one executor with a known end. What a kind of work can't do it has no task for.
@@ -222,6 +222,20 @@ pub(crate) fn conforms(kind: &Kind) {
         // What fails must say for whom.
         let failed = std::panic::catch_unwind(|| run(kind)).is_err();
         assert!(!failed, "the executor for {name} does not keep this: {check}");
+    }
+}
+
+#[test]
+fn the_process_executor_conforms_in_a_sandbox() {
+    if Node::start_sandboxed(1).is_none() {
+        return;
+    }
+    let make = |node: &Node| Tasks { isolation: Isolation::Sandboxed, ..process(node) };
+    let kind = Kind { name: "process", make };
+    LEVEL.set(Isolation::Sandboxed);
+    for (check, run) in CHECKS {
+        let failed = std::panic::catch_unwind(|| run(&kind)).is_err();
+        assert!(!failed, "a sandboxed process does not keep this: {check}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read as _;
 use std::num::NonZeroU16;
@@ -12,7 +13,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use jobmesh_executors::{
-    Config, Containers, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Shelf, Surroundings,
+    Config, Containers, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Sandboxes, Shelf, Surroundings,
 };
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
@@ -46,6 +47,11 @@ pub(crate) fn run_id() -> RunId {
     RunId { job: JobId::from_bytes(bytes), epoch: Epoch(1) }
 }
 
+thread_local! {
+    /// How well the orders of nodes must be kept apart that this test starts from now on.
+    pub(crate) static LEVEL: Cell<Isolation> = const { Cell::new(Isolation::None) };
+}
+
 pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
@@ -53,6 +59,8 @@ pub(crate) struct Node {
     /// Whether its orders have the network.
     pub(crate) network: bool,
     events: Receiver<Event>,
+    /// How well its orders must be kept apart.
+    pub(crate) isolation: Isolation,
     /// Where what waits for others runs. Dropped last.
     pub(crate) runtime: Runtime,
 }
@@ -75,12 +83,26 @@ impl Node {
         std::fs::create_dir(&blobs).unwrap();
         let shelf = Shelf::open(blobs).unwrap();
         let worker = env!("CARGO_BIN_EXE_jobmesh-worker").into();
-        let surroundings = Surroundings::new(runtime.handle().clone(), worker, shelf.clone());
-        let surroundings = Surroundings { containers, ..surroundings };
+        let surroundings = Surroundings { containers, ..Surroundings::new(runtime.handle().clone(), worker) };
         let spares = Some(home.path().join("spares"));
-        let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, surroundings };
+        let (kept, sandboxes) = (shelf.clone(), Sandboxes::Use);
+        let config =
+            Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, sandboxes, shelf: kept, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, shelf, network: true, events, runtime }
+        Self { executors, home, shelf, network: true, events, isolation: LEVEL.get(), runtime }
+    }
+
+    /// A node whose orders are sandboxed; none, after saying so, where no sandbox can be made.
+    pub(crate) fn start_sandboxed(slots: u16) -> Option<Self> {
+        LEVEL.set(Isolation::Sandboxed);
+        let node = Self::start(slots);
+        LEVEL.set(Isolation::None);
+        let probe = node.executors.probe().into_iter().find(|probe| probe.executor == "process").unwrap();
+        if probe.isolation == Some(Isolation::Sandboxed) {
+            return Some(node);
+        }
+        Tools::missing("a sandbox", &probe.lacks.join("; "));
+        None
     }
 
     /// An order to run `task` with five seconds of grace.
@@ -101,7 +123,7 @@ impl Node {
             limits: Limits::default(),
             is_foreign: false,
             network: self.network,
-            isolation: Isolation::None,
+            isolation: self.isolation,
         }
     }
 

@@ -119,14 +119,15 @@ fn nothing_of_the_machine_is_reachable() {
     let secret = node.home.path().join("secret");
     for path in ["../stdout", "../../../secret", secret.to_str().unwrap(), "/etc/passwd", "a/../../stdout"] {
         for call in ["read", "list", "remove"] {
-            let ended = run(&node, &format!("job.{call}({path:?})"));
+            let ended = run(&node, &format!("job.write('a/x', '') job.{call}({path:?})"));
             assert_eq!(ended.outcome.word(), "error", "{call} {path}: {ended:?}");
         }
         assert_eq!(run(&node, &format!("job.write({path:?}, 'x')")).outcome.word(), "error", "write {path}");
     }
     assert!(secret.exists());
     // Code that was compiled elsewhere isn't checked by anybody.
-    assert_eq!(run(&node, "assert(loadstring('\\6\\3'))").outcome.word(), "error");
+    assert_eq!(run(&node, "return pcall(loadstring, '\\6\\3') and 1").outcome, Outcome::Ok);
+    assert_eq!(run(&node, "loadstring('\\6\\3')()").outcome.word(), "permanent");
 }
 
 #[test]
@@ -173,7 +174,7 @@ const GREEDY: [&str; 7] = [
     "return ('x'):rep(1e9)",
     "local t = {} while true do t[#t + 1] = coroutine.create(function() end) end",
     "return buffer.create(1e9)",
-    "return table.create(1e8, 0)",
+    "return table.create(6e7, 0)",
     "local t = {} for i = 1, math.huge do t[tostring(i)] = ('y'):rep(1000) end",
 ];
 
@@ -227,7 +228,7 @@ fn what_a_script_tells_its_node_goes_over_the_socket() {
     let mut order = script(
         &node,
         "job.progress(0.5, 'half') job.heartbeat() job.checkpoint('page', '42')
-        local ok, why = pcall(job.checkpoint, 'bad', 'x')
+        local ok, why = pcall(function() job.checkpoint('bad', 'x') end)
         return {job.checkpoints().page, job.submit({job_type = 't', task = {noop = 1}}), why}",
     );
     order.environment = [("JOBMESH_SOCKET", path.to_str().unwrap()), ("JOBMESH_TOKEN", "secret")]
@@ -243,24 +244,22 @@ fn what_a_script_tells_its_node_goes_over_the_socket() {
             r#"{"ok":true,"checkpoints":{"page":"42"}}"#,
             r#"{"ok":true,"submitted":{"number":9}}"#,
         ];
-        let (stream, _) = listener.accept().unwrap();
-        let mut reader = BufReader::new(stream);
         let mut lines = Vec::new();
-        for answer in answers {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            lines.push(line);
-            reader.get_mut().write_all(format!("{answer}\n").as_bytes()).unwrap();
-            if lines.len() == 2 {
-                // The node lets go of it, as it does of one that is silent.
-                reader = BufReader::new(listener.accept().unwrap().0);
+        // The node lets go of a connection, as it does of one that is silent.
+        for answers in answers.chunks(2) {
+            let mut reader = BufReader::new(listener.accept().unwrap().0);
+            for answer in answers {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                lines.push(line);
+                reader.get_mut().write_all(format!("{answer}\n").as_bytes()).unwrap();
             }
         }
         lines
     });
     let ended = node.end_of(order);
     assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
-    let expected: &[u8] = br#"["42",9,"too many"]"#;
+    let expected: &[u8] = br#"["42",9,"script:2: too many"]"#;
     assert_eq!(ended.inline, [expected.to_vec()]);
     let lines = served.join().unwrap();
     for line in &lines {

@@ -11,6 +11,7 @@ mod lua;
 mod orphans;
 mod podman;
 mod running;
+mod sandboxed;
 mod saying;
 mod secrets;
 mod succession;

@@ -162,6 +162,53 @@ fn of_ranges() {
     check(RANGES);
 }
 
+const MODELS: &[(&str, &str)] = &[
+    (
+        "[http]\nallow = [\"http://x/\"]",
+        "line 2: http.allow[0] is wrong: \"http://x/\" is neither a host such as db.example.org nor addresses such as 10.0.0.5 or 10.1.0.0/16",
+    ),
+    ("[http]\npeers = \"all\"", "line 2: http.peers is \"all\"; it must be one of public, none"),
+    (
+        "[providers.a]\nbase_url = \"http://x\"",
+        "line 1: providers.a has no kind; say which interface it has: openai, anthropic, gemini or ollama",
+    ),
+    (
+        "[providers.a]\nkind = \"openai\"\nbase_url = \"http://u:p@x\"",
+        "line 3: providers.a.base_url is \"http://u:p@x\"; it must be an address such as http://127.0.0.1:8080/v1, without a key",
+    ),
+    (
+        "[providers.a]\nkind = \"ollama\"\nkey_env = \"A\"\nkey_secret = \"b\"",
+        "line 4: providers.a has a key_env and a key_secret; one must go",
+    ),
+    (
+        "[providers.\"a b\"]\nkind = \"ollama\"",
+        "line 1: providers.a b is no name; it must be 1 to 64 letters, digits, dots, dashes or underscores",
+    ),
+    ("[models.m]\nmodel = \"x\"", "line 1: models.m has no provider; name one of [providers]"),
+    ("[models.m]\nprovider = \"x\"", "line 2: models.m.provider is \"x\"; it must be the name of one of [providers]"),
+    (
+        "[providers.p]\nkind = \"ollama\"\n[models.m]\nprovider = \"p\"\ninput_price = -1",
+        "line 5: models.m.input_price is -1; it must be US dollars for a million tokens, 0 to 100000, such as 0.15",
+    ),
+    (
+        "[providers.p]\nkind = \"ollama\"\n[models.m]\nprovider = \"p\"\nfallback = [\"n\"]",
+        "line 3: models.m falls back to \"n\", which is no model of [models] of the same kind",
+    ),
+    (
+        "[models.classes]\nmedium = \"m\"",
+        "line 2: models.classes.medium is \"m\"; it must be the name of one of [models] of its kind",
+    ),
+    (
+        "[models.types]\npoem = \"hard\"",
+        "line 2: models.types.poem is \"hard\"; it must be one of simple, medium, complex",
+    ),
+];
+
+#[test]
+fn of_models_and_requests() {
+    check(MODELS);
+}
+
 #[test]
 fn of_encodings() {
     let utf16 = |text: &str, bom: &[u8]| -> Vec<u8> {

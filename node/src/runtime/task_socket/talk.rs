@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use jobmesh_engine::{Command, Refusal, Report};
-use jobmesh_protocol::RunId;
+use jobmesh_engine::{Command, Refusal, Report, Response, Taken};
+use jobmesh_protocol::{RunId, Submission};
 use serde::{Deserialize, Serialize};
 
 use super::super::handle::{CommandError, Handle};
-use crate::api::{ApiError, ErrorBody, ErrorCode};
+use crate::api::{ApiError, ErrorBody, ErrorCode, Submitted, number_parts};
 
 /// All of it, in the engine's measure.
 const WHOLE: f64 = 10_000.0;
@@ -25,6 +25,7 @@ struct Line {
     checkpoint: Option<CheckpointLine>,
     #[serde(default)]
     checkpoints: bool,
+    submit: Option<Box<Submission>>,
 }
 
 /// Something for the next attempt; an empty value forgets it.
@@ -49,6 +50,9 @@ pub(super) struct Done {
     /// What attempts of the job have left, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoints: Option<BTreeMap<String, String>>,
+    /// The job that was taken on, if one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    submitted: Option<Submitted>,
 }
 
 impl Reply {
@@ -90,22 +94,45 @@ impl Talk {
     /// Does what a line says.
     pub(super) async fn answer(&mut self, line: &[u8]) -> Reply {
         match self.perform(line).await {
-            Ok(checkpoints) => Reply::Done(Done { ok: true, checkpoints }),
+            Ok(done) => Reply::Done(done),
             Err(error) => Reply::Error(error),
         }
     }
 
-    async fn perform(&mut self, line: &[u8]) -> Result<Option<BTreeMap<String, String>>, ApiError> {
+    async fn perform(&mut self, line: &[u8]) -> Result<Done, ApiError> {
         let line: Line = serde_json::from_slice(line).map_err(|error| {
             let known =
-                "a line is one JSON object of run, token, progress, message, heartbeat, checkpoint, checkpoints";
+                "a line is one JSON object of run, token, progress, message, heartbeat, checkpoint, checkpoints, submit";
             failure(ErrorCode::BadRequest, format!("the line can't be read: {error}"), Some(known))
         })?;
         let run = self.introduce(&line)?;
         for report in reports(&line)? {
             self.handle.command(Command::Report(run, report)).await.map_err(|error| refused(&error))?;
         }
-        if line.checkpoints { self.checkpoints(run).await.map(Some) } else { Ok(None) }
+        let checkpoints = if line.checkpoints { Some(self.checkpoints(run).await?) } else { None };
+        let submitted = match line.submit {
+            Some(submission) => Some(self.submit(run, *submission).await?),
+            None => None,
+        };
+        Ok(Done { ok: true, checkpoints, submitted })
+    }
+
+    /// Takes on a job for a job of this node. One that a peer sent has no business with our queue.
+    async fn submit(&self, run: RunId, submission: Submission) -> Result<Submitted, ApiError> {
+        let is_ours = self.handle.read(move |view| Ok(view.job(run.job)?.is_some_and(|job| job.origin.is_none())));
+        if !is_ours.await.map_err(|error| failure(ErrorCode::Internal, error.to_string(), None))? {
+            return Err(failure(ErrorCode::BadRequest, "only a job of this node may submit to its queue", None));
+        }
+        if let Some(blob) = submission.spec.blobs().find(|blob| !self.handle.blobs().has(*blob)) {
+            let message = format!("the input {} is not on this node", blob.hash.short());
+            return Err(failure(ErrorCode::BadRequest, message, Some("upload it first: POST /v1/blobs")));
+        }
+        let answer = self.handle.command(Command::Submit(vec![submission])).await.map_err(|error| refused(&error))?;
+        let taken = if let Response::Submitted(taken) = answer { taken.into_iter().next() } else { None };
+        let odd = || failure(ErrorCode::Internal, "the submission was answered by something else", None);
+        let Taken { job, number, is_new, is_merged, .. } = taken.ok_or_else(odd)?;
+        let (number, task) = number_parts(number);
+        Ok(Submitted { id: job, number, task, is_new, is_merged })
     }
 
     /// Whose line it is.
@@ -203,6 +230,7 @@ mod tests {
             r#"{"run":"01890a5d-ac96-774b-bcce-b302099a8057:3","token":"x","progress":0.25,"message":"half"}"#,
             r#"{"checkpoint":{"name":"page","value":"7"},"heartbeat":true}"#,
             r#"{"checkpoints":true}"#,
+            r#"{"submit":{"spec":{"job_type":"t","task":{"noop":{}}}}}"#,
         ];
         let target = samples.iter().fold(Target::text("task-line"), Target::sample);
         target.run(|bytes| -> Result<(), String> {

@@ -26,9 +26,11 @@ static int recurse(volatile int depth) {
     return recurse(depth + 1) + fill[depth & 255];
 }
 
+/* Kept where the compiler can't tell that nobody looks. */
+static char *volatile piece;
+
 static int eat(void) {
     int eaten = 0;
-    char *piece;
     while ((piece = malloc(1 << 20))) {
         memset(piece, 1, 1 << 20);
         eaten++;

@@ -1,0 +1,198 @@
+//! From an order to the plan of its sandbox, and from what was left of it to an end.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use jobmesh_protocol::task::{ProcessTask, Task};
+use jobmesh_protocol::{Isolation, Outcome};
+
+use crate::executors::Sandboxes;
+use crate::order::{Limits, Order};
+use crate::process::cgroup::Enforced;
+use crate::process::host::Host;
+use crate::process::program::Programs;
+use crate::process::spare::{make_directory, work_path};
+use crate::process::spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SpawnError, input};
+use crate::sandbox::{self, Failure, OUTER_WORD, PATH, Plan, SOCKET, Shown, WORDS, WORK, WORKER, Walls};
+use crate::worker::WORKER_WORD;
+
+/// The variable that names the task socket. It is shown inside; nothing else of where it lies is.
+const SOCKET_VARIABLE: &str = "JOBMESH_SOCKET";
+
+/// The variable that names the data directory, which a sandboxed job doesn't see.
+const HOME_VARIABLE: &str = "JOBMESH_HOME";
+
+/// Where files of the run's directory are seen.
+const FILES: &str = "/run/jobmesh";
+
+/// What a file may be larger than the disk limit, so that the limit is what is told of and not the signal.
+const FILE_SLACK: u64 = 1 << 20;
+
+/// That a run is sandboxed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Boxed {
+    /// Whether what runs is this very program, as the interpreter of something.
+    is_worker: bool,
+}
+
+impl Boxed {
+    /// The processes that a sandbox adds to a run's own.
+    pub(super) const PROCESSES: u32 = 2;
+
+    /// Whether an order has to be sandboxed.
+    ///
+    /// # Errors
+    /// The outcome of one that can't be kept apart as well as it has to be.
+    pub(super) fn required(order: &Order, task: &ProcessTask, host: &Host) -> Result<Option<Self>, Outcome> {
+        if order.isolation < Isolation::Sandboxed {
+            return Ok(None);
+        }
+        // A command that merely names this program is a command.
+        let is_ours = !matches!(order.task, Task::Process(_));
+        let is_worker = is_ours && task.argv.first().is_some_and(|program| Path::new(program) == host.worker());
+        let refused = |why: &str| Err(Self::outcome(&Failure::Sandbox(why.to_owned()), order.is_foreign));
+        match (order.isolation, host.sandboxes()) {
+            (Isolation::Untrusted, _) if !is_worker => {
+                refused("a process can be sandboxed at best, and this one is required to be untrusted")
+            }
+            (_, Sandboxes::Avoid) => refused("`isolation.sandbox` is false in config.toml"),
+            (_, Sandboxes::Use) => Ok(Some(Self { is_worker })),
+        }
+    }
+
+    /// The limits of a run with the processes of its sandbox.
+    pub(super) fn limits(limits: Limits) -> Limits {
+        Limits { processes_max: limits.processes_max.saturating_add(Self::PROCESSES), ..limits }
+    }
+
+    /// The command that makes the sandbox, and the plan that it is to be told.
+    pub(super) fn command(
+        self,
+        order: &Order,
+        task: &ProcessTask,
+        (host, programs): (&Host, &mut Programs),
+    ) -> Result<(Command, Option<Vec<u8>>), SpawnError> {
+        // Opened once more inside; here only to say as early as without a sandbox that it is missing.
+        drop(input(order, task)?);
+        let words = sandbox::words_path(&order.directory);
+        make_directory(&words).map_err(|source| SpawnError::Words { path: words.clone(), source })?;
+        let plan = self.plan(order, task, host, programs)?.encode().map_err(SpawnError::Tell)?;
+        let mut command = Command::new(host.worker());
+        command.args([WORKER_WORD, OUTER_WORD]).env_clear().current_dir("/").stdin(Stdio::piped());
+        Ok((command, Some(plan)))
+    }
+
+    fn plan(self, order: &Order, task: &ProcessTask, host: &Host, programs: &mut Programs) -> Result<Plan, SpawnError> {
+        let program = task.argv.first().ok_or(SpawnError::NoCommand)?;
+        let program = if self.is_worker {
+            WORKER.to_owned()
+        } else {
+            programs.find(program, OsStr::new(PATH))?.to_string_lossy().into_owned()
+        };
+        let (environment, mut shown) = environment(order, task, host);
+        if self.is_worker {
+            shown.extend(own_paths(order));
+        }
+        let is_counted = host.enforcement().memory == Enforced::Kernel;
+        let file_bytes = order.limits.disk_bytes;
+        let walls = Walls {
+            file_bytes: file_bytes.map(|bytes| bytes.max(order.limits.log_bytes_max).saturating_add(FILE_SLACK)),
+            address_bytes: order.limits.memory_bytes.filter(|_| !is_counted),
+        };
+        Ok(Plan {
+            directory: order.directory.clone(),
+            work: work_path(&order.directory),
+            shown,
+            stdin: order.stdin.clone(),
+            network: order.network,
+            program,
+            argv: task.argv.clone(),
+            environment,
+            walls,
+        })
+    }
+
+    /// Puts what the run said where it is looked for. Returns why its program did not start, if it did not.
+    pub(super) fn take_out(directory: &Path) -> Option<Failure> {
+        sandbox::bring_out(directory);
+        sandbox::failure(directory)
+    }
+
+    /// What it means that a program did not start. A machine that can't make the sandbox gives the job of a peer back; one
+    /// of its own would only come again.
+    pub(super) fn outcome(failure: &Failure, is_foreign: bool) -> Outcome {
+        let text = failure.to_string();
+        match failure {
+            Failure::Sandbox(_) if is_foreign => Outcome::Released { reason: text },
+            Failure::Sandbox(_) | Failure::Program(_) => Outcome::Permanent { message: text },
+        }
+    }
+
+    /// The level that was achieved.
+    pub(super) const fn level(failure: Option<&Failure>) -> Isolation {
+        match failure {
+            Some(Failure::Sandbox(_)) => Isolation::None,
+            Some(Failure::Program(_)) | None => Isolation::Sandboxed,
+        }
+    }
+}
+
+/// Hands a plan to the sandbox that was started for it. Without one there is nothing to hand over.
+pub(super) fn tell(mut child: Child, plan: Option<&[u8]>) -> io::Result<Child> {
+    let Some(plan) = plan else { return Ok(child) };
+    let told = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(plan));
+    match told {
+        Ok(()) => Ok(child),
+        Err(error) => {
+            // It has ended, or must: it does not know what to do.
+            let _ = child.kill().and_then(|()| child.wait());
+            Err(error)
+        }
+    }
+}
+
+/// The whole environment inside, and what of the machine its paths name.
+fn environment(order: &Order, task: &ProcessTask, host: &Host) -> (BTreeMap<String, String>, Vec<Shown>) {
+    let mut all: BTreeMap<String, String> = host.sandbox_variables().collect();
+    let own = [("PATH", PATH), ("HOME", WORK), ("USER", "job"), ("LOGNAME", "job"), ("SHELL", "/bin/sh")];
+    all.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    all.extend(task.environment.clone());
+    let mut shown = Vec::new();
+    for (name, value) in &order.environment {
+        if name == HOME_VARIABLE {
+            continue;
+        }
+        let inside = inside(name, value, &order.directory);
+        if let Some(at) = &inside {
+            shown.push(Shown { from: PathBuf::from(value), at: at.clone(), is_writable: false });
+        }
+        let value = inside.map_or_else(|| value.clone(), |at| at.to_string_lossy().into_owned());
+        all.insert(name.clone(), value);
+    }
+    all.insert(RUN_VARIABLE.to_owned(), order.run.to_string());
+    all.insert(OUTCOME_VARIABLE.to_owned(), format!("{WORDS}/outcome"));
+    all.insert(RESULT_VARIABLE.to_owned(), format!("{WORDS}/result"));
+    (all, shown)
+}
+
+/// Where that is inside which a variable of ours names, if it is a path that has to be shown.
+fn inside(name: &str, value: &str, directory: &Path) -> Option<PathBuf> {
+    let path = Path::new(value);
+    if name == SOCKET_VARIABLE {
+        return path.exists().then(|| PathBuf::from(SOCKET));
+    }
+    let file = path.strip_prefix(directory).ok()?.file_name()?;
+    path.exists().then(|| Path::new(FILES).join(file))
+}
+
+/// What our own workers are told by its path outside: the task's blobs, and the working directory.
+fn own_paths(order: &Order) -> Vec<Shown> {
+    let blobs = order.task.blobs().into_iter().map(|blob| order.blobs.join(blob.hash.to_string()));
+    let blobs = blobs.filter(|path| path.exists());
+    let work = work_path(&order.directory);
+    let work = Shown { from: work.clone(), at: work, is_writable: true };
+    blobs.map(|path| Shown { from: path.clone(), at: path, is_writable: false }).chain([work]).collect()
+}

@@ -1,0 +1,113 @@
+//! How much of the disk a run uses, by measuring it now and then.
+//!
+//! The kernel bounds each file (see the sandbox's limits); only measuring bounds their sum without a file system of the
+//! run's own. The hard case is a tree that is made to be hard to measure: names deeper than a path can be, directories
+//! that can't be read, entries without a byte. The first two count as too much, and each entry counts as something.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::process::deadline;
+use crate::process::spare::work_path;
+use crate::sandbox;
+
+/// Shortest time between two measurements.
+const REST_MIN: Duration = Duration::from_secs(1);
+
+/// The next measurement is so many times as far away as the last one took: measuring takes a twentieth of one processor.
+const REST_FACTOR: u32 = 20;
+
+/// What an entry takes at least: a node and a name.
+const ENTRY_BYTES: u64 = 1024;
+
+/// The watch over what one run writes.
+#[derive(Debug)]
+pub(super) struct Disk {
+    places: [PathBuf; 2],
+    bytes_max: u64,
+    next: Instant,
+}
+
+impl Disk {
+    /// Watches the run of this directory.
+    pub(super) fn new(directory: &Path, bytes_max: u64) -> Self {
+        let places = [work_path(directory), sandbox::words_path(directory)];
+        Self { places, bytes_max, next: deadline(REST_MIN) }
+    }
+
+    /// Whether it uses more than it may, if it is time to look.
+    pub(super) fn look(&mut self) -> bool {
+        Instant::now() >= self.next && self.look_now()
+    }
+
+    /// Whether it uses more than it may.
+    pub(super) fn look_now(&mut self) -> bool {
+        let began = Instant::now();
+        let mut left = self.bytes_max;
+        let is_beyond = !self.places.iter().all(|place| fits(place, &mut left));
+        self.next = deadline(REST_MIN.max(began.elapsed().saturating_mul(REST_FACTOR)));
+        is_beyond
+    }
+}
+
+/// Takes what is in a directory from what is left. `false` if it is more, or can't be told.
+fn fits(place: &Path, left: &mut u64) -> bool {
+    let mut directories = vec![place.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            // It went meanwhile, or was never there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => return false,
+        };
+        for entry in entries.flatten() {
+            let Ok(found) = entry.metadata() else { continue };
+            let Some(rest) = left.checked_sub(found.blocks().saturating_mul(512).max(ENTRY_BYTES)) else {
+                return false;
+            };
+            *left = rest;
+            if found.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn bytes_count_and_so_do_names() {
+        let home = tempfile::tempdir().unwrap();
+        let work = work_path(home.path());
+        fs::create_dir_all(work.join("deeper")).unwrap();
+        let is_beyond = |bytes_max| Disk::new(home.path(), bytes_max).look_now();
+        assert!(!is_beyond(100_000));
+        fs::write(work.join("deeper/file"), vec![1; 200_000]).unwrap();
+        assert!(is_beyond(100_000) && !is_beyond(300_000));
+        for number in 0..100 {
+            fs::write(work.join(number.to_string()), "").unwrap();
+        }
+        assert!(is_beyond(300_000));
+        assert!(!Disk::new(Path::new("/nowhere"), 0).look_now());
+    }
+
+    #[test]
+    fn a_tree_that_is_too_deep_for_a_path_is_too_much() {
+        let home = tempfile::tempdir().unwrap();
+        let script = "mkdir work && cd work && n=0; while [ $n -lt 30 ]; do \
+                      d=$(printf %0200d 0); mkdir $d && cd -P $d; n=$((n+1)); done";
+        let made = std::process::Command::new("sh").args(["-c", script]).current_dir(home.path()).status().unwrap();
+        let is_beyond = Disk::new(home.path(), 1 << 30).look_now();
+        // Taken away by the shell as well: no path reaches the last of them.
+        std::process::Command::new("rm").arg("-rf").arg(home.path().join("work")).status().unwrap();
+        assert!(made.success() && is_beyond);
+    }
+}

@@ -1,0 +1,131 @@
+//! The outer process of a sandbox: enters the namespaces, starts the inner process, ends as the program did.
+
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::plan::Plan;
+use super::{FAILED, Failure, INNER_WORD, keep_failure, namespaces};
+use crate::process::RUN_VARIABLE;
+use crate::worker::WORKER_WORD;
+
+/// Longest answer of an inner process.
+const ANSWER_BYTES_MAX: u64 = 8192;
+
+/// How the program ended, as the inner process tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    /// By itself.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+    /// There is no sandbox.
+    NoSandbox(String),
+    /// There is no such program.
+    NoProgram(String),
+}
+
+/// Does the outer process's work.
+pub(super) fn work() -> ExitCode {
+    let plan = match Plan::read(io::stdin().lock()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            tracing::error!(%error, "a sandbox was not told what to start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let directory = plan.0.directory.clone();
+    let answer = run(plan).unwrap_or_else(|failure| match failure {
+        Failure::Sandbox(message) => Answer::NoSandbox(message),
+        Failure::Program(message) => Answer::NoProgram(message),
+    });
+    let failure = match answer {
+        Answer::Code(code) => return exit(code),
+        Answer::Signal(number) => return die(number),
+        Answer::NoSandbox(message) => Failure::Sandbox(message),
+        Answer::NoProgram(message) => Failure::Program(message),
+    };
+    if let Err(error) = keep_failure(&directory, &failure) {
+        tracing::error!(%error, "failed to write down why a sandbox was not made");
+    }
+    exit(FAILED)
+}
+
+/// Runs the inner process to its end.
+fn run((plan, bytes): (Plan, Vec<u8>)) -> Result<Answer, Failure> {
+    let failed = |what: &'static str| move |error: io::Error| Failure::Sandbox(format!("{what}: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(failed("failed to listen to signals"))?;
+    let _entered = runtime.enter();
+    // Each is for the program, which gets it itself. From here on none ends this process, which has to tell of its end.
+    let swallowed: Vec<_> = SWALLOWED.iter().map(|kind| signal(SignalKind::from_raw(kind.as_raw()))).collect();
+    let core = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, core).map_err(|error| failed("failed to forbid core files")(error.into()))?;
+    namespaces::enter(plan.network).map_err(failed("failed to enter namespaces"))?;
+    let (mut ours, theirs) = UnixStream::pair().map_err(failed("failed to make a pair of sockets"))?;
+    let mut child = start_inner(theirs).map_err(failed("failed to start its first process"))?;
+    let said = ours.write_all(&bytes).and_then(|()| ours.shutdown(std::net::Shutdown::Write));
+    // If that failed, the inner process has ended, and how it ended tells more.
+    drop(said);
+    let answer = runtime.block_on(async {
+        ours.set_nonblocking(true)?;
+        let mut answer = Vec::new();
+        tokio::net::UnixStream::from_std(ours)?.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+        io::Result::Ok(answer)
+    });
+    let answer = answer.map_err(failed("failed to hear from its first process"))?;
+    // Nothing of the namespace is left once its first process has ended.
+    let status = child.wait().map_err(failed("failed to wait for its first process"))?;
+    drop(swallowed);
+    if answer.is_empty() {
+        tracing::debug!(%status, "the first process of a sandbox was killed");
+        return Ok(Answer::Signal(Signal::KILL.as_raw()));
+    }
+    serde_json::from_slice(&answer)
+        .map_err(|error| Failure::Sandbox(format!("its first process made no sense: {error}")))
+}
+
+/// What may be sent to all processes of a run.
+const SWALLOWED: [Signal; 9] = [
+    Signal::TERM,
+    Signal::INT,
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::WINCH,
+    Signal::PIPE,
+];
+
+fn start_inner(channel: UnixStream) -> io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.args([WORKER_WORD, INNER_WORD]).stdin(Stdio::from(std::os::fd::OwnedFd::from(channel)));
+    let marker = std::env::var_os(RUN_VARIABLE).unwrap_or_default();
+    command.env_clear().env(RUN_VARIABLE, marker).spawn()
+}
+
+fn exit(code: i32) -> ExitCode {
+    u8::try_from(code & 0xff).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Ends by a signal, as the program did.
+///
+/// This process catches some of them, and its runtime library others. A new program catches none, so the shell does it.
+fn die(number: i32) -> ExitCode {
+    if number == Signal::KILL.as_raw() {
+        // Nothing is left to do if that fails.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+    }
+    let script = format!("kill -{number} $$");
+    let error = Command::new("/bin/sh").args(["-c", &script]).env_clear().exec();
+    tracing::error!(%error, "failed to end by the signal that ended a sandboxed program");
+    exit(128_i32.saturating_add(number))
+}

@@ -1,0 +1,182 @@
+//! Jobs of a member that mean harm, with real programs on a real node: each is stopped by the level that claims to, and
+//! the node answers all the while.
+
+#![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
+
+use std::time::{Duration, Instant};
+
+use jobmesh_tests::{Bench, Node, Run};
+
+/// How long a node may take to answer while it is under attack.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How long something may take to be known everywhere.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the victim lets one run take.
+const TABLES: &str = "[limits]\nlog_bytes = \"1MiB\"\nprocesses = 40\ndisk_bytes = \"8MiB\"\n\
+                      [isolation]\nmembers = \"sandboxed\"\n";
+
+fn bench() -> Bench {
+    Bench::new(env!("CARGO_BIN_EXE_jobmesh"))
+}
+
+/// An attacker `a` and its victim `b`; none, after saying so, where no sandbox can be made.
+fn pair(bench: &Bench, tables: &str) -> Option<(Node, Node)> {
+    let b = bench.node_with("b", 2, tables);
+    b.up();
+    let tags = b.run(&["capability"]).text();
+    if !tags.contains("isolation:process:sandboxed") {
+        let doctor = b.run(&["doctor"]).text();
+        assert!(std::env::var_os("JOBMESH_REQUIRE_TOOLS").is_none(), "no sandbox: {doctor}");
+        eprintln!("SKIPPED: no sandbox can be made on this machine: {doctor}");
+        return None;
+    }
+    Some((attacker(bench, &b), b))
+}
+
+fn attacker(bench: &Bench, b: &Node) -> Node {
+    let a = bench.up("a");
+    a.admit(b);
+    assert_eq!(b.run(&["capability", "add", "tool:victim"]).code, 0);
+    a
+}
+
+/// Runs something of `a` on the victim.
+fn attack(a: &Node, command: &[&str]) -> Run {
+    a.run(&[&["run", "--require", "tool:victim", "--"], command].concat())
+}
+
+/// Asks a node what it does, and how long that took.
+fn is_responsive(node: &Node) {
+    let began = Instant::now();
+    assert_eq!(node.run(&["ls"]).code, 0);
+    assert!(began.elapsed() < ANSWER_MAX, "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_node_and_the_machine_are_not_seen() {
+    let bench = bench();
+    let Some((a, b)) = pair(&bench, TABLES) else { return };
+    let home = b.home().to_str().unwrap();
+    let script = format!(
+        "for f in {home} {home}/* /etc/shadow /root/.ssh /root/.bashrc /home/* /run/jobmesh/../docker.sock; do \
+         if cat $f >/dev/null 2>&1 || ls $f/ >/dev/null 2>&1; then echo seen $f; fi; done; \
+         ls -d /proc/[0-9]* | wc -l; env | grep -c {home}; cat /proc/1/environ 2>/dev/null | tr '\\0' '\\n' | grep HOME; id -u"
+    );
+    let run = attack(&a, &["sh", "-c", &script]);
+    let text = run.text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(!text.contains("seen") && lines.len() == 3, "{text}{}\n{}", run.stderr, a.log());
+    assert!(lines[0].trim().parse::<u32>().unwrap() < 8, "{text}");
+    assert_eq!(lines[1], "0", "the victim's home is named: {text}");
+    assert_ne!(lines[2], "0", "{text}");
+    let shown = a.json(&["show", "last"]);
+    assert_eq!(shown["attempts"][0]["isolation"], "sandboxed", "{shown}");
+}
+
+#[test]
+fn no_door_leads_to_the_network_or_to_another_job() {
+    let bench = bench();
+    let Some((a, b)) = pair(&bench, TABLES) else { return };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, home) = (listener.local_addr().unwrap().port(), b.home().display());
+    let script = format!(
+        "import os, socket, ctypes\n\
+         def door(name, family, address):\n    \
+           s = socket.socket(family); s.settimeout(3)\n    \
+           try:\n        s.connect(address); print('open', name)\n    \
+           except OSError: pass\n\
+         door('loopback', socket.AF_INET, ('127.0.0.1', {port}))\n\
+         door('metadata', socket.AF_INET, ('169.254.169.254', 80))\n\
+         door('control', socket.AF_UNIX, '{home}/control.sock')\n\
+         door('abstract', socket.AF_UNIX, '\\0dbus')\n\
+         libc = ctypes.CDLL(None, use_errno=True)\n\
+         print('ring', libc.syscall(425, 8, 0), 'trace', libc.ptrace(16, 1, 0, 0))\n\
+         try: os.kill(-1, 9); print('killed')\n\
+         except OSError: print('nobody')\n"
+    );
+    let run = attack(&a, &["/usr/bin/python3", "-c", &script]);
+    let said = run.text();
+    assert!(said.starts_with("ring -1 trace -1\n") && !said.contains("open"), "{said}{}\n{}", run.stderr, a.log());
+    is_responsive(&b);
+}
+
+#[test]
+fn bombs_are_ended_and_the_node_answers() {
+    let bench = bench();
+    let Some((a, b)) = pair(&bench, TABLES) else { return };
+    let bombs = [
+        ("process limit", "f() { f | f & }; f; sleep 100"),
+        ("log limit", "yes"),
+        ("disk limit", "head -c 200M /dev/zero > big; sleep 100"),
+        ("disk limit", "i=0; while :; do i=$((i+1)); head -c 500k /dev/zero > f$i; done"),
+        ("exit code", "setsid sh -c 'trap \"\" TERM HUP INT; while :; do sleep 1; done' & exit 9"),
+    ];
+    for (expected, script) in bombs {
+        let job = a.submit(&["--require", "tool:victim", "--", "sh", "-c", script]);
+        is_responsive(&b);
+        let shown = a.ended(&job);
+        let outcome = shown["attempts"][0]["outcome"].to_string();
+        assert!(outcome.contains(expected), "{script}: {shown}\n{}", a.log());
+        is_responsive(&b);
+    }
+    let status = b.json(&["status"]);
+    assert_eq!(status["running"].as_u64().unwrap_or(0), 0, "{status}");
+}
+
+#[test]
+fn a_memory_bomb_hits_its_own_limit() {
+    let bench = bench();
+    let Some((a, b)) = pair(&bench, TABLES) else { return };
+    let bomb = "import sys\nx = []\nwhile True: x.append(bytearray(1 << 20))";
+    let run = a.run(&["run", "--require", "tool:victim", "--mem", "64MiB", "--", "/usr/bin/python3", "-c", bomb]);
+    assert_ne!(run.code, 0, "{}{}", run.text(), run.stderr);
+    is_responsive(&b);
+}
+
+#[test]
+fn a_node_without_the_level_refuses_and_explain_says_so() {
+    let bench = bench();
+    let b = bench.node_with("b", 2, "[isolation]\nmembers = \"sandboxed\"\nsandbox = false\n");
+    b.up();
+    let a = attacker(&bench, &b);
+    let job = a.submit(&["--require", "tool:victim", "--", "true"]);
+    let began = Instant::now();
+    loop {
+        let why = a.json(&["explain", &job]).to_string();
+        if why.contains("can't keep it apart well enough (sandboxed)") {
+            break;
+        }
+        assert!(began.elapsed() < DEADLINE, "{why}\n{}", a.log());
+    }
+    assert_eq!(a.json(&["show", &job])["job"]["state"], "available");
+    let doctor = b.run(&["doctor"]).text();
+    assert!(doctor.contains("at most contained") && doctor.contains("isolation.sandbox"), "{doctor}");
+}
+
+/// Nothing ties a sandbox to the daemon that made it, and what it ends with is what its program ended with.
+#[test]
+fn a_sandboxed_job_outlives_its_daemon_and_is_adopted() {
+    let bench = bench();
+    let own = TABLES.replace("members =", "own = \"sandboxed\"\nmembers =");
+    let Some((_, b)) = pair(&bench, &own) else { return };
+    let script = "echo up; until [ -e go ]; do sleep 0.05; done; echo '{\"outcome\":\"permanent\",\"message\":\"told\"}' \
+                  > $JOBMESH_OUTCOME; echo 41 > $JOBMESH_RESULT; exit 5";
+    let job = b.submit(&["--", "sh", "-c", script]);
+    let began = Instant::now();
+    while b.wrote(&job) != "up\n" || b.json(&["show", &job])["attempts"][0]["pid"].is_null() {
+        assert!(began.elapsed() < DEADLINE, "{}", b.json(&["show", &job]));
+    }
+    b.kill();
+    b.up();
+    let runs = std::fs::read_dir(b.home().join("runs")).unwrap().flatten();
+    let run = runs.map(|entry| entry.path()).find(|path| path.join("words").exists()).unwrap();
+    std::fs::write(run.join("work/go"), "").unwrap();
+    let shown = b.ended(&job);
+    let attempt = &shown["attempts"][0];
+    assert!(attempt["outcome"].to_string().contains("told"), "{shown}\n{}", b.log());
+    assert_eq!(attempt["isolation"], "sandboxed", "{shown}");
+    assert_eq!(b.run(&["result", &job]).text().trim(), "41", "{shown}");
+    assert!(!run.join("words").exists());
+}
