@@ -70,6 +70,8 @@ use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
 use jobmesh_engine::{Input, Output, Report, StopReason};
+use jobmesh_executors::model::key::{Key, Keys};
+use jobmesh_executors::model::settings::KeySource;
 use jobmesh_executors::{Containers, Executors, Probe, STOP_GRACE_MAX, Sandboxes, Surroundings};
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
@@ -390,9 +392,25 @@ pub fn surroundings(config: &Config) -> Surroundings {
     Surroundings {
         http: config.http.clone(),
         models: config.models.clone().or_usual(|variable| std::env::var(variable).ok()),
+        keys: keys(config),
         containers: config.containers.clone(),
         ..Surroundings::new(tokio::runtime::Handle::current(), worker())
     }
+}
+
+/// Where the keys of providers are found. Each is looked up when it is needed, so it may change while the node runs.
+fn keys(config: &Config) -> Keys {
+    let secrets = config.secrets.clone();
+    Keys::new(move |source| match source {
+        KeySource::Variable(name) => std::env::var(name).ok().and_then(Key::new),
+        KeySource::Secret(name) => match secrets.look_up(name) {
+            Ok(secret) => Key::new(secret.reveal()),
+            Err(error) => {
+                tracing::warn!(secret = name, error = %crate::causes::causes(&error), "the key of a provider is not there");
+                None
+            }
+        },
+    })
 }
 
 /// The file of this program, by a name that stays good when the file is replaced by a newer one.

@@ -111,9 +111,9 @@ fn a_job_without_its_secret_says_what_is_missing() {
 fn a_job_with_secrets_stays_here() {
     let bench = bench();
     let node = node(&bench);
-    let job = node.submit(&["--secret", "canary", "--where", "hybrid", "--", "true"]);
+    let job = node.submit(&["--secret", "canary", "--where", "any", "--", "true"]);
     assert_eq!(node.ended(&job)["job"]["spec"]["scope"], "local");
-    let refused = node.run(&["submit", "--secret", "canary", "--where", "network", "--", "true"]);
+    let refused = node.run(&["submit", "--secret", "canary", "--where", "mesh", "--", "true"]);
     assert_ne!(refused.code, 0);
     assert!(refused.stderr.contains("secrets"), "{}", refused.stderr);
 }

@@ -30,7 +30,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// With web servers as anybody may ask them, and without models.
+    /// With web servers as anybody may ask them, without models, and with containers of the engine that is found.
     #[must_use]
     pub fn new(runtime: tokio::runtime::Handle, worker: PathBuf) -> Self {
         let (http, models, keys, containers) = Default::default();

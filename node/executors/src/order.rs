@@ -66,13 +66,13 @@ pub struct Limits {
     pub processes_max: u32,
     /// Most memory of all processes together; none is no limit.
     pub memory_bytes: Option<u64>,
+    /// Most processor time in a second of the clock, in thousandths of a processor; none is no limit. Containers are held
+    /// to it.
+    pub processor_millis: Option<u64>,
     /// Most bytes of the files that the working directory begins with, and of those that are kept of it.
     pub file_bytes_max: u64,
     /// Most room on the disk for what it writes beside its logs; none is no limit. It is measured about once a second.
     pub disk_bytes: Option<u64>,
-    /// Most processor time in a second of the clock, in thousandths of a processor; none is no limit. Containers are held
-    /// to it.
-    pub processor_millis: Option<u64>,
 }
 
 impl Default for Limits {
@@ -84,9 +84,9 @@ impl Default for Limits {
             log_bytes_max: 1 << 30,
             processes_max: 2048,
             memory_bytes: None,
+            processor_millis: None,
             file_bytes_max: BLOB_BYTES_MAX,
             disk_bytes: None,
-            processor_millis: None,
         }
     }
 }

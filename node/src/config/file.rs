@@ -78,9 +78,9 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("limits", LIMIT_KEYS),
     ("blobs", BLOB_KEYS),
     ("mesh", MESH_KEYS),
+    ("container", containers::KEYS),
     ("isolation", ISOLATION_KEYS),
     ("http", HTTP_KEYS),
-    ("container", containers::KEYS),
 ];
 
 /// What one file says; `None` where it is silent.

@@ -48,7 +48,8 @@ fn needs_restart(key: &str) -> bool {
 }
 
 impl Config {
-    /// Reads the file again. The queues, schedules, retention, quotas, isolation, secrets and job types of the result hold at once, the limits
+    /// Reads the file again. The queues, schedules, retention, quotas, isolation, secrets and job types of the result hold
+    /// at once, the limits
     /// and `drain.wait` for whatever starts next.
     ///
     /// # Errors
@@ -63,10 +64,10 @@ impl Config {
         config.log.clone_from(&self.log);
         config.timing = self.timing;
         config.resources.clone_from(&self.resources);
+        config.containers.clone_from(&self.containers);
         config.sandbox = self.sandbox;
         config.http.clone_from(&self.http);
         config.models.clone_from(&self.models);
-        config.containers.clone_from(&self.containers);
         config.sources.keep(&self.sources, needs_restart);
         Ok(Reload { config, pending })
     }

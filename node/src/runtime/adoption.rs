@@ -61,15 +61,8 @@ pub(super) fn adopt(
     } else {
         None
     };
-    let adopt = Adopt {
-        run,
-        process,
-        directory,
-        outputs: order.outputs.clone(),
-        kill_grace: order.kill_grace,
-        limits,
-        container,
-    };
+    let (outputs, kill_grace) = (order.outputs.clone(), order.kill_grace);
+    let adopt = Adopt { run, process, directory, outputs, kill_grace, limits, container };
     handle.shared().adopting.start(run);
     let error = executors.adopt(adopt).err()?;
     tracing::error!(%run, %error, "a run of an earlier daemon goes on unwatched; ending it");

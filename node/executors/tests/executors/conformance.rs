@@ -1,12 +1,12 @@
 //! What every executor owes the runtime.
 //!
 //! Each kind of work has a function that makes its [`Tasks`], or says what this machine lacks for them; then all of them
-//! pass the same checks. A new executor adds its function to [`KINDS`] and nothing else.
+//! pass the same checks. A new executor adds its function to [`KINDS`] and nothing else; one that needs an engine beside
+//! the node calls [`conforms`] where it has one.
 
 mod server;
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 
 use jobmesh_executors::{Ended, Event, Limits, Order, StopReason, Stream, log_path, result_path};
 use jobmesh_protocol::task::{HttpTask, LuaTask, ProcessTask, Task, WasmTask};
@@ -38,27 +38,7 @@ pub(crate) struct Tasks {
     /// The level at which its runs are kept apart, at least.
     pub(crate) isolation: Isolation,
     /// Who answers requests, for as long as the tasks are needed.
-    _server: Option<Server>,
-}
-
-impl Tasks {
-    /// Those that every kind has.
-    pub(crate) fn new([ok, failing, endless]: [Task; 3], isolation: Isolation) -> Self {
-        let (stubborn, greeting, noisy, telling, reading) = (None, None, None, None, None);
-        Self {
-            ok,
-            failing,
-            endless,
-            stubborn,
-            greeting,
-            noisy,
-            echoing: None,
-            telling,
-            reading,
-            isolation,
-            _server: None,
-        }
-    }
+    pub(crate) _server: Option<Server>,
 }
 
 /// What a greeting says.
@@ -69,22 +49,22 @@ const RESULT: &[u8] = b"{\"answer\":42}";
 const NOISE_MAX: u64 = 1 << 20;
 
 /// Every kind of work that has an executor.
-const KINDS: &[Kind<'_>] = &[
-    Kind { name: "process", node: &Node::start, make: process },
-    Kind { name: "wasm", node: &Node::start, make: wasm },
-    Kind { name: "lua", node: &Node::start, make: lua },
-    Kind { name: "http", node: &Node::start, make: http },
+const KINDS: &[Kind] = &[
+    Kind { name: "process", make: process, node: Node::start },
+    Kind { name: "wasm", make: wasm, node: Node::start },
+    Kind { name: "lua", make: lua, node: Node::start },
+    Kind { name: "http", make: http, node: Node::start },
 ];
 
 /// One kind of work.
-pub(crate) struct Kind<'a> {
+pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    /// Starts a node with so many slots that has what the kind needs.
-    pub(crate) node: &'a dyn Fn(u16) -> Node,
     pub(crate) make: fn(&Node) -> Tasks,
+    /// Starts a node that runs them, with so many slots.
+    pub(crate) node: fn(u16) -> Node,
 }
 
-impl Kind<'_> {
+impl Kind {
     /// A node with its tasks.
     fn start(&self, slots: u16) -> (Node, Tasks) {
         let node = (self.node)(slots);
@@ -94,7 +74,7 @@ impl Kind<'_> {
 
     /// What this machine lacks for it, if it lacks something.
     fn lacks(&self) -> Option<String> {
-        let probe = Node::start(1).executors.probe().into_iter().find(|probe| probe.executor == self.name);
+        let probe = (self.node)(1).executors.probe().into_iter().find(|probe| probe.executor == self.name);
         let Some(probe) = probe else { return Some("it is not probed".to_owned()) };
         probe.isolation.is_none().then(|| probe.lacks.join("; "))
     }
@@ -202,7 +182,7 @@ fn http(_node: &Node) -> Tasks {
 }
 
 /// A check of what one kind owes.
-type Check = fn(&Kind<'_>);
+type Check = fn(&Kind);
 
 const CHECKS: &[(&str, Check)] = &[
     ("outcomes are told apart", outcomes_are_told_apart),
@@ -223,19 +203,16 @@ const CHECKS: &[(&str, Check)] = &[
 
 #[test]
 fn every_executor_conforms() {
-    for kind in KINDS {
-        let name = kind.name;
-        if let Some(lacks) = kind.lacks() {
-            Tools::missing(&format!("the conformance of {name}"), &lacks);
-            continue;
-        }
-        conforms(kind);
-    }
+    KINDS.iter().for_each(conforms);
 }
 
-/// Puts an executor to the test.
-pub(crate) fn conforms(kind: &Kind<'_>) {
+/// Puts one kind of work to the test.
+pub(crate) fn conforms(kind: &Kind) {
     let name = kind.name;
+    if let Some(lacks) = kind.lacks() {
+        Tools::missing(&format!("the conformance of {name}"), &lacks);
+        return;
+    }
     let (node, tasks) = kind.start(1);
     for task in [&tasks.ok, &tasks.failing, &tasks.endless] {
         assert_eq!(task.executor(), name);
@@ -243,7 +220,7 @@ pub(crate) fn conforms(kind: &Kind<'_>) {
     drop(node);
     for (check, run) in CHECKS {
         // What fails must say for whom.
-        let failed = std::panic::catch_unwind(AssertUnwindSafe(|| run(kind))).is_err();
+        let failed = std::panic::catch_unwind(|| run(kind)).is_err();
         assert!(!failed, "the executor for {name} does not keep this: {check}");
     }
 }
@@ -254,10 +231,10 @@ fn the_process_executor_conforms_in_a_sandbox() {
         return;
     }
     let make = |node: &Node| Tasks { isolation: Isolation::Sandboxed, ..process(node) };
-    let kind = Kind { name: "process", node: &Node::start, make };
+    let kind = Kind { name: "process", make };
     LEVEL.set(Isolation::Sandboxed);
     for (check, run) in CHECKS {
-        let failed = std::panic::catch_unwind(AssertUnwindSafe(|| run(&kind))).is_err();
+        let failed = std::panic::catch_unwind(|| run(&kind)).is_err();
         assert!(!failed, "a sandboxed process does not keep this: {check}");
     }
 }
@@ -285,7 +262,7 @@ fn stdout(order: &Order, ended: &Ended) -> Vec<u8> {
     kept
 }
 
-fn outcomes_are_told_apart(kind: &Kind<'_>) {
+fn outcomes_are_told_apart(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     assert_eq!(end_of(&node, &tasks.ok).outcome, Outcome::Ok);
     let failed = end_of(&node, &tasks.failing);
@@ -293,7 +270,7 @@ fn outcomes_are_told_apart(kind: &Kind<'_>) {
     assert!(failed.outcome.message().is_some_and(|message| !message.is_empty()), "{failed:?}");
 }
 
-fn each_reason_to_stop_has_its_outcome(kind: &Kind<'_>) {
+fn each_reason_to_stop_has_its_outcome(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     let reasons = [
         (StopReason::Cancel, "cancelled"),
@@ -313,7 +290,7 @@ fn each_reason_to_stop_has_its_outcome(kind: &Kind<'_>) {
     }
 }
 
-fn a_stop_that_is_not_heard_is_a_kill(kind: &Kind<'_>) {
+fn a_stop_that_is_not_heard_is_a_kill(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     let Some(stubborn) = &tasks.stubborn else { return };
     let order = Order { kill_grace: DurationMillis(200), ..node.order(stubborn.clone()) };
@@ -324,7 +301,7 @@ fn a_stop_that_is_not_heard_is_a_kill(kind: &Kind<'_>) {
     assert_eq!(node.ended(run).outcome, Outcome::Cancelled);
 }
 
-fn an_order_is_answered_once(kind: &Kind<'_>) {
+fn an_order_is_answered_once(kind: &Kind) {
     let (node, tasks) = kind.start(2);
     let order = node.order(tasks.endless.clone());
     let run = order.run;
@@ -337,7 +314,7 @@ fn an_order_is_answered_once(kind: &Kind<'_>) {
     assert!(!node.has_event(), "an order given twice was answered twice");
 }
 
-fn a_waiting_order_is_stopped_without_a_slot(kind: &Kind<'_>) {
+fn a_waiting_order_is_stopped_without_a_slot(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     let (first, second) = (node.order(tasks.endless.clone()), node.order(tasks.endless.clone()));
     let (running, waiting) = (first.run, second.run);
@@ -349,7 +326,7 @@ fn a_waiting_order_is_stopped_without_a_slot(kind: &Kind<'_>) {
     assert_eq!(node.executors.running(), 1);
 }
 
-fn shutdown_ends_everything(kind: &Kind<'_>) {
+fn shutdown_ends_everything(kind: &Kind) {
     let (node, tasks) = kind.start(2);
     let orders: Vec<Order> = (0..4).map(|_| node.order(tasks.endless.clone())).collect();
     let first = orders.first().map(|order| order.run);
@@ -365,7 +342,7 @@ fn shutdown_ends_everything(kind: &Kind<'_>) {
     assert_eq!(node.executors.running(), 0, "an order after the shutdown was taken");
 }
 
-fn a_slot_is_as_good_as_before(kind: &Kind<'_>) {
+fn a_slot_is_as_good_as_before(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     for _ in 0..3 {
         let order = node.order(tasks.endless.clone());
@@ -378,7 +355,7 @@ fn a_slot_is_as_good_as_before(kind: &Kind<'_>) {
     }
 }
 
-fn what_is_said_is_kept_by_its_hash(kind: &Kind<'_>) {
+fn what_is_said_is_kept_by_its_hash(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     let Some(greeting) = &tasks.greeting else { return };
     let order = node.order(greeting.clone());
@@ -388,7 +365,7 @@ fn what_is_said_is_kept_by_its_hash(kind: &Kind<'_>) {
     assert!(ended.inline.iter().any(|bytes| bytes == GREETING.as_bytes()), "what is short comes along: {ended:?}");
 }
 
-fn what_is_read_is_what_was_given(kind: &Kind<'_>) {
+fn what_is_read_is_what_was_given(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     let Some(echoing) = &tasks.echoing else { return };
     let blob = node.blob(GREETING.as_bytes());
@@ -398,7 +375,7 @@ fn what_is_read_is_what_was_given(kind: &Kind<'_>) {
     assert_eq!(String::from_utf8_lossy(&stdout(&order, &ended)), GREETING);
 }
 
-fn variables_of_the_order_win(kind: &Kind<'_>) {
+fn variables_of_the_order_win(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     let Some(reading) = &tasks.reading else { return };
     let mut task = reading.clone();
@@ -412,7 +389,7 @@ fn variables_of_the_order_win(kind: &Kind<'_>) {
     assert_eq!(String::from_utf8_lossy(&stdout(&order, &ended)), GREETING);
 }
 
-fn a_result_is_kept_apart_from_logs(kind: &Kind<'_>) {
+fn a_result_is_kept_apart_from_logs(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     let Some(telling) = &tasks.telling else { return };
     let order = node.order(telling.clone());
@@ -424,7 +401,7 @@ fn a_result_is_kept_apart_from_logs(kind: &Kind<'_>) {
     assert!(told || kept.as_deref() == Some(RESULT), "{ended:?}");
 }
 
-fn too_much_output_is_an_end(kind: &Kind<'_>) {
+fn too_much_output_is_an_end(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     let Some(noisy) = &tasks.noisy else { return };
     let limits = Limits { log_bytes_max: NOISE_MAX, ..Limits::default() };
@@ -436,7 +413,7 @@ fn too_much_output_is_an_end(kind: &Kind<'_>) {
     assert!(sizes.sum::<u64>() <= NOISE_MAX, "{ended:?}");
 }
 
-fn isolation_is_told_and_never_less(kind: &Kind<'_>) {
+fn isolation_is_told_and_never_less(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     for task in [&tasks.ok, &tasks.failing] {
         let ended = end_of(&node, task);
@@ -444,7 +421,7 @@ fn isolation_is_told_and_never_less(kind: &Kind<'_>) {
     }
 }
 
-fn nothing_is_left_of_a_run_that_leaves_nothing(kind: &Kind<'_>) {
+fn nothing_is_left_of_a_run_that_leaves_nothing(kind: &Kind) {
     let (node, tasks) = kind.start(1);
     let order = node.order(tasks.ok.clone());
     let ended = node.end_of(order.clone());

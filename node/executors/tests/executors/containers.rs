@@ -81,31 +81,41 @@ fn hear(order: &Order, line: &str) {
     }
 }
 
+/// What the suite of every executor asks of containers.
+fn tasks(_node: &Node) -> Tasks {
+    let argv = |words: &[&str]| {
+        Task::Container(ContainerTask::new(IMAGE, words.iter().map(|word| (*word).to_owned()).collect()))
+    };
+    let script = |script: &str| shell(IMAGE, script);
+    Tasks {
+        ok: argv(&["true"]),
+        failing: argv(&["false"]),
+        endless: argv(&["sleep", "600"]),
+        stubborn: Some(script("trap '' TERM; while :; do sleep 600; done")),
+        greeting: Some(argv(&["echo", "hello"])),
+        noisy: Some(argv(&["yes"])),
+        echoing: Some(Box::new(|blob| {
+            Task::Container(ContainerTask { stdin: Some(blob), ..ContainerTask::new(IMAGE, vec!["cat".to_owned()]) })
+        })),
+        telling: Some(script("printf '{\"answer\":42}' > \"$JOBMESH_RESULT\"")),
+        reading: Some(script("printf '%s\\n' \"$GREETING\"")),
+        isolation: Isolation::Contained,
+        _server: None,
+    }
+}
+
+/// A node of the engine that the test holds.
+fn node(slots: u16) -> Node {
+    let podman = podman().unwrap();
+    let mut node = Node::start_among(slots, Groups::Use, podman.containers());
+    node.network = false;
+    node
+}
+
 #[test]
 fn the_container_executor_conforms() {
-    let Some(podman) = podman() else { return };
-    let make = |_: &Node| {
-        let task = |argv: &[&str]| {
-            Task::Container(ContainerTask::new(IMAGE, argv.iter().map(|word| (*word).to_owned()).collect()))
-        };
-        Tasks {
-            greeting: Some(task(&["echo", "hello"])),
-            noisy: Some(task(&["yes"])),
-            echoing: Some(Box::new(|blob| {
-                let cat = ContainerTask::new(IMAGE, vec!["cat".to_owned()]);
-                Task::Container(ContainerTask { stdin: Some(blob), ..cat })
-            })),
-            telling: Some(task(&["sh", "-c", "printf '{\"answer\":42}' > \"$JOBMESH_RESULT\""])),
-            reading: Some(task(&["sh", "-c", "printf '%s\\n' \"$GREETING\""])),
-            ..Tasks::new([task(&["true"]), task(&["false"]), task(&["sleep", "600"])], Isolation::Contained)
-        }
-    };
-    let start = |slots| {
-        let mut node = Node::start_among(slots, Groups::Use, podman.containers());
-        node.network = false;
-        node
-    };
-    conforms(&Kind { name: "container", node: &start, make });
+    let Some(_engine) = podman() else { return };
+    conforms(&Kind { name: "container", make: tasks, node });
 }
 
 #[test]
@@ -356,7 +366,6 @@ fn adopt(order: &Order) -> Adopt {
         run: order.run,
         process: None,
         directory: order.directory.clone(),
-        outputs: Vec::new(),
         kill_grace: order.kill_grace,
         limits: order.limits,
         container: Some(Box::new(order.clone())),

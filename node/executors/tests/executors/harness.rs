@@ -56,11 +56,11 @@ pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
     pub(crate) shelf: Shelf,
+    /// Whether its orders have the network.
+    pub(crate) network: bool,
     events: Receiver<Event>,
     /// How well its orders must be kept apart.
     pub(crate) isolation: Isolation,
-    /// Whether its orders have the network.
-    pub(crate) network: bool,
     /// Where what waits for others runs. Dropped last.
     pub(crate) runtime: Runtime,
 }
@@ -89,7 +89,7 @@ impl Node {
         let config =
             Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, sandboxes, shelf: kept, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, shelf, events, isolation: LEVEL.get(), network: true, runtime }
+        Self { executors, home, shelf, network: true, events, isolation: LEVEL.get(), runtime }
     }
 
     /// A node whose orders are sandboxed; none, after saying so, where no sandbox can be made.
