@@ -49,7 +49,7 @@ pub(crate) struct Node {
     pub(crate) home: tempfile::TempDir,
     events: Receiver<Event>,
     /// Where what waits for others runs. Dropped last.
-    pub(crate) runtime: Runtime,
+    _runtime: Runtime,
 }
 
 impl Node {
@@ -67,7 +67,7 @@ impl Node {
         let spares = Some(home.path().join("spares"));
         let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, events, runtime }
+        Self { executors, home, events, _runtime: runtime }
     }
 
     /// An order to run `task` with five seconds of grace.
