@@ -28,8 +28,6 @@ pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
         log_bytes_max: order.log_bytes_max.unwrap_or(config.limits.log_bytes),
         processes_max: config.limits.processes,
         memory_bytes: if memory.is_zero() { share() } else { Some(memory.floor()) },
-        // From ten-thousandths to thousandths.
-        processor_millis: (!processors.is_zero()).then(|| processors.parts().div_ceil(10)),
         disk_bytes: is_apart(order).then_some(config.limits.disk_bytes),
         file_bytes_max: config.limits.file_bytes,
         // From ten-thousandths to thousandths.

@@ -62,7 +62,7 @@ pub(crate) struct Node {
     /// How well its orders must be kept apart.
     pub(crate) isolation: Isolation,
     /// Where what waits for others runs. Dropped last.
-    pub(crate) runtime: Runtime,
+    _runtime: Runtime,
 }
 
 impl Node {
@@ -89,7 +89,7 @@ impl Node {
         let config =
             Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, sandboxes, shelf: kept, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, shelf, network: true, events, isolation: LEVEL.get(), runtime }
+        Self { executors, home, shelf, network: true, events, isolation: LEVEL.get(), _runtime: runtime }
     }
 
     /// A node whose orders are sandboxed; none, after saying so, where no sandbox can be made.
