@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/blobs` | raw bytes | [`jobmesh_protocol::BlobRef`] |
+//! | `POST /v1/blobs/missing` | [`MissingRequest`] | [`Missing`] |
+//! | `GET`, `HEAD /v1/blobs/{hash}` | | raw bytes; their hash is for the reader to check |
 //! | `POST /v1/jobs?follow=` | [`SubmitRequest`] | [`Submitted`]; with `follow`, JSON lines of [`FollowLine`] |
 //! | `POST /v1/jobs/batch` | JSON lines of [`SubmitRequest`] | [`Batch`] |
 //! | `POST /v1/plan` | [`SubmitRequest`] | [`Explanation`] |
@@ -25,6 +27,7 @@
 //! | `GET /v1/jobs/{id}/logs?stream=&attempt=&offset=&follow=` | | raw bytes; [`ATTEMPT_HEADER`] names the attempt |
 //! | `GET /v1/jobs/{id}/receipt?attempt=` | | [`ReceiptView`] |
 //! | `GET /v1/jobs/{id}/result?attempt=` | | raw bytes |
+//! | `GET /v1/jobs/{id}/artifacts?attempt=` | | [`Artifacts`] |
 //! | `GET /v1/jobs/{id}/checkpoints` | | [`Checkpoints`] |
 //! | `GET /v1/queues` | | [`Queues`] |
 //! | `GET /v1/queues/{name}` | | [`QueueView`] |
@@ -59,6 +62,7 @@
 //! not know; questions may not, because a restriction that is skipped over is a permission.
 
 mod action;
+mod blob;
 mod capability;
 mod event;
 mod explain;
@@ -86,10 +90,13 @@ pub use action::{
     ActRequest, Acted, ActedJob, Action, CancelRequest, HoldRequest, MoveRequest, PrioritizeRequest, PruneRequest,
     Pruned, RescheduleRequest,
 };
+pub use blob::{Artifact, ArtifactKind, Artifacts, BLOBS_ASKED_MAX, BlobUse, Missing, MissingRequest};
 pub use capability::{Capabilities, CapabilityAnswer, CapabilityRequest, TagSource, TagView};
 pub use event::{CHANGE_EVENT, Change, FeedQuery, MISSED_EVENT, Missed};
 pub use explain::{Explanation, NodeFit, Reason};
-pub use job::{AttemptView, EventView, Fire, JobDetail, JobView, ListQuery, Progress, TaskCounts, WaitQuery};
+pub use job::{
+    AttemptView, EventView, Fire, JobDetail, JobView, ListQuery, Progress, TaskCounts, WaitQuery, task_words,
+};
 pub use job_type::{Reloaded, TypeRequest, Types};
 pub use learn::{CellView, HeardView, Learned};
 pub use logs::{ATTEMPT_HEADER, LogStream, LogsQuery, ResultQuery};

@@ -1,67 +1,67 @@
-//! Bytes by their hash, one file each: inputs that were uploaded, inputs and outputs fetched from peers.
+//! Bytes by their hash: inputs that were uploaded, inputs and outputs fetched from peers, outputs that were kept.
 //!
-//! A blob's file appears under its name only when it is whole, verified and durable, so whoever finds it may use
-//! it. A crash on the way leaves a temporary file, which the next start removes.
-//!
-//! **The hard case** is deleting. Nothing keeps count of who refers to a blob; what nothing refers to is deleted once it
-//! is old. So whoever finds a blob, and is about to refer to it, makes it young again, and a lock keeps finding and
-//! deleting apart.
+//! The files themselves, and how many there may be, are the business of [`Shelf`], which the executors use too. Here is
+//! what those need who must not wait for a disk: what takes long runs on a thread of its own, fed piece by piece.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
+use jobmesh_executors::{Room, Shelf, ShelfError, TreeReadError};
 use jobmesh_protocol::BlobRef;
 use jobmesh_protocol::id::Hash;
-use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
 
-/// Largest blob that is taken: what a disk may hold, so that a stream without end stops somewhere.
-pub const BLOB_BYTES_MAX: u64 = 64 << 30;
+pub use jobmesh_executors::BLOB_BYTES_MAX;
 
-/// A blob that was found gets a new date if its own is older than this; more often is of no use.
-const DATE_KEPT: Duration = Duration::from_secs(3600);
-
-/// Every unfinished file starts so; no blob does, since a hash is hexadecimal.
-const TEMPORARY: &str = "tmp-";
+/// Pieces of an upload that wait for the disk. With more the sender waits.
+const PIECES_MAX: usize = 8;
 
 /// The folder of blobs.
 #[derive(Clone, Debug)]
 pub struct Blobs {
-    folder: PathBuf,
-    /// Held while a blob is found, put under its name, or deleted.
-    names: Arc<Mutex<()>>,
+    shelf: Shelf,
 }
 
 /// Why bytes could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The disk is full.
-    #[error("the disk that holds {} is full", path.display())]
-    Full {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The file system refused.
-    #[error("failed to write to {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The disk, the quota or the bounds of a blob.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
     /// The sender stopped in the middle.
     #[error("the upload ended early: {reason}")]
     Cut {
         /// What is known of it.
         reason: String,
     },
-    /// More bytes than any blob may have.
-    #[error("the upload is larger than {BLOB_BYTES_MAX} bytes")]
-    TooLarge,
+    /// The thread that wrote is gone.
+    #[error("the thread that wrote the blob ended by a panic; this is a bug")]
+    Panicked,
+}
+
+/// Why the inputs of a job are not whole.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The list of them.
+    #[error("the inputs can't be used")]
+    List(#[source] TreeReadError),
+    /// One of them.
+    #[error("the input {path:?} ({hash}) is not on this node")]
+    File {
+        /// Its path.
+        path: String,
+        /// Its hash.
+        hash: Hash,
+    },
+}
+
+/// What a stream is fed to the disk as.
+enum Piece {
+    Bytes(Bytes),
+    /// All of it has come.
+    End,
 }
 
 impl Blobs {
@@ -70,78 +70,74 @@ impl Blobs {
     /// # Errors
     /// What the system says if the folder can't be read.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(Self { folder, names: Arc::default() })
+        Ok(Self { shelf: Shelf::open(folder)? })
+    }
+
+    /// The same for those who may wait for a disk.
+    #[must_use]
+    pub const fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// Where the blob is, or will be once it is whole.
     #[must_use]
     pub fn path_of(&self, hash: Hash) -> PathBuf {
-        self.folder.join(hash.to_string())
+        self.shelf.path_of(hash)
     }
 
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.shelf.folder()
     }
 
     /// Whether the whole blob is here. It counts as new from now on.
     #[must_use]
     pub fn has(&self, blob: BlobRef) -> bool {
-        let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.path_of(blob.hash);
-        let Ok(found) = fs::metadata(&path) else { return false };
-        if is_older(&found, DATE_KEPT) {
-            // A date that can't be set is a blob that may be deleted; then the job says that its input is missing.
-            let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        }
-        found.is_file() && found.len() == blob.size
+        self.shelf.has(blob)
     }
 
-    /// Hands every blob to `each` that was neither written nor found for so long. Returns how many.
+    /// Those of these blobs that are not here. The others count as new from now on.
+    pub async fn missing(&self, mut blobs: Vec<BlobRef>) -> Vec<BlobRef> {
+        let (shelf, all) = (self.shelf.clone(), blobs.clone());
+        let look = move || {
+            blobs.retain(|blob| !shelf.has(*blob));
+            blobs
+        };
+        // What nobody knows of is missing.
+        tokio::task::spawn_blocking(look).await.unwrap_or(all)
+    }
+
+    /// Room for a blob that somebody else is about to put into the folder. What nobody needs goes first. To be kept until the
+    /// blob is there.
     ///
     /// # Errors
-    /// What the system says if the folder can't be read.
-    pub fn each_older(&self, age: Duration, mut each: impl FnMut(Hash)) -> io::Result<usize> {
-        let mut count = 0;
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let Some(hash) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            if entry.metadata().is_ok_and(|found| found.is_file() && is_older(&found, age)) {
-                each(hash);
-                count += 1;
+    /// [`WriteError::Shelf`] if there is none.
+    pub async fn room(&self, bytes: u64) -> Result<Room, WriteError> {
+        let shelf = self.shelf.clone();
+        let taking = tokio::task::spawn_blocking(move || shelf.room(bytes));
+        Ok(taking.await.map_err(|_| WriteError::Panicked)??)
+    }
+
+    /// Checks that every file of a job's inputs is here. They count as new from now on. May wait for the disk.
+    ///
+    /// # Errors
+    /// [`InputError`] names what is missing.
+    pub fn check_inputs(&self, tree: BlobRef) -> Result<(), InputError> {
+        use jobmesh_protocol::tree::Node;
+        let tree = self.shelf.tree(tree.hash).map_err(InputError::List)?;
+        for entry in tree.entries() {
+            match &entry.node {
+                Node::File { blob, .. } if !self.shelf.has(*blob) => {
+                    return Err(InputError::File { path: entry.path.clone(), hash: blob.hash });
+                }
+                Node::File { .. } | Node::Link { .. } | Node::Directory { .. } => {}
             }
         }
-        Ok(count)
+        Ok(())
     }
 
-    /// Deletes a blob if it was neither written nor found for so long. Returns its size if it did.
-    ///
-    /// # Errors
-    /// What the system says if it can't be deleted.
-    pub fn remove_older(&self, hash: Hash, age: Duration) -> io::Result<Option<u64>> {
-        let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.path_of(hash);
-        match fs::metadata(&path) {
-            Ok(found) if is_older(&found, age) => fs::remove_file(&path).map(|()| Some(found.len())),
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn give_name(&self, path: &Path, hash: Hash) -> io::Result<()> {
-        let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        fs::rename(path, self.path_of(hash))
-    }
-
-    /// Keeps a stream of bytes under their hash, durably. A dropped call leaves at most a temporary file.
+    /// Keeps a stream of bytes under their hash, durably. A dropped call leaves nothing.
     ///
     /// # Errors
     /// [`WriteError`]; nothing is kept then.
@@ -150,68 +146,41 @@ impl Blobs {
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::fmt::Display,
     {
-        let temporary = Temporary::new(&self.folder);
-        let path = temporary.path.clone();
-        let failed = |source| failure(&path, source);
-        let mut options = tokio::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&path).await.map_err(failed)?;
-        let (mut hasher, mut size) = (blake3::Hasher::new(), 0_u64);
+        let shelf = self.shelf.clone();
+        let (pieces, incoming) = mpsc::channel(PIECES_MAX);
+        let writing = tokio::task::spawn_blocking(move || write_pieces(&shelf, incoming));
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| WriteError::Cut { reason: error.to_string() })?;
-            size = size.saturating_add(chunk.len() as u64);
-            if size > BLOB_BYTES_MAX {
-                return Err(WriteError::TooLarge);
+            if pieces.send(Piece::Bytes(chunk)).await.is_err() {
+                break;
             }
-            hasher.update(&chunk);
-            file.write_all(&chunk).await.map_err(failed)?;
         }
-        file.flush().await.map_err(failed)?;
-        file.sync_all().await.map_err(failed)?;
-        let hash = Hash::from_bytes(*hasher.finalize().as_bytes());
-        self.give_name(&path, hash).map_err(failed)?;
-        let folder = tokio::fs::File::open(&self.folder).await.map_err(failed)?;
-        folder.sync_all().await.map_err(failed)?;
-        Ok(BlobRef { hash, size })
+        // Whoever has stopped listening has failed, and says why.
+        let _ = pieces.send(Piece::End).await;
+        let written = writing.await.map_err(|_| WriteError::Panicked)??;
+        written.ok_or_else(|| WriteError::Cut { reason: "it was given up".to_owned() })
     }
 }
 
-/// Whether a file was last written so long ago. One from the future was not.
-fn is_older(found: &fs::Metadata, age: Duration) -> bool {
-    let since = found.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-    since.is_some_and(|since| since > age)
-}
-
-fn failure(path: &Path, source: io::Error) -> WriteError {
-    let is_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    if is_full {
-        return WriteError::Full { path: path.parent().unwrap_or(path).to_owned() };
-    }
-    WriteError::File { path: path.to_owned(), source }
-}
-
-/// The name of an unfinished file; the file goes when the name does.
-struct Temporary {
-    path: PathBuf,
-}
-
-impl Temporary {
-    fn new(folder: &Path) -> Self {
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self { path: folder.join(format!("{TEMPORARY}{}-{number}", std::process::id())) }
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // After the rename there is nothing under this name, which is as it should be.
-        let _ = fs::remove_file(&self.path);
+/// Writes what comes, on a thread that may wait. None if the sender went away before the end.
+fn write_pieces(shelf: &Shelf, mut pieces: mpsc::Receiver<Piece>) -> Result<Option<BlobRef>, ShelfError> {
+    let mut draft = shelf.begin()?;
+    loop {
+        match pieces.blocking_recv() {
+            Some(Piece::Bytes(bytes)) => draft.write(&bytes)?,
+            Some(Piece::End) => return draft.finish().map(Some),
+            None => return Ok(None),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::fs;
+
+    use jobmesh_protocol::tree::{Entry, Node, Tree};
 
     use super::*;
 
@@ -230,6 +199,8 @@ mod tests {
         assert_eq!(blobs.write(parts(&[b"hello world"])).await.unwrap(), blob);
         assert!(blobs.has(blob) && !blobs.has(BlobRef { size: 1, ..blob }));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let other = BlobRef::of(b"other");
+        assert_eq!(blobs.missing(vec![blob, other]).await, [other]);
     }
 
     #[tokio::test]
@@ -239,42 +210,39 @@ mod tests {
         let cut = futures::stream::iter([Ok(Bytes::from_static(b"half")), Err(io::Error::other("gone"))]);
         let error = blobs.write(cut).await.unwrap_err().to_string();
         assert_eq!(error, "the upload ended early: gone");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        // The thread notices a moment later; the next upload shows that it holds up nobody.
+        let whole = blobs.write(parts(&[b"whole"])).await.unwrap();
+        assert!(blobs.has(whole));
     }
 
     #[tokio::test]
-    async fn only_what_nobody_has_found_for_long_is_deleted() {
+    async fn beyond_the_quota_an_upload_is_refused_with_figures() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path().to_owned()).unwrap();
-        let (day, week) = (Duration::from_secs(86_400), Duration::from_secs(7 * 86_400));
-        let [old, found, new] = [b"a".as_slice(), b"b", b"c"].map(BlobRef::of);
-        for bytes in [b"a".as_slice(), b"b", b"c"] {
-            blobs.write(parts(&[bytes])).await.unwrap();
-        }
-        for blob in [old, found] {
-            let file = fs::File::open(blobs.path_of(blob.hash)).unwrap();
-            file.set_modified(SystemTime::now() - week).unwrap();
-        }
-        fs::write(folder.path().join("note"), "not a blob").unwrap();
-        let mut listed = Vec::new();
-        assert_eq!(blobs.each_older(day, |hash| listed.push(hash)).unwrap(), 2);
-        assert!(blobs.has(found));
-        for hash in listed {
-            let size = blobs.remove_older(hash, day).unwrap();
-            assert_eq!(size, (hash == old.hash).then_some(1));
-        }
-        assert_eq!(blobs.remove_older(old.hash, day).unwrap(), None);
-        assert!(!blobs.has(old) && blobs.has(found) && blobs.has(new));
+        blobs.shelf().set_quota(8);
+        blobs.write(parts(&[b"12345"])).await.unwrap();
+        let error = blobs.write(parts(&[b"abc", b"def"])).await.unwrap_err().to_string();
+        assert!(error.contains("quota") && error.contains('8'), "{error}");
+        assert!(blobs.room(4).await.is_err());
+        let room = blobs.room(3).await.unwrap();
+        assert_eq!(blobs.shelf().used(), 8);
+        drop(room);
+        assert_eq!(blobs.shelf().used(), 5);
     }
 
-    #[test]
-    fn a_start_removes_what_a_crash_left() {
+    #[tokio::test]
+    async fn inputs_are_whole_or_what_is_missing_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("tmp-7-0"), b"half").unwrap();
-        let whole = Hash::of(b"whole").to_string();
-        fs::write(folder.path().join(&whole), b"whole").unwrap();
-        Blobs::open(folder.path().to_owned()).unwrap();
-        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, [whole.as_str()]);
+        let blobs = Blobs::open(folder.path().to_owned()).unwrap();
+        let missing = BlobRef::of(b"not here");
+        let entry = Entry { path: "a/b".to_owned(), node: Node::File { blob: missing, mode: 0o644 } };
+        let bytes: &'static [u8] = Box::leak(Tree::new(vec![entry]).unwrap().encode().into_boxed_slice());
+        let tree = blobs.write(parts(&[bytes])).await.unwrap();
+        let error = blobs.check_inputs(tree).unwrap_err().to_string();
+        assert!(error.contains("\"a/b\"") && error.contains(&missing.hash.to_string()), "{error}");
+        blobs.write(parts(&[b"not here"])).await.unwrap();
+        blobs.check_inputs(tree).unwrap();
+        let junk = blobs.write(parts(&[b"junk"])).await.unwrap();
+        assert!(matches!(blobs.check_inputs(junk), Err(InputError::List(_))));
     }
 }

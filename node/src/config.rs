@@ -60,6 +60,8 @@ pub struct Config {
     pub drain_wait: DurationMillis,
     /// What one run may take before it is ended.
     pub limits: Limits,
+    /// Most bytes of all blobs together; none is half of the disk that they are on.
+    pub blob_quota: Option<u64>,
     /// What one peer may take of this node at most.
     pub quotas: Quotas,
     /// How long ended jobs are kept.
@@ -84,6 +86,8 @@ pub struct Limits {
     pub log_bytes: u64,
     /// Most processes.
     pub processes: u32,
+    /// Most bytes of the files that it begins with, and of those that are kept of it.
+    pub file_bytes: u64,
 }
 
 /// What one layer says; `None` where it is silent.
@@ -178,7 +182,10 @@ impl Config {
         environment.check_environment()?;
         let path = home.config();
         let text = document::read(&path)?.unwrap_or_default();
-        Self::layered(home, flags, environment, &text).map_err(|fault| ConfigError::at(&path, fault))
+        let at = |fault| ConfigError::at(&path, fault);
+        let mut config = Self::layered(home, flags, environment, &text).map_err(at)?;
+        config.job_types.read_files().map_err(at)?;
+        Ok(config)
     }
 
     fn layered(home: Home, flags: Overrides, environment: Overrides, text: &str) -> Result<Self, Fault> {
@@ -194,15 +201,8 @@ impl Config {
         let log = sources.pick("log", [&f.log, &e.log], &file.log, &default.log);
         let timing = timing(&mut sources, &file, &default);
         let drain_wait = sources.pick("drain.wait", [&None, &None], &file.drain_wait, &default.drain_wait);
-        let built_in = jobmesh_executors::Limits::default();
-        let limits = Limits {
-            log_bytes: sources
-                .pick("limits.log_bytes", [&None, &None], &file.log_bytes, &default.log_bytes)
-                .unwrap_or(built_in.log_bytes_max),
-            processes: sources
-                .pick("limits.processes", [&None, &None], &file.processes, &default.processes)
-                .unwrap_or(built_in.processes_max),
-        };
+        let limits = limits(&mut sources, &file, &default);
+        let blob_quota = sources.pick("blobs.quota", [&None, &None], &file.blob_quota, &default.blob_quota);
         let quotas = quotas(&mut sources, &file, &default);
         Ok(Self {
             home,
@@ -214,6 +214,7 @@ impl Config {
             timing,
             drain_wait: drain_wait.unwrap_or_default(),
             limits,
+            blob_quota,
             quotas,
             retention: file.retention.resolve(&default.retention),
             queues: merged(file.queues, default.queues),
@@ -396,6 +397,22 @@ fn host_name() -> String {
 fn processors() -> u32 {
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u32::try_from(count).unwrap_or(SLOTS_MAX).min(SLOTS_MAX)
+}
+
+/// What one run may take, as file and defaults say it.
+fn limits(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> Limits {
+    let built_in = jobmesh_executors::Limits::default();
+    Limits {
+        log_bytes: sources
+            .pick("limits.log_bytes", [&None, &None], &file.log_bytes, &default.log_bytes)
+            .unwrap_or(built_in.log_bytes_max),
+        processes: sources
+            .pick("limits.processes", [&None, &None], &file.processes, &default.processes)
+            .unwrap_or(built_in.processes_max),
+        file_bytes: sources
+            .pick("limits.file_bytes", [&None, &None], &file.file_bytes, &default.file_bytes)
+            .unwrap_or(built_in.file_bytes_max),
+    }
 }
 
 /// What one peer may take of this node at most, as file and defaults say it.

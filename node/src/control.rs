@@ -7,6 +7,7 @@
 //! case** is an answer without an end, such as `logs?follow=true`: it ends with the token that closes the server.
 
 mod actions;
+mod artifacts;
 mod audit;
 mod blobs;
 mod capabilities;
@@ -124,6 +125,8 @@ fn router(control: Control) -> Router {
         .merge(job_routes())
         .merge(queue_routes())
         .route("/v1/blobs", post(blobs::upload))
+        .route("/v1/blobs/missing", post(blobs::missing))
+        .route("/v1/blobs/{hash}", get(blobs::show))
         .route("/v1/events", get(follow::events))
         .route("/v1/feed", get(feed::show))
         .route("/v1/peers", get(peers::list))
@@ -169,6 +172,7 @@ fn job_routes() -> Router<Control> {
         .route("/v1/jobs/{id}/logs", get(logs::show))
         .route("/v1/jobs/{id}/receipt", get(receipt::show))
         .route("/v1/jobs/{id}/result", get(results::show))
+        .route("/v1/jobs/{id}/artifacts", get(artifacts::show))
         .route("/v1/jobs/{id}/checkpoints", get(reports::checkpoints))
 }
 

@@ -57,6 +57,7 @@ mod runs;
 mod source;
 mod tail;
 mod task_socket;
+mod type_files;
 mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,6 +93,8 @@ pub use handle::{CommandError, Handle, JoinError, ReloadError};
 pub use readers::ReadError;
 pub use roster::{Refused, Session, Standing};
 pub(crate) use tail::{Span, Tail, changed, open_at};
+pub use type_files::BringError;
+pub(crate) use type_files::bring;
 
 /// Most inputs that wait for the engine: a second of work on a slow disk.
 const INBOX_MAX: usize = 1024;
@@ -141,6 +144,9 @@ pub enum StartError {
     /// A folder of the data directory can't be read.
     #[error("failed to open the folder of blobs")]
     Blobs(#[source] io::Error),
+    /// A file that a job type names can't be given to its jobs.
+    #[error(transparent)]
+    TypeFile(#[from] BringError),
     /// The socket for running jobs can't be opened.
     #[error("failed to open the socket of tasks, task.sock beside the control socket")]
     TaskSocket(#[source] io::Error),
@@ -176,7 +182,8 @@ impl Runtime {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let fresh = Incarnation::from_bytes(source::entropy()?);
         let mut store = source::open_store(&config.home, fresh)?;
-        let blobs = Blobs::open(config.home.blobs()).map_err(StartError::Blobs)?;
+        let blobs = open_blobs(config)?;
+        type_files::bring_scheduled(&blobs, &config.job_types).await?;
         let tokens = Tokens::load(&config.home, source::entropy()?)?;
         // Before anything runs: a run may report as soon as it lives.
         let task_socket = TaskSocket::bind(&config.home).map_err(StartError::TaskSocket)?;
@@ -310,16 +317,31 @@ fn pools(config: &Config) -> Result<BTreeMap<Name, PoolKind>, StartError> {
     Ok(pools)
 }
 
+/// Opens the folder of blobs, with its quota and with somebody who makes room in it.
+fn open_blobs(config: &Config) -> Result<Blobs, StartError> {
+    let blobs = Blobs::open(config.home.blobs()).map_err(StartError::Blobs)?;
+    set_blob_quota(&blobs, config);
+    let home = config.home.clone();
+    blobs.shelf().on_full(move |shelf, bytes| housekeeping::make_room(&home, shelf, bytes));
+    Ok(blobs)
+}
+
+/// Says how much the blobs may take: what the configuration says, else half of their disk, so that they never fill it.
+fn set_blob_quota(blobs: &Blobs, config: &Config) {
+    let half = || rustix::fs::statvfs(blobs.folder()).map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize) / 2);
+    blobs.shelf().set_quota(config.blob_quota.or_else(|| half().ok()).unwrap_or(u64::MAX));
+}
+
 fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle) -> Result<Executors, StartError> {
     let slots = u16::try_from(config.slots).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
-    let told = handle.clone();
+    let (told, shelf) = (handle.clone(), handle.blobs().shelf().clone());
     let report = move |event| {
         // Called on the executors' own threads. When the engine is gone, nobody is left to be told.
         let _ = inbox.blocking_send(Message::Driver(input_of(event, &told.shared().adopting)));
     };
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
     let groups = jobmesh_executors::Groups::default();
-    let surroundings = Surroundings { runtime: tokio::runtime::Handle::current(), worker: worker() };
+    let surroundings = Surroundings::new(tokio::runtime::Handle::current(), worker(), shelf);
     let executors = jobmesh_executors::Config { slots, spares: Some(config.home.spares()), groups, surroundings };
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
 }

@@ -19,7 +19,7 @@ use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{
-    AttemptState, Epoch, Incarnation, JobId, JobNumber, JobSpec, JobState, Outcome, RunId, UnixMillis,
+    AttemptState, Epoch, Incarnation, Isolation, JobId, JobNumber, JobSpec, JobState, Outcome, RunId, UnixMillis,
 };
 use jobmesh_store::{EndedAttempt, Job, Move, NewAttempt, NewEvent, NewJob, Plan, Store, Txn};
 
@@ -194,8 +194,16 @@ fn complete(txn: &Txn<'_>, row: Row) {
     let run = RunId { job, epoch: Epoch(1) };
     let exit = Exit { code: Some(0), signal: None };
     let (outputs, usage) = (Outputs::default(), Usage::default());
-    let ended =
-        EndedAttempt { state: AttemptState::Succeeded, outcome: &Outcome::Ok, exit, outputs, usage, started_at: None };
+    let ended = EndedAttempt {
+        state: AttemptState::Succeeded,
+        outcome: &Outcome::Ok,
+        exit,
+        outputs,
+        usage,
+        model: None,
+        isolation: Isolation::Contained,
+        started_at: None,
+    };
     txn.finish_attempt(run, &ended, AT).unwrap();
     assert!(txn.move_job(&step(row.number, JobState::Running, JobState::Completed)).unwrap());
     note(txn, job, Epoch(1), JobState::Completed, Cause::Succeeded);

@@ -60,7 +60,7 @@ pub use queue::QueueRow;
 pub use reader::Reader;
 pub use receipt::ReceiptRow;
 pub use report::{Checkpoint, Progress};
-pub use retention::{Ended, Metric};
+pub use retention::{Ended, InUse, Metric};
 pub use schedule::ScheduleRow;
 pub use selection::Selection;
 pub use summary::SummaryRow;

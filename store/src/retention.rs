@@ -25,6 +25,23 @@ pub struct Metric {
     pub run_ms: DurationMillis,
 }
 
+/// A blob that somebody needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InUse {
+    /// It alone.
+    Bytes(Hash),
+    /// It and every file that it names, as a [`Tree`](jobmesh_protocol::tree::Tree).
+    Tree(Hash),
+}
+
+impl InUse {
+    /// What a job of this spec reads.
+    pub fn by(spec: &JobSpec) -> impl Iterator<Item = Self> {
+        let bytes = spec.task.blobs().into_iter().map(|blob| Self::Bytes(blob.hash));
+        bytes.chain(spec.inputs.map(|tree| Self::Tree(tree.hash)))
+    }
+}
+
 /// Which ended jobs are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -87,18 +104,19 @@ impl View<'_> {
         self.all(sql, [since], read_metric)
     }
 
-    /// Hands the hash of everything that attempts wrote and jobs read to `each`, some of them many times. What
-    /// schedules will read is in their bodies.
+    /// Hands everything that attempts wrote and jobs read to `each`, some of it many times. What schedules will read is in
+    /// their bodies.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub fn each_blob_in_use(&self, mut each: impl FnMut(Hash)) -> Result<(), StoreError> {
+    pub fn each_blob_in_use(&self, mut each: impl FnMut(InUse)) -> Result<(), StoreError> {
         let sql = "SELECT stdout_hash, stderr_hash, result_hash, files_hash FROM attempt \
                    WHERE coalesce(stdout_hash, stderr_hash, result_hash, files_hash) IS NOT NULL";
         self.each(sql, [], |row| {
-            for column in ["stdout_hash", "stderr_hash", "result_hash", "files_hash"] {
-                row.hash_or_none(column)?.into_iter().for_each(&mut each);
+            for column in ["stdout_hash", "stderr_hash", "result_hash"] {
+                row.hash_or_none(column)?.map(InUse::Bytes).into_iter().for_each(&mut each);
             }
+            row.hash_or_none("files_hash")?.map(InUse::Tree).into_iter().for_each(&mut each);
             Ok::<(), StoreError>(())
         })?;
         // A job that has ended may be tried again.
@@ -106,7 +124,7 @@ impl View<'_> {
             let spec = row.get_ref("spec")?.as_blob().map_err(|_| StoreError::Damaged { what: "job spec" })?;
             let spec: JobSpec =
                 cbor::decode(spec, STORED_SPEC_BYTES_MAX).map_err(|_| StoreError::Damaged { what: "job spec" })?;
-            spec.blobs().for_each(|blob| each(blob.hash));
+            InUse::by(&spec).for_each(&mut each);
             Ok(())
         })
     }
@@ -183,7 +201,8 @@ impl Txn<'_> {
         let sql = "DELETE FROM blob WHERE hash = ?1 \
                    AND NOT EXISTS (SELECT 1 FROM attempt WHERE stdout_hash = ?1) \
                    AND NOT EXISTS (SELECT 1 FROM attempt WHERE stderr_hash = ?1) \
-                   AND NOT EXISTS (SELECT 1 FROM attempt WHERE result_hash = ?1)";
+                   AND NOT EXISTS (SELECT 1 FROM attempt WHERE result_hash = ?1) \
+                   AND NOT EXISTS (SELECT 1 FROM attempt WHERE files_hash = ?1)";
         self.run(sql, [hash.as_bytes().as_slice()])?;
         Ok(())
     }

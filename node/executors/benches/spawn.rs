@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Event, Executors, Groups, Limits, Order};
+use jobmesh_executors::{Config, Event, Executors, Groups, Limits, Order, Shelf, Surroundings};
 use jobmesh_protocol::task::{ProcessTask, Task};
-use jobmesh_protocol::{DurationMillis, Epoch, JobId, Outcome, RunId};
+use jobmesh_protocol::{DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 
 /// How many processes a round starts.
 const RUNS: u32 = 5_000;
@@ -90,10 +90,15 @@ fn spawn_and_wait() -> Duration {
 fn orders(home: &Path, round: u32) -> Duration {
     let ended = Arc::new(AtomicU32::new(0));
     let (counter, feeder) = (Arc::clone(&ended), std::thread::current());
-    let config =
-        Config { slots: NonZeroU16::new(SLOTS).unwrap(), spares: Some(home.join("spares")), groups: Groups::Use };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let blobs = home.join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let shelf = Shelf::open(blobs).unwrap();
+    let surroundings = Surroundings::new(runtime.handle().clone(), env!("CARGO_BIN_EXE_jobmesh-worker").into(), shelf);
+    let slots = NonZeroU16::new(SLOTS).unwrap();
+    let config = Config { slots, spares: Some(home.join("spares")), groups: Groups::Use, surroundings };
     let events = move |event| match event {
-        Event::Started { .. } => {}
+        Event::Started { .. } | Event::Progress { .. } => {}
         Event::Ended { ended, .. } => {
             assert_eq!(ended.outcome.word(), "ok");
             if (counter.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(BATCH) {
@@ -126,10 +131,16 @@ fn order(home: &Path, round: u32, number: u32) -> Order {
         task: Task::Process(ProcessTask::new(vec!["true".to_owned()])),
         follows: None,
         kill_grace: DurationMillis::from_secs(5),
+        blobs: home.join("blobs"),
         stdin: None,
+        inputs: None,
+        outputs: Vec::new(),
         directory: home.join(run.to_string()),
         environment: [("JOBMESH_JOB".to_owned(), number.to_string()), ("JOBMESH_ATTEMPT".to_owned(), "1".to_owned())]
             .into(),
         limits: Limits::default(),
+        is_foreign: false,
+        network: true,
+        isolation: Isolation::None,
     }
 }

@@ -32,9 +32,11 @@ use tokio::runtime::Handle;
 use crate::event::{Ended, Event};
 use crate::executor::{Executor as _, Probe};
 use crate::executors::state::{State, Work};
+use crate::files::Files;
 use crate::kinds::{Kinds, Surroundings};
 use crate::order::{Adopt, Order, StopReason};
 use crate::process::{self, Enforcement, Host, Process, Seat};
+use crate::shelf::Shelf;
 
 /// What the executors of a node may take.
 #[derive(Clone, Debug)]
@@ -111,6 +113,7 @@ impl Executors {
             events: Box::new(events),
             builtins: Box::new(builtins),
             kinds: Kinds::new(Process::new(Host::look(config.spares, config.groups)), &config.surroundings),
+            shelf: config.surroundings.shelf,
             threads: Mutex::new(Vec::new()),
         });
         let this = Self { shared };
@@ -233,6 +236,7 @@ struct Shared {
     events: Box<dyn Fn(Event) + Send + Sync>,
     builtins: Box<Builtins>,
     kinds: Kinds,
+    shelf: Shelf,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -317,7 +321,9 @@ impl Shared {
     /// Sees one adopted run to its end, on its own thread.
     fn attend(&self, adopt: &Adopt, wake: &PipeReader) {
         let control = Control { shared: self, run: adopt.run, wake };
-        let ended = caught(adopt.run, || process::attend(adopt, &control));
+        let ended = caught(adopt.run, || {
+            Files::of_adopted(adopt, &self.shelf, &control).around(|| process::attend(adopt, &control))
+        });
         self.forget(adopt.run);
         (self.events)(Event::Ended { run: adopt.run, ended });
     }
@@ -326,7 +332,7 @@ impl Shared {
     fn perform(&self, order: &Order, slot: &mut Slot) -> Ended {
         let control = Control { shared: self, run: order.run, wake: &slot.reader };
         let seat = &mut slot.seat;
-        caught(order.run, || self.dispatch(order, seat, &control))
+        caught(order.run, || Files::of(order, &self.shelf, &control).around(|| self.dispatch(order, seat, &control)))
     }
 
     /// Hands an order to the executor of its task.
@@ -380,9 +386,9 @@ impl Control<'_> {
         self.stop_reason() == Some(StopReason::Kill)
     }
 
-    /// Tells of the run's process.
+    /// Tells of the run's process. May be called inside of [`Self::wait_for`], where nothing else may block.
     pub(crate) fn emit(&self, event: Event) {
-        (self.shared.events)(event);
+        tokio::task::block_in_place(|| (self.shared.events)(event));
     }
 
     /// Becomes readable when [`Self::stop_reason`] may have changed. An earlier run may have left a byte in it.

@@ -12,13 +12,16 @@ mod container;
 mod event;
 mod executor;
 mod executors;
-mod http;
+mod files;
+pub mod http;
+mod interpreter;
 mod kinds;
 mod lua;
-mod model;
+pub mod model;
 mod order;
 mod output;
 pub mod process;
+mod shelf;
 mod stage;
 mod wasm;
 mod worker;
@@ -26,6 +29,7 @@ mod worker;
 pub use event::{Ended, Event, ProcessId};
 pub use executor::Probe;
 pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, StartError};
+pub use files::{Existing, Ground, GroundError, PatternError, check_patterns, set_file_mode};
 pub use kinds::Surroundings;
 pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
 pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
@@ -33,4 +37,5 @@ pub use process::{
     Enforced, Enforcement, OUTCOME_VARIABLE, OrphanEnd, RESULT_VARIABLE, RUN_VARIABLE, end_orphan, find_run,
     tells_exits,
 };
+pub use shelf::{BLOB_BYTES_MAX, Draft, Room, Shelf, ShelfError, TreeReadError, Written};
 pub use worker::work;

@@ -8,6 +8,7 @@ use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome, RunId};
 
 use crate::event::ProcessId;
+use crate::shelf::BLOB_BYTES_MAX;
 
 /// Longest time that a job may take to end after TERM: one minute.
 ///
@@ -62,13 +63,16 @@ pub struct Limits {
     pub processes_max: u32,
     /// Most memory of all processes together; none is no limit.
     pub memory_bytes: Option<u64>,
+    /// Most bytes of the files that the working directory begins with, and of those that are kept of it.
+    pub file_bytes_max: u64,
 }
 
 impl Default for Limits {
     /// 1 GiB of logs: more than anybody reads, and a tenth of what a small disk has left. 2,048 processes: twice what a
-    /// parallel build on a large machine or a browser starts, and few enough that the machine can still be used.
+    /// parallel build on a large machine or a browser starts, and few enough that the machine can still be used. Files up
+    /// to the largest blob.
     fn default() -> Self {
-        Self { log_bytes_max: 1 << 30, processes_max: 2048, memory_bytes: None }
+        Self { log_bytes_max: 1 << 30, processes_max: 2048, memory_bytes: None, file_bytes_max: BLOB_BYTES_MAX }
     }
 }
 
@@ -82,6 +86,8 @@ pub struct Adopt {
     pub process: Option<ProcessId>,
     /// The directory of its order.
     pub directory: PathBuf,
+    /// Patterns of the files in its working directory that are kept.
+    pub outputs: Vec<String>,
     /// How long it may take to end after TERM; at most [`KILL_GRACE_MAX`] counts.
     pub kill_grace: DurationMillis,
     /// What it may use.

@@ -68,11 +68,11 @@ pub use spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 pub(crate) use adopt::attend;
 pub(crate) use end::Remains;
-pub(crate) use exit::Ending;
+pub(crate) use exit::{Ending, mebibytes};
 pub(crate) use host::Host;
 pub(crate) use reaper::adopt_orphans;
 pub(crate) use seat::Seat;
-pub(crate) use spare::{Contents, Spare, work_path};
+pub(crate) use spare::{Contents, Spare, make_directory, work_path};
 
 /// How long processes that a finished command left behind may take to end after TERM: one second.
 ///

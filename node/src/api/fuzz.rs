@@ -108,6 +108,8 @@ fn fuzz_other_questions() {
     body::<TypeRequest>("api-type", &[r#"{"parameters":{"url":"x","n":[1,{"a":null}]}}"#]);
     body::<InviteRequest>("api-invite", &[r#"{"ttl_ms":3600000,"role":"member"}"#]);
     body::<JoinRequest>("api-join", &[r#"{"invite":"jm1abc"}"#]);
+    let blob = r#"{"hash":"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262","size":0}"#;
+    body::<MissingRequest>("api-missing", &[&format!("{{\"blobs\":[{blob},{blob}]}}")]);
     body::<ShutdownRequest>("api-shutdown", &[r#"{"mode":"drain"}"#]);
     body::<CapabilityRequest>("api-capability", &[r#"{"tags":["gpu","tool:ffmpeg"]}"#]);
 }

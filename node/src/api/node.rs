@@ -6,6 +6,8 @@ use jobmesh_keys::Role;
 use jobmesh_protocol::{JobState, MeshId, NodeId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::api::BlobUse;
+
 /// How the node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -40,6 +42,9 @@ pub struct Status {
     pub jobs: BTreeMap<JobState, u64>,
     /// Whether it is shutting down.
     pub is_draining: bool,
+    /// What it keeps of files.
+    #[serde(default)]
+    pub blobs: BlobUse,
     /// What a person should know: of databases that are older than their words, of keys in two places. Latest first.
     pub alarms: Vec<Alarm>,
     /// Refused messages and the like, by name.

@@ -7,6 +7,7 @@ use jobmesh_engine::pool::PoolKind;
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::resource::{Name, NameError};
 
+use crate::blobs::BLOB_BYTES_MAX;
 use crate::config::queues::{RETENTION_KEYS, RetentionTable, read_queues};
 use crate::config::table::{Document, Entry, Fault, Lined, Origin, Table};
 use crate::config::{LISTEN_MAX, SLOTS_MAX, judge_listen, judge_log, judge_name};
@@ -16,6 +17,10 @@ use crate::job_types::{Declarations, read_declarations};
 const POOLS_MAX: usize = 64;
 /// The range of `limits.log_bytes`: less than one line of output serves nobody.
 const LOG_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 40;
+/// The range of `limits.file_bytes`: up to the largest blob, since nothing larger could be kept.
+const FILE_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=BLOB_BYTES_MAX;
+/// The range of `blobs.quota`: at least some logs.
+const BLOB_QUOTA: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 60;
 /// The range of `mesh.outbox_per_peer`: at least one result with its output.
 const OUTBOX_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 36;
 /// Most processes of one run: as many as a Linux kernel numbers.
@@ -33,6 +38,7 @@ const ROOT_KEYS: &[&str] = &[
     "queues",
     "retention",
     "limits",
+    "blobs",
     "mesh",
     "resources",
     "job_types",
@@ -40,7 +46,8 @@ const ROOT_KEYS: &[&str] = &[
 const LEASE_KEYS: &[&str] = &["ttl", "grace", "bid_window", "bid_hold"];
 const LEARNING_KEYS: &[&str] = &["publish_after"];
 const DRAIN_KEYS: &[&str] = &["wait"];
-const LIMIT_KEYS: &[&str] = &["log_bytes", "processes"];
+const LIMIT_KEYS: &[&str] = &["log_bytes", "processes", "file_bytes"];
+const BLOB_KEYS: &[&str] = &["quota"];
 const MESH_KEYS: &[&str] = &["holds_per_peer", "leases_per_peer", "outbox_per_peer", "messages_per_second"];
 
 /// Every table with keys of its own, to tell where a key belongs that stands in the wrong one.
@@ -51,6 +58,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("drain", DRAIN_KEYS),
     ("retention", RETENTION_KEYS),
     ("limits", LIMIT_KEYS),
+    ("blobs", BLOB_KEYS),
     ("mesh", MESH_KEYS),
 ];
 
@@ -70,6 +78,8 @@ pub(super) struct ConfigFile {
     pub(super) drain_wait: Option<Lined<DurationMillis>>,
     pub(super) log_bytes: Option<Lined<u64>>,
     pub(super) processes: Option<Lined<u32>>,
+    pub(super) file_bytes: Option<Lined<u64>>,
+    pub(super) blob_quota: Option<Lined<u64>>,
     pub(super) peer_holds: Option<Lined<u32>>,
     pub(super) peer_leases: Option<Lined<u32>>,
     pub(super) peer_outbox: Option<Lined<u64>>,
@@ -98,6 +108,10 @@ impl ConfigFile {
         if let Some(limits) = section(&root, "limits", LIMIT_KEYS)? {
             file.log_bytes = limits.read("log_bytes", |entry| entry.size(LOG_BYTES))?;
             file.processes = limits.read("processes", |entry| entry.whole(1..=PROCESSES_MAX))?;
+            file.file_bytes = limits.read("file_bytes", |entry| entry.size(FILE_BYTES))?;
+        }
+        if let Some(blobs) = section(&root, "blobs", BLOB_KEYS)? {
+            file.blob_quota = blobs.read("quota", |entry| entry.size(BLOB_QUOTA))?;
         }
         if let Some(mesh) = section(&root, "mesh", MESH_KEYS)? {
             file.peer_holds = mesh.read("holds_per_peer", |entry| entry.whole(1..=64))?;

@@ -103,6 +103,8 @@ impl Config {
         add("drain.wait", format_length(self.drain_wait));
         add("limits.log_bytes", format_size(self.limits.log_bytes));
         add("limits.processes", self.limits.processes.to_string());
+        add("limits.file_bytes", format_size(self.limits.file_bytes));
+        add("blobs.quota", self.blob_quota.map_or_else(|| "half of the disk".to_owned(), format_size));
         add("mesh.holds_per_peer", self.quotas.holds.to_string());
         add("mesh.leases_per_peer", self.quotas.leases.to_string());
         add("mesh.outbox_per_peer", format_size(self.quotas.outbox_bytes));

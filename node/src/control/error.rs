@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jobmesh_engine::Refusal;
+use jobmesh_executors::ShelfError;
 
 use crate::api::{ApiError, ErrorBody, ErrorCode};
 use crate::blobs::WriteError;
@@ -163,11 +164,22 @@ impl From<ReadError> for Failure {
 
 impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
-        match &error {
-            WriteError::Full { .. } => Self::full(error.to_string()),
-            WriteError::File { .. } => Self::internal(&error),
+        match error {
+            WriteError::Shelf(error) => error.into(),
             WriteError::Cut { .. } => Self::new(ErrorCode::BadRequest, error.to_string()),
-            WriteError::TooLarge => Self::new(ErrorCode::TooLarge, error.to_string()),
+            WriteError::Panicked => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ShelfError> for Failure {
+    fn from(error: ShelfError) -> Self {
+        match &error {
+            ShelfError::Full { .. } => Self::full(error.to_string()),
+            ShelfError::OverQuota { .. } => Self::new(ErrorCode::DiskFull, error.to_string()),
+            ShelfError::TooLarge { .. } => Self::new(ErrorCode::TooLarge, error.to_string()),
+            ShelfError::Missing { .. } => Self::new(ErrorCode::NotFound, error.to_string()),
+            ShelfError::Damaged { .. } | ShelfError::File { .. } | ShelfError::Stopped => Self::internal(&error),
         }
     }
 }

@@ -165,7 +165,7 @@ pub(super) async fn explain(State(control): State<Control>, Path(id): Path<Strin
 }
 
 pub(super) async fn plan(State(control): State<Control>, Ask(body): Ask<SubmitRequest>) -> Answer<Json<Explanation>> {
-    control.check_input(&body.spec)?;
+    control.check_input(&body.spec).await?;
     explained(control.handle.command(Command::Plan(Box::new(body))).await?)
 }
 

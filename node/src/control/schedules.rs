@@ -121,6 +121,7 @@ pub(super) async fn set(
     Path(schedule): Path<String>,
     Ask(body): Ask<Schedule>,
 ) -> Answer<Json<Done>> {
+    control.check_input(&body.submission.spec).await?;
     control.schedule(schedule, ScheduleAction::Set(Box::new(body))).await
 }
 

@@ -10,7 +10,7 @@ use super::Control;
 use super::error::Answer;
 use super::extract::Ask;
 use super::queues::{claimed_queues, count_as_waiting};
-use crate::api::{Alarm, Done, ShutdownRequest, Status};
+use crate::api::{Alarm, BlobUse, Done, ShutdownRequest, Status};
 
 pub(super) async fn show(State(control): State<Control>) -> Answer<Json<Status>> {
     let handle = &control.handle;
@@ -37,6 +37,7 @@ pub(super) async fn show(State(control): State<Control>) -> Answer<Json<Status>>
         running: u32::try_from(running).unwrap_or(u32::MAX),
         jobs,
         is_draining: handle.is_draining(),
+        blobs: BlobUse { bytes: handle.blobs().shelf().used(), quota: handle.blobs().shelf().quota() },
         alarms: alarms.into_iter().map(|alarm| words_of(alarm, handle.node())).collect(),
         counters: counters(&control).await,
     }))

@@ -3,6 +3,8 @@
 //! Nothing is read before the command: what a submit costs is its transaction. **The hard case** is a job that is
 //! followed: whoever listens must do so before the command goes in, or a fast job is over unheard.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -10,6 +12,8 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use data_encoding::BASE64;
 use jobmesh_engine::{Command, Response as Reply, Taken};
+use jobmesh_executors::check_patterns;
+use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{JobSpec, Submission};
 use jobmesh_store::Attempt;
 use serde::Serialize;
@@ -22,6 +26,7 @@ use super::jobs::JobKey;
 use super::logs;
 use super::view;
 use crate::api::{BATCH_LINES_MAX, Batch, Ended, ErrorCode, FollowLine, LogStream, SubmitQuery, Submitted};
+use crate::causes::causes;
 
 /// Largest output that is told with the end of a job: what also travels with a receipt.
 const TOLD_BYTES_MAX: u64 = 16 * 1024;
@@ -34,15 +39,28 @@ impl Control {
         Err(Failure::unexpected())
     }
 
-    /// The engine takes the input to be on disk; nobody could fetch it later.
-    pub(super) fn check_input(&self, spec: &JobSpec) -> Answer<()> {
-        match spec.blobs().find(|blob| !self.handle.blobs().has(*blob)) {
-            Some(blob) => {
-                let message = format!("the input {} is not on this node", blob.hash.short());
-                Err(Failure::new(ErrorCode::BadRequest, message).hint("upload it first: POST /v1/blobs"))
-            }
-            None => Ok(()),
+    /// The engine takes the inputs to be on disk, all of their files; nobody could fetch them later.
+    pub(super) async fn check_input(&self, spec: &JobSpec) -> Answer<()> {
+        self.check_input_but(spec, &mut BTreeSet::new()).await
+    }
+
+    /// The same, but for trees of files that are known to be whole; adds the one of this job to them.
+    async fn check_input_but(&self, spec: &JobSpec, known: &mut BTreeSet<Hash>) -> Answer<()> {
+        let hint = "upload it first: POST /v1/blobs";
+        if let Some(blob) = spec.blobs().find(|blob| !self.handle.blobs().has(*blob)) {
+            let message = format!("the input {} is not on this node", blob.hash.short());
+            return Err(Failure::new(ErrorCode::BadRequest, message).hint(hint));
         }
+        if !spec.outputs.is_empty() {
+            let refused =
+                |error| Failure::new(ErrorCode::BadRequest, causes(&error)).hint("such as out/*.png or logs/**");
+            check_patterns(&spec.outputs).map_err(refused)?;
+        }
+        let Some(tree) = spec.inputs.filter(|tree| known.insert(tree.hash)) else { return Ok(()) };
+        let blobs = self.handle.blobs().clone();
+        let checking = tokio::task::spawn_blocking(move || blobs.check_inputs(tree));
+        let checked = checking.await.map_err(|_| Failure::unexpected())?;
+        checked.map_err(|error| Failure::new(ErrorCode::BadRequest, causes(&error)).hint(hint))
     }
 }
 
@@ -51,7 +69,7 @@ pub(super) async fn submit(
     Params(query): Params<SubmitQuery>,
     Ask(body): Ask<Submission>,
 ) -> Answer<Response> {
-    control.check_input(&body.spec)?;
+    control.check_input(&body.spec).await?;
     let changes = query.follow.then(|| control.handle.subscribe());
     let taken = control.take(vec![body]).await?;
     let taken = taken.first().ok_or_else(Failure::unexpected)?;
@@ -124,8 +142,10 @@ pub(super) async fn batch(State(control): State<Control>, body: Bytes) -> Answer
     if submissions.is_empty() {
         return Ok(Json(Batch::of([])));
     }
+    // Many jobs often have the same inputs, which are looked through once.
+    let mut known = BTreeSet::new();
     for (submission, line) in submissions.iter().zip(1..) {
-        control.check_input(&submission.spec).map_err(|failure| failure.at_line(line))?;
+        control.check_input_but(&submission.spec, &mut known).await.map_err(|failure| failure.at_line(line))?;
     }
     let taken = control.take(submissions).await?;
     Ok(Json(Batch::of(taken.iter().map(|taken| view::submitted(taken).number))))

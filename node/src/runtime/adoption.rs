@@ -38,7 +38,7 @@ pub(super) fn adopt(
         return Some(never_seen(handle, run));
     }
     let limits = limits(&handle.config(), order);
-    let adopt = Adopt { run, process, directory, kill_grace: order.kill_grace, limits };
+    let adopt = Adopt { run, process, directory, outputs: order.outputs.clone(), kill_grace: order.kill_grace, limits };
     handle.shared().adopting.start(run);
     let error = executors.adopt(adopt).err()?;
     tracing::error!(%run, %error, "a run of an earlier daemon goes on unwatched; ending it");

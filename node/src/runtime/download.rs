@@ -154,10 +154,14 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
         let _permit = self.in_line(self.downloads.transfers.acquire()).await;
         let path = self.handle.blobs().path_of(blob.hash);
         self.make_room(&[blob]).await?;
+        // A node that keeps as much as it may takes no more, not even from those that it works for.
+        let room = self.handle.blobs().room(blob.size).await.map_err(|error| Failure::for_good(causes(&error)))?;
         let link = &self.handle.shared().link;
         let mesh = link.mesh().ok_or_else(|| Failure::for_now("this node is not connected to its mesh"))?;
         let wanted = jobmesh_mesh::Wanted { blob, within };
-        Ok(mesh.fetch(self.from, wanted, &path, |_| (self.step)()).await?)
+        mesh.fetch(self.from, wanted, &path, |_| (self.step)()).await?;
+        room.keep();
+        Ok(())
     }
 
     async fn tree(&self, list: BlobRef) -> Result<(), Failure> {

@@ -60,6 +60,8 @@ impl ChoreError {
     }
 }
 
+pub(super) use blob_sweep::make_room;
+
 /// Does one of the node's own chores, on the thread of a slot.
 pub(super) fn perform(handle: &Handle, builtin: Builtin) -> Outcome {
     let done = match builtin {

@@ -22,6 +22,7 @@ pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
         log_bytes_max: order.log_bytes_max.unwrap_or(config.limits.log_bytes),
         processes_max: config.limits.processes,
         memory_bytes: (!memory.is_zero()).then(|| memory.floor()),
+        file_bytes_max: config.limits.file_bytes,
     }
 }
 

@@ -150,6 +150,8 @@ fn the_attempts_and_events_of_schema_1_read_as_they_were() {
         exit: Exit::default(),
         outputs: Outputs::default(),
         usage: Usage::default(),
+        model: None,
+        isolation: None,
         allocation: None,
         created_at: AT,
         started_at: None,

@@ -4,7 +4,9 @@ use jobmesh_protocol::id::{BlobRef, BootId, Hash};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::{LeaseKey, Verdict};
-use jobmesh_protocol::{AttemptState, DurationMillis, Epoch, Incarnation, JobId, JobState, NodeId, Outcome, RunId};
+use jobmesh_protocol::{
+    AttemptState, DurationMillis, Epoch, Incarnation, Isolation, JobId, JobState, NodeId, Outcome, RunId,
+};
 use jobmesh_store::{
     Attempt, Choice, EndedAttempt, Fault, Inbound, InviteRow, Lease, LeasePhase, NewAttempt, NewEvent, PeerRow,
     ReceiptRow, StoreError,
@@ -12,7 +14,7 @@ use jobmesh_store::{
 
 use crate::samples::{
     AT, BOOT, DAY, LATER, PEER, attempt, cell, id_of, insert_job, invite, lease, local_attempt, memory, message_id,
-    number, peer, receipt, summary,
+    model_use, number, peer, receipt, summary,
 };
 
 const OTHER: NodeId = NodeId::from_bytes([0x33; 32]);
@@ -47,8 +49,16 @@ fn what_a_peer_holds_is_found_until_it_has_ended() {
     assert_eq!(txn.view().jobs_awarded_to(OTHER).unwrap(), []);
     let outcome = Outcome::Timeout;
     let (exit, outputs, usage) = (Exit::default(), Outputs::default(), Usage::default());
-    let ended =
-        EndedAttempt { state: AttemptState::TimedOut, outcome: &outcome, exit, outputs, usage, started_at: None };
+    let ended = EndedAttempt {
+        state: AttemptState::TimedOut,
+        outcome: &outcome,
+        exit,
+        outputs,
+        usage,
+        model: None,
+        isolation: Isolation::Contained,
+        started_at: None,
+    };
     txn.finish_attempt(attempt(job_id(1)).run, &ended, LATER).unwrap();
     assert_eq!(txn.view().jobs_awarded_to(PEER).unwrap(), [job_id(2)]);
 }
@@ -72,15 +82,33 @@ fn an_attempt_reads_back_at_every_stage() {
 
     let outcome = Outcome::error("signal 9");
     let exit = Exit { code: None, signal: Some(9) };
-    let outputs = Outputs { stdout: Some(BlobRef::of(b"out")), stderr: Some(BlobRef::of(b"err")), result: None };
-    let usage = Usage { cpu_ms: Some(DurationMillis(12)), memory_peak_bytes: Some(u64::from(u32::MAX) + 1) };
-    let said = EndedAttempt { state: AttemptState::Failed, outcome: &outcome, exit, outputs, usage, started_at: None };
+    let outputs = Outputs {
+        stdout: Some(BlobRef::of(b"out")),
+        stderr: Some(BlobRef::of(b"err")),
+        files: Some(BlobRef::of(b"tree")),
+        result: None,
+    };
+    let usage =
+        Usage { cpu_ms: Some(DurationMillis(12)), memory_peak_bytes: Some(u64::from(u32::MAX) + 1), fuel: Some(9) };
+    let (model, isolation) = (model_use(), Isolation::Sandboxed);
+    let state = AttemptState::Failed;
+    let said = EndedAttempt {
+        state,
+        outcome: &outcome,
+        exit,
+        outputs,
+        usage,
+        model: Some(&model),
+        isolation,
+        started_at: None,
+    };
     txn.finish_attempt(new.run, &said, LATER).unwrap();
     let ended = read();
+    assert_eq!((ended.model.as_ref(), ended.isolation), (Some(&model), Some(isolation)));
     assert_eq!((ended.state, ended.exit, ended.outputs), (AttemptState::Failed, exit, outputs));
     assert_eq!((ended.usage, ended.finished_at), (usage, Some(LATER)));
     assert_eq!((ended.outcome.as_deref(), ended.message.as_deref()), (Some("error"), Some("signal 9")));
-    for hash in [Hash::of(b"out"), Hash::of(b"err")] {
+    for hash in [Hash::of(b"out"), Hash::of(b"err"), Hash::of(b"tree")] {
         assert_eq!(txn.view().attempts_that_wrote(hash).unwrap(), std::slice::from_ref(&ended));
     }
     assert_eq!(txn.view().attempts(job_id(1)).unwrap(), [ended]);
@@ -96,9 +124,18 @@ fn an_attempt_without_outputs_reads_back_too() {
     let new = NewAttempt { state: AttemptState::Running, ..local_attempt(job.id) };
     txn.insert_attempt(&new).unwrap();
     let exit = Exit { code: Some(3), signal: None };
-    let usage = Usage { cpu_ms: None, memory_peak_bytes: Some(7) };
+    let usage = Usage { memory_peak_bytes: Some(7), ..Usage::default() };
     let (outcome, outputs) = (Outcome::error("exit code 3"), Outputs::default());
-    let said = EndedAttempt { state: AttemptState::Failed, outcome: &outcome, exit, outputs, usage, started_at: None };
+    let said = EndedAttempt {
+        state: AttemptState::Failed,
+        outcome: &outcome,
+        exit,
+        outputs,
+        usage,
+        model: None,
+        isolation: Isolation::Contained,
+        started_at: None,
+    };
     txn.finish_attempt(new.run, &said, LATER).unwrap();
     let ended = txn.view().attempt(new.run).unwrap().unwrap();
     assert_eq!((ended.state, ended.exit, ended.outputs), (AttemptState::Failed, exit, outputs));
@@ -283,7 +320,16 @@ fn an_earlier_attempt_tells_of_a_job_that_completed_by_it() {
     let end = |epoch, state| {
         txn.insert_attempt(&NewAttempt { run: run(epoch), ..attempt(job_id(1)) }).unwrap();
         let (exit, outputs, usage) = Default::default();
-        let ended = EndedAttempt { state, outcome: &Outcome::Cancelled, exit, outputs, usage, started_at: None };
+        let ended = EndedAttempt {
+            state,
+            outcome: &Outcome::Cancelled,
+            exit,
+            outputs,
+            usage,
+            model: None,
+            isolation: Isolation::Contained,
+            started_at: None,
+        };
         txn.finish_attempt(run(epoch), &ended, LATER).unwrap();
     };
     let telling = |epoch, state| txn.view().telling_attempt(run(epoch), state).unwrap().map(|attempt| attempt.epoch.0);

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use jobmesh_keys::{NodeId, Role};
 use jobmesh_protocol::id::{BlobRef, BootId, Hash};
-use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::outcome::{Exit, ModelUse, Outputs, Usage};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Condition, Rule, Span, Tasks};
 use jobmesh_protocol::summary::{Cell, Head, Histogram};
 use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::ticket::Verdict;
 use jobmesh_protocol::{
-    AttemptState, DurationMillis, Epoch, Incarnation, JobId, JobNumber, JobSpec, JobState, MessageId, Outcome, RunId,
-    TicketId, UnixMillis,
+    AttemptState, DurationMillis, Epoch, Incarnation, Isolation, JobId, JobNumber, JobSpec, JobState, MessageId,
+    Outcome, RunId, TicketId, UnixMillis,
 };
 use jobmesh_store::{
     AlarmKind, Checkpoint, Choice, Edge, EndedAttempt, Group, Inbound, InviteRow, Job, Lease, LeasePhase, LinkRow,
@@ -263,6 +263,21 @@ pub(crate) fn fill(txn: &Txn<'_>) {
     }
 }
 
+/// What a model was asked for, with every field.
+pub(crate) fn model_use() -> ModelUse {
+    ModelUse {
+        provider: "local".to_owned(),
+        model: "small".to_owned(),
+        input_tokens: Some(28),
+        output_tokens: Some(15),
+        cost_micros: Some(3),
+        first_token_ms: Some(DurationMillis(120)),
+        latency_ms: Some(DurationMillis(900)),
+        finish: Some("stop".to_owned()),
+        dimension: Some(384),
+    }
+}
+
 fn fill_done(txn: &Txn<'_>, job: Job) {
     assert!(txn.move_job(&start(job.number)).unwrap());
     let new = local_attempt(job.id);
@@ -273,8 +288,10 @@ fn fill_done(txn: &Txn<'_>, job: Job) {
         state: AttemptState::Succeeded,
         outcome: &Outcome::Ok,
         exit: Exit { code: Some(0), signal: None },
-        outputs: Outputs { stdout: blob(b"out"), stderr: blob(b"err"), result: blob(b"result") },
-        usage: Usage { cpu_ms: Some(DurationMillis(70)), memory_peak_bytes: Some(1 << 33) },
+        outputs: Outputs { stdout: blob(b"out"), stderr: blob(b"err"), result: blob(b"result"), files: blob(b"files") },
+        usage: Usage { cpu_ms: Some(DurationMillis(70)), memory_peak_bytes: Some(1 << 33), fuel: Some(1 << 40) },
+        model: Some(&model_use()),
+        isolation: Isolation::Sandboxed,
         started_at: None,
     };
     txn.finish_attempt(new.run, &ended, LATER).unwrap();
@@ -314,6 +331,8 @@ fn fill_array(txn: &Txn<'_>) {
         exit: Exit { code: None, signal: Some(9) },
         outputs: Outputs::default(),
         usage: Usage::default(),
+        model: None,
+        isolation: Isolation::Contained,
         started_at: None,
     };
     txn.finish_attempt(new.run, &ended, LATER).unwrap();

@@ -50,6 +50,7 @@ impl Left {
             run: self.run,
             process: Some(self.process),
             directory: self.directory.clone(),
+            outputs: Vec::new(),
             kill_grace: DurationMillis::from_secs(5),
             limits: Limits::default(),
         }
@@ -262,7 +263,14 @@ fn a_run_survives_the_kill_of_its_daemon_and_loses_nothing() {
     let limits = Limits::default();
     let kill_grace = DurationMillis::from_secs(5);
     node.executors
-        .adopt(Adopt { run, process: Some(process), directory: home.join("run"), kill_grace, limits })
+        .adopt(Adopt {
+            run,
+            process: Some(process),
+            directory: home.join("run"),
+            outputs: Vec::new(),
+            kill_grace,
+            limits,
+        })
         .unwrap();
     assert_eq!(node.started(run), process);
     std::fs::write(&go.path, "\n").unwrap();

@@ -11,13 +11,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId};
+use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Shelf, Surroundings};
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
-use jobmesh_protocol::{DurationMillis, Epoch, JobId, Outcome, RunId};
+use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::runtime::{Builder, Runtime};
 
 /// Longer than anything takes, shorter than the patience of a person.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long is waited for an event before something else is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What tests need of the machine beside what every machine has.
+pub(crate) struct Tools;
+
+impl Tools {
+    /// Says that something is skipped for want of a tool; where the tools are required that is a failure.
+    pub(crate) fn missing(what: &str, lacks: &str) {
+        let is_required = std::env::var_os("JOBMESH_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+        assert!(!is_required, "{what} can't be tested: {lacks}");
+        eprintln!("SKIPPED {what}: {lacks}");
+    }
+}
 
 /// Makes a run id that no other test has.
 pub(crate) fn run_id() -> RunId {
@@ -31,7 +47,10 @@ pub(crate) fn run_id() -> RunId {
 pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
+    pub(crate) shelf: Shelf,
     events: Receiver<Event>,
+    /// Where what waits for others runs. Dropped last.
+    pub(crate) runtime: Runtime,
 }
 
 impl Node {
@@ -43,10 +62,16 @@ impl Node {
         // More than any test makes, so that no executor waits for a test that has seen enough.
         let (sender, events) = sync_channel(1024);
         let home = tempfile::tempdir().unwrap();
-        let config =
-            Config { slots: NonZeroU16::new(slots).unwrap(), spares: Some(home.path().join("spares")), groups };
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let blobs = home.path().join("blobs");
+        std::fs::create_dir(&blobs).unwrap();
+        let shelf = Shelf::open(blobs).unwrap();
+        let worker = env!("CARGO_BIN_EXE_jobmesh-worker").into();
+        let surroundings = Surroundings::new(runtime.handle().clone(), worker, shelf.clone());
+        let spares = Some(home.path().join("spares"));
+        let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, events }
+        Self { executors, home, shelf, events, runtime }
     }
 
     /// An order to run `task` with five seconds of grace.
@@ -57,11 +82,34 @@ impl Node {
             task,
             follows: None,
             kill_grace: DurationMillis::from_secs(5),
+            blobs: self.blobs(),
             stdin: None,
+            inputs: None,
+            outputs: Vec::new(),
             directory: self.home.path().join("runs").join(run.to_string()),
             environment: [].into(),
             limits: Limits::default(),
+            is_foreign: false,
+            network: true,
+            isolation: Isolation::None,
         }
+    }
+
+    /// The folder of blobs.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.home.path().join("blobs")
+    }
+
+    /// The file of a blob.
+    pub(crate) fn blob_path(&self, blob: BlobRef) -> PathBuf {
+        self.blobs().join(blob.hash.to_string())
+    }
+
+    /// Keeps bytes among the blobs, where orders find them.
+    pub(crate) fn blob(&self, bytes: &[u8]) -> BlobRef {
+        let blob = BlobRef::of(bytes);
+        std::fs::write(self.blobs().join(blob.hash.to_string()), bytes).unwrap();
+        blob
     }
 
     pub(crate) fn command(&self, argv: &[&str]) -> Order {
@@ -78,7 +126,40 @@ impl Node {
     }
 
     pub(crate) fn has_event(&self) -> bool {
-        self.events.try_recv().is_ok()
+        self.event_if_any().is_some()
+    }
+
+    pub(crate) fn event_if_any(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// Waits until `run` is at work: its process lives, or, if it is none of the system's, a slot has made its directory.
+    pub(crate) fn is_under_way(&self, expected: RunId) {
+        let directory = self.home.path().join("runs").join(expected.to_string());
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until {
+            // What works inside this process tells of no start; a look every now and then costs nothing.
+            match self.events.recv_timeout(LOOK) {
+                Ok(Event::Started { run, .. } | Event::Progress { run, .. }) if run == expected => return,
+                Ok(Event::Started { .. } | Event::Progress { .. }) => {}
+                Ok(Event::Ended { run, ended }) => panic!("{run} ended before it was under way: {ended:?}"),
+                Err(_) if directory.exists() => return,
+                Err(_) => {}
+            }
+        }
+        panic!("{expected} is not under way");
+    }
+
+    /// The end of `run`, which must come before that of `other`.
+    pub(crate) fn ended_before(&self, expected: RunId, other: RunId) -> Ended {
+        loop {
+            match self.event() {
+                Event::Ended { run, ended } if run == expected => return ended,
+                Event::Ended { run, ended } => panic!("{run} ended before {expected}, not {other} after it: {ended:?}"),
+                Event::Started { run, .. } => assert_ne!(run, expected, "it started beyond the slots"),
+                Event::Progress { .. } => {}
+            }
+        }
     }
 
     /// The next event, which must be the start of `run`.
@@ -89,6 +170,7 @@ impl Node {
                 process
             }
             Event::Ended { run, ended } => panic!("{run} ended before its start: {ended:?}"),
+            Event::Progress { run, what, .. } => panic!("{run} came to {what} before its start"),
         }
     }
 
@@ -97,7 +179,7 @@ impl Node {
         loop {
             match self.event() {
                 Event::Ended { run, ended } if run == expected => return ended,
-                Event::Ended { .. } | Event::Started { .. } => {}
+                Event::Ended { .. } | Event::Started { .. } | Event::Progress { .. } => {}
             }
         }
     }

@@ -3,9 +3,13 @@
 mod adoption;
 mod conformance;
 mod ending;
+mod files;
 mod harness;
 mod limits;
+mod lua;
 mod orphans;
 mod running;
 mod saying;
 mod succession;
+mod wasm;
+mod wasm_c;

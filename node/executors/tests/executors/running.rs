@@ -22,10 +22,8 @@ fn message(ended: &Ended) -> &str {
 }
 
 fn process(order: &mut Order) -> &mut ProcessTask {
-    match &mut order.task {
-        Task::Process(task) => task,
-        Task::Noop {} | Task::Builtin(_) => panic!("not a command"),
-    }
+    let Task::Process(task) = &mut order.task else { panic!("not a command") };
+    task
 }
 
 fn set_directory(order: &mut Order, directory: &Path) {
@@ -200,7 +198,9 @@ fn two_hundred_runs_pass_through_four_slots() {
     }
     while !open.is_empty() {
         match node.event() {
-            jobmesh_executors::Event::Started { run, .. } => assert!(open.contains(&run)),
+            jobmesh_executors::Event::Started { run, .. } | jobmesh_executors::Event::Progress { run, .. } => {
+                assert!(open.contains(&run));
+            }
             jobmesh_executors::Event::Ended { run, ended } => {
                 assert_eq!(ended.outcome, Outcome::Ok);
                 assert!(open.remove(&run), "{run} ended twice");

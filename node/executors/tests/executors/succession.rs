@@ -34,7 +34,7 @@ fn chain(node: &Node, first: RunId, length: usize) -> Vec<Order> {
 fn next_end(node: &Node) -> (RunId, Outcome) {
     match node.event() {
         Event::Ended { run, ended } => (run, ended.outcome),
-        Event::Started { run, .. } => panic!("{run} started"),
+        Event::Started { run, .. } | Event::Progress { run, .. } => panic!("{run} started"),
     }
 }
 

@@ -1,0 +1,178 @@
+//! The files of a run: what its working directory begins with, and what of it is kept.
+//!
+//! The same for every executor, around it: inputs are laid out before it is called, and outputs are collected once nothing
+//! of the run is left. They are collected after a success, and then all of them must be there; and after a failure, since
+//! half a result often says why there is no whole one. What was cancelled or ran out of time was not wanted any more.
+
+mod collect;
+mod ground;
+mod layout;
+mod pattern;
+
+use std::fs;
+use std::path::Path;
+
+use jobmesh_protocol::outcome::Outputs;
+use jobmesh_protocol::task::Task;
+use jobmesh_protocol::{BlobRef, Outcome};
+
+use crate::event::{Ended, chain, clip};
+use crate::executors::Control;
+use crate::files::collect::{CollectError, Wish};
+use crate::files::layout::LayOutError;
+use crate::order::{Adopt, Order, StopReason};
+use crate::process::{make_directory, work_path};
+use crate::shelf::Shelf;
+
+pub use ground::{Existing, Ground, GroundError, set_file_mode};
+pub use pattern::{PatternError, check_patterns};
+
+/// What is to be done around one run.
+pub(crate) struct Files<'a> {
+    shelf: &'a Shelf,
+    control: &'a Control<'a>,
+    directory: &'a Path,
+    inputs: Option<BlobRef>,
+    outputs: &'a [String],
+    bytes_max: u64,
+    is_foreign: bool,
+    /// Whether the run works in another directory than its own.
+    is_elsewhere: bool,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn of(order: &'a Order, shelf: &'a Shelf, control: &'a Control<'a>) -> Self {
+        Self {
+            shelf,
+            control,
+            directory: &order.directory,
+            inputs: order.inputs,
+            outputs: &order.outputs,
+            bytes_max: order.limits.file_bytes_max,
+            is_foreign: order.is_foreign,
+            is_elsewhere: is_elsewhere(&order.task),
+        }
+    }
+
+    /// Of a run whose inputs an earlier daemon has laid out.
+    pub(crate) fn of_adopted(adopt: &'a Adopt, shelf: &'a Shelf, control: &'a Control<'a>) -> Self {
+        Self {
+            shelf,
+            control,
+            directory: &adopt.directory,
+            inputs: None,
+            outputs: &adopt.outputs,
+            bytes_max: adopt.limits.file_bytes_max,
+            is_foreign: false,
+            is_elsewhere: false,
+        }
+    }
+
+    /// Does what is to be done before and after `run`.
+    pub(crate) fn around(&self, run: impl FnOnce() -> Ended) -> Ended {
+        if self.inputs.is_none() && self.outputs.is_empty() {
+            return run();
+        }
+        if self.is_elsewhere {
+            let message = "a job that names its working directory can have neither inputs nor outputs; leave it out";
+            return Ended::without_process(Outcome::Permanent { message: message.to_owned() });
+        }
+        if let Some(reason) = self.control.stop_reason() {
+            return Ended::without_process(reason.outcome());
+        }
+        if let Err(error) = self.lay_out() {
+            self.clear(self.directory);
+            let stopped = self.control.stop_reason().filter(|_| error.is_stop());
+            return Ended::without_process(stopped.map_or_else(|| error.outcome(), |reason| reason.outcome()));
+        }
+        let ended = self.collect(run());
+        if ended.outcome == Outcome::Ok || self.is_foreign {
+            self.clear(&work_path(self.directory));
+        }
+        ended
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.control.stop_reason().is_some()
+    }
+
+    /// Whether what the run left is not wanted any more. At a shutdown it is: it would all have to be done again.
+    fn is_unwanted(&self) -> bool {
+        match self.control.stop_reason() {
+            Some(StopReason::Cancel | StopReason::Kill | StopReason::Timeout | StopReason::LeaseEnded) => true,
+            None | Some(StopReason::Shutdown | StopReason::Withdraw) => false,
+        }
+    }
+
+    fn lay_out(&self) -> Result<(), LayOutError> {
+        let Some(tree) = self.inputs else { return Ok(()) };
+        let work = work_path(self.directory);
+        let failed = |source| LayOutError::Directory { path: work.display().to_string(), source };
+        // A start that a crash cut short may have left some of it.
+        match fs::remove_dir_all(&work) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+        make_directory(&work).map_err(failed)?;
+        layout::lay_out(self.shelf, tree, &work, self.bytes_max, &|| self.is_stopped())
+    }
+
+    /// Adds to an end what is to be kept of the run.
+    fn collect(&self, ended: Ended) -> Ended {
+        let is_ok = match ended.outcome {
+            Outcome::Ok => true,
+            Outcome::Error { .. } | Outcome::Permanent { .. } => false,
+            Outcome::Timeout
+            | Outcome::Cancelled
+            | Outcome::Snoozed { .. }
+            | Outcome::SelfCancelled { .. }
+            | Outcome::Released { .. }
+            | Outcome::Lost { .. } => return ended,
+        };
+        if self.outputs.is_empty() {
+            return ended;
+        }
+        let wish = Wish { patterns: self.outputs, bytes_max: self.bytes_max, is_whole: is_ok };
+        let kept = collect::collect(self.shelf, &work_path(self.directory), wish, &|| self.is_unwanted());
+        match kept {
+            Ok(files) => Ended { outputs: Outputs { files, ..ended.outputs }, ..ended },
+            Err(error) => self.without_outputs(ended, &error, is_ok),
+        }
+    }
+
+    fn without_outputs(&self, ended: Ended, error: &CollectError, is_ok: bool) -> Ended {
+        if !is_ok {
+            let said = format!("its outputs were not kept: {}", chain(error));
+            let notice = ended.notice.map_or_else(|| said.clone(), |notice| format!("{notice}; {said}"));
+            return Ended { notice: Some(clip(notice)), ..ended };
+        }
+        let stopped = self.control.stop_reason().filter(|_| error.is_stop());
+        let outcome = stopped.map_or_else(|| error.outcome(), |reason| reason.outcome());
+        Ended { outcome, ..ended }
+    }
+
+    /// Removes what is of no use to anybody any more.
+    fn clear(&self, path: &Path) {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                // The retention of its job takes it with the rest.
+                tracing::debug!(path = %path.display(), %error, "failed to remove a working directory");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+fn is_elsewhere(task: &Task) -> bool {
+    match task {
+        Task::Process(process) => process.directory.is_some(),
+        Task::Container(_)
+        | Task::Wasm(_)
+        | Task::Lua(_)
+        | Task::Http(_)
+        | Task::Llm(_)
+        | Task::Embedding(_)
+        | Task::Noop {}
+        | Task::Builtin(_) => false,
+    }
+}

@@ -1,0 +1,83 @@
+//! Bytes by their hash: which of them are here, and the files that a job has left.
+
+use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::{BlobRef, Epoch};
+use serde::{Deserialize, Serialize};
+
+use crate::api::NodeName;
+
+/// Most blobs of one question.
+pub const BLOBS_ASKED_MAX: usize = 5000;
+
+/// Asks which of these blobs are not on the node. Those that are stay for an hour at least.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MissingRequest {
+    /// The blobs, [`BLOBS_ASKED_MAX`] at most.
+    pub blobs: Vec<BlobRef>,
+}
+
+/// Blobs that are to be uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Those that are not there, in the order of the question.
+    pub missing: Vec<BlobRef>,
+}
+
+/// How much a node keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobUse {
+    /// Bytes of all blobs.
+    pub bytes: u64,
+    /// Most bytes of them.
+    pub quota: u64,
+}
+
+/// The files that an attempt left and that were kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifacts {
+    /// The attempt.
+    pub attempt: Epoch,
+    /// Where it ran.
+    pub node: NodeName,
+    /// The tree of them all; none if nothing was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<BlobRef>,
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Each of them, by path.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// A file, a directory or a link that was kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Its path in the working directory of the job.
+    pub path: String,
+    /// What it is.
+    pub kind: ArtifactKind,
+    /// Its permissions in octal digits, such as `644`. Links have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Its length in bytes, if it is a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// The hash of its content, if it is a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Hash>,
+    /// What it says, if it is a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// What an artifact is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactKind {
+    /// A plain file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+}
