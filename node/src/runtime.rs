@@ -16,7 +16,7 @@
 //! |---|---|---|---|
 //! | engine thread (`engine_thread`) | the inbox | batches of outputs | at [`Runtime::stop`], or when the database is beyond repair |
 //! | dispatch task (`dispatch`) | batches of outputs | calls to mesh and executors, replies | with the engine thread |
-//! | fetches, owned by the dispatch task | one blob each | `Fetched` or `FetchFailed` | with the dispatch task |
+//! | fetches, owned by the dispatch task (`download`) | one blob or tree each | `FetchProgress`, `Fetched` or `FetchFailed` | when nobody wants it, or with the dispatch task |
 //! | ends of orphans, owned likewise, on blocking threads | one run each | nothing | within seconds; runs wait for them |
 //! | preparations, owned likewise | one order or adoption each | what it needs to start | with the dispatch task |
 //! | one deletion at a time, owned likewise, on a blocking thread | jobs that are not kept any more | nothing | by itself |
@@ -24,7 +24,7 @@
 //! | sweep of containers, once at the start, on a blocking thread | the engine's list | nothing | within seconds |
 //! | socket of tasks (`task_socket`), and one task for each client | lines of jobs | commands, answers | by the token |
 //! | network task (`network`) | mesh events, restarts | engine inputs | by the token |
-//! | joins and uploads, owned by the network task | one question of a peer each | an answer to it | with the network task |
+//! | joins, uploads and followed outputs (`log_server`), owned by the network task | one question of a peer each | an answer to it | with the network task |
 //! | slots of the executors | orders | `Started`, `Ended` | at [`Runtime::stop`] |
 //!
 //! The inbox is bounded. When it is full, commands are refused as busy and drivers wait, which slows the one peer or
