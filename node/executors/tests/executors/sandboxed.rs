@@ -93,7 +93,7 @@ fn nothing_of_the_machine_is_seen() {
     );
     let seen = output(&node, &script);
     let lines: Vec<&str> = seen.lines().collect();
-    assert_eq!(lines.len(), 8, "{seen}");
+    assert_eq!(lines.len(), 6, "{seen}");
     assert!(!seen.contains("seen"), "{seen}");
     assert!(lines.last().unwrap().trim().parse::<u32>().unwrap() <= 5, "{seen}");
     let written = output(
