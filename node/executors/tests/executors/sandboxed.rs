@@ -200,6 +200,21 @@ fn term_reaches_the_program_and_its_own_exit_code_counts() {
     assert!(!exists(process.pid));
 }
 
+/// The signal came before there was a program that it could reach, and the run went on until its grace was over.
+#[test]
+fn term_while_the_sandbox_is_made_is_not_lost() {
+    let Some(node) = Node::start_sandboxed(1) else { return };
+    for _ in 0..20 {
+        let order = Order { kill_grace: DurationMillis::from_secs(60), ..foreign(node.command(&["sleep", "600"])) };
+        let run = order.run;
+        node.executors.run(order);
+        node.started(run);
+        node.executors.stop(run, StopReason::Cancel);
+        // Far sooner than the grace, or the wait for it fails.
+        assert_eq!(node.ended(run).outcome, Outcome::Cancelled);
+    }
+}
+
 #[test]
 fn the_disk_is_limited() {
     let Some(node) = Node::start_sandboxed(1) else { return };
