@@ -21,7 +21,7 @@
 //! in the background with it, the same way. A run that went beyond its limit on processes is stopped and killed at once.
 //!
 //! A contained run may do all that its owner may, `sudo` included. One that may not is started in a sandbox, which is two
-//! more processes in front of it and changes nothing of the above; see [`crate::sandbox`] for what it can't do.
+//! more processes in front of it and changes nothing of the above; see `sandbox.rs` for what it can't do.
 //!
 //! Nothing ties a run to the life of the daemon: when that is killed, the processes go on and write to their files, and
 //! the next daemon adopts them.
