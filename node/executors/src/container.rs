@@ -262,10 +262,8 @@ impl Executor for Container {
     }
 
     fn perform(&self, order: &Order, _seat: &mut Seat, control: &Control<'_>) -> Ended {
-        match &order.task {
-            Task::Container(task) => self.run(order, task, control),
-            task => Ended::without_process(wrong_task(task)),
-        }
+        let Task::Container(task) = &order.task else { return Ended::without_process(wrong_task(&order.task)) };
+        self.run(order, task, control)
     }
 }
 

@@ -161,10 +161,7 @@ impl Engine {
 
 /// What an engine said in as few words as it did.
 fn said(error: &ApiError) -> String {
-    match error {
-        ApiError::SocketNotFoundError(_) => "no such socket".to_owned(),
-        error => chain(error),
-    }
+    if matches!(error, ApiError::SocketNotFoundError(_)) { "no such socket".to_owned() } else { chain(error) }
 }
 
 /// The one that was configured, or the usual places.
