@@ -6,6 +6,7 @@
 
 mod after;
 mod array;
+mod files;
 mod limits;
 mod needs;
 mod script;
@@ -40,6 +41,8 @@ pub(crate) struct JobOptions {
     #[command(flatten)]
     work: work::WorkOptions,
     #[command(flatten)]
+    files: files::FilesOptions,
+    #[command(flatten)]
     needs: needs::NeedsOptions,
     #[command(flatten)]
     when: when::WhenOptions,
@@ -61,6 +64,8 @@ struct Draft {
     submission: Submission,
     /// The file that becomes its standard input.
     stdin: Option<PathBuf>,
+    /// What is to be in its working directory.
+    inputs: Vec<files::Input>,
     /// The jobs that it waits for, as they were named.
     after: Vec<(JobRef, Option<Condition>)>,
     /// The open group that it joins, as it was named.
@@ -71,7 +76,7 @@ struct Draft {
 
 impl Draft {
     fn new(submission: Submission) -> Self {
-        Self { submission, stdin: None, after: Vec::new(), into: None, is_place_said: false }
+        Self { submission, stdin: None, inputs: Vec::new(), after: Vec::new(), into: None, is_place_said: false }
     }
 
     /// What was written down as a whole, its place included.
@@ -86,6 +91,7 @@ impl Draft {
 
     /// Settles what was left open, and checks every bound.
     fn settle(&mut self) -> Result<(), Failure> {
+        files::check_directory(self)?;
         let spec = &mut self.submission.spec;
         if !self.is_place_said {
             spec.scope = if spec.requirements.is_empty() { Scope::Local } else { Scope::Hybrid };
@@ -129,6 +135,11 @@ impl Draft {
 
     /// Sends the input to the node.
     async fn bring_input(&mut self, client: &Client) -> Result<(), Failure> {
+        let inputs = std::mem::take(&mut self.inputs);
+        if !inputs.is_empty() {
+            let there = self.submission.spec.inputs;
+            self.submission.spec.inputs = Some(Box::pin(files::bring(client, inputs, there)).await?);
+        }
         let Some(path) = self.stdin.take() else { return Ok(()) };
         let Some(stdin) = self.submission.spec.task.stdin_mut() else {
             return Err(Failure::new(Kind::Usage, "--stdin is for commands; this job reads nothing"));
@@ -152,7 +163,10 @@ async fn find(client: &Client, job: &JobRef) -> Result<JobId, Failure> {
 impl JobOptions {
     /// Whether the node has to be asked before the submission is whole.
     pub(crate) fn asks_first(&self) -> bool {
-        self.work.stdin.is_some() || self.after.names_jobs() || self.source.declared().is_some()
+        self.work.stdin.is_some()
+            || !self.files.inputs.is_empty()
+            || self.after.names_jobs()
+            || self.source.declared().is_some()
     }
 
     /// Whether anything here says what is to run.
@@ -201,6 +215,7 @@ impl JobOptions {
     fn lay_over(self, draft: &mut Draft) -> Result<(), Failure> {
         self.source.lay_over(draft);
         self.work.lay_over(draft)?;
+        self.files.lay_over(draft);
         self.needs.lay_over(draft)?;
         self.when.lay_over(draft);
         self.tries.lay_over(draft);

@@ -111,6 +111,7 @@ fn a_file_with_holes_keeps_them_and_counts_by_its_length() {
     let path = shelf.path_of(written.blob().hash);
     shelf.keep(vec![written]).unwrap();
     assert!(fs::metadata(path).unwrap().blocks() * 512 < 1 << 20, "its holes were filled");
+    io::Seek::rewind(&mut &sparse).unwrap();
     let error = shelf.copy_from(&sparse, 1 << 20, &|| false).unwrap_err();
     assert!(matches!(error, ShelfError::TooLarge { .. }), "{error}");
 }
