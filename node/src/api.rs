@@ -94,7 +94,9 @@ pub use blob::{Artifact, ArtifactKind, Artifacts, BLOBS_ASKED_MAX, BlobUse, Miss
 pub use capability::{Capabilities, CapabilityAnswer, CapabilityRequest, TagSource, TagView};
 pub use event::{CHANGE_EVENT, Change, FeedQuery, MISSED_EVENT, Missed};
 pub use explain::{Explanation, NodeFit, Reason};
-pub use job::{AttemptView, EventView, Fire, JobDetail, JobView, ListQuery, Progress, TaskCounts, WaitQuery};
+pub use job::{
+    AttemptView, EventView, Fire, JobDetail, JobView, ListQuery, Progress, TaskCounts, WaitQuery, task_words,
+};
 pub use job_type::{Reloaded, TypeRequest, Types};
 pub use learn::{CellView, HeardView, Learned};
 pub use logs::{ATTEMPT_HEADER, LogStream, LogsQuery, ResultQuery};

@@ -15,7 +15,6 @@ mod error;
 mod extract;
 mod feed;
 mod follow;
-mod growth;
 mod job_types;
 mod jobs;
 mod learn;

@@ -7,6 +7,7 @@
 //! runs/<job>.<epoch>/  output and working directory of each run here
 //! aside-<n>/           runs/ and blobs/ of a database that was lost
 //! blobs/<hash>         inputs, and outputs of peers too large for the database
+//! outboards/<hash>     hashes inside of large files that were sent to peers; safe to delete
 //! control.sock         where the daemon answers
 //! task.sock  task.key  where running jobs report, and what proves them
 //! exports/             what the node has learnt, by day
@@ -173,6 +174,12 @@ impl Home {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.path.join("daemon.log")
+    }
+
+    /// Where the hashes inside of files are kept that were sent to peers. They can be computed anew.
+    #[must_use]
+    pub fn outboards(&self) -> PathBuf {
+        self.path.join("outboards")
     }
 
     /// Where blobs are kept.

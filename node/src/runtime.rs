@@ -38,13 +38,16 @@ mod array;
 mod ballast;
 mod clock;
 mod dispatch;
+mod download;
 mod engine_thread;
 #[cfg(test)]
 mod fixture;
+mod growth;
 mod handle;
 mod housekeeping;
 mod line;
 mod link;
+mod log_server;
 mod network;
 mod order;
 mod readers;
@@ -52,6 +55,7 @@ mod reduce;
 mod roster;
 mod runs;
 mod source;
+mod tail;
 mod task_socket;
 mod uploads;
 
@@ -87,6 +91,7 @@ pub use engine_thread::EngineFailure;
 pub use handle::{CommandError, Handle, JoinError, ReloadError};
 pub use readers::ReadError;
 pub use roster::{Refused, Session, Standing};
+pub(crate) use tail::{Span, Tail, changed, open_at};
 
 /// Most inputs that wait for the engine: a second of work on a slow disk.
 const INBOX_MAX: usize = 1024;
@@ -329,7 +334,7 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
     };
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
     let groups = jobmesh_executors::Groups::default();
-    let surroundings = Surroundings { runtime: tokio::runtime::Handle::current(), worker: worker(), shelf };
+    let surroundings = Surroundings::new(tokio::runtime::Handle::current(), worker(), shelf);
     let executors = jobmesh_executors::Config { slots, spares: Some(config.home.spares()), groups, surroundings };
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
 }

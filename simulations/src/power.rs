@@ -370,7 +370,8 @@ impl Bench {
                 | Output::Dial { .. }
                 | Output::Forget(_)
                 | Output::EndOrphan { .. }
-                | Output::Fetch { .. } => {}
+                | Output::Fetch(_)
+                | Output::StopFetch(_) => {}
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ mod treason;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobmesh_engine::{Command, Ended, Input, JobAction, RequestId, StopReason};
+use jobmesh_engine::{Command, Ended, Input, JobAction, RequestId, StopReason, Wanted};
 use jobmesh_keys::{Grant, Identity, Membership, MeshRoot, Role, Serial};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{DurationMillis, JobId, MonoMillis, NodeId, RunId, UnixMillis};
@@ -96,7 +96,7 @@ enum Event {
     /// A process ends by itself, or because it was stopped.
     RunEnds { seat: Seat, life: Life, run: RunId, stopped: Option<StopReason> },
     /// A blob has been copied, or not.
-    Copied { seat: Seat, life: Life, from: NodeId, hash: Hash },
+    Copied { seat: Seat, life: Life, wanted: Wanted },
     /// A person does something.
     Operate(Operation),
     /// A fault of the plan begins.
@@ -301,7 +301,7 @@ impl World {
             Event::EndsAgain { seat, life, run, ended } => self.ends_again(seat, life, run, *ended),
             Event::RunGone { seat, life, run } => self.run_gone(seat, life, run),
             Event::RunEnds { seat, life, run, stopped } => self.run_ends(seat, life, run, stopped),
-            Event::Copied { seat, life, from, hash } => self.copied(seat, life, from, hash),
+            Event::Copied { seat, life, wanted } => self.copied(seat, life, wanted),
             Event::Operate(operation) => self.operate(operation),
             Event::FaultBegins(index) => self.begin_fault(index),
             Event::FaultEnds(index) => self.end_fault(index),

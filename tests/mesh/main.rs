@@ -8,6 +8,8 @@ mod loss;
 mod reach;
 mod receipt;
 mod refusal;
+mod remote_logs;
+mod transfer;
 
 use jobmesh_tests::{Bench, Node};
 

@@ -19,7 +19,9 @@ use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::resource::Name;
 use jobmesh_protocol::task::{ProcessTask, Task};
-use jobmesh_protocol::{DurationMillis, Incarnation, JobSpec, MonoMillis, Now, Outcome, RunId, Submission, UnixMillis};
+use jobmesh_protocol::{
+    DurationMillis, Incarnation, Isolation, JobSpec, MonoMillis, Now, Outcome, RunId, Submission, UnixMillis,
+};
 use jobmesh_store::Store;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -199,8 +201,17 @@ impl Bench {
     fn end(&mut self, count: usize, together: usize) -> Duration {
         let exit = Exit { code: Some(0), signal: None };
         let (outputs, usage) = (Outputs::default(), Usage::default());
-        let ended =
-            Ended { outcome: Outcome::Ok, exit, outputs, usage, ran_micros: 600, inline: Vec::new(), notice: None };
+        let ended = Ended {
+            outcome: Outcome::Ok,
+            exit,
+            outputs,
+            usage,
+            model: None,
+            isolation: Isolation::Contained,
+            ran_micros: 600,
+            inline: Vec::new(),
+            notice: None,
+        };
         let start = Instant::now();
         let mut left = count;
         while left > 0 {

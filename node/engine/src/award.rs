@@ -10,7 +10,7 @@ use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::{
     Accept, Accepted, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Release, ReleaseCause,
 };
-use jobmesh_protocol::{BidId, DurationMillis, Epoch, JobId, JobState, MonoMillis, NodeId, RunId};
+use jobmesh_protocol::{BidId, DurationMillis, Epoch, JobId, JobSpec, JobState, MonoMillis, NodeId, RunId};
 use jobmesh_store::{Job, StoreError};
 
 use crate::auction::EXCLUDED_FOR;
@@ -37,11 +37,20 @@ pub(crate) struct Awarded {
     pub(crate) slots: Option<BidId>,
 }
 
+/// The slowest line that the inputs of a job with a time limit still get through: half a megabit a second.
+const INPUT_BYTES_PER_SECOND: u64 = 64 << 10;
+
+/// Time for a tree of inputs, whose size is not known before it is read.
+const TREE_TIME: DurationMillis = DurationMillis::from_secs(3600);
+
 impl Engine {
     /// Starts the origin's patience with an attempt, counted from `since`.
     pub(crate) fn watch_award(&mut self, job: &Job, node: NodeId, (since, slots): (MonoMillis, Option<BidId>)) {
         let spec = &job.spec;
-        let longest = spec.timeout_ms.map(|timeout| timeout.plus(spec.kill_grace_ms).plus(self.patience_with_leases()));
+        let longest = spec.timeout_ms.map(|timeout| {
+            let run = timeout.plus(spec.kill_grace_ms).plus(self.patience_with_leases());
+            run.plus(time_for_inputs(spec))
+        });
         let deadline = longest.map(|longest| since.plus(longest));
         self.awarded.insert(job.id, Awarded { node, epoch: job.epoch, deadline, outputs_until: None, slots });
         self.watch_lease(job.id, since);
@@ -216,6 +225,13 @@ impl Engine {
             self.timers.set(Timer::LeaseLost(job), until);
         }
     }
+}
+
+/// How long the inputs of a job may take to get to where it runs, before its own time begins.
+fn time_for_inputs(spec: &JobSpec) -> DurationMillis {
+    let bytes = spec.task.blobs().iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+    let tree = if spec.inputs.is_some() { TREE_TIME } else { DurationMillis(0) };
+    DurationMillis::from_secs(bytes / INPUT_BYTES_PER_SECOND).plus(tree)
 }
 
 /// Tells a peer that an attempt is not wanted, or not any more.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jobmesh_keys::{MeshId, NodeId};
-use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::resource::Offered;
 use jobmesh_protocol::{BidId, CapabilityRecord, DurationMillis, JobId, JobNumber, JobState, MonoMillis, Now, RunId};
 use jobmesh_store::{StoreError, Txn};
@@ -22,7 +21,7 @@ use crate::late::Late;
 use crate::learning::Learned;
 use crate::matching::Matches;
 use crate::mutant::Mutant;
-use crate::output::{Output, Outputs, Refusal, Response};
+use crate::output::{Output, Outputs, Refusal, Response, Wanted};
 use crate::peers::Peers;
 use crate::pool::Pools;
 use crate::queue::{Queues, check_queues};
@@ -95,7 +94,7 @@ pub struct Engine {
     pub(crate) held: BTreeMap<JobId, Held>,
     /// Awards under slot leases that their origins are not told of yet.
     pub(crate) unaccepted: BTreeMap<NodeId, Vec<JobId>>,
-    pub(crate) fetches: BTreeMap<Hash, Fetch>,
+    pub(crate) fetches: BTreeMap<Wanted, Fetch>,
     pub(crate) peers: Peers,
     pub(crate) outgoing: Outgoing,
     pub(crate) matches: Matches,
@@ -234,8 +233,12 @@ impl Engine {
             // A run that ended in the meantime has nothing more to report.
             Input::Reported { run, report } => self.on_report(step, run, report).map(drop),
             Input::Ended { run, ended } => self.on_ended(step, run, &ended),
-            Input::Fetched(hash) => self.on_fetched(step, hash),
-            Input::FetchFailed { hash, reason } => self.on_fetch_failed(step, hash, &reason),
+            Input::Fetched(wanted) => self.on_fetched(step, wanted),
+            Input::FetchProgress(wanted) => {
+                self.on_fetch_progress(step, wanted);
+                Ok(())
+            }
+            Input::FetchFailed { wanted, reason, remedy } => self.on_fetch_failed(step, wanted, &reason, remedy),
         }
     }
 
@@ -324,10 +327,7 @@ impl Engine {
             }
             Timer::Resend(peer) => self.resend(step, peer),
             Timer::Refresh(peer) => self.refresh(step, peer),
-            Timer::FetchAgain(hash) => {
-                self.fetch_again(step, hash);
-                Ok(())
-            }
+            Timer::FetchAgain(wanted) => self.fetch_again(step, wanted),
             Timer::Publish => self.publish_summary(step),
         }
     }

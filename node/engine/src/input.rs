@@ -1,10 +1,10 @@
 //! Everything that can happen to a node, as the engine is told of it.
 
-use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::outcome::{Exit, ModelUse, Outputs, Usage};
 use jobmesh_protocol::{Isolation, NodeId, Outcome, RunId};
 
 use crate::command::{Command, Report};
+use crate::output::Wanted;
 
 /// Ties a [`crate::Response`] to the command that asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,14 +77,27 @@ pub enum Input {
         ended: Ended,
     },
     /// A blob that was asked for by [`crate::Output::Fetch`] is on disk, whole and verified.
-    Fetched(Hash),
+    Fetched(Wanted),
+    /// Some more of a blob that was asked for has come, or it waits in line behind others.
+    FetchProgress(Wanted),
     /// A blob that was asked for could not be had.
     FetchFailed {
-        /// Which blob.
-        hash: Hash,
+        /// Which.
+        wanted: Wanted,
         /// Why, for people.
         reason: String,
+        /// Whether it may be had another time.
+        remedy: Remedy,
     },
+}
+
+/// What can be done about a blob that could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Asking again.
+    Again,
+    /// Nothing here: it is too large for this node, or not what it should be.
+    None,
 }
 
 /// A process of the operating system, told apart from a later one with the same number.

@@ -16,7 +16,7 @@ use jobmesh_protocol::{AttemptState, Epoch, JobId, Outcome, ReceiptId, RunId};
 use jobmesh_store::{Attempt, EndedAttempt, Job, StoreError};
 
 use crate::engine::Engine;
-use crate::output::{Output, StopReason};
+use crate::output::{Output, StopReason, Wanted};
 use crate::run::Conclusion;
 use crate::step::Step;
 use crate::timers::Timer;
@@ -66,7 +66,8 @@ impl Engine {
         self.try_late(step, run.job)
     }
 
-    fn watch_late(&mut self, step: &Step<'_>, run: RunId) {
+    /// Gives the outputs of a late receipt their time, from now on.
+    pub(crate) fn watch_late(&mut self, step: &Step<'_>, run: RunId) {
         self.late.entry(run.job).or_default().insert(run.epoch);
         self.timers.set(Timer::LateOutputs(run), step.now.mono.plus(self.config.timing.fetch_limit));
     }
@@ -130,8 +131,8 @@ impl Engine {
         for run in epochs.into_iter().map(|epoch| RunId { job: id, epoch }) {
             let Some(attempt) = step.view().attempt(run)? else { continue };
             let Some((_, receipt)) = self.stored_receipt(step, &attempt)? else { continue };
-            for blob in self.missing(step, &receipt)? {
-                self.fetch(step, attempt.node, blob, run);
+            for (blob, kind) in self.missing(step, &receipt)? {
+                self.fetch(step, Wanted { blob, kind, from: attempt.node }, run);
             }
         }
         Ok(())

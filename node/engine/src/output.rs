@@ -69,15 +69,32 @@ pub enum Output {
     },
     /// Delete what lies on disk of a job that is not kept any more.
     Forget(JobId),
-    /// Get a blob from a member, unless it is on disk.
-    Fetch {
-        /// From whom.
-        from: NodeId,
-        /// Which.
-        blob: BlobRef,
-    },
+    /// Get a blob from a member, unless it is on disk or on its way.
+    Fetch(Wanted),
+    /// Nobody waits for it any more. What has come of it may be kept for another time.
+    StopFetch(Wanted),
     /// A job changed; for whoever watches.
     Changed(Change),
+}
+
+/// A blob, and the member that it is wanted of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wanted {
+    /// Which.
+    pub blob: BlobRef,
+    /// What it is.
+    pub kind: BlobKind,
+    /// From whom.
+    pub from: NodeId,
+}
+
+/// What a blob is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BlobKind {
+    /// Bytes.
+    File,
+    /// A [`Tree`](jobmesh_protocol::tree::Tree), which is there when all its files are.
+    Tree,
 }
 
 /// What an executor needs to start.

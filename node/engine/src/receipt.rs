@@ -14,8 +14,10 @@ use serde_bytes::ByteBuf;
 
 use crate::chain::Answered;
 use crate::engine::Engine;
+use crate::fetch::outputs;
 use crate::message::Incoming;
 use crate::mutant::Mutant;
+use crate::output::{BlobKind, Wanted};
 use crate::run::Conclusion;
 use crate::step::Step;
 
@@ -151,20 +153,24 @@ impl Engine {
             self.extend_for_outputs(step, job.id);
         }
         let run = RunId { job: job.id, epoch: attempt.epoch };
-        for blob in missing {
-            self.fetch(step, attempt.node, blob, run);
+        for (blob, kind) in missing {
+            self.fetch(step, Wanted { blob, kind, from: attempt.node }, run);
         }
         Ok(())
     }
 
-    /// The outputs that came neither with the receipt nor since.
-    pub(crate) fn missing(&self, step: &Step<'_>, receipt: &Receipt) -> Result<Vec<BlobRef>, StoreError> {
+    /// The outputs that came neither with the receipt nor since. The list of a tree may have come with it; its files
+    /// never do.
+    pub(crate) fn missing(&self, step: &Step<'_>, receipt: &Receipt) -> Result<Vec<(BlobRef, BlobKind)>, StoreError> {
         let mut missing = Vec::new();
-        for blob in receipt.outputs.blobs() {
-            let kept = step.view().blob(blob.hash)?.map(|bytes| bytes.len() as u64);
-            let is_here = self.has_arrived(blob) || kept == Some(blob.size);
+        for (blob, kind) in outputs(&receipt.outputs) {
+            let is_kept = || Ok(step.view().blob(blob.hash)?.map(|bytes| bytes.len() as u64) == Some(blob.size));
+            let is_here = match kind {
+                BlobKind::File => self.has_arrived(blob, kind) || is_kept()?,
+                BlobKind::Tree => self.has_arrived(blob, kind),
+            };
             if !is_here {
-                missing.push(blob);
+                missing.push((blob, kind));
             }
         }
         Ok(missing)

@@ -19,7 +19,7 @@ use crate::input::Process;
 use crate::late::Late;
 use crate::learning::Learned;
 use crate::mutant::Mutant;
-use crate::output::{Output, Outputs, StopReason};
+use crate::output::{Output, Outputs, StopReason, Wanted};
 use crate::peers::{Peer, Peers};
 use crate::pool::{Allocation, Pools};
 use crate::queue::Queues;
@@ -216,10 +216,13 @@ impl Engine {
         self.resume_award(step, job, attempt.node);
         if attempt.state == AttemptState::Uploading {
             let receipt = self.stored_receipt(step, attempt)?;
-            for blob in receipt.iter().flat_map(|(_, receipt)| receipt.outputs.blobs()) {
-                if step.view().blob(blob.hash)?.is_none() {
-                    self.fetch(step, attempt.node, blob, RunId { job: job.id, epoch: job.epoch });
-                }
+            let missing = match receipt {
+                Some((_, receipt)) => self.missing(step, &receipt)?,
+                None => Vec::new(),
+            };
+            for (blob, kind) in missing {
+                let wanted = Wanted { blob, kind, from: attempt.node };
+                self.fetch(step, wanted, RunId { job: job.id, epoch: job.epoch });
             }
             self.extend_for_outputs(step, job.id);
         }

@@ -9,14 +9,13 @@ use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::task::Task;
 use jobmesh_protocol::ticket::ReleaseCause;
-use jobmesh_protocol::{
-    AttemptState, BlobRef, DurationMillis, Isolation, JobState, NodeId, Outcome, RunId, UnixMillis, cbor,
-};
+use jobmesh_protocol::{AttemptState, DurationMillis, Isolation, JobState, NodeId, Outcome, RunId, UnixMillis, cbor};
 use jobmesh_store::{Attempt, EndedAttempt, Job, NewAttempt, NewJob, StoreError};
 
 use crate::engine::Engine;
+use crate::fetch::inputs;
 use crate::input::{Ended, Process};
-use crate::output::{Output, RunOrder, StopReason};
+use crate::output::{Output, RunOrder, StopReason, Wanted};
 use crate::pool::Allocation;
 use crate::ready::Profile;
 use crate::report::Reported;
@@ -211,12 +210,13 @@ impl Engine {
     pub(crate) fn order_when_ready(&mut self, step: &Step<'_>, run: RunId) {
         let Some(running) = self.running.get(&run) else { return };
         let Some(origin) = running.job.origin else { return self.order_run(step, run) };
-        let missing: Vec<BlobRef> = running.job.spec.blobs().filter(|blob| !self.has_arrived(*blob)).collect();
+        let wanted = inputs(&running.job.spec).map(|(blob, kind)| Wanted { blob, kind, from: origin });
+        let missing: Vec<Wanted> = wanted.filter(|wanted| !self.has_arrived(wanted.blob, wanted.kind)).collect();
         if missing.is_empty() {
             return self.order_run(step, run);
         }
-        for blob in missing {
-            self.fetch(step, origin, blob, run);
+        for wanted in missing {
+            self.fetch(step, wanted, run);
         }
     }
 

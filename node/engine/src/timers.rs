@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{BidId, JobId, MonoMillis, NodeId, RunId};
+
+use crate::output::Wanted;
 
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +58,7 @@ pub(crate) enum Timer {
     /// What a connected peer should know is told again.
     Refresh(NodeId),
     /// A blob is asked for again.
-    FetchAgain(Hash),
+    FetchAgain(Wanted),
     /// A changed learning summary is published.
     Publish,
 }

@@ -19,7 +19,7 @@ mod slots;
 #[path = "two_nodes/wire.rs"]
 mod wire;
 
-use jobmesh_engine::{Command, JobAction, Response};
+use jobmesh_engine::{BlobKind, Command, Input, JobAction, Remedy, Response, Wanted};
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::job::{Effects, Scope};
 use jobmesh_protocol::outcome::Outputs;
@@ -179,9 +179,9 @@ fn a_task_of_an_array_leaves_with_its_item_in_place() {
     let orders: Vec<ProcessTask> = wire
         .orders(B)
         .iter()
-        .map(|order| match &order.task {
-            Task::Process(process) => process.clone(),
-            Task::Noop {} | Task::Builtin(_) => panic!("{order:?}"),
+        .map(|order| {
+            let Task::Process(process) = &order.task else { panic!("{order:?}") };
+            process.clone()
         })
         .collect();
     let argvs: Vec<_> = orders.iter().map(|process| process.argv.join("|")).collect();
@@ -203,6 +203,7 @@ fn outputs_up_to_the_limit_come_with_the_receipt_and_larger_ones_are_fetched() {
         stdout: Some(BlobRef::of(&large)),
         stderr: Some(BlobRef::of(b"err")),
         result: Some(BlobRef::of(&small)),
+        files: None,
     };
     wire.end_with(B, 0, Outcome::Ok, outputs, vec![b"err".to_vec(), small.clone(), large.clone()]);
     assert_eq!(wire.job(A, job).state, JobState::Running, "not all of it is here");
@@ -215,6 +216,100 @@ fn outputs_up_to_the_limit_come_with_the_receipt_and_larger_ones_are_fetched() {
     assert_eq!(wire.attempts(A, job)[0].outputs, outputs);
     let receipts = wire.receipts(A, job);
     assert_eq!(receipts.iter().map(|receipt| receipt.verdict).collect::<Vec<_>>(), [Some(Verdict::Accepted)]);
+}
+
+/// A transfer of any size had ten minutes, whatever came of it.
+#[test]
+fn outputs_that_come_slowly_are_waited_for_and_those_that_stop_are_not() {
+    let mut wire = escalated();
+    let job = wire.submit(A, spec(Some("tool:gzip")));
+    let large = BlobRef::of(&vec![b'b'; ATTACHMENT_BYTES_MAX + 1]);
+    wire.end_with(B, 0, Outcome::Ok, Outputs { stdout: Some(large), ..Outputs::default() }, Vec::new());
+    let (wanted, _) = wire.transfers(A);
+    for _ in 0..60 {
+        wire.pass(DurationMillis::from_secs(30));
+        wire.tell(A, Input::FetchProgress(wanted[0]));
+    }
+    assert_eq!(wire.attempts(A, job)[0].state, AttemptState::Uploading, "{:?}", wire.trace());
+    assert_eq!(wire.transfers(A), (Vec::new(), Vec::new()), "it was neither stopped nor asked for again");
+    wire.pass(DurationMillis::from_secs(63));
+    assert_eq!(wire.transfers(A), (wanted.clone(), wanted.clone()), "a minute without progress");
+    wire.pass(DurationMillis::from_secs(600));
+    assert_eq!(wire.attempts(A, job)[0].state, AttemptState::Lost, "{:?}", wire.trace());
+    let (_, unwanted) = wire.transfers(A);
+    assert_eq!(unwanted.last(), wanted.first(), "nobody waits for it any more");
+}
+
+/// The list of a tree comes with the receipt if it is short; what it lists does not.
+#[test]
+fn a_tree_of_outputs_is_here_when_its_files_are() {
+    let mut wire = escalated();
+    let job = wire.submit(A, spec(Some("tool:gzip")));
+    let (list, out) = (b"a list".to_vec(), b"out".to_vec());
+    let (tree, stdout) = (BlobRef::of(&list), BlobRef::of(&out));
+    let outputs = Outputs { stdout: Some(stdout), files: Some(tree), ..Outputs::default() };
+    wire.end_with(B, 0, Outcome::Ok, outputs, vec![list, out]);
+    let wanted = Wanted { blob: tree, kind: BlobKind::Tree, from: wire.node(B) };
+    assert_eq!(wire.transfers(A).0, [wanted]);
+    assert_eq!(wire.job(A, job).state, JobState::Running);
+    wire.restart(A);
+    assert_eq!(wire.transfers(A).0, [wanted], "asked for again");
+    wire.tell(A, Input::Fetched(wanted));
+    assert_eq!(wire.job(A, job).state, JobState::Completed);
+}
+
+#[test]
+fn outputs_that_this_node_has_no_room_for_fail_their_attempt_and_say_why() {
+    let mut wire = escalated();
+    let job = wire.submit(A, spec(Some("tool:gzip")));
+    let large = BlobRef::of(&vec![b'b'; ATTACHMENT_BYTES_MAX + 1]);
+    wire.end_with(B, 0, Outcome::Ok, Outputs { stdout: Some(large), ..Outputs::default() }, Vec::new());
+    let wanted = wire.transfers(A).0[0];
+    for _ in 0..3 {
+        let reason = "the disk is full".to_owned();
+        wire.tell(A, Input::FetchFailed { wanted, reason, remedy: Remedy::None });
+        wire.pass(DurationMillis::from_secs(3));
+    }
+    let attempt = wire.attempts(A, job).remove(0);
+    assert_eq!(attempt.state, AttemptState::Failed);
+    let message = attempt.message.unwrap();
+    assert_eq!(message, "what it left could not be brought here: the disk is full");
+}
+
+/// One that names the right hash and a wrong size once failed the fetch of another that named both right.
+#[test]
+fn inputs_are_kept_apart_by_size_and_what_does_not_fit_is_given_back_at_once() {
+    let mut wire = escalated();
+    let mut with_input = |size| {
+        let blob = BlobRef { hash: Hash::of(b"input"), size };
+        let mut spec = spec(Some("tool:gzip"));
+        spec.inputs = Some(blob);
+        (wire.submit(A, spec), blob)
+    };
+    let ((right, blob), (wrong, lie)) = (with_input(5), with_input(6));
+    let (wanted, _) = wire.transfers(B);
+    let of = |blob| wanted.iter().find(|wanted| wanted.blob == blob).copied().unwrap();
+    let reason = "it is too large for this node".to_owned();
+    wire.tell(B, Input::FetchFailed { wanted: of(lie), reason, remedy: Remedy::None });
+    let given_back = wire.attempts(A, wrong).remove(0);
+    assert_eq!(given_back.state, AttemptState::Released);
+    assert_eq!(given_back.message.as_deref(), Some("it is too large for this node"));
+    wire.tell(B, Input::Fetched(of(blob)));
+    wire.end(B, 0, Outcome::Ok, b"");
+    assert_eq!(wire.job(A, right).state, JobState::Completed);
+}
+
+/// Its transfer went on to the end, for nobody.
+#[test]
+fn a_job_that_is_cancelled_while_its_input_travels_stops_the_transfer() {
+    let mut wire = escalated();
+    let mut spec = spec(Some("tool:gzip"));
+    spec.inputs = Some(BlobRef::of(b"a tree"));
+    let job = wire.submit(A, spec);
+    let (wanted, _) = wire.transfers(B);
+    assert_eq!(wanted.len(), 1);
+    wire.command(A, Command::Job(job, JobAction::Cancel { reason: String::new(), is_forced: false }));
+    assert_eq!(wire.transfers(B).1, wanted);
 }
 
 /// A heartbeat once began the lease anew although the receipt was here, so a node that kept back its outputs and went on
@@ -283,11 +378,10 @@ fn an_offer_is_withdrawn_when_a_newer_job_of_its_key_changes_it() {
         wire.let_frames_go();
         wire.pass(DurationMillis::from_secs(6));
         assert_eq!(wire.job(A, second).state, JobState::Running, "{:?}", wire.trace());
-        let argv = wire.orders(B).last().map(|order| match &order.task {
-            Task::Process(process) => process.argv.len(),
-            Task::Noop {} | Task::Builtin(_) => 0,
-        });
-        assert_eq!(argv, Some(if matches!(on_conflict, Conflict::Debounce(_)) { 1 } else { 2 }));
+        let orders = wire.orders(B);
+        let Some(Task::Process(process)) = orders.last().map(|order| &order.task) else { panic!("{orders:?}") };
+        let argv = process.argv.len();
+        assert_eq!(argv, if matches!(on_conflict, Conflict::Debounce(_)) { 1 } else { 2 });
         assert_eq!(wire.attempts(A, second).len(), 1);
     }
 }

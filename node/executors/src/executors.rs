@@ -386,9 +386,9 @@ impl Control<'_> {
         self.stop_reason() == Some(StopReason::Kill)
     }
 
-    /// Tells of the run's process.
+    /// Tells of the run's process. May be called inside of [`Self::wait_for`], where nothing else may block.
     pub(crate) fn emit(&self, event: Event) {
-        (self.shared.events)(event);
+        tokio::task::block_in_place(|| (self.shared.events)(event));
     }
 
     /// Becomes readable when [`Self::stop_reason`] may have changed. An earlier run may have left a byte in it.

@@ -1,31 +1,143 @@
-//! The http executor.
+//! The http executor: one request to a web server, its redirects, and the answer.
+//!
+//! The body of the answer is the standard output of the run, so it is a blob like any other and `jobmesh run` prints it; the
+//! result says what is to be said of it: status, headers, address, length, hash. What happened on the way is on standard
+//! error, without what may be a secret: the headers and the query that were sent.
+//!
+//! | what comes | what it means |
+//! |---|---|
+//! | a status that was expected, 200 to 299 if nothing was said | done |
+//! | 408, 425, 429 and 500 to 599 but 501 and 505 | another try, not before `retry-after` |
+//! | any other status | no other try: it would be the same |
+//! | no connection, a name that is not found, silence, an answer that is cut | another try |
+//! | an address that may not be reached, too many redirects, an answer that is too long | no other try |
+//!
+//! Nothing is tried again here: that is the queue's business. **The hard case** is the job of somebody else, which would
+//! make this node ask what only this node can reach; [`egress`] tells what is refused, and each redirect is a new request
+//! that is judged anew.
 
-use jobmesh_protocol::Outcome;
+pub(crate) mod client;
+pub(crate) mod egress;
+mod exchange;
+mod report;
+pub(crate) mod retry_after;
+pub mod settings;
+mod upload;
 
-use crate::event::Ended;
-use crate::executor::{Executor, Probe};
+use jobmesh_protocol::task::{HttpTask, Task};
+use jobmesh_protocol::{Isolation, Outcome};
+use reqwest::Client;
+use tokio::runtime::Handle;
+
+use crate::event::{Ended, chain};
+use crate::executor::{Executor, Probe, wrong_task};
 use crate::executors::Control;
+use crate::http::client::ClientError;
+use crate::http::egress::{Guard, Lookup, Rules, system_lookup};
+use crate::http::exchange::Exchange;
+use crate::http::settings::{Reach, Settings};
 use crate::kinds::Surroundings;
 use crate::order::Order;
 use crate::process::Seat;
+use crate::stage::{Account, Stage};
 
-/// Runs http tasks.
+/// Runs http tasks. It waits in the daemon's runtime, on the thread of a slot; stopped, it drops what it waits for.
 #[derive(Debug)]
-pub(crate) struct Http {}
+pub(crate) struct Http {
+    runtime: Handle,
+    settings: Settings,
+    clients: Result<Clients, ClientError>,
+}
+
+/// The two ways to the network.
+#[derive(Debug)]
+struct Clients {
+    open: Client,
+    guarded: Client,
+}
+
+impl Clients {
+    fn new(settings: &Settings, lookup: Lookup) -> Result<Self, ClientError> {
+        let guard = Guard::new(Rules::new(settings.clone()), lookup);
+        Ok(Self { open: client::open()?, guarded: client::guarded(guard)? })
+    }
+}
 
 impl Http {
-    pub(crate) fn new(_surroundings: &Surroundings) -> Self {
-        Self {}
+    pub(crate) fn new(surroundings: &Surroundings) -> Self {
+        // A client needs the runtime's clock from the start.
+        let _inside = surroundings.runtime.enter();
+        let settings = surroundings.http.clone();
+        let clients = Clients::new(&settings, system_lookup());
+        Self { runtime: surroundings.runtime.clone(), settings, clients }
+    }
+
+    /// Why this node does not do what an order asks for, if it doesn't.
+    fn refusal(&self, order: &Order) -> Option<Outcome> {
+        if order.isolation > Isolation::Sandboxed {
+            let message = "a request can't be kept apart from the network; it runs at most sandboxed".to_owned();
+            return Some(Outcome::Permanent { message });
+        }
+        if order.is_foreign && !order.network {
+            let message = "the job of a peer has no network unless it asks for it; submit it with --network".to_owned();
+            return Some(Outcome::Permanent { message });
+        }
+        if order.is_foreign && self.settings.peers == Reach::None && self.settings.allow.is_empty() {
+            return Some(Outcome::Released {
+                reason: "this node makes no requests for peers ([http] peers)".to_owned(),
+            });
+        }
+        None
+    }
+
+    fn exchange(&self, order: &Order, task: &HttpTask, clients: &Clients, control: &Control<'_>) -> Ended {
+        // Nothing of the job runs here; what it could do is reach what it shouldn't.
+        let is_guarded = order.is_foreign || order.isolation > Isolation::Contained;
+        let (client, rules, isolation) = if is_guarded {
+            (&clients.guarded, Some(Rules::new(self.settings.clone())), Isolation::Sandboxed)
+        } else {
+            (&clients.open, None, Isolation::Contained)
+        };
+        let mut stage = match Stage::set(order) {
+            Ok(stage) => stage,
+            Err(error) => return Ended::without_process(error.outcome()),
+        };
+        let limit = self.settings.response_bytes_max;
+        let exchange = Exchange { order, task, client, rules, limit, control };
+        let told = control.wait_for(&self.runtime, Box::pin(exchange.run(&mut stage)));
+        let outcome = told.unwrap_or_else(|reason| reason.outcome());
+        stage.clear(outcome, Account::default(), isolation)
     }
 }
 
 impl Executor for Http {
     fn probe(&self) -> Probe {
-        Probe::missing("http", "not built")
+        match &self.clients {
+            Err(error) => Probe::missing("http", chain(error)),
+            Ok(_) => {
+                let mut probe = Probe::ready("http", Isolation::Sandboxed);
+                probe.facts.insert("client".to_owned(), "reqwest, rustls with ring, http/2".to_owned());
+                let reach = match self.settings.peers {
+                    Reach::Public => "public addresses",
+                    Reach::None => "what [http] allow names",
+                };
+                probe.facts.insert("peers".to_owned(), reach.to_owned());
+                probe
+            }
+        }
     }
 
-    fn perform(&self, order: &Order, _seat: &mut Seat, _control: &Control<'_>) -> Ended {
-        let message = format!("this node has no executor for {}", order.task.executor());
-        Ended::without_process(Outcome::Permanent { message })
+    fn perform(&self, order: &Order, _seat: &mut Seat, control: &Control<'_>) -> Ended {
+        let Task::Http(task) = &order.task else { return Ended::without_process(wrong_task(&order.task)) };
+        if let Some(reason) = control.stop_reason() {
+            return Ended::without_process(reason.outcome());
+        }
+        if let Some(outcome) = self.refusal(order) {
+            return Ended::without_process(outcome);
+        }
+        match &self.clients {
+            Ok(clients) => self.exchange(order, task, clients, control),
+            Err(error) => Ended::without_process(Outcome::error(chain(error))),
+        }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::container::Container;
 use crate::executor::{Executor, Probe};
-use crate::http::Http;
+use crate::http::{self, Http};
 use crate::lua::Lua;
-use crate::model::Model;
+use crate::model::{self, Model};
 use crate::process::Process;
 use crate::shelf::Shelf;
 use crate::wasm::Wasm;
@@ -20,8 +20,23 @@ pub struct Surroundings {
     /// This very program, which is started again as a [`worker`](crate::work): the interpreter of a module or a script,
     /// or the first process of a sandbox.
     pub worker: PathBuf,
+    /// What the owner says of requests to web servers.
+    pub http: http::settings::Settings,
+    /// What the owner says of models.
+    pub models: model::settings::Settings,
+    /// Where the keys of providers are found.
+    pub keys: model::key::Keys,
     /// Where inputs come from, and where outputs are kept.
     pub shelf: Shelf,
+}
+
+impl Surroundings {
+    /// With web servers as anybody may ask them, and without models.
+    #[must_use]
+    pub fn new(runtime: tokio::runtime::Handle, worker: PathBuf, shelf: Shelf) -> Self {
+        let (http, models, keys) = Default::default();
+        Self { runtime, worker, shelf, http, models, keys }
+    }
 }
 
 /// One of each.
@@ -50,6 +65,6 @@ impl Kinds {
     /// What all of them find on this machine.
     pub(crate) fn probe(&self) -> Vec<Probe> {
         let all: [&dyn Executor; 6] = [&*self.process, &self.container, &self.wasm, &self.lua, &self.http, &self.model];
-        all.into_iter().map(Executor::probe).collect()
+        all.into_iter().map(Executor::probe).chain([self.model.probe_embedding()]).collect()
     }
 }

@@ -68,7 +68,7 @@ pub use spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 pub(crate) use adopt::attend;
 pub(crate) use end::Remains;
-pub(crate) use exit::Ending;
+pub(crate) use exit::{Ending, mebibytes};
 pub(crate) use host::Host;
 pub(crate) use reaper::adopt_orphans;
 pub(crate) use seat::Seat;

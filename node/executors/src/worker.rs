@@ -4,11 +4,24 @@
 //! A module that eats memory or a script that runs in circles then is a process like any other: it is limited, stopped,
 //! adopted and cleared away by the same means, and takes nothing of the daemon with it.
 
+mod brief;
+pub(crate) mod confine;
+mod end;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::{lua, wasm};
+
+pub(crate) use brief::{BRIEF_VARIABLE, Brief, Walls};
+pub(crate) use confine::{ConfineError, Room};
+pub(crate) use end::{End, Word};
+
 /// The first argument of a worker. No command of a person has this name.
 pub(crate) const WORKER_WORD: &str = "__worker";
+
+/// The kind of worker that only says whether it could be confined.
+pub(crate) const PROBE: &str = "probe";
 
 /// Does a worker's work, if that is what this process was started for. To be called first of all, while the process has
 /// one thread and has opened nothing.
@@ -19,6 +32,13 @@ pub fn work(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
         return None;
     }
     let kind = arguments.next().unwrap_or_default();
-    tracing::error!(kind = %kind.display(), "no such worker");
-    Some(ExitCode::FAILURE)
+    Some(match kind.to_str() {
+        Some(wasm::KIND) => wasm::work(),
+        Some(lua::KIND) => lua::work(),
+        Some(PROBE) => confine::probe(),
+        Some(_) | None => {
+            eprintln!("{}: no such worker", kind.display());
+            ExitCode::FAILURE
+        }
+    })
 }

@@ -1,5 +1,7 @@
 //! What a mesh is started with.
 
+use std::path::PathBuf;
+
 use jobmesh_keys::{Identity, Membership, MeshId, NodeId};
 use jobmesh_protocol::UnixMillis;
 
@@ -23,6 +25,8 @@ pub struct Config {
     pub mdns: bool,
     /// Members met before and where they were: dialled until they answer.
     pub known: Vec<(NodeId, Vec<String>)>,
+    /// Folder for the hashes of files that were sent; it is made when it is needed, and its size is bounded.
+    pub outboards: PathBuf,
     /// The wall clock, which certificates are checked against.
     pub now: fn() -> UnixMillis,
 }

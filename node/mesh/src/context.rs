@@ -10,6 +10,7 @@ use libp2p_stream::Control;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::admission::Credentials;
+use crate::blob::Outboards;
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::handle::SendError;
@@ -28,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) events: mpsc::Sender<Event>,
     /// What went wrong, counted.
     pub(crate) counters: Counters,
+    /// The hashes of the files that were sent.
+    pub(crate) outboards: Outboards,
     /// The wall clock.
     pub(crate) now: fn() -> UnixMillis,
     /// Our own membership and what others' are judged by.

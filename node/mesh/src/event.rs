@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use jobmesh_keys::{NodeId, Role};
 use jobmesh_protocol::{Hash, UnixMillis};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::log::{LogPiece, LogRequest};
 
 /// What the mesh tells its owner, in the order in which it happened to each peer.
 ///
@@ -81,8 +83,20 @@ pub enum Event {
         from: NodeId,
         /// What it asks for.
         hash: Hash,
+        /// The tree that it is a file of, if its right to it comes from that.
+        within: Option<Hash>,
         /// Takes the path of the file.
         reply: oneshot::Sender<Option<PathBuf>>,
+    },
+    /// An admitted member asks for the output of a run. Answer with the end of a channel that brings it, or `None` if
+    /// there is no such run or it is none of its business. The channel's room is what may wait for the member.
+    LogRequested {
+        /// The member.
+        from: NodeId,
+        /// What it asks for.
+        request: LogRequest,
+        /// Takes the channel.
+        reply: oneshot::Sender<Option<mpsc::Receiver<LogPiece>>>,
     },
     /// The addresses that this node listens on changed; this is all of them.
     Addresses(Vec<String>),

@@ -6,18 +6,19 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jobmesh_keys::{Membership, NodeId};
-use jobmesh_protocol::{BlobRef, Hash};
+use jobmesh_protocol::Hash;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::behaviour::PROVIDED_KEYS_MAX;
-use crate::blob::{self, FetchError};
+use crate::blob::{self, FetchError, Wanted};
 use crate::config::Config;
 use crate::context::Context;
 use crate::driver::gossip::DIGEST_BYTES_MAX;
 use crate::event::Event;
+use crate::log::{self, LogError, LogReader, LogRequest};
 use crate::session::FRAME_BYTES_MAX;
 use crate::supervisor::{self, StartError};
 
@@ -131,15 +132,30 @@ impl Mesh {
         self.command(Command::Dial { node, addresses });
     }
 
-    /// Fetches `blob` from the admitted member `from` into the file `into`, which appears whole or not at all.
+    /// Fetches a blob from the admitted member `from` into the file `into`, which appears whole or not at all.
     ///
-    /// What arrives is kept in a `.part` file beside it, from which the next attempt resumes; so does one after a
-    /// cancellation. Two fetches into one file must not run at once.
+    /// Every group of 64 KiB is verified before it is written. What arrives is kept in a `.part` file beside `into`,
+    /// from which the next attempt resumes; so does one after a cancellation. Two fetches of one blob into one file must
+    /// not run at once. `on_bytes` hears of every step forward with the number of bytes, 0 while the peer prepares.
     ///
     /// # Errors
     /// [`FetchError`] says whether to ask another peer or try again.
-    pub async fn fetch(&self, from: NodeId, blob: BlobRef, into: &Path) -> Result<(), FetchError> {
-        blob::fetch(&self.context, from, blob, into).await
+    pub async fn fetch(
+        &self,
+        from: NodeId,
+        wanted: Wanted,
+        into: &Path,
+        on_bytes: impl Fn(u64) + Send + Sync,
+    ) -> Result<(), FetchError> {
+        blob::fetch(&self.context, from, wanted, into, on_bytes).await
+    }
+
+    /// Asks the admitted member `from` for the output of a run that it has for this node.
+    ///
+    /// # Errors
+    /// [`LogError`] says whether to try again.
+    pub async fn read_log(&self, from: NodeId, request: LogRequest) -> Result<LogReader, LogError> {
+        log::read(&self.context, from, request).await
     }
 
     /// Returns the addresses that this node listens on, with their real ports and without `/p2p`.

@@ -1,7 +1,7 @@
 //! How a node talks: libp2p under a handle of plain types.
 //!
 //! The mesh carries opaque frames between admitted members, gossips opaque digests, keeps an address book in
-//! Kademlia, discovers peers on the local network, and moves blobs by hash. It knows nothing of jobs: what must
+//! Kademlia, discovers peers on the local network, moves blobs by hash, and follows the output of runs. It knows nothing of jobs: what must
 //! arrive is numbered, kept and sent again by the caller; a frame that was in flight when a stream broke is gone.
 //!
 //! The hard case is who may talk at all. Every connection is encrypted and proves a node id, but only a peer that
@@ -28,6 +28,7 @@ mod budget;
 mod frame;
 mod hello;
 mod join;
+mod log;
 mod session;
 mod streams;
 
@@ -41,11 +42,12 @@ mod supervisor;
 mod transport;
 
 pub use behaviour::BehaviourError;
-pub use blob::FetchError;
+pub use blob::{FetchError, Wanted};
 pub use config::{Config, NAME_BYTES_MAX};
 pub use event::{Event, Side};
 pub use handle::{Mesh, SendError};
 pub use hello::is_name;
 pub use join::{JoinError, join};
+pub use log::{LogError, LogOutput, LogPiece, LogReader, LogRequest};
 pub use supervisor::StartError;
 pub use transport::TransportError;

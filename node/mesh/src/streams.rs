@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::gate::Gates;
 use crate::session::inbound::Inbound;
 use crate::session::{self, Report};
-use crate::{blob, join};
+use crate::{blob, join, log};
 
 /// Session streams per peer: the one in use, its replacement, and one that is being refused.
 const SESSIONS_PER_PEER: usize = 3;
@@ -31,8 +31,14 @@ const JOINS_TOTAL: usize = 4;
 /// Blob streams per peer.
 const BLOBS_PER_PEER: usize = 8;
 
-/// Blob streams in all: each holds an open file and a 64 KiB buffer.
+/// Blob streams in all: each holds an open file and a segment of 256 KiB.
 const BLOBS_TOTAL: usize = 64;
+
+/// Streams per peer that follow the output of a run: two for each of eight runs that people look at.
+const LOGS_PER_PEER: usize = 16;
+
+/// Streams in all that follow the output of a run.
+const LOGS_TOTAL: usize = 128;
 
 /// Starts the acceptors on `tasks`.
 pub(crate) fn accept_all(
@@ -62,6 +68,13 @@ pub(crate) fn accept_all(
     let budget = Budget::new(BLOBS_PER_PEER, BLOBS_TOTAL);
     tasks.spawn(accept(incoming, Arc::clone(context), budget, "blob_over_budget", move |peer, stream| {
         blob::serve(Arc::clone(&blobs), peer, stream)
+    }));
+
+    let logs = Arc::clone(context);
+    let incoming = control.accept(log::PROTOCOL)?;
+    let budget = Budget::new(LOGS_PER_PEER, LOGS_TOTAL);
+    tasks.spawn(accept(incoming, Arc::clone(context), budget, "log_over_budget", move |peer, stream| {
+        log::serve(Arc::clone(&logs), peer, stream)
     }));
     Ok(())
 }

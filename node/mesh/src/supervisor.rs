@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Credentials;
 use crate::behaviour::BehaviourError;
+use crate::blob::Outboards;
 use crate::config::{Config, NAME_BYTES_MAX};
 use crate::context::{Context, Routes};
 use crate::counters::Counters;
@@ -117,6 +118,7 @@ pub(crate) async fn start(config: Config) -> Result<(Mesh, mpsc::Receiver<Event>
         key: keypair(&config.identity).ok_or(StartError::Key { node })?,
         events,
         counters: Counters::default(),
+        outboards: Outboards::new(config.outboards),
         now: config.now,
         credentials: RwLock::new(Credentials {
             mesh: config.mesh,

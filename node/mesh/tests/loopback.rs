@@ -15,6 +15,8 @@ mod discovery;
 mod harness;
 #[path = "loopback/join.rs"]
 mod join;
+#[path = "loopback/log.rs"]
+mod log;
 #[path = "loopback/session.rs"]
 mod session;
 #[path = "loopback/stranger.rs"]

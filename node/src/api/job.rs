@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jobmesh_protocol::outcome::{Exit, ModelUse, Outputs, Usage};
 use jobmesh_protocol::state::{Cause, FinishReason};
+use jobmesh_protocol::task::{Content, Task};
 use jobmesh_protocol::ticket::Verdict;
 use jobmesh_protocol::{
     AttemptState, AwardId, DurationMillis, Epoch, Isolation, JobId, JobSpec, JobState, ReceiptId, UnixMillis,
@@ -11,6 +12,9 @@ use jobmesh_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::api::{NodeName, ReceiptHead, submission};
+
+/// Most characters of a text that stand for it in words.
+const CONTENT_CHARS_MAX: usize = 60;
 
 /// A job as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +55,7 @@ pub struct JobView {
     /// How far it is, if it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// Its program and arguments; empty for an executor that has none.
+    /// What it does in words: its program and arguments, or its kind of work and what that is about.
     pub command: Vec<String>,
     /// The epoch of its last attempt; 0 before the first.
     pub epoch: Epoch,
@@ -92,6 +96,51 @@ impl JobView {
     pub fn label(&self) -> String {
         submission::numbered(self.number, self.task)
     }
+}
+
+/// What a task does in words, such as those that one would type.
+///
+/// A command is itself; anything else begins with its executor or, if it is a request, with its method.
+#[must_use]
+pub fn task_words(task: &Task) -> Vec<String> {
+    let words = |kind: &str, more: &[String]| {
+        std::iter::once(kind).chain(more.iter().map(String::as_str)).map(str::to_owned).collect()
+    };
+    match task {
+        Task::Process(process) => process.argv.clone(),
+        Task::Container(container) => words("container", &[&[container.image.clone()], &*container.argv].concat()),
+        Task::Wasm(wasm) => words("wasm", &[&[wasm.module.hash.short()], &*wasm.argv].concat()),
+        Task::Lua(lua) => words("lua", &[&[content_words(&lua.script)], &*lua.argv].concat()),
+        Task::Http(http) => vec![http.method.clone(), without_password(&http.url)],
+        Task::Llm(llm) => {
+            words("llm", &llm.messages.last().map(|said| content_words(&said.content)).into_iter().collect::<Vec<_>>())
+        }
+        Task::Embedding(embedding) => {
+            words("embedding", &embedding.texts.iter().take(1).map(content_words).collect::<Vec<_>>())
+        }
+        Task::Noop {} => vec!["noop".to_owned()],
+        Task::Builtin(builtin) => vec!["builtin".to_owned(), builtin.to_string()],
+    }
+}
+
+/// The beginning of a text on one line, or the short hash of a blob.
+fn content_words(content: &Content) -> String {
+    let text = match content {
+        Content::Text(text) => text,
+        Content::Blob(blob) => return blob.hash.short(),
+    };
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let short: String = line.chars().take(CONTENT_CHARS_MAX).collect();
+    if short.len() < line.len() { short + "…" } else { short }
+}
+
+/// An address without the user and password that may stand in it: lists are read over shoulders.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    format!("{scheme}://{host}{path}")
 }
 
 /// An instant of a schedule.
@@ -246,4 +295,23 @@ pub struct WaitQuery {
     /// How long to wait; none is for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<DurationMillis>,
+}
+
+#[cfg(test)]
+mod tests {
+    use jobmesh_protocol::task::{ContainerTask, EmbeddingTask, HttpTask, LlmTask, LuaTask};
+
+    use super::*;
+
+    #[test]
+    fn a_task_is_told_in_a_few_words_and_without_a_password() {
+        let words = |task: Task| task_words(&task).join(" ");
+        let argv = vec!["ls".to_owned(), "/".to_owned()];
+        assert_eq!(words(Task::Container(ContainerTask::new("busybox", argv))), "container busybox ls /");
+        assert_eq!(words(Task::Http(HttpTask::new("https://me:secret@a.org/x@y"))), "GET https://a.org/x@y");
+        assert_eq!(words(Task::Lua(LuaTask::new("local x = 1\nreturn x"))), "lua local x = 1 return x");
+        assert_eq!(words(Task::Embedding(EmbeddingTask::new(["one", "two"]))), "embedding one");
+        let long = words(Task::Llm(LlmTask::new("why ".repeat(100))));
+        assert_eq!((long.chars().count(), long.ends_with('…')), ("llm ".len() + CONTENT_CHARS_MAX + 1, true));
+    }
 }

@@ -7,6 +7,7 @@
 mod after;
 mod array;
 mod files;
+mod kind;
 mod limits;
 mod needs;
 mod script;
@@ -66,6 +67,8 @@ struct Draft {
     stdin: Option<PathBuf>,
     /// What is to be in its working directory.
     inputs: Vec<files::Input>,
+    /// The files that become other parts of its task.
+    uploads: Vec<kind::Upload>,
     /// The jobs that it waits for, as they were named.
     after: Vec<(JobRef, Option<Condition>)>,
     /// The open group that it joins, as it was named.
@@ -76,7 +79,8 @@ struct Draft {
 
 impl Draft {
     fn new(submission: Submission) -> Self {
-        Self { submission, stdin: None, inputs: Vec::new(), after: Vec::new(), into: None, is_place_said: false }
+        let (inputs, uploads, after) = (Vec::new(), Vec::new(), Vec::new());
+        Self { submission, stdin: None, inputs, uploads, after, into: None, is_place_said: false }
     }
 
     /// What was written down as a whole, its place included.
@@ -133,12 +137,16 @@ impl Draft {
         Ok(())
     }
 
-    /// Sends the input to the node.
+    /// Sends the files to the node.
     async fn bring_input(&mut self, client: &Client) -> Result<(), Failure> {
         let inputs = std::mem::take(&mut self.inputs);
         if !inputs.is_empty() {
             let there = self.submission.spec.inputs;
             self.submission.spec.inputs = Some(Box::pin(files::bring(client, inputs, there)).await?);
+        }
+        for upload in std::mem::take(&mut self.uploads) {
+            let blob = work::upload(client, upload.file.clone()).await?;
+            upload.place(&mut self.submission.spec.task, blob);
         }
         let Some(path) = self.stdin.take() else { return Ok(()) };
         let Some(stdin) = self.submission.spec.task.stdin_mut() else {
@@ -163,10 +171,8 @@ async fn find(client: &Client, job: &JobRef) -> Result<JobId, Failure> {
 impl JobOptions {
     /// Whether the node has to be asked before the submission is whole.
     pub(crate) fn asks_first(&self) -> bool {
-        self.work.stdin.is_some()
-            || !self.files.inputs.is_empty()
-            || self.after.names_jobs()
-            || self.source.declared().is_some()
+        let brings = self.work.stdin.is_some() || !self.files.inputs.is_empty() || self.source.kind.uploads();
+        brings || self.after.names_jobs() || self.source.declared().is_some()
     }
 
     /// Whether anything here says what is to run.
@@ -180,7 +186,10 @@ impl JobOptions {
     /// [`Failure`] if a value is out of bounds, a file can't be read, or the node refuses.
     pub(crate) async fn into_submission(self, client: &Client, script: Option<&Script>) -> Result<Submission, Failure> {
         if self.work.stdin.is_none() {
-            work::mention_pipe(self.reads_stdin());
+            work::mention_pipe(self.stdin_readers() > 0);
+        }
+        if self.stdin_readers() > 1 {
+            return Err(Failure::new(Kind::Usage, "what is piped in can be read once only, and two options want it"));
         }
         self.source.check()?;
         let base = match (script, self.source.declared()) {
@@ -199,9 +208,10 @@ impl JobOptions {
         Ok(draft.submission)
     }
 
-    /// Whether something but the job reads our standard input.
-    fn reads_stdin(&self) -> bool {
-        self.source.reads_stdin() || self.array.reads_stdin()
+    /// How many options read what is piped in.
+    fn stdin_readers(&self) -> usize {
+        let for_job = self.work.stdin.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        usize::from(for_job) + usize::from(self.array.reads_stdin()) + self.source.stdin_readers()
     }
 
     /// Lays these options over what is there, and settles the rest.
@@ -213,7 +223,7 @@ impl JobOptions {
 
     /// Says everything that was given, and leaves the rest as it is.
     fn lay_over(self, draft: &mut Draft) -> Result<(), Failure> {
-        self.source.lay_over(draft);
+        self.source.lay_over(draft)?;
         self.work.lay_over(draft)?;
         self.files.lay_over(draft);
         self.needs.lay_over(draft)?;

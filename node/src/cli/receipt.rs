@@ -112,14 +112,18 @@ pub(crate) fn text(view: &ReceiptView, detail: &JobDetail, colour: Colour) -> St
             ),
         ),
         ("isolation", receipt.isolation.to_string()),
+        ("used", words::used(receipt.usage).unwrap_or_else(|| "unknown".to_owned())),
         ("stdout", blob(receipt.outputs.stdout)),
         ("stderr", blob(receipt.outputs.stderr)),
+        ("result", blob(receipt.outputs.result)),
+        ("files", blob(receipt.outputs.files)),
         ("job", receipt.spec.to_string()),
         ("award", receipt.award.to_string()),
         ("receipt", view.id.to_string()),
         ("chain", format!("number {} of {signer}; `jobmesh audit` checks them all", receipt.number)),
     ];
-    for (label, value) in facts {
+    let model = receipt.model.iter().flat_map(words::model);
+    for (label, value) in facts.into_iter().chain(model) {
         let _ = writeln!(text, "  {label:<10} {}", clean(&value).replace('\n', " "));
     }
     let _ = writeln!(text, "Check it with `jobmesh receipt verify {}`.", detail.job.number);

@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 use clap::Args;
 use jobmesh::api::{AttemptView, Fire, JobDetail, JobView, Progress, TaskCounts};
 use jobmesh_protocol::job::Scope;
-use jobmesh_protocol::outcome::Usage;
 use jobmesh_protocol::state::FinishReason;
-use jobmesh_protocol::{JobState, Requirement, UnixMillis};
+use jobmesh_protocol::{JobSpec, JobState, Requirement, UnixMillis};
 
 use crate::cli::time_words::{clock, length, now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean, words};
@@ -55,6 +54,7 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
         let needs: Vec<_> = spec.requirements.iter().map(Requirement::to_string).collect();
         facts.push(("needs", needs.join(", ")));
     }
+    facts.extend(asked(spec));
     facts.push(("where", place(spec.scope).to_owned()));
     facts.extend(standing(job));
     if !spec.resources.is_default() {
@@ -65,7 +65,10 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
     }
     facts.push(("submitted", format!("{} ({})", relative(now, job.created_at), job.created_at.to_rfc3339())));
     facts.extend(words::took(now, job.started_at, job.stopped_at).map(|took| ("took", length(took))));
-    facts.extend(detail.telling_attempt().and_then(|last| used(last.usage)).map(|used| ("used", used)));
+    facts.extend(detail.telling_attempt().and_then(|last| words::used(last.usage)).map(|used| ("used", used)));
+    facts
+        .extend(detail.telling_attempt().and_then(|last| last.isolation).map(|level| ("isolation", level.to_string())));
+    facts.extend(detail.telling_attempt().and_then(|last| last.model.as_ref()).into_iter().flat_map(words::model));
     let exit = words::exit(job.exit);
     if !exit.is_empty() {
         facts.push(("exit", exit));
@@ -75,6 +78,9 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
     facts.extend(
         result.map(|result| ("result", format!("{} bytes; see `jobmesh result {}`", result.size, job.label()))),
     );
+    if detail.telling_attempt().is_some_and(|last| last.outputs.files.is_some()) {
+        facts.push(("files", format!("see `jobmesh artifacts {}`", job.label())));
+    }
     let reason = job.finish_reason.filter(|reason| *reason != FinishReason::Ok);
     facts.extend(reason.map(|reason| ("ended", reason.word().replace('_', " "))));
     let is_by_system = matches!(job.state, JobState::Skipped | JobState::Discarded);
@@ -84,12 +90,21 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// What an attempt took of its machine, as far as that is known.
-fn used(usage: Usage) -> Option<String> {
-    let cpu = usage.cpu_ms.map(|cpu| format!("{} of processor time", length(cpu)));
-    let memory = usage.memory_peak_bytes.map(|bytes| format!("{} MiB of memory at most", bytes.div_ceil(1 << 20)));
-    let parts: Vec<String> = cpu.into_iter().chain(memory).collect();
-    (!parts.is_empty()).then(|| parts.join(", "))
+/// What it asked for beside the machine, as far as that is unusual.
+fn asked(spec: &JobSpec) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    facts.extend(spec.isolation.map(|level| ("at least", level.to_string())));
+    if spec.network {
+        facts.push(("network", "asked for, wherever it runs".to_owned()));
+    }
+    if !spec.secrets.is_empty() {
+        let names: Vec<_> = spec.secrets.iter().map(|(variable, name)| format!("{name} as {variable}")).collect();
+        facts.push(("secrets", names.join(", ")));
+    }
+    if !spec.outputs.is_empty() {
+        facts.push(("keeps", spec.outputs.join(", ")));
+    }
+    facts
 }
 
 /// Where it stands among the others, as far as that is unusual.
@@ -155,11 +170,11 @@ fn receipt(attempt: &AttemptView) -> &'static str {
 #[cfg(test)]
 mod tests {
     use jobmesh::api::{EventView, NodeName};
-    use jobmesh_protocol::outcome::{self, Outputs};
+    use jobmesh_protocol::outcome::{self, ModelUse, Outputs, Usage};
     use jobmesh_protocol::state::Cause;
-    use jobmesh_protocol::task::{ProcessTask, Task};
+    use jobmesh_protocol::task::{LlmTask, ProcessTask, Task};
     use jobmesh_protocol::ticket::Verdict;
-    use jobmesh_protocol::{AttemptState, AwardId, Epoch, JobSpec, JobState, NodeId};
+    use jobmesh_protocol::{AttemptState, AwardId, BlobRef, DurationMillis, Epoch, Isolation, NodeId};
 
     use super::*;
     use crate::cli::ls::tests::example;
@@ -192,6 +207,35 @@ mod tests {
 
     fn event(at: u64, cause: Cause, state: JobState, on: Option<&str>) -> EventView {
         EventView { id: at, at: UnixMillis(at), state, cause, epoch: Epoch(1), node: on.map(node), note: None }
+    }
+
+    #[test]
+    fn a_question_to_a_model_tells_what_it_took() {
+        let told = AttemptView {
+            usage: Usage { fuel: Some(7), ..Usage::default() },
+            isolation: Some(Isolation::Sandboxed),
+            model: Some(ModelUse {
+                provider: "local".to_owned(),
+                model: "small".to_owned(),
+                input_tokens: Some(28),
+                cost_micros: Some(1_500),
+                latency_ms: Some(DurationMillis(900)),
+                finish: Some("stop".to_owned()),
+                ..ModelUse::default()
+            }),
+            outputs: Outputs { files: Some(BlobRef::of(b"tree")), ..Outputs::default() },
+            ..attempt(1, "gpubox", AttemptState::Succeeded, None)
+        };
+        let mut spec = JobSpec::new("small", Task::Llm(LlmTask::new("why?")));
+        spec.network = true;
+        spec.isolation = Some(Isolation::Contained);
+        spec.outputs = vec!["out/*.png".to_owned()];
+        spec.secrets = [("TOKEN".to_owned(), "registry".to_owned())].into();
+        let (attempts, events, receipts) = (vec![told], Vec::new(), Vec::new());
+        let detail = JobDetail { job: example(), spec, attempts, events, receipts };
+        let facts = facts(&detail, UnixMillis(62_000));
+        let lines: Vec<String> = facts.iter().map(|(label, value)| format!("{label}: {value}")).collect();
+        insta::assert_snapshot!(lines.join("\n"), @"");
     }
 
     #[test]

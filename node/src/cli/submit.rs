@@ -41,7 +41,7 @@ pub(crate) struct Submit {
     #[arg(long)]
     dry_run: bool,
     /// Queue a job for each line that we read: submissions as JSON, those of 10 000 lines at once or not at all
-    #[arg(long, conflicts_with_all = ["wait", "follow", "dry_run", "script", "file", "command"])]
+    #[arg(long, conflicts_with_all = ["wait", "follow", "dry_run", "script", "file", "command", "kind"])]
     stdin_jobs: bool,
     /// A script to run, with its arguments; what it wants is in its own lines that begin with `#JM` and a blank. What
     /// runs is what is in the file when the job starts

@@ -1,12 +1,13 @@
 //! What jobs, attempts and events are called in front of people. Lists, details and the demo use the same words.
 
-use jobmesh::api::{EventView, JobView, NodeName};
-use jobmesh_protocol::outcome::Exit;
+use jobmesh::api::{EventView, JobView, NodeName, task_words};
+use jobmesh_protocol::outcome::{Exit, ModelUse, Usage};
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{AttemptState, DurationMillis, JobState, UnixMillis};
 
 use crate::cli::output::Style;
+use crate::cli::time_words::length;
 
 /// How a state of a job stands out.
 pub(crate) const fn job_style(state: JobState) -> Style {
@@ -41,17 +42,7 @@ pub(crate) fn title(job: &JobView) -> String {
 
 /// What a task does, in one cell.
 pub(crate) fn task(task: &Task) -> String {
-    match task {
-        Task::Process(process) => command(&process.argv),
-        Task::Container(container) => format!("{} {}", container.image, command(&container.argv)),
-        Task::Wasm(wasm) => format!("wasm {} {}", wasm.module.hash.short(), command(&wasm.argv)),
-        Task::Lua(lua) => format!("lua {}", command(&lua.argv)),
-        Task::Http(http) => format!("{} {}", http.method, http.url),
-        Task::Llm(llm) => format!("llm {}", llm.model.as_deref().unwrap_or_default()),
-        Task::Embedding(embedding) => format!("embedding {}", embedding.model.as_deref().unwrap_or_default()),
-        Task::Noop {} => "noop".to_owned(),
-        Task::Builtin(builtin) => format!("builtin {builtin}"),
-    }
+    command(&task_words(task))
 }
 
 /// A command as one would type it into a shell.
@@ -88,6 +79,46 @@ pub(crate) fn exit(exit: Exit) -> String {
         (Some(code), None) => code.to_string(),
         (None, None) => String::new(),
     }
+}
+
+/// What an attempt took of its machine, as far as that is known.
+pub(crate) fn used(usage: Usage) -> Option<String> {
+    let cpu = usage.cpu_ms.map(|cpu| format!("{} of processor time", length(cpu)));
+    let memory = usage.memory_peak_bytes.map(|bytes| format!("{} MiB of memory at most", bytes.div_ceil(1 << 20)));
+    let fuel = usage.fuel.map(|fuel| format!("{fuel} units of fuel"));
+    let parts: Vec<String> = cpu.into_iter().chain(memory).chain(fuel).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// What a model was asked for and took. What its provider did not say is unknown, and never nothing.
+pub(crate) fn model(asked: &ModelUse) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("model", format!("{}/{}", asked.provider, asked.model))];
+    let count = |tokens: Option<u64>| tokens.map_or_else(|| "unknown".to_owned(), |tokens| tokens.to_string());
+    let tokens = match asked.dimension {
+        // An embedding has no answer in words.
+        Some(_) => format!("{} in", count(asked.input_tokens)),
+        None => format!("{} in, {} out", count(asked.input_tokens), count(asked.output_tokens)),
+    };
+    facts.push(("tokens", tokens));
+    facts.push(("cost", asked.cost_micros.map_or_else(|| "unknown".to_owned(), dollars)));
+    let first = asked.first_token_ms.map(|time| format!("first word after {}", length(time)));
+    let whole = asked.latency_ms.map(|time| format!("all of it after {}", length(time)));
+    let times: Vec<String> = first.into_iter().chain(whole).collect();
+    if !times.is_empty() {
+        facts.push(("answered", times.join(", ")));
+    }
+    facts.extend(asked.finish.clone().map(|finish| ("finish", finish)));
+    facts.extend(asked.dimension.map(|dimension| ("dimension", dimension.to_string())));
+    facts
+}
+
+/// A price in millionths of a dollar, written out.
+fn dollars(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    // Cents always, and below them as far as there is something.
+    let cents = text.len() - 4;
+    let rest = text.get(cents..).unwrap_or_default().trim_end_matches('0');
+    format!("{}{rest} USD", text.get(..cents).unwrap_or_default())
 }
 
 /// How long something has taken, or has taken so far.
@@ -158,6 +189,15 @@ mod tests {
     fn a_command_can_be_typed_again() {
         let words = ["sh", "-c", "echo 'a b'", ""].map(str::to_owned);
         assert_eq!(command(&words), r"sh -c 'echo '\''a b'\''' ''");
+    }
+
+    #[test]
+    fn a_price_has_its_cents_and_no_empty_digits() {
+        for (micros, text) in
+            [(0, "0.00 USD"), (3, "0.000003 USD"), (1_500_000, "1.50 USD"), (12_345_600, "12.3456 USD")]
+        {
+            assert_eq!(dollars(micros), text);
+        }
     }
 
     #[test]

@@ -1,36 +1,28 @@
-//! What an attempt wrote: from its file while it runs here, from its accepted receipt once it ran elsewhere.
-//!
-//! Following a run on this node means reading its file to the end again and again. The last reading must come after
-//! the end of the attempt, or what was written in between is missed; so the end is noted *before* the file is read,
-//! and the file is under watch by then.
+//! What an attempt wrote: from its file if it runs here, from the node that it runs on while it does, from its accepted
+//! receipt once it ran elsewhere.
 
-use std::io;
+mod remote;
+
 use std::path::PathBuf;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use bytes::{Bytes, BytesMut};
-use jobmesh_engine::Change as EngineChange;
+use bytes::Bytes;
 use jobmesh_executors::{Stream, log_path};
 use jobmesh_protocol::{BlobRef, Epoch, RunId};
 use jobmesh_store::{Attempt, Job, View};
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio::sync::broadcast::Receiver;
 
+use self::remote::Remote;
 use super::Control;
 use super::error::{Answer, Failure};
 use super::extract::Params;
-use super::growth::Growth;
 use super::jobs::JobKey;
 use super::view;
 use crate::api::{ATTEMPT_HEADER, ErrorCode, LogStream, LogsQuery};
+use crate::runtime::{Span, Tail, open_at};
 
-/// After so long without news the attempt itself is looked at, should its end have gone unannounced.
-const CHECK: Duration = Duration::from_secs(2);
 /// Bytes of one read.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -38,6 +30,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 enum Source {
     /// The file of a run on this node.
     Run(Box<Attempt>),
+    /// The node where it runs.
+    Remote(Box<Attempt>),
     /// Small bytes that came with a receipt.
     Bytes(Epoch, Vec<u8>),
     /// A whole file.
@@ -64,8 +58,16 @@ pub(super) async fn show(
             Source::NotYet(_) => control.changed(&mut changes, job.id).await?,
             Source::Run(attempt) => {
                 let epoch = attempt.epoch;
-                let tail = Tail::new(control, &attempt, query, changes);
-                return Ok(answer(Some(epoch), tail.into_body()));
+                return Ok(answer(Some(epoch), tail(control, &attempt, query)));
+            }
+            Source::Remote(attempt) => {
+                let epoch = attempt.epoch;
+                let name = view::name(&control.handle, attempt.node).name;
+                let opened = Remote::open(control, &job, &attempt, query, changes).await;
+                let remote = opened.map_err(|error| {
+                    Failure::new(ErrorCode::Conflict, remote::unreachable(&job, &attempt, &name, &error))
+                })?;
+                return Ok(answer(Some(epoch), remote.into_body()));
             }
             Source::Bytes(epoch, bytes) => {
                 let start = usize::try_from(query.offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -79,6 +81,18 @@ pub(super) async fn show(
             Source::Nothing(epoch) => return Ok(answer(epoch, Body::empty())),
         }
     }
+}
+
+/// The output of a run on this node, as it grows.
+fn tail(control: Control, attempt: &Attempt, query: LogsQuery) -> Body {
+    let run = RunId { job: attempt.job, epoch: attempt.epoch };
+    let follow = query.follow && !attempt.state.is_final();
+    let span = Span { stream: stream_of(query.stream), offset: query.offset, follow };
+    let tail = Tail::new(control.handle, run, span, control.closing);
+    Body::from_stream(futures::stream::unfold(tail, |mut tail| async move {
+        let chunk = tail.next().await.transpose()?;
+        Some((chunk, tail))
+    }))
 }
 
 fn answer(epoch: Option<Epoch>, body: Body) -> Response {
@@ -112,9 +126,7 @@ async fn locate(control: &Control, job: &Job, query: LogsQuery) -> Answer<Source
     }
     let epoch = attempt.epoch;
     if !attempt.state.is_final() {
-        let node = view::name(&control.handle, attempt.node).name;
-        let reason = format!("the output of attempt {epoch} of job {} comes from {node} when it ends", job.number);
-        return Ok(Source::NotYet(reason));
+        return Ok(Source::Remote(Box::new(attempt)));
     }
     let path = output(&attempt, query.stream).map(|blob| (blob, control.handle.blobs().path_of(blob.hash)));
     match (bytes, path) {
@@ -144,102 +156,6 @@ const fn output(attempt: &Attempt, stream: LogStream) -> Option<BlobRef> {
     match stream {
         LogStream::Stdout => attempt.outputs.stdout,
         LogStream::Stderr => attempt.outputs.stderr,
-    }
-}
-
-async fn open_at(path: &std::path::Path, offset: u64) -> io::Result<File> {
-    let mut file = File::open(path).await?;
-    file.seek(io::SeekFrom::Start(offset)).await?;
-    Ok(file)
-}
-
-/// Reads the file of a run as it grows.
-struct Tail {
-    control: Control,
-    changes: Receiver<EngineChange>,
-    run: RunId,
-    path: PathBuf,
-    offset: u64,
-    file: Option<File>,
-    /// Nothing will be written any more, or nobody wants to wait for it.
-    is_last_look: bool,
-    growth: Growth,
-}
-
-impl Tail {
-    fn new(control: Control, attempt: &Attempt, query: LogsQuery, changes: Receiver<EngineChange>) -> Self {
-        let run = RunId { job: attempt.job, epoch: attempt.epoch };
-        let path = log_path(&control.handle.home().run(run), stream_of(query.stream));
-        let is_last_look = !query.follow || attempt.state.is_final();
-        let growth = Growth::new(path.clone());
-        Self { control, changes, run, path, offset: query.offset, file: None, is_last_look, growth }
-    }
-
-    fn into_body(self) -> Body {
-        Body::from_stream(futures::stream::unfold(self, |mut tail| async move {
-            let chunk = tail.next().await.transpose()?;
-            Some((chunk, tail))
-        }))
-    }
-
-    /// The next bytes; none at the end.
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        loop {
-            // What was decided before this read, not after it: see the module's words.
-            let is_last_look = self.is_last_look;
-            if !is_last_look {
-                self.growth.watch();
-            }
-            let chunk = self.read().await?;
-            if !chunk.is_empty() {
-                return Ok(Some(chunk));
-            }
-            if is_last_look || !self.wait().await {
-                return Ok(None);
-            }
-        }
-    }
-
-    async fn read(&mut self) -> io::Result<Bytes> {
-        if self.file.is_none() {
-            self.file = match open_at(&self.path, self.offset).await {
-                Ok(file) => Some(file),
-                // The run is about to start, or ended before it wrote anything.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(error),
-            };
-        }
-        let Some(file) = &mut self.file else { return Ok(Bytes::new()) };
-        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        file.read_buf(&mut chunk).await?;
-        Ok(chunk.freeze())
-    }
-
-    /// Waits for news of the file or of the job. `false` if the server closes.
-    async fn wait(&mut self) -> bool {
-        let has_grown = tokio::select! {
-            biased;
-            () = self.control.closing.cancelled() => return false,
-            changed = self.control.changed(&mut self.changes, self.run.job) => {
-                if changed.is_err() { return false }
-                false
-            }
-            () = self.growth.news() => true,
-            () = tokio::time::sleep(CHECK) => false,
-        };
-        if !has_grown {
-            let run = self.run;
-            let attempt = self.control.handle.read(move |view| view.attempt(run)).await;
-            self.is_last_look = match attempt {
-                Ok(Some(attempt)) => attempt.state.is_final(),
-                Ok(None) => true,
-                Err(error) => {
-                    tracing::warn!(%error, "could not see whether a followed attempt has ended");
-                    false
-                }
-            };
-        }
-        true
     }
 }
 

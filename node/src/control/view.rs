@@ -3,7 +3,6 @@
 use jobmesh_engine::{Change as EngineChange, Taken};
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::requirement::Value;
-use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{CapabilityRecord, Epoch, JobNumber, JobSpec, JobState, RunId, UnixMillis};
 use jobmesh_store::{Attempt, Event, Group, Job, Progress, ReceiptRow, StoreError, View};
 
@@ -63,19 +62,7 @@ pub(super) fn submitted(taken: &Taken) -> Submitted {
 
 pub(super) fn job(handle: &Handle, row: JobRow) -> JobView {
     let JobRow { job, last, ran, group, progress } = row;
-    let command = match &job.spec.task {
-        Task::Process(process) => process.argv.clone(),
-        Task::Container(container) => [&container.image].into_iter().chain(&container.argv).cloned().collect(),
-        Task::Wasm(wasm) => {
-            ["wasm".to_owned(), wasm.module.hash.short()].into_iter().chain(wasm.argv.clone()).collect()
-        }
-        Task::Lua(lua) => ["lua".to_owned()].into_iter().chain(lua.argv.clone()).collect(),
-        Task::Http(http) => vec![http.method.clone(), http.url.clone()],
-        Task::Llm(llm) => ["llm".to_owned()].into_iter().chain(llm.model.clone()).collect(),
-        Task::Embedding(embedding) => ["embedding".to_owned()].into_iter().chain(embedding.model.clone()).collect(),
-        Task::Noop {} => vec!["noop".to_owned()],
-        Task::Builtin(builtin) => vec!["builtin".to_owned(), builtin.to_string()],
-    };
+    let command = api::task_words(&job.spec.task);
     let (number, task) = number_parts(job.number);
     JobView {
         id: job.id,

@@ -4,30 +4,27 @@
 //! before it can start (see [`super::line`]). **The hard case** is an orphan that still runs when its successor is
 //! ordered: runs wait until every orphan is gone, and a stop waits with them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use futures::FutureExt as _;
-use jobmesh_engine::{Ended, Input, Output, Process, RunOrder, StopReason};
+use jobmesh_engine::{Ended, Input, Output, Process, Remedy, RunOrder, StopReason, Wanted};
 use jobmesh_executors::{Executors, OrphanEnd, ProcessId, end_orphan};
-use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
-use jobmesh_protocol::{BlobRef, Isolation, JobId, NodeId, Outcome, RunId};
+use jobmesh_protocol::{Isolation, JobId, Outcome, RunId};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 
 use super::adoption;
 use super::array::{Arrays, Known, Look};
+use super::download::{self, Downloads};
 use super::handle::Handle;
 use super::line::{Line, Next, Work};
 use super::order::order as for_executors;
 use super::{array, reduce};
 use crate::causes::causes;
-
-/// Most transfers at once: enough to fill a line, few enough to leave each a share of it.
-const TRANSFERS_MAX: usize = 8;
 
 /// Most looks for processes of an earlier daemon at once: each may go through all that the system has.
 const LOOKS_MAX: usize = 8;
@@ -56,10 +53,10 @@ struct Dispatch {
     preparations: JoinSet<(RunId, Prepared)>,
     arrays: Arrays,
     looks: Arc<Semaphore>,
-    fetches: JoinSet<Hash>,
-    /// Blobs that are on their way, so that two transfers never write one file.
-    fetching: BTreeSet<Hash>,
-    transfers: Arc<Semaphore>,
+    fetches: JoinSet<()>,
+    /// What is on its way, and what ends that.
+    fetching: BTreeMap<Wanted, AbortHandle>,
+    downloads: Arc<Downloads>,
     /// Jobs whose directories are to be deleted; one deletion at a time takes them all.
     forgotten: BTreeSet<JobId>,
     deletion: JoinSet<()>,
@@ -80,7 +77,7 @@ pub(super) async fn run(mut batches: mpsc::Receiver<Vec<Output>>, handle: Handle
             Some(_) = dispatch.reports.join_next() => {}
             Some(_) = dispatch.deletion.join_next() => dispatch.delete_forgotten(),
             Some(ended) = dispatch.orphans.join_next() => dispatch.on_orphan_ended(ended.is_err()),
-            Some(fetched) = dispatch.fetches.join_next() => dispatch.on_fetch_ended(fetched.ok()),
+            Some(fetched) = dispatch.fetches.join_next_with_id() => dispatch.on_fetch_ended(fetched),
         }
     }
     dispatch.fetches.shutdown().await;
@@ -100,8 +97,8 @@ impl Dispatch {
             arrays: Arrays::default(),
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             fetches: JoinSet::new(),
-            fetching: BTreeSet::new(),
-            transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            fetching: BTreeMap::new(),
+            downloads: Arc::default(),
             forgotten: BTreeSet::new(),
             deletion: JoinSet::new(),
             reports: JoinSet::new(),
@@ -147,7 +144,12 @@ impl Dispatch {
             Output::EndOrphan { run, process } => self.end_orphan(run, process),
             Output::Adopt { order, process } => self.adopt(order, process),
             Output::Forget(job) => self.forget(job),
-            Output::Fetch { from, blob } => self.fetch(from, blob),
+            Output::Fetch(wanted) => self.fetch(wanted),
+            Output::StopFetch(wanted) => {
+                if let Some(fetch) = self.fetching.remove(&wanted) {
+                    fetch.abort();
+                }
+            }
             // Without watchers there is nobody to tell.
             Output::Changed(change) => drop(self.handle.changes().send(change)),
         }
@@ -298,30 +300,32 @@ impl Dispatch {
         }
     }
 
-    fn fetch(&mut self, from: NodeId, blob: BlobRef) {
-        if self.fetching.insert(blob.hash) {
-            let (handle, transfers) = (self.handle.clone(), Arc::clone(&self.transfers));
-            self.fetches.spawn(async move {
-                let input = match fetch(&handle, &transfers, from, blob).await {
-                    Ok(()) => Input::Fetched(blob.hash),
-                    Err(reason) => Input::FetchFailed { hash: blob.hash, reason },
-                };
-                handle.tell(input).await;
-                blob.hash
-            });
+    /// Brings something here, unless it is on its way: an engine that was built anew asks again.
+    fn fetch(&mut self, wanted: Wanted) {
+        if !self.fetching.contains_key(&wanted) {
+            let (handle, downloads) = (self.handle.clone(), Arc::clone(&self.downloads));
+            let fetch = self.fetches.spawn(download::bring(handle, downloads, wanted));
+            self.fetching.insert(wanted, fetch);
         }
     }
 
-    fn on_fetch_ended(&mut self, fetched: Option<Hash>) {
-        match fetched {
-            Some(hash) => {
-                self.fetching.remove(&hash);
-            }
-            None => {
-                // Which one it was is lost with the task; the engine asks again for whatever it misses.
-                tracing::error!("a transfer ended by a panic");
-                self.fetching.clear();
-            }
+    fn on_fetch_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        // One that was stopped has no name any more, and another may have taken its place.
+        let wanted = self.fetching.iter().find(|(_, fetch)| fetch.id() == id).map(|(wanted, _)| *wanted);
+        let Some(wanted) = wanted else { return };
+        self.fetching.remove(&wanted);
+        if ended.is_err() {
+            tracing::error!(blob = wanted.blob.hash.short(), "a transfer ended by a panic");
+            let handle = self.handle.clone();
+            let reason = "the transfer failed on this node; see its log".to_owned();
+            let input = Input::FetchFailed { wanted, reason, remedy: Remedy::Again };
+            self.reports.spawn(async move {
+                handle.tell(input).await;
+            });
         }
     }
 }
@@ -347,20 +351,6 @@ async fn prepare(handle: &Handle, order: Box<RunOrder>, is_stopped: Arc<AtomicBo
         Ok(Err(error)) => Prepared::Over(Outcome::error(causes(&error))),
         Err(_) => Prepared::Over(Outcome::error("the results of the jobs before it could not be written; see the log")),
     }
-}
-
-async fn fetch(handle: &Handle, transfers: &Semaphore, from: NodeId, blob: BlobRef) -> Result<(), String> {
-    if handle.blobs().has(blob) {
-        return Ok(());
-    }
-    let _permit = transfers.acquire().await.map_err(|error| error.to_string())?;
-    // A node that keeps as much as it may takes no more, not even from those that it works for.
-    let room = handle.blobs().room(blob.size).await.map_err(|error| error.to_string())?;
-    let mesh = handle.shared().link.mesh().ok_or("this node is not connected to its mesh")?;
-    let path = handle.blobs().path_of(blob.hash);
-    mesh.fetch(from, blob, &path).await.map_err(|error| error.to_string())?;
-    room.keep();
-    Ok(())
 }
 
 const fn stop_reason(reason: StopReason) -> jobmesh_executors::StopReason {

@@ -337,6 +337,7 @@ impl EngineThread {
                 | Input::Adopted { .. }
                 | Input::Reported { .. }
                 | Input::Fetched(_)
+                | Input::FetchProgress(_)
                 | Input::FetchFailed { .. } => {}
             }
         }
@@ -365,7 +366,8 @@ impl EngineThread {
                 | Output::Stop { .. }
                 | Output::EndOrphan { .. }
                 | Output::Forget(_)
-                | Output::Fetch { .. }
+                | Output::Fetch(_)
+                | Output::StopFetch(_)
                 | Output::Run(_)
                 | Output::Adopt { .. }
                 | Output::Changed(_) => others.push(output),
@@ -401,7 +403,8 @@ impl EngineThread {
                 | Output::Stop { .. }
                 | Output::EndOrphan { .. }
                 | Output::Forget(_)
-                | Output::Fetch { .. }
+                | Output::Fetch(_)
+                | Output::StopFetch(_)
                 | Output::Changed(_) => true,
             });
         });
@@ -462,7 +465,8 @@ impl EngineThread {
                 | Input::Command(..)
                 | Input::Frame { .. }
                 | Input::Gossip { .. }
-                | Input::Reported { .. } => false,
+                | Input::Reported { .. }
+                | Input::FetchProgress(_) => false,
             };
             if is_kept && self.kept.len() < KEPT_MAX {
                 self.kept.push(input);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jobmesh_engine::{Change, Command, Detected, Refusal, Response};
 use jobmesh_keys::{Invite, Membership, MembershipError, MeshId};
+use jobmesh_mesh::{LogError, LogReader, LogRequest};
 use jobmesh_protocol::chain::Export;
 use jobmesh_protocol::join::{Answer, RefusalReason, Request};
 use jobmesh_protocol::{NodeId, RunId, UnixMillis};
@@ -414,6 +415,17 @@ impl Handle {
     #[must_use]
     pub fn mesh_counters(&self) -> std::collections::BTreeMap<&'static str, u64> {
         self.0.shared.link.mesh().map(|mesh| mesh.counters()).unwrap_or_default()
+    }
+
+    /// Asks a member for the output of a run that it has for this node.
+    ///
+    /// # Errors
+    /// [`LogError`] if it is not connected, knows no such run, or does not answer.
+    pub(crate) async fn read_log(&self, from: NodeId, request: LogRequest) -> Result<LogReader, LogError> {
+        match self.0.shared.link.mesh() {
+            Some(mesh) => mesh.read_log(from, request).await,
+            None => Err(LogError::NotConnected { node: from }),
+        }
     }
 
     /// Signs an export of receipts as this node, and returns the bytes of the file.

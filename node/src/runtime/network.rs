@@ -7,6 +7,9 @@
 //! **The hard case** is listening: a port that was bound before is taken again, so that peers find the node where
 //! it was, and any other port if somebody has it now.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use jobmesh_engine::{Command, Input, Response};
 use jobmesh_keys::{Membership, MeshId};
 use jobmesh_mesh::{Event, Mesh, Side};
@@ -18,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::handle::Handle;
 use super::roster::Session;
 use super::source::{LISTEN, Seed, Source};
-use super::{clock, uploads};
+use super::uploads::Trees;
+use super::{clock, log_server, uploads};
 use crate::api::RefusedBy;
 use crate::config::Config;
 
@@ -51,6 +55,7 @@ pub(super) struct Network {
     handle: Handle,
     events: Option<mpsc::Receiver<Event>>,
     answers: JoinSet<()>,
+    trees: Arc<Trees>,
 }
 
 impl Settings {
@@ -72,7 +77,7 @@ impl Settings {
         }
     }
 
-    fn mesh_config(&self, listen: Vec<String>) -> jobmesh_mesh::Config {
+    fn mesh_config(&self, listen: Vec<String>, outboards: PathBuf) -> jobmesh_mesh::Config {
         jobmesh_mesh::Config {
             identity: self.seed.identity(),
             mesh: self.mesh,
@@ -81,6 +86,7 @@ impl Settings {
             listen,
             mdns: self.mdns,
             known: self.known.clone(),
+            outboards,
             now: clock::wall,
         }
     }
@@ -89,7 +95,7 @@ impl Settings {
 impl Network {
     /// Starts the mesh. A node whose membership has run out works on alone, until it joins again.
     pub(super) async fn start(settings: Settings, handle: Handle) -> Result<Self, jobmesh_mesh::StartError> {
-        let mut this = Self { settings, handle, events: None, answers: JoinSet::new() };
+        let mut this = Self { settings, handle, events: None, answers: JoinSet::new(), trees: Arc::default() };
         match this.listen().await {
             Err(error @ jobmesh_mesh::StartError::Membership(_)) => {
                 tracing::error!(%error, "this node works alone");
@@ -131,10 +137,11 @@ impl Network {
         let wanted = self.settings.listen.clone();
         let again: Vec<String> = wanted.iter().map(|address| with_port(address, &self.settings.remembered)).collect();
         let is_same = again == wanted;
-        let started = match Box::pin(Mesh::start(self.settings.mesh_config(again))).await {
+        let outboards = self.handle.home().outboards();
+        let started = match Box::pin(Mesh::start(self.settings.mesh_config(again, outboards.clone()))).await {
             Err(error) if !is_same => {
                 tracing::info!(%error, "the ports of the last time are taken; taking others");
-                Box::pin(Mesh::start(self.settings.mesh_config(wanted))).await
+                Box::pin(Mesh::start(self.settings.mesh_config(wanted, outboards))).await
             }
             started => started,
         };
@@ -207,11 +214,19 @@ impl Network {
                 let handle = self.handle.clone();
                 self.answers.spawn(async move { admit(&handle, from, request, reply).await });
             }
-            Event::BlobRequested { from, hash, reply } => {
-                let handle = self.handle.clone();
+            Event::BlobRequested { from, hash, within, reply } => {
+                let (handle, trees) = (self.handle.clone(), Arc::clone(&self.trees));
                 self.answers.spawn(async move {
-                    let _ = reply.send(uploads::path_for(&handle, from, hash).await);
+                    let path = match within {
+                        Some(tree) => trees.path_for(&handle, from, (tree, hash)).await,
+                        None => uploads::path_for(&handle, from, hash).await,
+                    };
+                    // Whoever asked may have gone.
+                    let _ = reply.send(path);
                 });
+            }
+            Event::LogRequested { from, request, reply } => {
+                self.answers.spawn(log_server::serve(self.handle.clone(), from, request, reply));
             }
             Event::Addresses(addresses) => {
                 tracing::info!(?addresses, "addresses changed");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jobmesh_engine::{Ended, Input, Output, Process as SystemProcess, Response, RunOrder, StopReason};
+use jobmesh_engine::{Ended, Input, Output, Process as SystemProcess, Remedy, Response, RunOrder, StopReason, Wanted};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::{BlobRef, DurationMillis, JobId, NodeId, RunId};
@@ -61,7 +61,9 @@ impl World {
                         self.oracle.ledger.end(orphan.contract, None);
                     }
                 }
-                Output::Fetch { from, blob } => self.fetch(seat, from, blob),
+                Output::Fetch(wanted) => self.fetch(seat, wanted),
+                // What was about to come may still do so.
+                Output::StopFetch(_) => {}
                 Output::Changed(change) => {
                     self.routed += u32::from(matches!(change.cause, Cause::Offered | Cause::Awarded));
                     let (number, state, cause) = (change.number, change.state, change.cause);
@@ -296,13 +298,14 @@ impl World {
         if self.lives(seat, life) { self.feed(seat, Input::Ended { run, ended }) } else { Ok(()) }
     }
 
-    fn fetch(&mut self, seat: Seat, from: NodeId, blob: BlobRef) {
+    fn fetch(&mut self, seat: Seat, wanted: Wanted) {
         let (life, after) = (self.life(seat), self.network.wait(seat, 10, 800));
-        self.cause(after, Event::Copied { seat, life, from, hash: blob.hash });
+        self.cause(after, Event::Copied { seat, life, wanted });
     }
 
     /// A copy arrives if the holder has the blob, is up, and is reached on a session.
-    pub(super) fn copied(&mut self, seat: Seat, life: Life, from: NodeId, hash: Hash) -> Result<(), Violation> {
+    pub(super) fn copied(&mut self, seat: Seat, life: Life, wanted: Wanted) -> Result<(), Violation> {
+        let Wanted { from, blob: BlobRef { hash, .. }, .. } = wanted;
         if !self.lives(seat, life) {
             return Ok(());
         }
@@ -316,12 +319,12 @@ impl World {
         });
         if !has(seat) && (!is_reached || is_lost) {
             let reason = "the holder did not answer".to_owned();
-            return self.feed(seat, Input::FetchFailed { hash, reason });
+            return self.feed(seat, Input::FetchFailed { wanted, reason, remedy: Remedy::Again });
         }
         if let Some(node) = self.nodes.get_mut(seat.0) {
             node.disk.insert(hash);
         }
-        self.feed(seat, Input::Fetched(hash))
+        self.feed(seat, Input::Fetched(wanted))
     }
 
     /// The directory names every live provider, and the asker connects to those it can reach.
@@ -386,7 +389,12 @@ pub(super) fn is_said_again(input: &Input) -> bool {
         | Input::Ended { .. }
         | Input::Fetched(_)
         | Input::FetchFailed { .. } => true,
-        Input::Tick | Input::Command(..) | Input::Frame { .. } | Input::Gossip { .. } | Input::Reported { .. } => false,
+        Input::Tick
+        | Input::Command(..)
+        | Input::Frame { .. }
+        | Input::Gossip { .. }
+        | Input::Reported { .. }
+        | Input::FetchProgress(_) => false,
     }
 }
 
@@ -409,8 +417,9 @@ pub(super) fn names(batch: &[Input]) -> String {
         Input::Adopted { run, .. } => format!("the adoption of {run}"),
         Input::Reported { run, .. } => format!("a report of {run}"),
         Input::Ended { run, ended } => format!("the end of {run}: {}", ended.outcome.word()),
-        Input::Fetched(hash) => format!("blob {}", hash.short()),
-        Input::FetchFailed { hash, .. } => format!("no blob {}", hash.short()),
+        Input::Fetched(wanted) => format!("blob {}", wanted.blob.hash.short()),
+        Input::FetchProgress(wanted) => format!("some of blob {}", wanted.blob.hash.short()),
+        Input::FetchFailed { wanted, .. } => format!("no blob {}", wanted.blob.hash.short()),
     };
     batch.iter().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jobmesh_engine::{Ended, Input, Process, RunOrder, StopReason};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
-use jobmesh_protocol::{Outcome, RunId};
+use jobmesh_protocol::{Isolation, Outcome, RunId};
 
 /// Where an order is that this daemon's executor has.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(crate) fn ended(outcome: Outcome, code: i32, ran_micros: u64) -> Ended {
         exit,
         outputs: Outputs::default(),
         usage: Usage::default(),
+        model: None,
+        isolation: Isolation::Contained,
         ran_micros,
         inline: Vec::new(),
         notice: None,

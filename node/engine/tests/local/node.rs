@@ -164,7 +164,8 @@ impl Node {
                 | Output::Send { .. }
                 | Output::Find(_)
                 | Output::Dial { .. }
-                | Output::Fetch { .. } => {}
+                | Output::Fetch(_)
+                | Output::StopFetch(_) => {}
             }
         }
     }

@@ -356,10 +356,7 @@ fn a_job_is_told_its_schedule_and_instant() {
     let told: Vec<_> = node
         .jobs()
         .iter()
-        .map(|job| match &job.spec.task {
-            Task::Process(process) => process.environment.clone().into_iter().collect::<Vec<_>>(),
-            Task::Noop {} | Task::Builtin(_) => Vec::new(),
-        })
+        .map(|job| job.spec.task.environment().cloned().unwrap_or_default().into_iter().collect::<Vec<_>>())
         .collect();
     let variable = |name: &str, value: String| (name.to_owned(), value);
     let expected =

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use jobmesh_engine::pool::PoolKind;
 use jobmesh_engine::{
     Command, Config, Detected, Ended, Engine, Input, Output, Process, Refusal, RequestId, Response, RunOrder, Timing,
+    Wanted,
 };
 use jobmesh_keys::{Grant, Identity, Membership, MeshId, MeshRoot, Role, Serial};
 use jobmesh_protocol::Submission;
@@ -15,7 +16,8 @@ use jobmesh_protocol::resource::{Amount, Name};
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::ticket::{Settle, Verdict};
 use jobmesh_protocol::{
-    BlobRef, DurationMillis, Hash, Incarnation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId, UnixMillis,
+    BlobRef, DurationMillis, Hash, Incarnation, Isolation, JobId, JobSpec, MonoMillis, NodeId, Now, Outcome, RunId,
+    UnixMillis,
 };
 use jobmesh_store::{AlarmKind, Attempt, DATABASE_NAME, Event, Job, LinkRow, ReceiptRow, Side, Store};
 use rand_chacha::ChaCha8Rng;
@@ -35,6 +37,8 @@ struct Node {
     runs: Vec<RunId>,
     orders: Vec<RunOrder>,
     fetches: Vec<(NodeId, BlobRef)>,
+    wanted: Vec<Wanted>,
+    unwanted: Vec<Wanted>,
     stops: usize,
     stopped: Vec<RunId>,
     boot: u8,
@@ -69,6 +73,16 @@ pub(crate) fn identity(node: usize) -> Identity {
 
 fn root() -> MeshRoot {
     MeshRoot::new(Identity::from_seed([9; 32]))
+}
+
+fn ended(
+    (outcome, exit): (Outcome, Exit),
+    (outputs, usage): (Outputs, Usage),
+    ran_micros: u64,
+    inline: Vec<Vec<u8>>,
+) -> Ended {
+    let (model, isolation, notice) = (None, Isolation::None, None);
+    Ended { outcome, exit, outputs, usage, model, isolation, ran_micros, inline, notice }
 }
 
 /// The mesh of both nodes.
@@ -138,6 +152,8 @@ impl Wire {
                 runs: Vec::new(),
                 orders: Vec::new(),
                 fetches: Vec::new(),
+                wanted: Vec::new(),
+                unwanted: Vec::new(),
                 stops: 0,
                 stopped: Vec::new(),
                 boot: 0,
@@ -275,8 +291,7 @@ impl Wire {
                     // Nothing outlives a daemon here.
                     let outcome = Outcome::Lost { reason: "the daemon stopped while it ran".to_owned() };
                     let (exit, outputs, usage) = (Exit::default(), Outputs::default(), Usage::default());
-                    let ended =
-                        Ended { outcome, exit, outputs, usage, ran_micros: 0, inline: Vec::new(), notice: None };
+                    let ended = ended((outcome, exit), (outputs, usage), 0, Vec::new());
                     self.nodes[index].inputs.push_back(Input::Ended { run: order.run, ended });
                 }
                 Output::Shout(bytes) => self.nodes[index].shouts.push(bytes),
@@ -286,7 +301,11 @@ impl Wire {
                     self.nodes[index].stops += 1;
                     self.nodes[index].stopped.push(run);
                 }
-                Output::Fetch { from, blob } => self.nodes[index].fetches.push((from, blob)),
+                Output::Fetch(wanted) => {
+                    self.nodes[index].wanted.push(wanted);
+                    self.nodes[index].fetches.push((wanted.from, wanted.blob));
+                }
+                Output::StopFetch(wanted) => self.nodes[index].unwanted.push(wanted),
                 Output::Reply(_, answer) => self.nodes[index].replies.push(answer),
                 Output::Send { .. }
                 | Output::Publish(_)
@@ -439,7 +458,7 @@ impl Wire {
 
     /// Ends a run of a node.
     pub(crate) fn end(&mut self, index: usize, run: usize, outcome: Outcome, stdout: &[u8]) {
-        let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), stderr: None, result: None };
+        let outputs = Outputs { stdout: Some(BlobRef::of(stdout)), ..Outputs::default() };
         self.end_with(index, run, outcome, outputs, vec![stdout.to_vec()]);
     }
 
@@ -480,7 +499,7 @@ impl Wire {
         let code = i32::from(outcome != Outcome::Ok);
         let exit = Exit { code: Some(code), signal: None };
         let usage = Usage::default();
-        let ended = Ended { outcome, exit, outputs, usage, ran_micros: 1_000_000, inline, notice: None };
+        let ended = ended((outcome, exit), (outputs, usage), 1_000_000, inline);
         self.step(index, Input::Ended { run, ended });
         let node = &mut self.nodes[index];
         let next = node.orders.iter().find(|order| order.follows == Some(run) && node.runs.contains(&order.run));
@@ -521,7 +540,23 @@ impl Wire {
 
     /// A blob that a node wanted is there.
     pub(crate) fn fetched(&mut self, index: usize, hash: Hash) {
-        self.step(index, Input::Fetched(hash));
+        for wanted in self.nodes[index].wanted.clone() {
+            if wanted.blob.hash == hash {
+                self.step(index, Input::Fetched(wanted));
+            }
+        }
+        self.settle();
+    }
+
+    /// What a node wants to have fetched, each as often as it was asked for, and wants no more.
+    pub(crate) fn transfers(&mut self, index: usize) -> (Vec<Wanted>, Vec<Wanted>) {
+        let node = &mut self.nodes[index];
+        (std::mem::take(&mut node.wanted), std::mem::take(&mut node.unwanted))
+    }
+
+    /// Something comes of a transfer, or does not.
+    pub(crate) fn tell(&mut self, index: usize, input: Input) {
+        self.step(index, input);
         self.settle();
     }
 

@@ -109,7 +109,7 @@ fn weigh(ending: &Ending, plain: Outcome, verdict: Verdict) -> Outcome {
 }
 
 /// A size for people, to a tenth of a mebibyte.
-pub(super) fn mebibytes(bytes: u64) -> String {
+pub(crate) fn mebibytes(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10) / (1024 * 1024);
     match tenths % 10 {
         0 => format!("{} MiB", tenths / 10),

@@ -20,6 +20,21 @@ use tokio::runtime::{Builder, Runtime};
 /// Longer than anything takes, shorter than the patience of a person.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long is waited for an event before something else is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What tests need of the machine beside what every machine has.
+pub(crate) struct Tools;
+
+impl Tools {
+    /// Says that something is skipped for want of a tool; where the tools are required that is a failure.
+    pub(crate) fn missing(what: &str, lacks: &str) {
+        let is_required = std::env::var_os("JOBMESH_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+        assert!(!is_required, "{what} can't be tested: {lacks}");
+        eprintln!("SKIPPED {what}: {lacks}");
+    }
+}
+
 /// Makes a run id that no other test has.
 pub(crate) fn run_id() -> RunId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -52,7 +67,7 @@ impl Node {
         std::fs::create_dir(&blobs).unwrap();
         let shelf = Shelf::open(blobs).unwrap();
         let worker = env!("CARGO_BIN_EXE_jobmesh-worker").into();
-        let surroundings = Surroundings { runtime: runtime.handle().clone(), worker, shelf: shelf.clone() };
+        let surroundings = Surroundings::new(runtime.handle().clone(), worker, shelf.clone());
         let spares = Some(home.path().join("spares"));
         let config = Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
@@ -106,7 +121,40 @@ impl Node {
     }
 
     pub(crate) fn has_event(&self) -> bool {
-        self.events.try_recv().is_ok()
+        self.event_if_any().is_some()
+    }
+
+    pub(crate) fn event_if_any(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// Waits until `run` is at work: its process lives, or, if it is none of the system's, a slot has made its directory.
+    pub(crate) fn is_under_way(&self, expected: RunId) {
+        let directory = self.home.path().join("runs").join(expected.to_string());
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until {
+            // What works inside this process tells of no start; a look every now and then costs nothing.
+            match self.events.recv_timeout(LOOK) {
+                Ok(Event::Started { run, .. } | Event::Progress { run, .. }) if run == expected => return,
+                Ok(Event::Started { .. } | Event::Progress { .. }) => {}
+                Ok(Event::Ended { run, ended }) => panic!("{run} ended before it was under way: {ended:?}"),
+                Err(_) if directory.exists() => return,
+                Err(_) => {}
+            }
+        }
+        panic!("{expected} is not under way");
+    }
+
+    /// The end of `run`, which must come before that of `other`.
+    pub(crate) fn ended_before(&self, expected: RunId, other: RunId) -> Ended {
+        loop {
+            match self.event() {
+                Event::Ended { run, ended } if run == expected => return ended,
+                Event::Ended { run, ended } => panic!("{run} ended before {expected}, not {other} after it: {ended:?}"),
+                Event::Started { run, .. } => assert_ne!(run, expected, "it started beyond the slots"),
+                Event::Progress { .. } => {}
+            }
+        }
     }
 
     /// The next event, which must be the start of `run`.

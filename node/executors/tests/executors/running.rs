@@ -198,7 +198,9 @@ fn two_hundred_runs_pass_through_four_slots() {
     }
     while !open.is_empty() {
         match node.event() {
-            jobmesh_executors::Event::Started { run, .. } => assert!(open.contains(&run)),
+            jobmesh_executors::Event::Started { run, .. } | jobmesh_executors::Event::Progress { run, .. } => {
+                assert!(open.contains(&run));
+            }
             jobmesh_executors::Event::Ended { run, ended } => {
                 assert_eq!(ended.outcome, Outcome::Ok);
                 assert!(open.remove(&run), "{run} ended twice");

@@ -26,6 +26,7 @@ fn config(seed: u8) -> Config {
         listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
         mdns: false,
         known: Vec::new(),
+        outboards: std::env::temp_dir().join("jobmesh-no-outboards"),
         now: || UnixMillis(1_000_000),
     }
 }

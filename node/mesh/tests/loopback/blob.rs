@@ -27,7 +27,7 @@ pub(crate) async fn fetch(
         }
         _ => None,
     });
-    let (fetched, ()) = tokio::join!(one.mesh.fetch(from, blob, into), serving);
+    let (fetched, ()) = tokio::join!(one.mesh.fetch(from, blob.into(), into, |_| ()), serving);
     fetched
 }
 
@@ -44,11 +44,11 @@ async fn a_blob_arrives_whole_and_an_interrupted_one_is_resumed() {
     assert_eq!(std::fs::read(&into).unwrap(), bytes);
 
     let again = folder.path().join("again");
-    let part = folder.path().join("again.part");
+    let part = folder.path().join(format!("again.{}.part", blob.size));
     std::fs::write(&part, &bytes[..1_000_000]).unwrap();
     // The source lacks what the part has: only a transfer from the offset can succeed.
-    let mut tail_only = vec![0; 1_000_000];
-    tail_only.extend_from_slice(&bytes[1_000_000..]);
+    let mut tail_only = vec![0; 983_040];
+    tail_only.extend_from_slice(&bytes[983_040..]);
     std::fs::write(&source, &tail_only).unwrap();
     fetch(&ana, &mut bob, blob, &again, Some(source)).await.unwrap();
     assert_eq!(std::fs::read(&again).unwrap(), bytes);
@@ -66,7 +66,8 @@ async fn wrong_bytes_never_get_the_name() {
     let (mut ana, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
     connect(&mut ana, &mut bob).await;
     let fetched = fetch(&ana, &mut bob, BlobRef::of(&bytes), &into, Some(source.clone())).await;
-    assert!(matches!(fetched, Err(FetchError::WrongHash { .. })), "{fetched:?}");
+    assert!(matches!(fetched, Err(FetchError::Damaged { .. })), "{fetched:?}");
+    bob.counted("blob_damaged").await;
     std::fs::write(&source, b"short").unwrap();
     let fetched = fetch(&ana, &mut bob, BlobRef::of(&bytes), &into, Some(source)).await;
     assert!(matches!(fetched, Err(FetchError::WrongSize { found: 5, .. })), "{fetched:?}");
@@ -79,7 +80,7 @@ async fn what_is_not_given_is_not_had() {
     let into = folder.path().join("into");
     let (mut ana, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
     let blob = BlobRef { hash: Hash::of(b"secret"), size: 6 };
-    let fetched = ana.mesh.fetch(bob.id, blob, &into).await;
+    let fetched = ana.mesh.fetch(bob.id, blob.into(), &into, |_| ()).await;
     assert!(matches!(fetched, Err(FetchError::NotConnected { .. })), "{fetched:?}");
     connect(&mut ana, &mut bob).await;
     let fetched = fetch(&ana, &mut bob, blob, &into, None).await;
@@ -87,4 +88,33 @@ async fn what_is_not_given_is_not_had() {
     let fetched = fetch(&ana, &mut bob, blob, &into, Some(folder.path().join("gone"))).await;
     assert!(matches!(fetched, Err(FetchError::NotProvided { .. })), "{fetched:?}");
     assert!(!into.exists());
+}
+
+/// The sender finds out where its copy is damaged when it gets there; what came before that counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_damaged_since_is_sent_up_to_there_and_the_rest_once_it_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, into) = (folder.path().join("source"), folder.path().join("into"));
+    let mut bytes = content();
+    bytes.reverse();
+    let blob = BlobRef::of(&bytes);
+    std::fs::write(&source, &bytes).unwrap();
+    let (mut ana, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    connect(&mut ana, &mut bob).await;
+    fetch(&ana, &mut bob, blob, &into, Some(source.clone())).await.unwrap();
+    std::fs::remove_file(&into).unwrap();
+    let mut wrong = bytes.clone();
+    wrong[4_000_000] ^= 1;
+    std::fs::write(&source, &wrong).unwrap();
+    let fetched = fetch(&ana, &mut bob, blob, &into, Some(source.clone())).await;
+    assert!(matches!(fetched, Err(FetchError::Damaged { .. })), "{fetched:?}");
+    let part = folder.path().join(format!("into.{}.part", blob.size));
+    // Whole segments: the one with the damage begins at 3,932,160.
+    assert_eq!(std::fs::metadata(part).unwrap().len(), 3_932_160);
+    std::fs::write(&source, &bytes).unwrap();
+    let before = ana.mesh.counters().get("blob_bytes_received").copied();
+    fetch(&ana, &mut bob, blob, &into, Some(source)).await.unwrap();
+    assert_eq!(std::fs::read(&into).unwrap(), bytes);
+    let since = ana.mesh.counters().get("blob_bytes_received").copied().unwrap_or(0) - before.unwrap_or(0);
+    assert_eq!(since, blob.size - 3_932_160);
 }

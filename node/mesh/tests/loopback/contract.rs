@@ -296,7 +296,7 @@ async fn a_digest_and_a_blob_come_through_whole() {
         std::fs::write(&source, &bytes).unwrap();
         let other = folder.path().join(format!("other-{number}"));
         let fetched = fetch(&ana, &mut bob, blob, &other, Some(source)).await;
-        assert!(matches!(fetched, Err(FetchError::WrongHash { .. })), "{listen}: {fetched:?}");
+        assert!(matches!(fetched, Err(FetchError::Damaged { .. })), "{listen}: {fetched:?}");
         assert!(!other.exists());
     }
 }

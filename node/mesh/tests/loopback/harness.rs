@@ -1,5 +1,6 @@
 //! Nodes and strangers for the tests. Every wait has a deadline and ends with the event that it waits for.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
@@ -58,6 +59,7 @@ pub(crate) fn config(seed: u8) -> Config {
         listen: vec![TCP.to_owned()],
         mdns: false,
         known: Vec::new(),
+        outboards: Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("outboards-{seed}")),
         now: || NOW,
     }
 }

@@ -101,6 +101,8 @@ async fn start(root: &MeshRoot, name: &str) -> Result<(End, Receiver<Event>), Be
         listen: LISTEN.map(str::to_owned).to_vec(),
         mdns: false,
         known: Vec::new(),
+        // Nothing is sent but frames.
+        outboards: std::env::temp_dir().join("jobmesh-bench-outboards"),
         now,
     };
     let (mesh, events) = Box::pin(Mesh::start(config)).await?;

@@ -1,9 +1,9 @@
 //! What a job needs of a node, what it takes while it runs, and where it may.
 
 use clap::{Args, ValueEnum};
-use jobmesh_protocol::Requirement;
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::resource::{Demand, Name, Request, Requests};
+use jobmesh_protocol::{Isolation, Requirement};
 
 use super::Draft;
 use crate::cli::failure::{Failure, Kind};
@@ -18,6 +18,13 @@ pub(super) struct NeedsOptions {
     /// Where it may run [default: any with --require, else local]
     #[arg(long = "where", value_name = "PLACE")]
     place: Option<Place>,
+    /// How well it is kept apart from the rest of the machine at least: contained, sandboxed or untrusted; where that
+    /// can't be had, it does not run [default: up to the node]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_isolation)]
+    isolation: Option<Isolation>,
+    /// Let it use the network on another node, too; here it may anyway
+    #[arg(long)]
+    network: bool,
     /// How many processors it takes, such as 4, 0.5, "8 compact", all or none [default: 1]
     #[arg(long, value_name = "N", value_parser = parse_cpus, allow_hyphen_values = true)]
     cpus: Option<Share>,
@@ -80,6 +87,8 @@ impl NeedsOptions {
             spec.scope = place.into();
             draft.is_place_said = true;
         }
+        spec.isolation = self.isolation.or(spec.isolation);
+        spec.network |= self.network;
         let is_said = self.cpus.is_some() || self.mem.is_some() || self.gpus.is_some();
         if !is_said && self.others.is_empty() && self.variants.is_empty() {
             return Ok(());
@@ -101,6 +110,11 @@ fn request(cpus: Option<Share>, mut demands: Vec<Demand>) -> Result<Request, Fai
         None => demands.extend(Request::default().demands().iter().cloned()),
     }
     Request::new(demands).map_err(|error| Failure::of(Kind::Usage, &error))
+}
+
+fn parse_isolation(word: &str) -> Result<Isolation, String> {
+    let level = Isolation::from_word(word).filter(|level| *level != Isolation::None);
+    level.ok_or_else(|| "write contained, sandboxed or untrusted".to_owned())
 }
 
 fn parse_cpus(text: &str) -> Result<Share, String> {

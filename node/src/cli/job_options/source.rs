@@ -1,4 +1,4 @@
-//! Where the work comes from: a command, or a file that holds a whole submission.
+//! Where the work comes from: a command or other work, a declared type, or a file that holds a whole submission.
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use jobmesh_protocol::task::{ProcessTask, Task};
 use serde_json::Value;
 
 use super::Draft;
+use super::kind::KindOptions;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::selector::parse_pair;
 
@@ -24,22 +25,24 @@ pub(super) struct SourceOptions {
     job_type: Option<String>,
     /// A parameter of the declared kind (may be repeated)
     #[arg(short = 'P', value_name = "KEY=VALUE", value_parser = parse_pair, requires = "job_type",
-          conflicts_with_all = ["file", "command"])]
+          conflicts_with_all = ["file", "command", "kind"])]
     parameters: Vec<(String, String)>,
     /// A whole submission as TOML or JSON, `-` for what we read; further options are laid over it
-    #[arg(long, short, value_name = "FILE|-", conflicts_with_all = ["shell", "command"])]
+    #[arg(long, short, value_name = "FILE|-", conflicts_with_all = ["shell", "command", "kind"])]
     file: Option<PathBuf>,
     /// Give the words after `--` to `sh -c` as one line
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kind")]
     shell: bool,
     /// The command and its arguments; no shell reads them
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
+    #[command(flatten)]
+    pub(super) kind: KindOptions,
 }
 
 impl SourceOptions {
     pub(super) const fn says_what(&self) -> bool {
-        self.file.is_some() || !self.command.is_empty()
+        self.file.is_some() || !self.command.is_empty() || self.kind.says_what()
     }
 
     /// The declared type that is to run, if that is what is to run.
@@ -60,28 +63,33 @@ impl SourceOptions {
         }
     }
 
-    pub(super) fn reads_stdin(&self) -> bool {
-        self.file.as_deref() == Some(Path::new("-"))
+    /// How many of its options read what is piped in.
+    pub(super) fn stdin_readers(&self) -> usize {
+        usize::from(self.file.as_deref() == Some(Path::new("-"))) + self.kind.stdin_readers()
     }
 
     pub(super) fn draft(&self) -> Result<Draft, Failure> {
         if let Some(path) = &self.file {
             return read(path).map(Draft::whole);
         }
+        if let Some(draft) = self.kind.draft(&self.command)? {
+            return Ok(draft);
+        }
         if self.command.is_empty() {
             let failure = Failure::new(Kind::Usage, "nothing says what to run");
             return Err(
-                failure.hint("give the command after `--`, as in `jobmesh run -- echo hello`, a kind of job with --type, or a file with -f")
+                failure.hint("give the command after `--`, as in `jobmesh run -- echo hello`, other work such as --http or --llm, a declared kind of job with --type, or a file with -f")
             );
         }
         let argv = if self.shell { shell_line(&self.command) } else { self.command.clone() };
         Ok(Draft::of(program_name(&self.command, self.shell), Task::Process(ProcessTask::new(argv))))
     }
 
-    pub(super) fn lay_over(self, draft: &mut Draft) {
+    pub(super) fn lay_over(self, draft: &mut Draft) -> Result<(), Failure> {
         if let Some(job_type) = self.job_type {
             draft.submission.spec.job_type = job_type;
         }
+        self.kind.lay_over(draft)
     }
 }
 

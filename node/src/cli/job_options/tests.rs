@@ -4,7 +4,8 @@
 use clap::Parser;
 use jobmesh_protocol::retry::Backoff;
 use jobmesh_protocol::submission::{Conflict, Rule, Span, Start};
-use jobmesh_protocol::{DurationMillis, UnixMillis};
+use jobmesh_protocol::task::Pull;
+use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, UnixMillis};
 
 use super::*;
 
@@ -119,6 +120,66 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("-P a=1 -P a=2 --type t", "a is given twice"),
         ("--timeout 0s -- x", "timeout is 0"),
         ("--env NO_SUCH_VARIABLE_HERE -- x", "is not set here"),
+    ] {
+        let text = refusal(line);
+        assert!(text.contains(problem), "{line}: {text}");
+    }
+}
+
+#[test]
+fn every_kind_of_work_has_its_option() {
+    let Task::Container(container) = spec("--container a.org/busybox:1 --pull never -- ls -l").task else {
+        unreachable!("an image is a container")
+    };
+    assert_eq!((container.argv.len(), container.pull), (2, Some(Pull::Never)));
+    let Draft { submission, uploads, .. } = draft("--wasm x/count.wasm --fuel 7 --env A=1 -- -v").unwrap();
+    let Task::Wasm(wasm) = &submission.spec.task else { unreachable!("a module is a module") };
+    assert_eq!((wasm.fuel, wasm.argv.len(), wasm.environment.len(), uploads.len()), (Some(7), 1, 1, 1));
+    assert_eq!(submission.spec.job_type, "count.wasm");
+    assert_eq!(spec("--lua-script x -- a").task.executor(), "lua");
+    let line = "--http https://a.org/x --header A:b --header B:c --body hello --expect 200,409 --network";
+    let http = spec(line);
+    let Task::Http(request) = &http.task else { unreachable!("an address is a request") };
+    assert_eq!((request.method.as_str(), request.headers.len(), request.expect.len()), ("POST", 2, 2));
+    assert_eq!((http.job_type.as_str(), http.scope, http.network), ("a.org", Scope::Local, true));
+    let llm = "--llm why? --system brief --model local/m --complexity simple --tokens 9 --temperature 0.5";
+    let Task::Llm(llm) = spec(llm).task else { unreachable!("a question is for a model") };
+    assert_eq!((llm.messages.len(), llm.tokens_max, llm.temperature_milli), (2, Some(9), Some(500)));
+    let line = "--embed one --embed @two --isolation sandboxed --where any";
+    let Draft { submission: Submission { spec, .. }, uploads, .. } = draft(line).unwrap();
+    let Task::Embedding(embedding) = &spec.task else { unreachable!("texts are embedded") };
+    assert_eq!((embedding.texts.len(), uploads.len(), spec.job_type.as_str()), (2, 1, "embedding"));
+    assert_eq!((spec.isolation, spec.scope), (Some(Isolation::Sandboxed), Scope::Hybrid));
+}
+
+#[test]
+fn a_file_takes_its_place_in_the_task_once_it_is_with_the_node() {
+    let blob = BlobRef::of(b"sent");
+    let lines = ["--wasm a", "--lua -", "--http http://a/ --body @b", "--llm @q --system -", "--embed x --embed @y"];
+    for line in lines {
+        let Draft { submission, uploads, .. } = draft(line).unwrap();
+        let mut task = submission.spec.task;
+        uploads.iter().for_each(|upload| upload.place(&mut task, blob));
+        assert_eq!(task.blobs(), [blob], "{line}");
+    }
+}
+
+#[test]
+fn an_option_of_another_kind_is_refused_with_the_kind_that_it_is_for() {
+    for (line, problem) in [
+        ("--pull never -- x", "--pull goes with --container, but this job is one for process"),
+        ("--lua-script x --fuel 7", "--fuel goes with --wasm"),
+        ("--http http://a/ --model m", "--model goes with --llm or --embed"),
+        ("--embed x --tokens 7", "--tokens goes with --llm"),
+        ("--llm x --expect 200", "--expect goes with --http"),
+        ("--llm x -- y", "--llm runs no command, and here is one: y"),
+        ("--llm x --http http://a/", "cannot be used with"),
+        ("--shell --container a -- x", "cannot be used with"),
+        ("--http ftp://a/", "must begin with http://"),
+        ("--container a --cwd /", "--cwd is for commands of this machine"),
+        ("--http http://a/ --env A=1", "this job runs none"),
+        ("--isolation none -- x", "contained, sandboxed or untrusted"),
+        ("--fuel 0 --wasm x", "fuel is 0"),
     ] {
         let text = refusal(line);
         assert!(text.contains(problem), "{line}: {text}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jobmesh_protocol::BlobRef;
-use jobmesh_protocol::task::{ProcessTask, Task};
+use jobmesh_protocol::task::Task;
 
 use super::Draft;
 use super::source;
@@ -25,7 +25,7 @@ pub(super) struct WorkOptions {
     /// A label, to find it by (may be repeated)
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
     labels: Vec<(String, String)>,
-    /// A variable for the command; without `=VALUE`, with the value that it has here (may be repeated)
+    /// A variable for the command, module or script; without `=VALUE`, with the value that it has here (may be repeated)
     #[arg(long = "env", value_name = "KEY[=VALUE]", value_parser = parse_variable)]
     environment: Vec<(String, String)>,
     /// A file of variables, KEY=VALUE on each line (may be repeated)
@@ -53,28 +53,17 @@ impl WorkOptions {
         if variables.is_empty() && self.cwd.is_none() {
             return Ok(());
         }
-        let process = process(&mut spec.task)?;
-        process.environment.extend(variables);
-        if let Some(path) = self.cwd {
-            process.directory = Some(directory(&path)?);
+        if let Some(environment) = spec.task.environment_mut() {
+            environment.extend(variables);
+        } else if !variables.is_empty() {
+            return Err(Failure::new(Kind::Usage, "--env and --env-file are for code that runs; this job runs none"));
         }
+        let Some(path) = self.cwd else { return Ok(()) };
+        let Task::Process(process) = &mut spec.task else {
+            return Err(Failure::new(Kind::Usage, "--cwd is for commands of this machine; this job runs none"));
+        };
+        process.directory = Some(directory(&path)?);
         Ok(())
-    }
-}
-
-fn process(task: &mut Task) -> Result<&mut ProcessTask, Failure> {
-    match task {
-        Task::Process(process) => Ok(process),
-        Task::Container(_)
-        | Task::Wasm(_)
-        | Task::Lua(_)
-        | Task::Http(_)
-        | Task::Llm(_)
-        | Task::Embedding(_)
-        | Task::Noop {}
-        | Task::Builtin(_) => {
-            Err(Failure::new(Kind::Usage, "--env, --env-file and --cwd are for commands; this job runs none"))
-        }
     }
 }
 

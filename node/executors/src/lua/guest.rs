@@ -1,0 +1,198 @@
+//! The worker that is a script: the state it runs in, and what its end means.
+//!
+//! Nothing here has to stop the script. A deadline, a cancel or the end of a lease is a signal to the process, which no
+//! `pcall` catches and no pattern outlasts. What is limited here is memory, and what the script may call.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use mlua::chunk::ChunkMode;
+use mlua::{Lua, LuaOptions, StdLib, Value};
+
+use super::job::{self, Desk};
+use super::{Piece, Script, value};
+use crate::event::chain;
+use crate::lua::files::Files;
+use crate::output::result_path;
+use crate::process::{mebibytes, work_path};
+use crate::worker::{Brief, ConfineError, End, Room, Walls, confine};
+
+/// Longest script: 16 MiB. The longest of people are a hundred kilobytes; of programs that write programs, a few.
+const SCRIPT_BYTES_MAX: u64 = 16 << 20;
+
+/// What the script is called in messages.
+const NAME: &str = "script";
+
+/// The parts of the library that reach nothing outside.
+const LIBRARY: [StdLib; 8] = [
+    StdLib::COROUTINE,
+    StdLib::TABLE,
+    StdLib::STRING,
+    StdLib::UTF8,
+    StdLib::BIT,
+    StdLib::MATH,
+    StdLib::BUFFER,
+    StdLib::VECTOR,
+];
+
+/// Why a script did not run.
+#[derive(Debug, thiserror::Error)]
+enum BeginError {
+    #[error("failed to read the script at {}; was it fetched to this node?", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the script is longer than {SCRIPT_BYTES_MAX} bytes")]
+    TooLong,
+    #[error("failed to open the working directory")]
+    Work(#[source] io::Error),
+    #[error("the script can't be kept apart from the machine")]
+    Confine(#[from] ConfineError),
+    #[error("Luau can't be set up")]
+    Luau(#[from] mlua::Error),
+}
+
+impl BeginError {
+    fn end(&self) -> End {
+        match self {
+            Self::Read { .. } | Self::Work(_) | Self::Confine(_) | Self::Luau(_) => End::error(chain(self)),
+            Self::TooLong => End::permanent(chain(self)),
+        }
+    }
+}
+
+/// Does the work of a worker that is a script.
+pub(crate) fn work() -> ExitCode {
+    let brief = match Brief::<Piece>::read() {
+        Ok(brief) => brief,
+        Err(error) => {
+            eprintln!("{}", chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let directory = brief.directory.clone();
+    run(brief).unwrap_or_else(|error| error.end()).tell(&directory)
+}
+
+fn run(brief: Brief<Piece>) -> Result<End, BeginError> {
+    let script = match &brief.piece.script {
+        Script::Text(text) => text.clone().into_bytes(),
+        Script::File(path) => read_script(path)?,
+    };
+    let work = work_path(&brief.directory);
+    let files = Files::open(&work, brief.memory_bytes.unwrap_or(u64::MAX)).map_err(BeginError::Work)?;
+    let sockets = brief.piece.socket.is_some();
+    let room = Room { directory: &brief.directory, work: &work, sockets, memory_bytes: brief.memory_bytes };
+    match (confine::confine(room), brief.walls) {
+        (Ok(()), _) | (Err(_), Walls::AsFound) => {}
+        (Err(error), Walls::Required) => return Err(error.into()),
+    }
+    let directory = brief.directory.clone();
+    let memory = brief.memory_bytes.unwrap_or(u64::MAX);
+    let desk = Rc::new(Desk::new(brief, files));
+    let lua = state(&desk, memory)?;
+    let chunk = lua.load(script).set_name(format!("={NAME}")).set_mode(ChunkMode::Text);
+    let end = match chunk.call::<Value>(()) {
+        Ok(returned) => keep(&desk, &returned, &directory),
+        Err(error) => failed(&error, memory),
+    };
+    Ok(end)
+}
+
+fn read_script(path: &Path) -> Result<Vec<u8>, BeginError> {
+    let failed = |source| BeginError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(SCRIPT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > SCRIPT_BYTES_MAX { Err(BeginError::TooLong) } else { Ok(bytes) }
+}
+
+/// Makes the state: the library, the table `job`, and no way to change either.
+fn state(desk: &Rc<Desk>, memory: u64) -> mlua::Result<Lua> {
+    let library = LIBRARY.into_iter().fold(StdLib::NONE, |all, part| all | part);
+    let lua = Lua::new_with(library, LuaOptions::new())?;
+    lua.set_memory_limit(usize::try_from(memory).unwrap_or(usize::MAX))?;
+    // It is there even though the part of the library that it belongs to was left out.
+    lua.globals().set("require", Value::Nil)?;
+    job::install(&lua, desk)?;
+    lua.sandbox(true)?;
+    Ok(lua)
+}
+
+/// Writes down the result: what the script returned, or else what it gave to `job.result`.
+fn keep(desk: &Desk, returned: &Value, directory: &Path) -> End {
+    let json = if returned.is_nil() {
+        desk.result()
+    } else {
+        match value::encode(returned, "result") {
+            Ok(json) => Some(json),
+            Err(error) => return End::permanent(error.to_string()),
+        }
+    };
+    let Some(json) = json else { return End::code(0) };
+    match write_result(directory, &json) {
+        Ok(()) => End::code(0),
+        Err(error) => End::error(format!("failed to write the result: {error}")),
+    }
+}
+
+fn write_result(directory: &Path, json: &[u8]) -> io::Result<()> {
+    fs::File::create(result_path(directory))?.write_all(json)
+}
+
+/// What the error means that a script ended with. How it got there is said on standard error.
+fn failed(error: &mlua::Error, memory: u64) -> End {
+    if let mlua::Error::SyntaxError { message, .. } = error {
+        return End::permanent(format!("syntax error: {}", first_line(message)));
+    }
+    if is_of_memory(error) {
+        return End::error(format!("needed more than {} of memory (memory limit)", mebibytes(memory)));
+    }
+    let text = error.to_string();
+    eprintln!("{}", text.trim_end());
+    End::error(located(&text))
+}
+
+/// Whether memory was what a script had too little of; also if that happened in a function of ours.
+fn is_of_memory(error: &mlua::Error) -> bool {
+    if let mlua::Error::CallbackError { cause, .. } = error {
+        return is_of_memory(cause);
+    }
+    matches!(error, mlua::Error::MemoryError(_)) || first_line(&error.to_string()).ends_with("not enough memory")
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim()
+}
+
+/// The first line of an error, with the line of the script where it came from in front.
+fn located(text: &str) -> String {
+    let said = first_line(text);
+    let said = said.strip_prefix("runtime error: ").unwrap_or(said);
+    let marker = format!("{NAME}:");
+    if said.contains(&marker) {
+        return said.to_owned();
+    }
+    let place = text.lines().skip(1).find_map(|line| {
+        let after = line.split_once(&marker)?.1;
+        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+        (!digits.is_empty()).then(|| format!("{marker}{digits}: "))
+    });
+    format!("{}{said}", place.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_the_line_of_the_script() {
+        assert_eq!(located("runtime error: script:3: boom\nstack traceback:\n\tscript:3"), "script:3: boom");
+        assert_eq!(
+            located("runtime error: no such file\nstack traceback:\n\t[C]\n\tscript:12 in f"),
+            "script:12: no such file"
+        );
+        assert_eq!(located("boom"), "boom");
+    }
+}

@@ -1,0 +1,215 @@
+//! The worker that is a module: what it opens, the walls it raises, and what the module's end means.
+//!
+//! Everything from outside is opened before the walls stand; the module itself is read then, but looked at only inside:
+//! a compiler is more code to go wrong than an interpreter.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use wasmi::{Config, Engine, Linker, Module, Store, TrapCode};
+use wasmi_wasi::wasi_common::pipe::WritePipe;
+use wasmi_wasi::{Dir, WasiCtx, WasiCtxBuilder, ambient_authority};
+
+use super::Piece;
+use super::bounds::Bounds;
+use crate::event::chain;
+use crate::interpreter::leave_fuel;
+use crate::output::{outcome_path, result_path};
+use crate::process::{OUTCOME_VARIABLE, RESULT_VARIABLE, mebibytes, work_path};
+use crate::worker::{Brief, ConfineError, End, Room, Walls, confine};
+
+/// The files in the working directory into which a module says what other commands say to files beside it.
+const OUTCOME_NAME: &str = ".jobmesh-outcome";
+const RESULT_NAME: &str = ".jobmesh-result";
+
+/// The one name under which everything that a module may use is found.
+const WASI: &str = "wasi_snapshot_preview1";
+
+/// What the interpreter keeps for a module.
+struct State {
+    wasi: WasiCtx,
+    bounds: Bounds,
+}
+
+/// Why a module did not run.
+#[derive(Debug, thiserror::Error)]
+enum BeginError {
+    #[error("failed to read the module at {}; was it fetched to this node?", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("failed to open the working directory")]
+    Work(#[source] io::Error),
+    #[error("failed to open the job's streams")]
+    Stream(#[source] io::Error),
+    #[error("the module can't be kept apart from the machine")]
+    Confine(#[from] ConfineError),
+    #[error("the job's arguments or variables can't be given to a module: {problem}")]
+    Words { problem: String },
+    #[error("the module is text; translate it first, as `wat2wasm` does")]
+    Text,
+    #[error("the module is not valid: {problem}")]
+    Invalid { problem: String },
+    #[error("the module imports {module}.{name}; there is only {WASI}")]
+    Import { module: String, name: String },
+    #[error("the module has no function `_start`; build it as a command, not as a library")]
+    NoStart,
+    #[error("WASI can't be set up: {problem}")]
+    Wasi { problem: String },
+}
+
+impl BeginError {
+    /// What it means for the job: would it fail again?
+    fn end(&self) -> End {
+        match self {
+            Self::Read { .. } | Self::Work(_) | Self::Stream(_) | Self::Confine(_) | Self::Wasi { .. } => {
+                End::error(chain(self))
+            }
+            Self::Words { .. } | Self::Text | Self::Invalid { .. } | Self::Import { .. } | Self::NoStart => {
+                End::permanent(chain(self))
+            }
+        }
+    }
+}
+
+/// Does the work of a worker that is a module.
+pub(crate) fn work() -> ExitCode {
+    let brief = match Brief::<Piece>::read() {
+        Ok(brief) => brief,
+        Err(error) => {
+            eprintln!("{}", chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let end = run(&brief).unwrap_or_else(|error| error.end());
+    if end.is_silent() {
+        bring_out(&brief.directory);
+    }
+    end.tell(&brief.directory)
+}
+
+fn run(brief: &Brief<Piece>) -> Result<End, BeginError> {
+    let path = &brief.piece.module;
+    let bytes = fs::read(path).map_err(|source| BeginError::Read { path: path.clone(), source })?;
+    let wasi = context(brief)?;
+    let work = work_path(&brief.directory);
+    let room = Room { directory: &brief.directory, work: &work, sockets: false, memory_bytes: brief.memory_bytes };
+    match (confine::confine(room), brief.walls) {
+        (Ok(()), _) | (Err(_), Walls::AsFound) => {}
+        (Err(error), Walls::Required) => return Err(error.into()),
+    }
+    let mut config = Config::default();
+    config.consume_fuel(true);
+    let engine = Engine::new(&config);
+    let module = compile(&engine, &bytes)?;
+    let mut store = Store::new(&engine, State { wasi, bounds: Bounds::new(brief.memory_bytes) });
+    store.limiter(|state| &mut state.bounds);
+    let fuel = brief.piece.fuel.unwrap_or(u64::MAX);
+    store.set_fuel(fuel).map_err(|error| BeginError::Wasi { problem: error.to_string() })?;
+    let linker = linker(&engine)?;
+    let ran = linker.instantiate_and_start(&mut store, &module).and_then(|instance| {
+        let start = instance.get_typed_func::<(), ()>(&store, "_start")?;
+        start.call(&mut store, ())
+    });
+    let used = fuel - store.get_fuel().unwrap_or(fuel).min(fuel);
+    if let Err(error) = leave_fuel(&brief.directory, used) {
+        eprintln!("failed to write down the fuel used: {error}");
+    }
+    Ok(judge(ran, store.data().bounds, fuel))
+}
+
+/// What the module is given of the outside.
+fn context(brief: &Brief<Piece>) -> Result<WasiCtx, BeginError> {
+    let mut builder = WasiCtxBuilder::new();
+    let words = |error: wasmi_wasi::wasi_common::StringArrayError| BeginError::Words { problem: error.to_string() };
+    builder.args(&brief.arguments).map_err(words)?;
+    for (name, value) in &brief.environment {
+        builder.env(name, value).map_err(words)?;
+    }
+    for (variable, name) in [(OUTCOME_VARIABLE, OUTCOME_NAME), (RESULT_VARIABLE, RESULT_NAME)] {
+        builder.env(variable, &format!("/work/{name}")).map_err(words)?;
+    }
+    builder.inherit_stdin();
+    // Not those of the standard library, which would keep the last line of one that is killed.
+    builder.stdout(Box::new(WritePipe::new(stream(io::stdout().as_fd())?)));
+    builder.stderr(Box::new(WritePipe::new(stream(io::stderr().as_fd())?)));
+    let path = work_path(&brief.directory);
+    for name in [".", "/work"] {
+        let work = Dir::open_ambient_dir(&path, ambient_authority()).map_err(BeginError::Work)?;
+        let opened = builder.preopened_dir(work, name);
+        opened.map_err(|error| BeginError::Wasi { problem: error.to_string() })?;
+    }
+    Ok(builder.build())
+}
+
+fn stream(descriptor: BorrowedFd<'_>) -> Result<File, BeginError> {
+    Ok(File::from(descriptor.try_clone_to_owned().map_err(BeginError::Stream)?))
+}
+
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<Module, BeginError> {
+    if bytes.trim_ascii_start().starts_with(b"(") {
+        return Err(BeginError::Text);
+    }
+    let module = Module::new(engine, bytes).map_err(|error| BeginError::Invalid { problem: error.to_string() })?;
+    if let Some(import) = module.imports().find(|import| import.module() != WASI) {
+        return Err(BeginError::Import { module: import.module().to_owned(), name: import.name().to_owned() });
+    }
+    match module.get_export("_start") {
+        Some(start) if start.func().is_some() => Ok(module),
+        Some(_) | None => Err(BeginError::NoStart),
+    }
+}
+
+fn linker(engine: &Engine) -> Result<Linker<State>, BeginError> {
+    let mut linker = Linker::new(engine);
+    let wasi = |problem: String| BeginError::Wasi { problem };
+    wasmi_wasi::add_to_linker(&mut linker, |state: &mut State| &mut state.wasi)
+        .map_err(|error| wasi(error.to_string()))?;
+    // WASI's own takes codes up to 125 only, but a command may exit with any.
+    linker.allow_shadowing(true);
+    let exit = |code: i32| -> Result<(), wasmi::Error> { Err(wasmi::Error::i32_exit(code)) };
+    linker.func_wrap(WASI, "proc_exit", exit).map_err(|error| wasi(error.to_string()))?;
+    Ok(linker)
+}
+
+/// What the end of a module means.
+fn judge(ran: Result<(), wasmi::Error>, bounds: Bounds, fuel: u64) -> End {
+    let error = match ran {
+        Ok(()) => return End::code(0),
+        Err(error) => error,
+    };
+    let plain = match (error.i32_exit_status(), error.as_trap_code()) {
+        (Some(status), _) => {
+            // As the system does with the code of every command.
+            let code = u8::try_from(status & 0xff).unwrap_or(u8::MAX);
+            if code == 0 || bounds.exceeded().is_none() {
+                return End::code(code);
+            }
+            format!("exit code {code}")
+        }
+        (None, Some(TrapCode::OutOfFuel)) => return End::permanent(format!("used more than {fuel} fuel (fuel limit)")),
+        (None, _) if is_of_wasi(&error) => return End::permanent(format!("the module can't be linked: {error}")),
+        (None, Some(_) | None) => format!("trap: {error}"),
+    };
+    match bounds.exceeded() {
+        Some(most) => End::error(format!("needed more than {} of memory (memory limit): {plain}", mebibytes(most))),
+        None => End::error(plain),
+    }
+}
+
+/// Whether a module asks WASI for something that it doesn't have, or has with other arguments.
+fn is_of_wasi(error: &wasmi::Error) -> bool {
+    matches!(error.kind(), wasmi::errors::ErrorKind::Linker(_) | wasmi::errors::ErrorKind::Func(_))
+}
+
+/// Puts what the module said about its end and its result to where every command says it.
+fn bring_out(directory: &Path) {
+    let work = work_path(directory);
+    for (name, path) in [(OUTCOME_NAME, outcome_path(directory)), (RESULT_NAME, result_path(directory))] {
+        match fs::rename(work.join(name), path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => eprintln!("failed to keep {name}: {error}"),
+            Ok(()) | Err(_) => {}
+        }
+    }
+}

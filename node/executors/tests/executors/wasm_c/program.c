@@ -1,0 +1,72 @@
+/* What the tests of the wasm executor run: it does what its first argument says. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int copy(FILE *from, FILE *to) {
+    char buffer[4096];
+    size_t count;
+    while ((count = fread(buffer, 1, sizeof buffer, from)) > 0)
+        fwrite(buffer, 1, count, to);
+    return fclose(to);
+}
+
+static int keep(const char *variable, const char *text) {
+    FILE *file = fopen(getenv(variable), "w");
+    if (!file)
+        return 1;
+    fputs(text, file);
+    return fclose(file);
+}
+
+static int recurse(volatile int depth) {
+    char fill[256];
+    memset(fill, depth, sizeof fill);
+    return recurse(depth + 1) + fill[depth & 255];
+}
+
+static int eat(void) {
+    int eaten = 0;
+    char *piece;
+    while ((piece = malloc(1 << 20))) {
+        memset(piece, 1, 1 << 20);
+        eaten++;
+    }
+    printf("%d\n", eaten);
+    return 3;
+}
+
+int main(int argc, char **argv) {
+    const char *mode = argc > 1 ? argv[1] : "";
+    if (!strcmp(mode, "echo")) {
+        for (int i = 1; i < argc; i++)
+            printf("[%s]", argv[i]);
+        printf("\n%s %s %s\n", getenv("COLOUR"), getenv("LD_PRELOAD"), getenv("JOBMESH_RUN"));
+        return copy(stdin, stdout);
+    }
+    if (!strcmp(mode, "copy")) {
+        FILE *from = fopen(argv[2], "r"), *to = fopen(argv[3], "w");
+        return from && to ? copy(from, to) : errno;
+    }
+    if (!strcmp(mode, "open")) {
+        FILE *file = fopen(argv[2], "r");
+        printf(file ? "opened\n" : "refused: %s\n", strerror(errno));
+        return 0;
+    }
+    if (!strcmp(mode, "say"))
+        return keep("JOBMESH_OUTCOME", argv[2]) || keep("JOBMESH_RESULT", argv[3]);
+    if (!strcmp(mode, "eat"))
+        return eat();
+    if (!strcmp(mode, "recurse"))
+        return recurse(0);
+    if (!strcmp(mode, "abort"))
+        abort();
+    if (!strcmp(mode, "hang")) {
+        printf("no end of line");
+        fflush(stdout);
+        for (;;)
+            ;
+    }
+    return 64;
+}

@@ -1,0 +1,250 @@
+//! The hashes inside of a blob's tree, computed once for each file that is sent, and kept for the next time.
+//!
+//! They are a thousandth of the file. Nothing here has to be right: what is sent is verified against the hash that was
+//! asked for, so hashes that were damaged on disk are found out, deleted, and computed anew.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bao_tree::io::outboard::PreOrderOutboard;
+use bao_tree::io::sync::{CreateOutboard as _, ReadAt};
+use jobmesh_protocol::Hash;
+use tokio::sync::Semaphore;
+
+use super::tree;
+
+/// Largest file whose hashes are not worth a file: they are computed in milliseconds.
+const SMALL_BYTES_MAX: u64 = 4 << 20;
+
+/// Most bytes of hashes that are computed in memory, those of 16 GiB.
+const MEMORY_BYTES_MAX: u64 = 16 << 20;
+
+/// Most bytes of hashes that are kept: those of 256 GiB.
+const KEPT_BYTES_MAX: u64 = 256 << 20;
+
+/// How much is read at a time while a file is hashed.
+const READ_BYTES: usize = 1 << 20;
+
+/// Files that are hashed at a time: a disk is read best by few.
+const BUILDERS_MAX: usize = 2;
+
+/// Where hashes are kept.
+#[derive(Debug)]
+pub(crate) struct Outboards {
+    folder: PathBuf,
+    builders: Arc<Semaphore>,
+}
+
+/// The hashes of one blob.
+pub(super) type Outboard = PreOrderOutboard<Pairs>;
+
+/// Pairs of hashes, in the order in which the tree is walked.
+#[derive(Debug)]
+pub(super) enum Pairs {
+    Memory(Vec<u8>),
+    File(File),
+}
+
+impl ReadAt for Pairs {
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Memory(bytes) => bytes.read_at(position, into),
+            Self::File(file) => file.read_at(position, into),
+        }
+    }
+}
+
+impl Outboards {
+    /// Keeps them in this folder, which is made when it is needed.
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, builders: Arc::new(Semaphore::new(BUILDERS_MAX)) }
+    }
+
+    /// The hashes of the blob in `file`. None if the file is another blob.
+    ///
+    /// A dropped call goes on hashing in the background.
+    ///
+    /// # Errors
+    /// What the system says if the file can't be read, or many hashes not be kept.
+    pub(super) async fn of(&self, hash: Hash, file: &Arc<File>, size: u64) -> io::Result<Option<Outboard>> {
+        let path = self.path_of(hash);
+        if let Some(known) = kept(&path, hash, size) {
+            return Ok(Some(known));
+        }
+        let is_small = size <= SMALL_BYTES_MAX;
+        let permit = if is_small { None } else { Arc::clone(&self.builders).acquire_owned().await.ok() };
+        let (folder, file) = (self.folder.clone(), Arc::clone(file));
+        let building = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            if is_small {
+                return Ok(in_memory(&file, size)?.filter_root(hash));
+            }
+            // Whoever had the permit before may have done it.
+            match kept(&path, hash, size) {
+                Some(known) => Ok(Some(known)),
+                None => build(&folder, &path, hash, (&file, size)),
+            }
+        });
+        building.await.map_err(io::Error::other)?
+    }
+
+    /// Drops hashes that turned out to be wrong.
+    pub(super) fn forget(&self, hash: Hash) {
+        // If they stay, they are found out again.
+        let _ = fs::remove_file(self.path_of(hash));
+    }
+
+    fn path_of(&self, hash: Hash) -> PathBuf {
+        self.folder.join(hash.to_string())
+    }
+}
+
+/// Tells whether hashes are those of a blob.
+trait FilterRoot: Sized {
+    fn filter_root(self, hash: Hash) -> Option<Self>;
+}
+
+impl FilterRoot for Outboard {
+    fn filter_root(self, hash: Hash) -> Option<Self> {
+        (self.root == tree::root(hash)).then_some(self)
+    }
+}
+
+/// What is kept under this path, if it may be the hashes of a blob of this size.
+fn kept(path: &Path, hash: Hash, size: u64) -> Option<Outboard> {
+    let file = File::open(path).ok()?;
+    let (tree, found) = (tree::of(size), file.metadata().ok()?);
+    let outboard = PreOrderOutboard { root: tree::root(hash), tree, data: Pairs::File(file) };
+    (found.is_file() && found.len() == tree.outboard_size()).then_some(outboard)
+}
+
+fn in_memory(file: &File, size: u64) -> io::Result<Outboard> {
+    let mut outboard = PreOrderOutboard { tree: tree::of(size), ..PreOrderOutboard::<Vec<u8>>::default() };
+    outboard.init_from(BufReader::with_capacity(READ_BYTES, FromStart { file, position: 0 }))?;
+    let PreOrderOutboard { root, tree, data } = outboard;
+    Ok(PreOrderOutboard { root, tree, data: Pairs::Memory(data) })
+}
+
+/// Computes the hashes and keeps them, if there is room for that.
+fn build(folder: &Path, path: &Path, hash: Hash, (file, size): (&File, u64)) -> io::Result<Option<Outboard>> {
+    fs::create_dir_all(folder)?;
+    let temporary = path.with_extension("new");
+    let tree = tree::of(size);
+    let outboard = if tree.outboard_size() <= MEMORY_BYTES_MAX {
+        let outboard = in_memory(file, size)?;
+        let Pairs::Memory(bytes) = &outboard.data else { return Ok(outboard.filter_root(hash)) };
+        // A full disk must not stop what can be sent without it.
+        let written = create(&temporary).and_then(|mut made| made.write_all(bytes));
+        if let Err(error) = written {
+            tracing::debug!(%error, "hashes of a blob are not kept");
+            let _ = fs::remove_file(&temporary);
+            return Ok(outboard.filter_root(hash));
+        }
+        outboard
+    } else {
+        let mut outboard = PreOrderOutboard { root: tree::root(hash), tree, data: create(&temporary)? };
+        let read = BufReader::with_capacity(READ_BYTES, FromStart { file, position: 0 });
+        if let Err(error) = outboard.init_from(read) {
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        PreOrderOutboard { root: outboard.root, tree, data: Pairs::File(outboard.data) }
+    };
+    if outboard.root == tree::root(hash) {
+        fs::rename(&temporary, path)?;
+        make_room(folder, path);
+    } else {
+        let _ = fs::remove_file(&temporary);
+    }
+    Ok(outboard.filter_root(hash))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Deletes the oldest of what is kept, but `newest`, until the rest is not too much.
+fn make_room(folder: &Path, newest: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut all: Vec<(SystemTime, u64, PathBuf)> = entries
+        .filter_map(|entry| {
+            let found = entry.metadata().ok()?;
+            Some((found.modified().ok()?, found.len(), entry.path()))
+        })
+        .collect();
+    all.sort_unstable();
+    let mut bytes: u64 = all.iter().map(|(_, size, _)| size).sum();
+    for (_, size, path) in all.iter().filter(|(_, _, path)| path != newest) {
+        if bytes <= KEPT_BYTES_MAX {
+            return;
+        }
+        if fs::remove_file(path).is_ok() {
+            bytes = bytes.saturating_sub(*size);
+        }
+    }
+}
+
+/// Reads a file from its start without moving the place that others read it at.
+struct FromStart<'a> {
+    file: &'a File,
+    position: u64,
+}
+
+impl io::Read for FromStart<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(self.position, into)?;
+        self.position = self.position.saturating_add(count as u64);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use jobmesh_protocol::BlobRef;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn hashes_are_computed_once_and_wrong_ones_are_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let bytes = vec![7; 5 << 20];
+        fs::write(&path, &bytes).unwrap();
+        let (file, blob) = (Arc::new(File::open(&path).unwrap()), BlobRef::of(&bytes));
+        let outboards = Outboards::new(folder.path().join("outboards"));
+        let other = outboards.of(Hash::of(b"another"), &file, blob.size).await.unwrap();
+        assert!(other.is_none() && fs::read_dir(folder.path().join("outboards")).unwrap().count() == 0);
+        assert!(outboards.of(blob.hash, &file, blob.size).await.unwrap().is_some());
+        let kept = outboards.path_of(blob.hash);
+        let written = fs::metadata(&kept).unwrap().modified().unwrap();
+        let again = outboards.of(blob.hash, &file, blob.size).await.unwrap().unwrap();
+        assert!(matches!(again.data, Pairs::File(_)));
+        assert_eq!(fs::metadata(&kept).unwrap().modified().unwrap(), written);
+        let range = tree::segment(0, blob.size);
+        assert!(tree::encode(&*file, &again, range.clone()).is_ok());
+        fs::write(&kept, vec![1; usize::try_from(tree::of(blob.size).outboard_size()).unwrap()]).unwrap();
+        let wrong = outboards.of(blob.hash, &file, blob.size).await.unwrap().unwrap();
+        assert!(tree::encode(&*file, &wrong, range).is_err());
+        outboards.forget(blob.hash);
+        assert!(!kept.exists());
+    }
+
+    #[test]
+    fn the_oldest_hashes_make_room_for_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new, newest] = ["old", "new", "newest"].map(|name| folder.path().join(name));
+        for (path, age) in [(&old, 300), (&new, 200), (&newest, 400)] {
+            let file = File::create(path).unwrap();
+            file.set_len(KEPT_BYTES_MAX / 2).unwrap();
+            file.set_modified(SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
+        }
+        make_room(folder.path(), &newest);
+        assert!(!old.exists() && new.exists() && newest.exists());
+    }
+}

@@ -1,0 +1,140 @@
+//! The sender's side of a transfer.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bao_tree::io::EncodeError;
+use futures::{AsyncWrite, AsyncWriteExt as _};
+use jobmesh_keys::NodeId;
+use jobmesh_protocol::{Hash, cbor};
+use libp2p::{PeerId, Stream};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::outboard::{Outboard, Outboards};
+use super::{Answer, DAMAGED, HEADER_BYTES_MAX, Request, SILENCE_MAX, WAIT, tree};
+use crate::context::Context;
+use crate::event::Event;
+use crate::frame;
+use crate::peer_id::node_of;
+
+/// How often the receiver is told that the file is still being hashed: well within [`SILENCE_MAX`].
+const WAIT_EVERY: Duration = Duration::from_secs(5);
+
+/// How many bytes a peer must take within [`SILENCE_MAX`].
+const WRITE_BYTES: usize = 64 << 10;
+
+/// Serves one blob stream, to admitted members only.
+pub(crate) async fn serve(context: Arc<Context>, peer: PeerId, mut stream: Stream) {
+    let Some(node) = node_of(&peer).filter(|node| context.routes.contains(node)) else {
+        context.counters.add("blob_from_stranger");
+        return;
+    };
+    if let Err(error) = answer(&context, node, &mut stream).await {
+        context.counters.add("blob_broken");
+        tracing::debug!(%node, %error, "blob was not served to its end");
+    }
+}
+
+async fn answer(context: &Context, from: NodeId, stream: &mut Stream) -> io::Result<()> {
+    let request = timeout(SILENCE_MAX, frame::read(stream, HEADER_BYTES_MAX)).await;
+    let request = request.map_err(|_elapsed| io::ErrorKind::TimedOut)?.map_err(io::Error::other)?;
+    let Some(request) = request else { return Ok(()) };
+    let Request { hash, offset, within } = cbor::decode(&request, HEADER_BYTES_MAX).map_err(io::Error::other)?;
+    let (reply, path) = oneshot::channel();
+    context.events.send(Event::BlobRequested { from, hash, within, reply }).await.map_err(io::Error::other)?;
+    let path = timeout(SILENCE_MAX, path).await.ok().and_then(Result::ok).flatten();
+    // A file that went away since is as good as none, and what is no file must not be waited for.
+    let file = match path {
+        Some(path) => tokio::fs::File::open(path).await.ok(),
+        None => None,
+    };
+    let size = match &file {
+        Some(file) => Some(file.metadata().await?).filter(std::fs::Metadata::is_file).map(|found| found.len()),
+        None => None,
+    };
+    frame::send(stream, &cbor::encode(&Answer { size })).await?;
+    if let (Some(file), Some(size)) = (file, size) {
+        let served = Served { context, hash, file: Arc::new(file.into_std().await), size };
+        if size > 0 && offset < size {
+            served.send(stream, offset).await?;
+        }
+    }
+    stream.close().await
+}
+
+/// A file on its way out.
+struct Served<'a> {
+    context: &'a Context,
+    hash: Hash,
+    file: Arc<File>,
+    size: u64,
+}
+
+impl Served<'_> {
+    /// Sends everything from `offset` on, as long as the peer keeps taking it.
+    async fn send<S: AsyncWrite + Unpin>(&self, stream: &mut S, offset: u64) -> io::Result<()> {
+        let Some(outboard) = self.outboard(stream, &self.context.outboards).await? else {
+            return self.refuse(stream).await;
+        };
+        let outboard = Arc::new(outboard);
+        let mut offset = offset;
+        while offset < self.size {
+            let range = tree::segment(offset, self.size);
+            let (file, hashes, part) = (Arc::clone(&self.file), Arc::clone(&outboard), range.clone());
+            let encoding = tokio::task::spawn_blocking(move || tree::encode(&*file, &*hashes, part));
+            match encoding.await.map_err(io::Error::other)? {
+                Ok(encoded) => write(stream, &encoded).await?,
+                Err(EncodeError::Io(error)) => return Err(error),
+                Err(_damaged) => {
+                    self.context.outboards.forget(self.hash);
+                    return self.refuse(stream).await;
+                }
+            }
+            self.context.counters.add_many("blob_bytes_sent", range.end.saturating_sub(range.start));
+            offset = range.end;
+        }
+        Ok(())
+    }
+
+    /// The hashes of the file. The peer is told that they take a while.
+    async fn outboard<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        outboards: &Outboards,
+    ) -> io::Result<Option<Outboard>> {
+        let mut building = Box::pin(outboards.of(self.hash, &self.file, self.size));
+        loop {
+            match timeout(WAIT_EVERY, &mut building).await {
+                Ok(built) => return built,
+                Err(_elapsed) => write_all(stream, &WAIT.to_be_bytes()).await?,
+            }
+        }
+    }
+
+    async fn refuse<S: AsyncWrite + Unpin>(&self, stream: &mut S) -> io::Result<()> {
+        self.context.counters.add("blob_damaged");
+        tracing::error!(blob = self.hash.short(), "a file that a peer asked for is damaged, or its hashes were");
+        write_all(stream, &DAMAGED.to_be_bytes()).await
+    }
+}
+
+/// Writes a segment behind its length.
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, encoded: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(encoded.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    write_all(stream, &length.to_be_bytes()).await?;
+    for piece in encoded.chunks(WRITE_BYTES) {
+        write_all(stream, piece).await?;
+    }
+    Ok(())
+}
+
+async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {
+    let written = timeout(SILENCE_MAX, async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    });
+    written.await.map_err(|_elapsed| io::ErrorKind::TimedOut)?
+}

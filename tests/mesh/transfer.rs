@@ -1,0 +1,262 @@
+//! Bytes between real nodes: a gigabyte there and back, transfers whose ends are killed, trees, and a disk without room.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jobmesh_protocol::tree::{Entry, Node as TreeNode, Tree};
+use jobmesh_protocol::{BlobRef, Hash};
+use jobmesh_tests::{Mount, Node, Place, Value, json, private_mounts};
+
+use crate::{bench, pair};
+
+/// How long anything here may take.
+const LIMIT: Duration = Duration::from_secs(240);
+/// Large logs are allowed, so that a large file may be an output.
+const LARGE: &str = "[limits]\nlog_bytes = \"4GiB\"\n";
+/// Most memory of a daemon that moves a gigabyte.
+const MEMORY_KIB_MAX: u64 = 200 * 1024;
+
+/// Writes so many mebibytes that nothing makes smaller, each unlike the others.
+fn write_large(path: &Path, mebibytes: u64) -> BlobRef {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
+    let mut hasher = blake3::Hasher::new();
+    let mut block = vec![0_u8; 1 << 20];
+    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut block);
+    for number in 0..mebibytes {
+        block[..8].copy_from_slice(&number.to_le_bytes());
+        hasher.update(&block);
+        file.write_all(&block).unwrap();
+    }
+    file.flush().unwrap();
+    BlobRef { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), size: mebibytes << 20 }
+}
+
+fn blob(node: &Node, blob: BlobRef) -> PathBuf {
+    node.home().join("blobs").join(blob.hash.to_string())
+}
+
+fn part(node: &Node, blob: BlobRef) -> PathBuf {
+    node.home().join("blobs").join(format!("{}.{}.part", blob.hash, blob.size))
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
+}
+
+fn counted(node: &Node, name: &str) -> u64 {
+    node.json(&["status"])["counters"][name].as_u64().unwrap_or(0)
+}
+
+/// Looks again and again, which is how one sees that a file grows.
+fn until(what: &str, node: &Node, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: {}", node.log());
+        std::thread::yield_now();
+    }
+}
+
+/// The most memory that a daemon has ever had, in KiB.
+fn memory_peak_kib(node: &Node) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", node.pid().number())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Waits for the end of a job that moves much.
+fn ended(node: &Node, job: &str) -> Value {
+    let run = node.run(&["wait", job, "--timeout", "240s"]);
+    assert_ne!(run.code, 124, "job {job} has not ended: {}\n{}", node.json(&["explain", job]), node.log());
+    node.json(&["show", job])
+}
+
+fn large_pair(bench: &jobmesh_tests::Bench) -> (Node, Node) {
+    let [a, b] = ["a", "b"].map(|name| bench.node_with(name, 2, LARGE));
+    a.up();
+    b.up();
+    a.admit(&b);
+    assert_eq!(b.run(&["capability", "add", "tool:far"]).code, 0);
+    (a, b)
+}
+
+/// Submits a job for `b` with this input.
+fn submit(a: &Node, input: &Path, command: &str) -> String {
+    let input = input.display().to_string();
+    a.submit(&["--require", "tool:far", "--stdin", &input, "--", "sh", "-c", command])
+}
+
+#[test]
+fn a_gigabyte_goes_there_and_back_in_little_memory() {
+    let bench = bench();
+    let (a, b) = large_pair(&bench);
+    let source = bench.folder().join("source");
+    let input = write_large(&source, 1024);
+    // With a line before it: what came back as it was would not have to come back.
+    let job = submit(&a, &source, "echo back; cat");
+    fs::remove_file(&source).unwrap();
+    let shown = ended(&a, &job);
+    assert_eq!(shown["job"]["state"], "completed", "{shown}");
+    let written = &shown["attempts"][0]["outputs"]["stdout"];
+    let hash: Hash = written["hash"].as_str().unwrap().parse().unwrap();
+    let output = BlobRef { hash, size: written["size"].as_u64().unwrap() };
+    assert_eq!(output.size, input.size + 5);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"back\n");
+    let mut file = File::open(blob(&a, input)).unwrap();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut chunk).unwrap();
+        if count == 0 {
+            break;
+        }
+        hasher.update(&chunk[..count]);
+    }
+    assert_eq!(hasher.finalize().as_bytes(), hash.as_bytes());
+    assert_eq!(size(&blob(&a, output)), output.size);
+    for node in [&a, &b] {
+        let peak = memory_peak_kib(node);
+        assert!(peak < MEMORY_KIB_MAX, "{} had {peak} KiB", node.name());
+    }
+}
+
+/// Submits a job whose input is large, and returns when some of it has come to `b` and neither side goes on.
+fn in_the_middle(a: &Node, b: &Node, folder: &Path) -> (String, BlobRef, u64) {
+    let source = folder.join("source");
+    let input = write_large(&source, 192);
+    let job = submit(a, &source, "cat | wc -c");
+    let part = part(b, input);
+    until("nothing came", b, || size(&part) > 4 << 20);
+    a.pid().freeze();
+    b.pid().freeze();
+    let so_far = size(&part);
+    assert!(so_far < input.size && !blob(b, input).exists(), "it was too fast for this test");
+    (job, input, so_far)
+}
+
+/// What came before is not sent again: at most the group that was being written.
+fn went_on(a: &Node, b: &Node, (job, input, so_far): (&str, BlobRef, u64)) {
+    let shown = ended(a, job);
+    assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
+    assert_eq!(a.wrote(job).trim(), input.size.to_string());
+    let resumed = counted(b, "blob_bytes_resumed");
+    assert!(resumed + (64 << 10) > so_far, "{resumed} of {so_far} bytes were kept\n{}", b.log());
+    assert!(!part(b, input).exists() && size(&blob(b, input)) == input.size);
+}
+
+#[test]
+fn a_transfer_goes_on_where_it_was_when_its_sender_was_killed() {
+    let bench = bench();
+    let (a, b) = large_pair(&bench);
+    let (job, input, so_far) = in_the_middle(&a, &b, bench.folder());
+    a.kill();
+    b.pid().thaw();
+    a.up();
+    went_on(&a, &b, (&job, input, so_far));
+}
+
+#[test]
+fn a_transfer_goes_on_where_it_was_when_its_receiver_was_killed() {
+    let bench = bench();
+    let (a, b) = large_pair(&bench);
+    let (job, input, so_far) = in_the_middle(&a, &b, bench.folder());
+    b.kill();
+    a.pid().thaw();
+    b.up();
+    went_on(&a, &b, (&job, input, so_far));
+    let again = counted(&b, "blob_bytes_received");
+    assert!(again + so_far < input.size + (1 << 20), "{again} bytes came after the restart");
+}
+
+/// Uploads bytes as other programs do, and returns what names them.
+fn upload(node: &Node, bytes: &[u8]) -> BlobRef {
+    let mut socket = UnixStream::connect(node.home().join("control.sock")).unwrap();
+    let head = format!(
+        "POST /v1/blobs HTTP/1.1\r\nhost: jobmesh\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        bytes.len()
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    socket.write_all(bytes).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    BlobRef::of(bytes)
+}
+
+fn tree_of(files: &[(String, BlobRef)]) -> Tree {
+    let entry = |(path, blob): &(String, BlobRef)| {
+        let node = TreeNode::File { blob: *blob, mode: 0o644 };
+        Entry { path: path.clone(), node }
+    };
+    Tree::new(files.iter().map(entry).collect()).unwrap()
+}
+
+/// Submits a job for `b` that begins with this tree.
+fn submit_tree(a: &Node, tree: BlobRef) -> String {
+    let task = json!({ "process": { "argv": ["true"] } });
+    let inputs = json!({ "hash": tree.hash, "size": tree.size });
+    let spec =
+        json!({ "job_type": "true", "task": task, "inputs": inputs, "requirements": ["tool:far"], "scope": "hybrid" });
+    let submitted = a.api().ask("POST", "/v1/jobs", Some(&json!({ "spec": spec }))).json();
+    submitted["number"].as_u64().unwrap_or_else(|| panic!("{submitted}")).to_string()
+}
+
+#[test]
+fn a_tree_arrives_with_all_its_files_and_what_is_here_is_not_sent_again() {
+    let bench = bench();
+    let (a, b) = large_pair(&bench);
+    let contents: Vec<Vec<u8>> = (0..40_u32).map(|number| number.to_le_bytes().repeat(10_000)).collect();
+    let files = |range: std::ops::Range<usize>| -> Vec<(String, BlobRef)> {
+        range.map(|number| (format!("folder/{number}"), upload(&a, &contents[number]))).collect()
+    };
+    let first = files(0..30);
+    let tree = upload(&a, &tree_of(&first).encode());
+    let shown = ended(&a, &submit_tree(&a, tree));
+    assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
+    for (path, file) in &first {
+        assert_eq!(fs::read(blob(&b, *file)).unwrap().len() as u64, file.size, "{path}");
+    }
+    let received = counted(&b, "blob_bytes_received");
+    assert_eq!(received, 30 * 40_000 + tree.size);
+    // Twenty of these are there, and one content is there under two names.
+    let mut second = files(10..40);
+    second.push(("again".to_owned(), BlobRef::of(&contents[39])));
+    let tree = upload(&a, &tree_of(&second).encode());
+    let shown = ended(&a, &submit_tree(&a, tree));
+    assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
+    assert_eq!(counted(&b, "blob_bytes_received") - received, 10 * 40_000 + tree.size);
+}
+
+#[test]
+fn a_disk_without_room_for_an_input_refuses_the_job_and_the_node_goes_on() {
+    let test = "transfer::a_disk_without_room_for_an_input_refuses_the_job_and_the_node_goes_on";
+    if private_mounts(test) == Place::Outside {
+        return;
+    }
+    let bench = bench();
+    let disk = Mount::new(bench.folder().join("disk"), "size=48m");
+    let home = disk.directory().join("home");
+    fs::create_dir(&home).unwrap();
+    let (a, b) = (bench.up("origin"), bench.node_at(home));
+    b.up();
+    a.admit(&b);
+    assert_eq!(b.run(&["capability", "add", "tool:far"]).code, 0);
+    let source = bench.folder().join("source");
+    write_large(&source, 64);
+    let mut watch = a.watch();
+    let job = submit(&a, &source, "wc -c");
+    let number = job.parse().ok();
+    let refused = watch.until("the job coming back", |event| {
+        event["number"].as_u64() == number && event.to_string().contains("the disk that holds")
+    });
+    assert!(refused.to_string().contains("is full"), "{refused}");
+    let explained = a.json(&["explain", &job]);
+    assert!(explained.to_string().contains("the disk that holds"), "{explained}");
+    let small = a.file("small", b"four");
+    let small = submit(&a, Path::new(&small), "wc -c");
+    assert_eq!(ended(&a, &small)["job"]["state"], "completed");
+    assert_eq!(a.wrote(&small).trim(), "4");
+    assert!(!b.log().contains("panicked"), "{}", b.log());
+}
