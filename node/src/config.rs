@@ -182,7 +182,10 @@ impl Config {
         environment.check_environment()?;
         let path = home.config();
         let text = document::read(&path)?.unwrap_or_default();
-        Self::layered(home, flags, environment, &text).map_err(|fault| ConfigError::at(&path, fault))
+        let at = |fault| ConfigError::at(&path, fault);
+        let mut config = Self::layered(home, flags, environment, &text).map_err(at)?;
+        config.job_types.read_files().map_err(at)?;
+        Ok(config)
     }
 
     fn layered(home: Home, flags: Overrides, environment: Overrides, text: &str) -> Result<Self, Fault> {

@@ -10,6 +10,9 @@
 
 mod declaration;
 mod demands;
+mod files;
+mod grants;
+mod other;
 mod parameter;
 mod plan;
 mod policy;
@@ -34,6 +37,7 @@ use crate::causes::causes;
 use crate::config::nearest::nearest;
 use crate::config::table::{Document, Entry, Fault, Lined, Origin, Place};
 use crate::job_types::declaration::Declaration;
+use crate::job_types::other::Files;
 use crate::job_types::template::{Template, Values};
 use crate::job_types::work::Executor;
 
@@ -58,6 +62,8 @@ pub struct JobType {
     is_enabled: bool,
     parameters: Vec<Parameter>,
     declaration: Declaration,
+    /// What is in the files that it names, once they have been read.
+    files: Files,
 }
 
 /// Where a job type comes from.
@@ -236,7 +242,8 @@ impl JobType {
         let parameters = declaration.parameters.iter().map(|(name, it)| it.resolve(name));
         let parameters = parameters.collect::<Result<Vec<_>, Fault>>()?;
         let is_enabled = declaration.is_enabled.as_ref().is_none_or(|is| is.value);
-        let it = Self { name: name.to_owned(), source, is_enabled, parameters, declaration };
+        let files = Files::new();
+        let it = Self { name: name.to_owned(), source, is_enabled, parameters, declaration, files };
         it.check(&path)?;
         Ok(it)
     }
@@ -299,12 +306,13 @@ impl JobType {
 
     fn build(&self, parameters: &BTreeMap<String, Value>) -> Result<Submission, ParameterError> {
         let values = self.values(parameters)?;
-        let task = self.declaration.work.task(&self.name, &values)?;
+        let task = self.declaration.work.task(&self.name, &values, &self.files)?;
         let names_path = |it: &&Parameter| matches!(it.kind, Kind::Path { .. }) && values.contains_key(&it.name);
         let is_elsewhere = matches!(&task, Task::Process(process) if process.directory.is_some());
         let is_bound = self.parameters.iter().any(|it| names_path(&it)) || is_elsewhere;
         let mut spec = JobSpec::new(self.name.clone(), task);
         spec.resources = self.declaration.demands.requests()?;
+        self.declaration.grants.apply(&mut spec);
         self.declaration.policy.apply(&mut spec, &values, is_bound)?;
         let mut submission = Submission::new(spec);
         submission.start_within_ms = self.declaration.policy.start_within();

@@ -57,6 +57,7 @@ mod runs;
 mod source;
 mod tail;
 mod task_socket;
+mod type_files;
 mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,6 +93,8 @@ pub use handle::{CommandError, Handle, JoinError, ReloadError};
 pub use readers::ReadError;
 pub use roster::{Refused, Session, Standing};
 pub(crate) use tail::{Span, Tail, changed, open_at};
+pub use type_files::BringError;
+pub(crate) use type_files::bring;
 
 /// Most inputs that wait for the engine: a second of work on a slow disk.
 const INBOX_MAX: usize = 1024;
@@ -141,6 +144,9 @@ pub enum StartError {
     /// A folder of the data directory can't be read.
     #[error("failed to open the folder of blobs")]
     Blobs(#[source] io::Error),
+    /// A file that a job type names can't be given to its jobs.
+    #[error(transparent)]
+    TypeFile(#[from] BringError),
     /// The socket for running jobs can't be opened.
     #[error("failed to open the socket of tasks, task.sock beside the control socket")]
     TaskSocket(#[source] io::Error),
@@ -177,6 +183,7 @@ impl Runtime {
         let fresh = Incarnation::from_bytes(source::entropy()?);
         let mut store = source::open_store(&config.home, fresh)?;
         let blobs = open_blobs(config)?;
+        type_files::bring_scheduled(&blobs, &config.job_types).await?;
         let tokens = Tokens::load(&config.home, source::entropy()?)?;
         // Before anything runs: a run may report as soon as it lives.
         let task_socket = TaskSocket::bind(&config.home).map_err(StartError::TaskSocket)?;

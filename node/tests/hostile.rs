@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use jobmesh_keys::{Identity, Invite, Membership, MeshId, NodeId};
-use jobmesh_mesh::{Config, Event, Mesh};
+use jobmesh_mesh::{Config, Event, FetchError, LogError, LogOutput, LogRequest, Mesh, Wanted};
 use jobmesh_protocol::capability::{RecordRequest, Version};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::job::Effects;
@@ -13,8 +13,11 @@ use jobmesh_protocol::outcome::{Exit, Outcome, Outputs, Usage};
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::task::{ProcessTask, Task};
-use jobmesh_protocol::ticket::{Award, Bid, Offer, Payload, SlotTerms, Terms, commitment};
-use jobmesh_protocol::{AwardId, DurationMillis, Epoch, Hash, Incarnation, JobId, JobSpec, UnixMillis, cbor, join};
+use jobmesh_protocol::ticket::{Award, Bid, LeaseKey, Offer, Payload, SlotTerms, Terms, commitment};
+use jobmesh_protocol::tree::{self, Entry, Tree};
+use jobmesh_protocol::{
+    AwardId, BlobRef, DurationMillis, Epoch, Hash, Incarnation, JobId, JobSpec, UnixMillis, cbor, join,
+};
 use jobmesh_tests::{Bench, Node};
 use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;
@@ -53,6 +56,7 @@ impl Attacker {
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
             mdns: false,
             known: vec![(terms.inviter, terms.addresses.clone())],
+            outboards: std::env::temp_dir().join("jobmesh-no-outboards"),
             now,
         };
         let (network, events) = Mesh::start(config).await.unwrap();
@@ -211,4 +215,33 @@ async fn a_receipt_by_someone_who_got_no_award_is_refused() {
     attacker.settle().await;
     assert_eq!(counter(&node, "refused_receipt_not_by_awardee"), 1);
     assert_eq!(node.json(&["show", &number])["job"], shown["job"]);
+}
+
+/// To know the name of something is no right to it: of bytes, of a file of a tree, or of what a run writes.
+#[tokio::test]
+async fn what_is_none_of_a_members_business_is_not_told() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_jobmesh"));
+    let node = bench.up("a");
+    let secret = b"a secret".to_vec();
+    let file = Entry { path: "file".to_owned(), node: tree::Node::File { blob: BlobRef::of(&secret), mode: 0o600 } };
+    let list = Tree::new(vec![file]).unwrap().encode();
+    // The second reads like a tree that the first is a file of, and is the input of a job.
+    for bytes in [&secret, &list] {
+        let path = node.file("input", bytes);
+        assert_eq!(node.run(&["run", "--stdin", &path, "--", "cat"]).stdout, *bytes);
+    }
+    let attacker = Attacker::join(&node).await;
+    let (secret, tree) = (BlobRef::of(&secret), BlobRef::of(&list));
+    let into = bench.folder().join("stolen");
+    for (blob, within) in [(secret, None), (tree, None), (secret, Some(tree.hash))] {
+        let asked = attacker.network.fetch(attacker.victim, Wanted { blob, within }, &into, |_| ());
+        let fetched = tokio::time::timeout(DEADLINE, Box::pin(asked)).await.unwrap();
+        assert!(matches!(fetched, Err(FetchError::NotProvided { .. })), "{fetched:?}");
+    }
+    let job: JobId = node.json(&["show", "last"])["job"]["id"].as_str().unwrap().parse().unwrap();
+    let key = LeaseKey { ticket: job.into(), epoch: Epoch(1) };
+    let request = LogRequest { key, output: LogOutput::Stdout, offset: 0, follow: false };
+    let asked = tokio::time::timeout(DEADLINE, attacker.network.read_log(attacker.victim, request)).await.unwrap();
+    assert!(matches!(asked, Err(LogError::Unknown { .. })), "{asked:?}");
+    assert!(!into.exists());
 }

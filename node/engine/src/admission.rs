@@ -100,6 +100,12 @@ impl Blocked {
         match self {
             Self::Draining => "start the node again with `jobmesh up`".to_owned(),
             Self::NetworkOnly => "let a capable peer join, or submit it anew with `--where any`".to_owned(),
+            Self::Incapable { lacks, scope: Scope::Local } if executor_of(lacks).is_some() => {
+                let executor = executor_of(lacks).unwrap_or_default();
+                format!(
+                    "`jobmesh doctor` says what {executor} needs here; or let another node run it with `--where any`"
+                )
+            }
             Self::Incapable { scope: Scope::Local, .. } => {
                 "submit it anew and ask for less, or let another node run it with `--where any`".to_owned()
             }
@@ -123,6 +129,11 @@ impl Blocked {
             }
         }
     }
+}
+
+/// The executor that is among what a node lacks.
+fn executor_of(lacks: &[String]) -> Option<&str> {
+    lacks.iter().find_map(|lack| lack.strip_prefix("executor:"))
 }
 
 /// So many of those that run end that fewer than the limit do.

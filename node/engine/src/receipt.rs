@@ -164,9 +164,9 @@ impl Engine {
     pub(crate) fn missing(&self, step: &Step<'_>, receipt: &Receipt) -> Result<Vec<(BlobRef, BlobKind)>, StoreError> {
         let mut missing = Vec::new();
         for (blob, kind) in outputs(&receipt.outputs) {
-            let is_kept = || Ok(step.view().blob(blob.hash)?.map(|bytes| bytes.len() as u64) == Some(blob.size));
+            let kept = step.view().blob(blob.hash)?.map(|bytes| bytes.len() as u64);
             let is_here = match kind {
-                BlobKind::File => self.has_arrived(blob, kind) || is_kept()?,
+                BlobKind::File => self.has_arrived(blob, kind) || kept == Some(blob.size),
                 BlobKind::Tree => self.has_arrived(blob, kind),
             };
             if !is_here {

@@ -94,8 +94,7 @@ fn orders(home: &Path, round: u32) -> Duration {
     let blobs = home.join("blobs");
     std::fs::create_dir_all(&blobs).unwrap();
     let shelf = Shelf::open(blobs).unwrap();
-    let surroundings =
-        Surroundings::new(runtime.handle().clone(), env!("CARGO_BIN_EXE_jobmesh-worker").into(), shelf);
+    let surroundings = Surroundings::new(runtime.handle().clone(), env!("CARGO_BIN_EXE_jobmesh-worker").into(), shelf);
     let slots = NonZeroU16::new(SLOTS).unwrap();
     let config = Config { slots, spares: Some(home.join("spares")), groups: Groups::Use, surroundings };
     let events = move |event| match event {

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use outboard::Outboards;
 pub(crate) use receive::fetch;
+pub use receive::part_path;
 pub(crate) use serve::serve;
 
 /// Name of the protocol.

@@ -158,7 +158,7 @@ impl Failure {
 
     /// The document for a program.
     pub(crate) fn json(&self) -> String {
-        json!({"error": {"code": self.kind.word(), "message": self.message, "hint": self.hint}}).to_string()
+        json!({"error": {"code": self.kind.word(), "hint": self.hint, "message": self.message}}).to_string()
     }
 }
 

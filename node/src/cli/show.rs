@@ -235,7 +235,27 @@ mod tests {
         let detail = JobDetail { job: example(), spec, attempts, events, receipts };
         let facts = facts(&detail, UnixMillis(62_000));
         let lines: Vec<String> = facts.iter().map(|(label, value)| format!("{label}: {value}")).collect();
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        command: gzip -9c
+        type: gzip
+        at least: contained
+        network: asked for, wherever it runs
+        secrets: registry as TOKEN
+        keeps: out/*.png
+        where: here or on another node
+        submitted: 12 s ago (1970-01-01T00:00:50.000Z)
+        took: 2.1 s
+        used: 7 units of fuel
+        isolation: sandboxed
+        model: local/small
+        tokens: 28 in, unknown out
+        cost: 0.0015 USD
+        answered: all of it after 900 ms
+        finish: stop
+        exit: 0
+        files: see `jobmesh artifacts 12`
+        id: 01010101-0101-0101-0101-010101010101
+        ");
     }
 
     #[test]

@@ -99,8 +99,8 @@ mod tests {
     fn a_document_reads_well() {
         let value = json!({
             "jobs": [
-                { "number": 12, "name": "a b", "exit": { "code": 0, "signal": null }, "labels": {}, "tags": [] },
-                { "number": 13, "command": ["sh", "-c", "echo: 'x'\n"] },
+                { "exit": { "code": 0, "signal": null }, "labels": {}, "name": "a b", "number": 12, "tags": [] },
+                { "command": ["sh", "-c", "echo: 'x'\n"], "number": 13 },
             ],
             "more": false,
         });

@@ -8,8 +8,9 @@ use super::Control;
 use super::error::{Answer, Failure};
 use super::extract::Ask;
 use crate::api::{ErrorCode, Reloaded, TypeRequest, Types};
+use crate::causes::causes;
 use crate::job_types::{JobType, ParameterError, TypeView, UnknownType};
-use crate::runtime::ReloadError;
+use crate::runtime::{BringError, ReloadError, bring};
 
 pub(super) async fn list(State(control): State<Control>) -> Answer<Json<Types>> {
     let types = control.handle.config().job_types.all().map(JobType::view).collect();
@@ -29,11 +30,14 @@ pub(super) async fn submission(
 ) -> Answer<Json<Submission>> {
     let config = control.handle.config();
     let wrong = |error: ParameterError| Failure::new(ErrorCode::BadRequest, error.to_string());
-    let made = match config.job_types.find(&name) {
-        Ok(job_type) => job_type.submission(&body.parameters).map_err(wrong),
-        Err(error) => Err(missing(&error)),
-    };
-    std::future::ready(made.map(Json)).await
+    let job_type = config.job_types.find(&name).map_err(|error| missing(&error))?;
+    let made = job_type.submission(&body.parameters).map_err(wrong)?;
+    bring(control.handle.blobs(), job_type).await.map_err(|error| file_failure(&error))?;
+    Ok(Json(made))
+}
+
+fn file_failure(error: &BringError) -> Failure {
+    Failure::new(ErrorCode::Conflict, causes(error))
 }
 
 fn missing(error: &UnknownType) -> Failure {
@@ -45,6 +49,7 @@ pub(super) async fn reload(State(control): State<Control>) -> Answer<Json<Reload
         ReloadError::Config(error) => {
             Failure::new(ErrorCode::Conflict, error.to_string()).hint("nothing was changed; the node goes on as it was")
         }
+        ReloadError::TypeFile(error) => file_failure(&error).hint("nothing was changed; the node goes on as it was"),
         ReloadError::Command(error) => error.into(),
         ReloadError::Interrupted => Failure::internal(&error),
     };

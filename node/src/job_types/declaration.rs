@@ -6,6 +6,8 @@ use jobmesh_protocol::job::NAME_BYTES_MAX;
 
 use crate::config::table::{Entry, Fault, Lined, Place, Table};
 use crate::job_types::demands::{self, Demands};
+use crate::job_types::grants::{self, Grants};
+use crate::job_types::other;
 use crate::job_types::parameter::{ParameterDeclaration, read_parameters};
 use crate::job_types::plan::{Plan, read_plan};
 use crate::job_types::policy::{self, Policy};
@@ -34,6 +36,7 @@ pub(crate) struct Declaration {
     pub(super) policy: Policy,
     pub(super) sharing: Sharing,
     pub(super) demands: Demands,
+    pub(super) grants: Grants,
 }
 
 /// Reads `[job_types]`.
@@ -56,7 +59,8 @@ pub(crate) fn read_declarations(entry: &Entry<'_>) -> Result<Declarations, Fault
 
 impl Declaration {
     fn read(table: &Table<'_>) -> Result<Self, Fault> {
-        table.check_keys(&[KEYS, work::KEYS, policy::KEYS, sharing::KEYS, demands::KEYS].concat(), &[])?;
+        let parts = [KEYS, work::KEYS, other::KEYS, policy::KEYS, sharing::KEYS, demands::KEYS, grants::KEYS];
+        table.check_keys(&parts.concat(), &[])?;
         Ok(Self {
             place: table.place(),
             description: table.read("description", Entry::text)?,
@@ -68,6 +72,7 @@ impl Declaration {
             policy: Policy::read(table)?,
             sharing: Sharing::read(table)?,
             demands: Demands::read(table)?,
+            grants: Grants::read(table)?,
         })
     }
 
@@ -92,6 +97,7 @@ impl Declaration {
             policy: self.policy.over(base.policy),
             sharing: self.sharing.over(base.sharing),
             demands: self.demands.over(base.demands),
+            grants: self.grants.over(base.grants),
         }
     }
 

@@ -41,6 +41,26 @@ impl Template {
         self.parts.iter().filter_map(Part::name).collect()
     }
 
+    /// An address with every hole filled. A value stays in the part of the address that it stands in: only one that the
+    /// address begins with is taken as it is.
+    pub(super) fn fill_address(&self, values: &Values) -> Result<String, &str> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(plain) => text.push_str(plain),
+                Part::Hole(name) => {
+                    let value = values.get(name).ok_or(name.as_str())?;
+                    if text.is_empty() {
+                        text.push_str(value);
+                    } else {
+                        push_escaped(&mut text, value);
+                    }
+                }
+            }
+        }
+        Ok(text)
+    }
+
     /// The text with every hole filled; the error is the parameter that has no value.
     pub(super) fn fill(&self, values: &Values) -> Result<String, &str> {
         let mut text = String::new();
@@ -59,6 +79,17 @@ impl Part {
         match self {
             Self::Hole(name) => Some(name),
             Self::Text(_) => None,
+        }
+    }
+}
+
+/// Writes everything that could mean something in an address as `%XX`.
+fn push_escaped(text: &mut String, value: &str) {
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
         }
     }
 }
@@ -128,6 +159,15 @@ mod tests {
         assert_eq!(fill("{{.Names}} {{range .}} {} }} {{{{x}}"), "{{.Names}} {{range .}} {} }} {{x}}");
         assert_eq!(fill(""), "");
         assert_eq!(Template::parse("{{x}}{{x}}{{y}}").unwrap().names(), BTreeSet::from(["x", "y"]));
+    }
+
+    #[test]
+    fn a_value_does_not_leave_its_part_of_an_address() {
+        let values =
+            Values::from([("q".to_owned(), "a b/../?x=1#é".to_owned()), ("u".to_owned(), "http://a/?b".to_owned())]);
+        let fill = |text: &str| Template::parse(text).unwrap().fill_address(&values).unwrap();
+        assert_eq!(fill("https://a.org/{{q}}?k=1"), "https://a.org/a%20b%2F..%2F%3Fx%3D1%23%C3%A9?k=1");
+        assert_eq!(fill("{{u}}&q=z"), "http://a/?b&q=z");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::job::{Effects, Scope};
 use jobmesh_protocol::schedule::{CatchUp, Overlap};
 use jobmesh_protocol::submission::{Conflict, Field, Span};
-use jobmesh_protocol::task::{Builtin, ProcessTask};
+use jobmesh_protocol::task::{Builtin, LuaTask, ProcessTask};
+use jobmesh_protocol::{BlobRef, Isolation};
 
 use super::*;
 
@@ -261,6 +262,66 @@ fn a_job_that_names_something_of_this_machine_stays_here() {
     assert_eq!(place("download", &[("url", "https://a/")]), Scope::Hybrid);
     assert_eq!(place("download", &[("url", "https://a/"), ("output", "/tmp/a")]), Scope::Local);
     assert_eq!(place("upkeep", &[]), Scope::Local);
+}
+
+#[test]
+fn other_work_than_a_command_is_declared_with_holes_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("m.wasm");
+    std::fs::write(&module, b"module").unwrap();
+    let mut types = types(&format!(
+        r#"
+        [job_types.box]
+        container = {{ image = "a/{{{{image}}}}", command = ["ls", ["-l", "{{{{folder}}}}"]], pull = "always" }}
+        environment = {{ A = "{{{{folder}}}}" }}
+        network = true
+        isolation = "sandboxed"
+        outputs = ["out/*.png"]
+        secrets = {{ TOKEN = "registry" }}
+        parameters.image = {{ type = "string", default = "busybox" }}
+        parameters.folder = {{ type = "string" }}
+        [job_types.count]
+        wasm = {{ module = "{}", arguments = ["{{{{x}}}}"], fuel = 1000 }}
+        parameters.x = {{ type = "string", required = true }}
+        [job_types.script]
+        lua = {{ script = "return '{{{{x}}}}'" }}
+        [job_types.search]
+        http = {{ url = "https://a.org/?q={{{{x}}}}", headers = {{ Accept = "text/plain", X = "{{{{y}}}}" }}, expect = [200, 404] }}
+        parameters.x = {{ type = "string", required = true }}
+        parameters.y = {{ type = "string" }}
+        [job_types.ask-nicely]
+        llm = {{ prompt = "{{{{x}}}}, please", system = "be brief", complexity = "simple", tokens = 9, temperature = 0.7 }}
+        parameters.x = {{ type = "string", required = true }}
+        [job_types.vectors]
+        embedding = {{ texts = ["{{{{x}}}}", "{{{{y}}}}"], model = "m" }}
+        parameters.x = {{ type = "string", required = true }}
+        parameters.y = {{ type = "string" }}
+        [job_types.scrape]
+        command = ["fetch", "{{{{url}}}}"]
+        "#,
+        module.display()
+    ));
+    types.read_files().unwrap();
+    let made = submission(&types, "box", &[("folder", "/")]).spec;
+    let Task::Container(container) = &made.task else { unreachable!("an image is a container") };
+    assert_eq!((container.image.as_str(), container.argv.join(" ").as_str()), ("a/busybox", "ls -l /"));
+    assert_eq!((container.environment.len(), made.network, made.isolation), (1, true, Some(Isolation::Sandboxed)));
+    assert_eq!((made.outputs.len(), made.secrets.len(), made.scope), (1, 1, Scope::Local));
+    let task = |name: &str, pairs: &[(&str, &str)]| submission(&types, name, pairs).spec.task;
+    let Task::Wasm(wasm) = task("count", &[("x", "a")]) else { unreachable!("a module is a module") };
+    assert_eq!((wasm.module, wasm.fuel), (BlobRef::of(b"module"), Some(1000)));
+    let files: Vec<_> = types.find("count").unwrap().files().collect();
+    assert_eq!(files, [(module.as_path(), BlobRef::of(b"module"))]);
+    assert_eq!(task("script", &[]), Task::Lua(LuaTask::new("return '{{x}}'")), "a script has no holes");
+    let Task::Http(http) = task("search", &[("x", "a&b c")]) else { unreachable!("an address is a request") };
+    assert_eq!((http.url.as_str(), http.headers.len()), ("https://a.org/?q=a%26b%20c", 1));
+    let Task::Llm(llm) = task("ask-nicely", &[("x", "why")]) else { unreachable!("a question is for a model") };
+    assert_eq!((llm.messages.len(), llm.tokens_max, llm.temperature_milli), (2, Some(9), Some(700)));
+    let Task::Embedding(embedding) = task("vectors", &[("x", "a")]) else { unreachable!("texts are embedded") };
+    assert_eq!((embedding.texts.len(), embedding.model.as_deref()), (1, Some("m")));
+    assert_eq!(process(&submission(&types, "scrape", &[("url", "http://a/")])).argv, ["fetch", "http://a/"]);
+    std::fs::remove_file(&module).unwrap();
+    assert!(types.read_files().unwrap_err().problem.starts_with("job_types.count names the file"));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! A job type as it is shown: by `jobmesh types show`, as text, and by the control API, as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jobmesh_protocol::schedule::format_length;
 use serde::{Deserialize, Serialize};
 
+use crate::job_types::other::Other;
 use crate::job_types::work::{Argument, Executor};
 use crate::job_types::{JobType, Parameter, Source};
 
@@ -25,6 +27,9 @@ pub struct TypeView {
     /// What the node does itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builtin: Option<String>,
+    /// What other work than a command is about, as it is written: `url`, `prompt` and the like.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub work: BTreeMap<String, String>,
     /// The arguments as they are written. Those in one element are left out together if a value is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<Vec<String>>,
@@ -82,24 +87,24 @@ impl JobType {
     #[must_use]
     pub fn view(&self) -> TypeView {
         let (work, policy) = (&self.declaration.work, &self.declaration.policy);
-        let (executor, builtin) = match work.executor() {
-            Executor::Process => ("process", None),
-            Executor::Builtin => ("builtin", work.builtin.as_ref().map(|builtin| builtin.value.word().to_owned())),
-            Executor::Noop => ("noop", None),
-        };
+        let executor = work.executor();
+        let builtin = work.builtin.as_ref().filter(|_| executor == Executor::Builtin);
+        let other = work.other.as_ref().map(|other| &other.value);
         let written = |argument: &Argument| {
             let texts = argument.templates().iter().map(|template| template.written().to_owned());
             texts.collect::<Vec<String>>()
         };
-        let arguments = work.command.iter().flat_map(|command| &command.value).map(written);
+        let arguments = work.command.iter().flat_map(|command| &command.value);
+        let arguments = arguments.chain(other.into_iter().flat_map(Other::arguments)).map(written);
         let requirements = policy.requirements.iter().flat_map(|list| &list.value);
         TypeView {
             name: self.name.clone(),
             description: self.declaration.description.as_ref().map(|text| text.value.clone()),
             source: self.source.words().to_owned(),
             enabled: self.is_enabled,
-            executor: executor.to_owned(),
-            builtin,
+            executor: executor.word().to_owned(),
+            builtin: builtin.map(|builtin| builtin.value.word().to_owned()),
+            work: other.map(Other::words).unwrap_or_default(),
             command: arguments.collect(),
             shell: work.shell.as_ref().map(|shell| shell.value.written().to_owned()),
             queue: policy.queue.as_ref().map_or_else(|| "default".to_owned(), |queue| queue.value.clone()),
@@ -199,6 +204,9 @@ impl fmt::Display for TypeView {
             if let Some(text) = text {
                 writeln!(f, "  {label:<10}{text}")?;
             }
+        }
+        for (label, text) in &self.work {
+            writeln!(f, "  {label:<10}{}", text.trim_end().replace('\n', "\n            "))?;
         }
         if let Some(shell) = &self.shell {
             writeln!(f, "\nShell:")?;

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jobmesh_engine::{BlobKind, Input, Remedy, Wanted};
-use jobmesh_mesh::FetchError;
+use jobmesh_mesh::{FetchError, part_path};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::tree::{TREE_BYTES_MAX, Tree};
 use jobmesh_protocol::{BlobRef, NodeId};
@@ -35,9 +35,16 @@ const IN_LINE: Duration = Duration::from_secs(20);
 /// What a transfer leaves free on the disk, beside its own bytes: room for the database to go on.
 const ROOM_LEFT: u64 = 4 << 20;
 
+/// How long a part is kept that nobody goes on with: longer than a node is away over night.
+const PART_KEPT: Duration = Duration::from_secs(86_400);
+/// How often old parts are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
 /// The transfers to this node.
 pub(super) struct Downloads {
     transfers: Semaphore,
+    /// When old parts were last looked for.
+    swept: Mutex<Option<Instant>>,
     /// Blobs that are on their way: whoever has the lock fetches it.
     under_way: Mutex<BTreeMap<Hash, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -69,9 +76,13 @@ impl From<FetchError> for Failure {
         let reason = causes(&error);
         match error {
             FetchError::WrongSize { .. } => Self::for_good(reason),
-            FetchError::File { path, source, .. } if is_full(&source) => Self::for_good(full(&path)),
-            FetchError::File { .. }
-            | FetchError::NotConnected { .. }
+            FetchError::File { source, .. } if is_full(&source) => Self::for_good("the disk is full"),
+            // What is told to a peer names no path of this machine; the log does.
+            FetchError::File { source, .. } => {
+                tracing::error!(%reason, "a blob of a peer can't be written");
+                Self::for_now(format!("it can't be written to disk: {source}"))
+            }
+            FetchError::NotConnected { .. }
             | FetchError::NotProvided { .. }
             | FetchError::Damaged { .. }
             | FetchError::WrongBytes { .. }
@@ -83,7 +94,7 @@ impl From<FetchError> for Failure {
 
 impl Default for Downloads {
     fn default() -> Self {
-        Self { transfers: Semaphore::new(TRANSFERS_MAX), under_way: Mutex::default() }
+        Self { transfers: Semaphore::new(TRANSFERS_MAX), swept: Mutex::default(), under_way: Mutex::default() }
     }
 }
 
@@ -120,7 +131,7 @@ pub(super) async fn bring(handle: Handle, downloads: Arc<Downloads>, wanted: Wan
 /// One blob or tree on its way.
 struct Bring<'a, S> {
     handle: &'a Handle,
-    downloads: &'a Downloads,
+    downloads: &'a Arc<Downloads>,
     from: NodeId,
     /// Told of every step forward.
     step: &'a S,
@@ -142,7 +153,7 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
         }
         let _permit = self.in_line(self.downloads.transfers.acquire()).await;
         let path = self.handle.blobs().path_of(blob.hash);
-        room_for(self.handle.blobs().folder(), blob.size)?;
+        self.make_room(&[blob]).await?;
         // A node that keeps as much as it may takes no more, not even from those that it works for.
         let room = self.handle.blobs().room(blob.size).await.map_err(|error| Failure::for_good(causes(&error)))?;
         let link = &self.handle.shared().link;
@@ -162,20 +173,41 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
         self.file(list, None).await?;
         let (blobs, path) = (self.handle.blobs().clone(), self.handle.blobs().path_of(list.hash));
         let reading = tokio::task::spawn_blocking(move || {
-            let bytes =
-                std::fs::read(&path).map_err(|error| Failure::for_now(format!("{}: {error}", path.display())))?;
+            let bytes = std::fs::read(&path).map_err(|error| {
+                tracing::error!(path = %path.display(), %error, "a tree of a peer can't be read");
+                Failure::for_now(format!("its list can't be read from disk: {error}"))
+            })?;
             let tree = Tree::decode(&bytes).map_err(|error| Failure::for_good(error.to_string()))?;
             let all: BTreeSet<BlobRef> = tree.blobs().collect();
             Ok::<_, Failure>(all.into_iter().filter(|blob| !blobs.has(*blob)).collect::<Vec<BlobRef>>())
         });
         let missing = reading.await.map_err(|error| Failure::for_now(error.to_string()))??;
-        let bytes = missing.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
-        room_for(self.handle.blobs().folder(), bytes)?;
+        self.make_room(&missing).await?;
         futures::stream::iter(missing)
             .map(|blob| self.file(blob, Some(list.hash)))
             .buffer_unordered(FILES_MAX)
             .try_collect()
             .await
+    }
+
+    /// Refuses what there is no room for, even without the parts that nobody goes on with.
+    async fn make_room(&self, blobs: &[BlobRef]) -> Result<(), Failure> {
+        let (downloads, all, wanted) = (Arc::clone(self.downloads), self.handle.blobs().clone(), blobs.to_vec());
+        let making = tokio::task::spawn_blocking(move || {
+            if downloads.is_sweep_due() {
+                downloads.sweep(all.folder(), PART_KEPT);
+            }
+            let rest = |blob: &BlobRef| {
+                let part = std::fs::metadata(part_path(&all.path_of(blob.hash), *blob));
+                blob.size.saturating_sub(part.map_or(0, |found| found.len()))
+            };
+            let bytes = wanted.iter().fold(0_u64, |sum, blob| sum.saturating_add(rest(blob)));
+            room_for(all.folder(), bytes).or_else(|_| {
+                downloads.sweep(all.folder(), Duration::ZERO);
+                room_for(all.folder(), bytes)
+            })
+        });
+        making.await.map_err(|error| Failure::for_now(error.to_string()))?
     }
 
     /// Waits for a turn, which is a step forward as well: whoever is in front has to make some.
@@ -203,6 +235,34 @@ impl Downloads {
     }
 }
 
+impl Downloads {
+    fn is_sweep_due(&self) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
+        if is_due {
+            *swept = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// Deletes the parts that nobody has written to for so long, and that nobody waits for.
+    fn sweep(&self, folder: &Path, age: Duration) {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let hash = name.to_str().and_then(|name| name.strip_suffix(".part")?.split_once('.')?.0.parse().ok());
+            let Some(hash) = hash else { continue };
+            let since = entry.metadata().ok().and_then(|found| found.modified().ok()?.elapsed().ok());
+            // Held while it is deleted, so that nobody begins to go on with it.
+            let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_wanted = under_way.get(&hash).is_some_and(|lock| lock.strong_count() > 0);
+            if !is_wanted && since.is_some_and(|since| since >= age) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
 /// Refuses what the disk has no room for. Where the system does not say, the transfer finds out.
 fn room_for(folder: &Path, bytes: u64) -> Result<(), Failure> {
     let Ok(found) = rustix::fs::statvfs(folder) else { return Ok(()) };
@@ -210,16 +270,11 @@ fn room_for(folder: &Path, bytes: u64) -> Result<(), Failure> {
     if free >= bytes.saturating_add(ROOM_LEFT) {
         return Ok(());
     }
-    Err(Failure::for_good(format!("{}: {bytes} bytes were to come, and {free} are free", full(folder))))
+    Err(Failure::for_good(format!("the disk has no room for it: {bytes} bytes were to come, and {free} are free")))
 }
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-fn full(path: &Path) -> String {
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-    format!("the disk that holds {} is full", folder.display())
 }
 
 #[cfg(test)]
@@ -239,12 +294,29 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_is_room_for_is_refused_with_the_place() {
+    fn parts_go_that_nobody_goes_on_with() {
+        let Ok(folder) = tempfile::tempdir() else { panic!("no folder") };
+        let downloads = Downloads::default();
+        let [wanted, left] = [BlobRef::of(b"wanted"), BlobRef::of(b"left")];
+        let part = |blob: BlobRef| part_path(&folder.path().join(blob.hash.to_string()), blob);
+        for path in [part(wanted), part(left), folder.path().join("other.part")] {
+            assert!(std::fs::write(path, b"x").is_ok());
+        }
+        let _lock = downloads.lock_of(wanted.hash);
+        downloads.sweep(folder.path(), PART_KEPT);
+        assert!(part(left).exists());
+        downloads.sweep(folder.path(), Duration::ZERO);
+        assert!(part(wanted).exists() && !part(left).exists() && folder.path().join("other.part").exists());
+        assert!(downloads.is_sweep_due() && !downloads.is_sweep_due());
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_refused() {
         let folder = std::env::temp_dir();
         assert!(room_for(&folder, 0).is_ok());
         let refused = room_for(&folder, u64::MAX).err();
         assert!(refused.is_some_and(|failure| {
-            failure.remedy == Remedy::None && failure.reason.starts_with("the disk that holds ")
+            failure.remedy == Remedy::None && failure.reason.starts_with("the disk has no room")
         }));
     }
 }

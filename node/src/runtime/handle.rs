@@ -21,7 +21,7 @@ use super::roster::{Roster, Standing};
 use super::runs::Runs;
 use super::source::{Seed, Source};
 use super::task_socket::token::Tokens;
-use super::{Adopting, Shared, clock, link};
+use super::{Adopting, BringError, Shared, clock, link, type_files};
 use crate::blobs::Blobs;
 use crate::config::{Config, ConfigError, Reload};
 use crate::home::Home;
@@ -148,6 +148,9 @@ pub enum ReloadError {
     /// The file can't be read, or does not hold. The node goes on by what it has.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A file that a job type names can't be given to its jobs.
+    #[error(transparent)]
+    TypeFile(#[from] BringError),
     /// The engine did not take it over.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -309,6 +312,7 @@ impl Handle {
         let running = self.config();
         let reading = tokio::task::spawn_blocking(move || running.reload());
         let reload = reading.await.map_err(|_| ReloadError::Interrupted)??;
+        type_files::bring_scheduled(self.blobs(), &reload.config.job_types).await?;
         self.command(Command::Configure(Box::new(reload.config.declared()))).await?;
         super::set_blob_quota(self.blobs(), &reload.config);
         *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(reload.config.clone());

@@ -9,6 +9,7 @@ use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::summary::Summary;
 use jobmesh_protocol::ticket::{Award, Payload};
+use jobmesh_protocol::tree::Tree;
 use jobmesh_protocol::{Envelope, JobSpec, cbor, join};
 use jobmesh_tests::fuzz::{Heap, Target};
 use serde_bytes::ByteBuf;
@@ -44,6 +45,13 @@ fn fuzz_the_two_sides_of_joining() {
     let answer = |bytes: &[u8]| join::Answer::decode(bytes).map(|found| found.encode());
     let answers = Target::cbor("join-answer").sample(bytes_of("join-welcome")).sample(bytes_of("join-refused"));
     answers.run_stable(answer);
+}
+
+/// A list of paths to write to, which a peer may have made: whatever is taken on has one encoding only.
+#[test]
+fn fuzz_trees() {
+    let tree = Target::cbor("tree-check").sample(bytes_of("tree")).sample(Tree::default().encode());
+    tree.run_stable(|bytes| Tree::decode(bytes).map(|tree| tree.encode()));
 }
 
 /// As a stranger may send it: the signature hardly ever fits, and nothing behind it is reached.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jobmesh_engine::{Ended, Input, Output, Process as SystemProcess, Remedy, Response, RunOrder, StopReason, Wanted};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::state::Cause;
-use jobmesh_protocol::{BlobRef, DurationMillis, JobId, NodeId, RunId};
+use jobmesh_protocol::{BlobRef, DurationMillis, JobId, RunId};
 
 use super::{Event, Phase, World};
 use crate::executor::{Behaviour, Ending, PROGRAM, gone, stopped};

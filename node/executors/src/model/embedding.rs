@@ -111,7 +111,9 @@ async fn ask_batch(client: &Client, asked: &Asked<'_>, texts: &[String]) -> Resu
     let body = body.ok_or_else(|| Failure::new(Remedy::Fatal, "the provider's answer is too long"))?;
     if !status.is_success() {
         let body = String::from_utf8_lossy(&body);
-        return Err(Answer { status: Some(status.as_u16()), headers: Some(&headers), body: &body, key: asked.key }.judge());
+        return Err(
+            Answer { status: Some(status.as_u16()), headers: Some(&headers), body: &body, key: asked.key }.judge()
+        );
     }
     let batch = Batch::parse(asked.candidate.provider.kind, &body);
     let malformed = || Failure::new(Remedy::Retry, "the provider's answer is not in its format");

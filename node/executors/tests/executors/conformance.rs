@@ -3,71 +3,183 @@
 //! Each kind of work has a function that makes its [`Tasks`], or says what this machine lacks for them; then all of them
 //! pass the same checks. A new executor adds its function to [`KINDS`] and nothing else.
 
+mod server;
+
 use std::collections::BTreeMap;
 
 use jobmesh_executors::{Ended, Event, Limits, Order, StopReason, Stream, log_path, result_path};
-use jobmesh_protocol::task::{ProcessTask, Task};
-use jobmesh_protocol::{BlobRef, Isolation, Outcome};
+use jobmesh_protocol::task::{HttpTask, LuaTask, ProcessTask, Task, WasmTask};
+use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome};
 
 use crate::harness::{Node, Tools, command};
+use server::Server;
 
 /// Tasks of one executor with a known end. What a kind of work can't do it has no task for.
-pub(crate) struct Tasks {
+struct Tasks {
     /// Succeeds and writes nothing to a log.
-    pub(crate) ok: Task,
+    ok: Task,
     /// Fails, and may work another time.
-    pub(crate) failing: Task,
+    failing: Task,
     /// Goes on until it is stopped.
-    pub(crate) endless: Task,
+    endless: Task,
     /// Goes on whatever it is asked, and must be killed; only for code that hears of it at all.
-    pub(crate) stubborn: Option<Task>,
+    stubborn: Option<Task>,
     /// Writes [`GREETING`] to standard output.
-    pub(crate) greeting: Option<Task>,
+    greeting: Option<Task>,
     /// Writes without end.
-    pub(crate) noisy: Option<Task>,
+    noisy: Option<Task>,
     /// Writes what it reads on standard input.
-    pub(crate) echoing: Option<fn(BlobRef) -> Task>,
+    echoing: Option<Box<dyn Fn(BlobRef) -> Task>>,
     /// Says that its result is [`RESULT`].
-    pub(crate) telling: Option<Task>,
+    telling: Option<Task>,
     /// Writes the variable `GREETING` of its environment.
-    pub(crate) reading: Option<Task>,
+    reading: Option<Task>,
     /// The level at which its runs are kept apart, at least.
-    pub(crate) isolation: Isolation,
+    isolation: Isolation,
+    /// Who answers requests, for as long as the tasks are needed.
+    _server: Option<Server>,
 }
 
 /// What a greeting says.
-pub(crate) const GREETING: &str = "hello\n";
+const GREETING: &str = "hello\n";
 /// What a result is.
-pub(crate) const RESULT: &[u8] = b"{\"answer\":42}";
+const RESULT: &[u8] = b"{\"answer\":42}";
 /// Most bytes that a noisy task may write.
 const NOISE_MAX: u64 = 1 << 20;
 
-/// Makes the tasks of one kind on this node; the error says what is missing for them.
-type Make = fn(&Node) -> Result<Tasks, String>;
-
 /// Every kind of work that has an executor.
-const KINDS: &[(&str, Make)] = &[("process", process)];
+const KINDS: &[Kind] = &[
+    Kind { name: "process", make: process },
+    Kind { name: "wasm", make: wasm },
+    Kind { name: "lua", make: lua },
+    Kind { name: "http", make: http },
+];
 
-fn process(_node: &Node) -> Result<Tasks, String> {
+/// One kind of work.
+struct Kind {
+    name: &'static str,
+    make: fn(&Node) -> Tasks,
+}
+
+impl Kind {
+    /// A node with its tasks.
+    fn start(&self, slots: u16) -> (Node, Tasks) {
+        let node = Node::start(slots);
+        let tasks = (self.make)(&node);
+        (node, tasks)
+    }
+
+    /// What this machine lacks for it, if it lacks something.
+    fn lacks(&self) -> Option<String> {
+        let probe = Node::start(1).executors.probe().into_iter().find(|probe| probe.executor == self.name);
+        let Some(probe) = probe else { return Some("it is not probed".to_owned()) };
+        probe.isolation.is_none().then(|| probe.lacks.join("; "))
+    }
+}
+
+fn process(_node: &Node) -> Tasks {
     let script = |text: &str| command(&["sh", "-c", text]);
-    Ok(Tasks {
+    Tasks {
         ok: command(&["true"]),
         failing: command(&["false"]),
         endless: command(&["sleep", "600"]),
         stubborn: Some(script("trap '' TERM; while :; do sleep 600; done")),
         greeting: Some(command(&["echo", "hello"])),
         noisy: Some(command(&["yes"])),
-        echoing: Some(|blob| {
+        echoing: Some(Box::new(|blob| {
             Task::Process(ProcessTask { stdin: Some(blob), ..ProcessTask::new(vec!["cat".to_owned()]) })
-        }),
+        })),
         telling: Some(script("printf '{\"answer\":42}' > \"$JOBMESH_RESULT\"")),
         reading: Some(script("printf '%s\\n' \"$GREETING\"")),
         isolation: Isolation::Contained,
-    })
+        _server: None,
+    }
+}
+
+/// A module that does this at its start. Its memory begins with two places of a vector; a greeting is at 64.
+fn module(node: &Node, body: &str) -> WasmTask {
+    let text = format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+          (memory (export "memory") 1)
+          (data (i32.const 64) "hello\0a")
+          (func (export "_start") {body}))"#
+    );
+    WasmTask::new(node.blob(text.as_bytes()))
+}
+
+fn wasm(node: &Node) -> Tasks {
+    let task = |body: &str| Task::Wasm(module(node, body));
+    let say =
+        |bytes: u32| format!("(i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const {bytes}))");
+    let write = "(drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))";
+    let echo = module(
+        node,
+        "(loop $more
+           (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 4096))
+           (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 32)))
+           (if (i32.eqz (i32.load (i32.const 32))) (then (return)))
+           (i32.store (i32.const 4) (i32.load (i32.const 32)))
+           (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))
+           (br $more))",
+    );
+    Tasks {
+        ok: task(""),
+        failing: task("(call $exit (i32.const 3))"),
+        endless: task("(loop $more (br $more))"),
+        stubborn: None,
+        greeting: Some(task(&format!("{} {write}", say(6)))),
+        noisy: Some(task(&format!("{} (loop $more {write} (br $more))", say(4096)))),
+        echoing: Some(Box::new(move |blob| Task::Wasm(WasmTask { stdin: Some(blob), ..echo.clone() }))),
+        telling: None,
+        reading: None,
+        isolation: Isolation::Contained,
+        _server: None,
+    }
+}
+
+fn lua(_node: &Node) -> Tasks {
+    let task = |text: &str| Task::Lua(LuaTask::new(text));
+    Tasks {
+        ok: task(""),
+        failing: task("error('no')"),
+        endless: task("while true do end"),
+        stubborn: Some(task("while true do pcall(function() while true do end end) end")),
+        greeting: Some(task("print('hello')")),
+        noisy: Some(task("while true do print(string.rep('x', 1000)) end")),
+        echoing: Some(Box::new(|blob| {
+            // What it reads ends with the line break that `print` writes.
+            Task::Lua(LuaTask { stdin: Some(blob), ..LuaTask::new("print((job.input():gsub('\\n$', '')))") })
+        })),
+        telling: Some(task("return {answer = 42}")),
+        reading: Some(task("print(job.env.GREETING)")),
+        isolation: Isolation::Contained,
+        _server: None,
+    }
+}
+
+fn http(_node: &Node) -> Tasks {
+    let server = Server::start(GREETING);
+    let task = |path: &str| Task::Http(HttpTask::new(server.url(path)));
+    Tasks {
+        ok: task("/ok"),
+        failing: task("/busy"),
+        endless: task("/endless"),
+        stubborn: None,
+        greeting: Some(task("/greeting")),
+        noisy: Some(task("/noisy")),
+        echoing: None,
+        telling: None,
+        reading: None,
+        isolation: Isolation::None,
+        _server: Some(server),
+    }
 }
 
 /// A check of what one kind owes.
-type Check = fn(&Tasks);
+type Check = fn(&Kind);
 
 const CHECKS: &[(&str, Check)] = &[
     ("outcomes are told apart", outcomes_are_told_apart),
@@ -88,38 +200,34 @@ const CHECKS: &[(&str, Check)] = &[
 
 #[test]
 fn every_executor_conforms() {
-    for (kind, make) in KINDS {
-        let node = Node::start(1);
-        let tasks = match make(&node) {
-            Ok(tasks) => tasks,
-            Err(missing) => {
-                Tools::missing(&format!("the conformance of {kind}"), &missing);
-                continue;
-            }
-        };
-        for task in [&tasks.ok, &tasks.failing, &tasks.endless] {
-            assert_eq!(task.executor(), *kind);
+    for kind in KINDS {
+        let name = kind.name;
+        if let Some(lacks) = kind.lacks() {
+            Tools::missing(&format!("the conformance of {name}"), &lacks);
+            continue;
         }
-        for (check, run) in CHECKS {
-            // What fails must say for whom.
-            let failed = std::panic::catch_unwind(|| run(&tasks)).is_err();
-            assert!(!failed, "the executor for {kind} does not keep this: {check}");
+        let (node, tasks) = kind.start(1);
+        for task in [&tasks.ok, &tasks.failing, &tasks.endless] {
+            assert_eq!(task.executor(), name);
         }
         drop(node);
+        for (check, run) in CHECKS {
+            // What fails must say for whom.
+            let failed = std::panic::catch_unwind(|| run(kind)).is_err();
+            assert!(!failed, "the executor for {name} does not keep this: {check}");
+        }
     }
 }
 
-/// Every kind of work either is in the list or does nothing outside the daemon.
+/// An executor that can't run anything here says why.
 #[test]
 fn every_kind_is_probed_under_its_own_name() {
-    let node = Node::start(1);
-    let probes = node.executors.probe();
-    for (kind, _) in KINDS {
-        assert!(probes.iter().any(|probe| probe.executor == *kind), "{kind} is not probed: {probes:?}");
+    let probes = Node::start(1).executors.probe();
+    for kind in KINDS {
+        assert!(probes.iter().any(|probe| probe.executor == kind.name), "{} is not probed: {probes:?}", kind.name);
     }
     for probe in probes {
-        let can = probe.isolation.is_some();
-        assert_eq!(can, probe.lacks.is_empty() || can, "{probe:?} can't run anything and does not say why");
+        assert!(probe.isolation.is_some() || !probe.lacks.is_empty(), "{probe:?} does not say what it lacks");
     }
 }
 
@@ -134,16 +242,16 @@ fn stdout(order: &Order, ended: &Ended) -> Vec<u8> {
     kept
 }
 
-fn outcomes_are_told_apart(tasks: &Tasks) {
-    let node = Node::start(1);
+fn outcomes_are_told_apart(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     assert_eq!(end_of(&node, &tasks.ok).outcome, Outcome::Ok);
     let failed = end_of(&node, &tasks.failing);
     assert_eq!(failed.outcome.word(), "error", "{failed:?}");
     assert!(failed.outcome.message().is_some_and(|message| !message.is_empty()), "{failed:?}");
 }
 
-fn each_reason_to_stop_has_its_outcome(tasks: &Tasks) {
-    let node = Node::start(1);
+fn each_reason_to_stop_has_its_outcome(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     let reasons = [
         (StopReason::Cancel, "cancelled"),
         (StopReason::Kill, "cancelled"),
@@ -162,10 +270,10 @@ fn each_reason_to_stop_has_its_outcome(tasks: &Tasks) {
     }
 }
 
-fn a_stop_that_is_not_heard_is_a_kill(tasks: &Tasks) {
+fn a_stop_that_is_not_heard_is_a_kill(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     let Some(stubborn) = &tasks.stubborn else { return };
-    let node = Node::start(1);
-    let order = Order { kill_grace: jobmesh_protocol::DurationMillis(200), ..node.order(stubborn.clone()) };
+    let order = Order { kill_grace: DurationMillis(200), ..node.order(stubborn.clone()) };
     let run = order.run;
     node.executors.run(order);
     node.is_under_way(run);
@@ -173,8 +281,8 @@ fn a_stop_that_is_not_heard_is_a_kill(tasks: &Tasks) {
     assert_eq!(node.ended(run).outcome, Outcome::Cancelled);
 }
 
-fn an_order_is_answered_once(tasks: &Tasks) {
-    let node = Node::start(2);
+fn an_order_is_answered_once(kind: &Kind) {
+    let (node, tasks) = kind.start(2);
     let order = node.order(tasks.endless.clone());
     let run = order.run;
     node.executors.run(order.clone());
@@ -186,8 +294,8 @@ fn an_order_is_answered_once(tasks: &Tasks) {
     assert!(!node.has_event(), "an order given twice was answered twice");
 }
 
-fn a_waiting_order_is_stopped_without_a_slot(tasks: &Tasks) {
-    let node = Node::start(1);
+fn a_waiting_order_is_stopped_without_a_slot(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     let (first, second) = (node.order(tasks.endless.clone()), node.order(tasks.endless.clone()));
     let (running, waiting) = (first.run, second.run);
     node.executors.run(first);
@@ -198,8 +306,8 @@ fn a_waiting_order_is_stopped_without_a_slot(tasks: &Tasks) {
     assert_eq!(node.executors.running(), 1);
 }
 
-fn shutdown_ends_everything(tasks: &Tasks) {
-    let node = Node::start(2);
+fn shutdown_ends_everything(kind: &Kind) {
+    let (node, tasks) = kind.start(2);
     let orders: Vec<Order> = (0..4).map(|_| node.order(tasks.endless.clone())).collect();
     let first = orders.first().map(|order| order.run);
     for order in orders {
@@ -214,8 +322,8 @@ fn shutdown_ends_everything(tasks: &Tasks) {
     assert_eq!(node.executors.running(), 0, "an order after the shutdown was taken");
 }
 
-fn a_slot_is_as_good_as_before(tasks: &Tasks) {
-    let node = Node::start(1);
+fn a_slot_is_as_good_as_before(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     for _ in 0..3 {
         let order = node.order(tasks.endless.clone());
         let run = order.run;
@@ -227,9 +335,9 @@ fn a_slot_is_as_good_as_before(tasks: &Tasks) {
     }
 }
 
-fn what_is_said_is_kept_by_its_hash(tasks: &Tasks) {
+fn what_is_said_is_kept_by_its_hash(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     let Some(greeting) = &tasks.greeting else { return };
-    let node = Node::start(1);
     let order = node.order(greeting.clone());
     let ended = node.end_of(order.clone());
     assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
@@ -237,9 +345,9 @@ fn what_is_said_is_kept_by_its_hash(tasks: &Tasks) {
     assert!(ended.inline.iter().any(|bytes| bytes == GREETING.as_bytes()), "what is short comes along: {ended:?}");
 }
 
-fn what_is_read_is_what_was_given(tasks: &Tasks) {
-    let Some(echoing) = tasks.echoing else { return };
-    let node = Node::start(1);
+fn what_is_read_is_what_was_given(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
+    let Some(echoing) = &tasks.echoing else { return };
     let blob = node.blob(GREETING.as_bytes());
     let order = Order { stdin: Some(node.blob_path(blob)), ..node.order(echoing(blob)) };
     let ended = node.end_of(order.clone());
@@ -247,9 +355,9 @@ fn what_is_read_is_what_was_given(tasks: &Tasks) {
     assert_eq!(String::from_utf8_lossy(&stdout(&order, &ended)), GREETING);
 }
 
-fn variables_of_the_order_win(tasks: &Tasks) {
+fn variables_of_the_order_win(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     let Some(reading) = &tasks.reading else { return };
-    let node = Node::start(1);
     let mut task = reading.clone();
     if let Some(environment) = task.environment_mut() {
         environment.insert("GREETING".to_owned(), "of the task".to_owned());
@@ -261,9 +369,9 @@ fn variables_of_the_order_win(tasks: &Tasks) {
     assert_eq!(String::from_utf8_lossy(&stdout(&order, &ended)), GREETING);
 }
 
-fn a_result_is_kept_apart_from_logs(tasks: &Tasks) {
+fn a_result_is_kept_apart_from_logs(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     let Some(telling) = &tasks.telling else { return };
-    let node = Node::start(1);
     let order = node.order(telling.clone());
     let ended = node.end_of(order.clone());
     assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
@@ -273,9 +381,9 @@ fn a_result_is_kept_apart_from_logs(tasks: &Tasks) {
     assert!(told || kept.as_deref() == Some(RESULT), "{ended:?}");
 }
 
-fn too_much_output_is_an_end(tasks: &Tasks) {
+fn too_much_output_is_an_end(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     let Some(noisy) = &tasks.noisy else { return };
-    let node = Node::start(1);
     let limits = Limits { log_bytes_max: NOISE_MAX, ..Limits::default() };
     let order = Order { limits, ..node.order(noisy.clone()) };
     let ended = node.end_of(order.clone());
@@ -285,16 +393,16 @@ fn too_much_output_is_an_end(tasks: &Tasks) {
     assert!(sizes.sum::<u64>() <= NOISE_MAX, "{ended:?}");
 }
 
-fn isolation_is_told_and_never_less(tasks: &Tasks) {
-    let node = Node::start(1);
+fn isolation_is_told_and_never_less(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     for task in [&tasks.ok, &tasks.failing] {
         let ended = end_of(&node, task);
         assert!(ended.isolation >= tasks.isolation, "{ended:?}");
     }
 }
 
-fn nothing_is_left_of_a_run_that_leaves_nothing(tasks: &Tasks) {
-    let node = Node::start(1);
+fn nothing_is_left_of_a_run_that_leaves_nothing(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
     let order = node.order(tasks.ok.clone());
     let ended = node.end_of(order.clone());
     assert_eq!(ended.outcome, Outcome::Ok);

@@ -100,6 +100,11 @@ impl Node {
         self.home.path().join("blobs")
     }
 
+    /// The file of a blob.
+    pub(crate) fn blob_path(&self, blob: BlobRef) -> PathBuf {
+        self.blobs().join(blob.hash.to_string())
+    }
+
     /// Keeps bytes among the blobs, where orders find them.
     pub(crate) fn blob(&self, bytes: &[u8]) -> BlobRef {
         let blob = BlobRef::of(bytes);

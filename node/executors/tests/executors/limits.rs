@@ -118,7 +118,8 @@ fn a_process_that_hides_from_everybody_but_its_group_is_ended() {
 fn a_run_within_its_limits_is_left_alone() {
     for groups in [Groups::Use, Groups::Avoid] {
         let node = Node::start_with(1, groups);
-        let limits = Limits { processes_max: 4, log_bytes_max: 100, memory_bytes: Some(256 << 20), ..Limits::default() };
+        let limits =
+            Limits { processes_max: 4, log_bytes_max: 100, memory_bytes: Some(256 << 20), ..Limits::default() };
         let ended = node.end_of(limited(node.script("sleep 0.3 | sleep 0.3; echo done"), limits));
         assert_eq!(ended.outcome, Outcome::Ok, "{groups:?}: {ended:?}");
         assert!(ended.usage.memory_peak_bytes.unwrap() > 100_000, "{groups:?}: {ended:?}");

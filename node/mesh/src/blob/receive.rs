@@ -67,8 +67,9 @@ pub(crate) async fn fetch(
     transfer.finish(file, offset > 0).await
 }
 
-/// Returns the file that receives the bytes of `into`. One of a wrong size is another one.
-fn part_path(into: &Path, blob: BlobRef) -> PathBuf {
+/// Returns the file that receives the bytes of `into` until it is whole. One of a wrong size is another one.
+#[must_use]
+pub fn part_path(into: &Path, blob: BlobRef) -> PathBuf {
     let mut name = into.file_name().map(OsString::from).unwrap_or_default();
     name.push(format!(".{}.part", blob.size));
     into.with_file_name(name)

@@ -106,7 +106,9 @@ impl Row {
 
     /// The arguments as JSON, keys in order: the same from every form.
     pub(super) fn args_text(&self) -> String {
-        Value::Object(self.args.clone()).to_string()
+        let mut args = Value::Object(self.args.clone());
+        args.sort_all_objects();
+        args.to_string()
     }
 
     /// How many attempts it has left. One that was cut off in the middle did not count.

@@ -5,12 +5,59 @@ use super::resolve;
 /// The body of a declaration, and what is said of it; the header is its first line.
 const DECLARATIONS: &[(&str, &str)] = &[
     (
-        "executor = \"lua\"\ncommand = [\"x\"]",
-        "2: job_types.t.executor is \"lua\", which this build of jobmesh does not have; it has process, builtin, noop",
+        "executor = \"workflow\"\ncommand = [\"x\"]",
+        "2: job_types.t.executor is \"workflow\", which this build of jobmesh does not have; it has process, builtin, noop, container, wasm, lua, http, llm, embedding",
+    ),
+    ("executor = \"lua\"\ncommand = [\"x\"]", "2: job_types.t is run by lua, but does not say what; add lua = { … }"),
+    (
+        "executor = \"http\"\nlua = { script = \"return 1\" }",
+        "2: job_types.t.executor is \"http\", but job_types.t.lua is what runs; leave the executor out",
+    ),
+    (
+        "command = [\"a\"]\nhttp = { url = \"http://a/\" }",
+        "3: job_types.t.http stands beside command; keep one of them",
+    ),
+    (
+        "http = { url = \"http://a/\" }\nllm = { prompt = \"a\" }",
+        "3: job_types.t.llm stands beside http; keep one of them",
+    ),
+    (
+        "container = { pull = \"never\" }",
+        "2: job_types.t.container has no image; write container = { image = \"docker.io/library/busybox\" }",
+    ),
+    (
+        "wasm = { module = \"a.wasm\" }",
+        "2: job_types.t.wasm.module is \"a.wasm\"; it must be the absolute path of a file",
+    ),
+    ("lua = { script = \"a\", file = \"/a\" }", "2: job_types.t.lua has both a script and a file; keep one of them"),
+    (
+        "http = { url = \"http://a/{{x}}\" }\nparameters.x = { type = \"string\" }",
+        "2: job_types.t.http.url needs a value for {{x}} always; make the parameter required, or give it a default",
+    ),
+    (
+        "llm = { prompt = \"a\", temperature = 3 }",
+        "2: job_types.t.llm.temperature is 3; it must be a number from 0 to 2, such as 0.7",
+    ),
+    ("llm = { prompt = \"a\", sytem = \"b\" }", "2: unknown key `sytem`; did you mean `system`?"),
+    (
+        "embedding = { texts = [] }",
+        "2: job_types.t.embedding has no texts; write embedding = { texts = [\"{{text}}\"] }",
+    ),
+    (
+        "llm = { prompt = \"a\" }\ndirectory = \"/\"",
+        "3: job_types.t.directory is for commands of this machine; llm has none",
+    ),
+    (
+        "http = { url = \"http://a/\" }\nenvironment = { A = \"b\" }",
+        "3: job_types.t.environment is for code that runs; http has none",
+    ),
+    (
+        "command = [\"a\"]\nisolation = \"none\"",
+        "3: job_types.t.isolation is \"none\"; it must be one of contained, sandboxed, untrusted",
     ),
     (
         "executor = \"proces\"\ncommand = [\"x\"]",
-        "2: job_types.t.executor is \"proces\"; it must be one of process, builtin, noop; did you mean \"process\"?",
+        "2: job_types.t.executor is \"proces\"; it must be one of process, builtin, noop, container, wasm, lua, http, llm, embedding; did you mean \"process\"?",
     ),
     (
         "queue = \"a\"",

@@ -14,8 +14,9 @@ fn examples(it: &JobType) -> BTreeMap<String, Value> {
 fn every_built_in_type_makes_a_valid_job_from_its_examples() {
     let types = types("");
     let names: Vec<&str> = types.all().map(JobType::name).collect();
-    let seeds = ["agent-task", "code-review", "computation", "data-analysis", "download", "file-process"];
-    let more = ["learning-export", "metrics", "research", "retention", "scrape", "testing", "upkeep"];
+    let seeds =
+        ["agent-task", "ask", "code-review", "computation", "data-analysis", "download", "embed", "file-process"];
+    let more = ["learning-export", "metrics", "request", "research", "retention", "scrape", "testing", "upkeep"];
     assert_eq!(names, [&seeds[..], &more[..]].concat());
     for it in types.all() {
         let made = it.build(&examples(it)).unwrap_or_else(|error| unreachable!("{}: {error}", it.name()));

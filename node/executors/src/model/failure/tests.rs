@@ -20,7 +20,8 @@ fn remedy(status: u16, body: &str) -> Remedy {
 #[test]
 fn openai() {
     let of = |status, body| remedy(status, body);
-    let wait = judged(429,
+    let wait = judged(
+        429,
         &[("retry-after", "3"), ("retry-after-ms", "2500")],
         r#"{"error":{"message":"Slow down","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#,
     );
@@ -95,8 +96,7 @@ fn ollama() {
 
 #[test]
 fn a_refusal_in_the_middle_of_an_answer_has_no_status() {
-    let of =
-        |body| Answer { status: None, headers: None, body, key: None }.judge().remedy;
+    let of = |body| Answer { status: None, headers: None, body, key: None }.judge().remedy;
     assert_eq!(of(r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#), Remedy::Retry);
     assert_eq!(of(r#"{"error":{"type":"insufficient_quota","message":"x"}}"#), Remedy::OtherProvider);
     assert_eq!(of(r#"{"error":{"type":"invalid_request_error","message":"x"}}"#), Remedy::Fatal);
