@@ -1,7 +1,6 @@
 //! How the jobs of a type run: where they wait, what they take, how long they may, and what follows a failure.
 
-use jobmesh_executors::check_patterns;
-use jobmesh_protocol::job::{Effects, OUTPUT_PATTERNS_MAX, REQUIREMENTS_MAX, Scope};
+use jobmesh_protocol::job::{Effects, REQUIREMENTS_MAX, Scope};
 use jobmesh_protocol::retry::{ATTEMPTS_MAX, Backoff, CRASHES_MAX, FAILURES_MAX, Failure, Growth, Jitter};
 use jobmesh_protocol::schedule::parse_length;
 use jobmesh_protocol::{DurationMillis, JobSpec, Requirement};
@@ -37,7 +36,6 @@ pub(super) const KEYS: &[&str] = &[
     "crash_limit",
     "max_snoozes",
     "requirements",
-    "outputs",
     "effects",
     "scope",
 ];
@@ -63,7 +61,6 @@ pub(super) struct Policy {
     crash_limit: Option<Lined<u32>>,
     max_snoozes: Option<Lined<u32>>,
     pub(super) requirements: Option<Lined<Vec<Template>>>,
-    outputs: Option<Lined<Vec<Template>>>,
     effects: Option<Lined<Effects>>,
     scope: Option<Lined<Scope>>,
 }
@@ -89,7 +86,6 @@ impl Policy {
             crash_limit: table.read("crash_limit", |entry| entry.whole(0..=i128::from(CRASHES_MAX)))?,
             max_snoozes: table.read("max_snoozes", |entry| entry.whole(0..=i128::from(u32::MAX)))?,
             requirements: table.read("requirements", |entry| entry.list(REQUIREMENTS_MAX, read_requirement))?,
-            outputs: table.read("outputs", |entry| entry.list(OUTPUT_PATTERNS_MAX, read_output))?,
             effects: table.read("effects", |entry| entry.word(EFFECTS))?,
             scope: table.read("scope", |entry| entry.word(SCOPES))?,
         })
@@ -113,7 +109,6 @@ impl Policy {
             crash_limit: self.crash_limit.or(base.crash_limit),
             max_snoozes: self.max_snoozes.or(base.max_snoozes),
             requirements: self.requirements.or(base.requirements),
-            outputs: self.outputs.or(base.outputs),
             effects: self.effects.or(base.effects),
             scope: self.scope.or(base.scope),
         }
@@ -124,11 +119,6 @@ impl Policy {
         if let Some(Lined { value: templates, place }) = &self.requirements {
             for template in templates {
                 names.check_certain(&format!("{path}.requirements"), template, *place)?;
-            }
-        }
-        if let Some(Lined { value: templates, place }) = &self.outputs {
-            for template in templates {
-                names.check_certain(&format!("{path}.outputs"), template, *place)?;
             }
         }
         self.check_effects(path)?;
@@ -171,10 +161,6 @@ impl Policy {
             let requirement = text.parse().map_err(|source| ParameterError::Requirement { text, source })?;
             spec.requirements.push(requirement);
         }
-        for template in self.outputs.iter().flat_map(|outputs| &outputs.value) {
-            let pattern = template.fill(values).map_err(|name| ParameterError::missing(&spec.job_type, name))?;
-            spec.outputs.push(pattern);
-        }
         spec.effects = value(self.effects.as_ref()).unwrap_or(spec.effects);
         // As with a command by hand: a job that says nothing about what it needs stays on its node.
         let usual = if is_bound || spec.requirements.is_empty() { Scope::Local } else { Scope::Hybrid };
@@ -213,15 +199,6 @@ fn read_requirement(entry: &Entry<'_>) -> Result<Lined<Template>, Fault> {
     if template.value.names().is_empty() {
         // Only what holes leave open is judged later.
         entry.spoken::<Requirement>()?;
-    }
-    Ok(template)
-}
-
-fn read_output(entry: &Entry<'_>) -> Result<Lined<Template>, Fault> {
-    let template = entry.parsed(Template::parse)?;
-    if template.value.names().is_empty() {
-        let pattern = template.value.written().to_owned();
-        check_patterns(&[pattern]).map_err(|error| entry.refused(&error))?;
     }
     Ok(template)
 }
