@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jobmesh_engine::Command;
+use jobmesh_executors::ShelfError;
 use jobmesh_store::{Fault, OpenError, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -100,7 +101,7 @@ fn exit_code_of_start(error: &StartError) -> u8 {
         StartError::Open(error) => exit_code_of_open(error),
         StartError::Store(error) => exit_code_of_store(error),
         StartError::Engine(failure) => exit_code_of_engine(failure),
-        StartError::TypeFile(BringError::Write { source: WriteError::Full { .. }, .. }) => 75,
+        StartError::TypeFile(BringError::Write { source: WriteError::Shelf(ShelfError::Full { .. }), .. }) => 75,
         StartError::TypeFile(_) => 78,
         StartError::Mesh(_) | StartError::Key(_) | StartError::Membership | StartError::Resources { .. } => 78,
         StartError::Blobs(source) | StartError::TaskSocket(source) | StartError::Aside(source) => {

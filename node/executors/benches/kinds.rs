@@ -16,7 +16,9 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Secrets, Shelf, Surroundings};
+use jobmesh_executors::{
+    Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Secrets, Shelf, Surroundings,
+};
 use jobmesh_protocol::task::{HttpTask, LuaTask, ProcessTask, Task, WasmTask};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 

@@ -14,6 +14,7 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::cli::secrets::{Entry, look};
+use crate::cli::words::size;
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table};
 use crate::client::ClientError;
 
@@ -55,6 +56,7 @@ impl Doctor {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let mut findings = vec![durability(), config(context), node(context).await?, database(&context.home)];
         findings.extend(alarms(context).await);
+        findings.extend(files_kept(context).await);
         findings.extend(disk(context.home.path()));
         findings.extend(secrets(context));
         findings.extend([files(), exits()]);
@@ -132,6 +134,18 @@ async fn alarms(context: &Context) -> Vec<Finding> {
             finding("alarm", Health::Poor, text)
         })
         .collect()
+}
+
+/// How much the node keeps of the files of jobs, and how much it may.
+async fn files_kept(context: &Context) -> Option<Finding> {
+    let status: Status = context.client().ok()?.get("/v1/status").await.ok()?;
+    let (bytes, quota) = (status.blobs.bytes, status.blobs.quota);
+    let text = format!("{} of {} taken by inputs and outputs", size(bytes), size(quota));
+    if bytes < quota / 10 * 9 {
+        return Some(finding("storage", Health::Good, text));
+    }
+    let remedy = "delete jobs that have ended with `jobmesh prune`, or raise quota under [blobs] in config.toml";
+    Some(finding("storage", Health::Poor, format!("{text}; soon no more will be taken: {remedy}")))
 }
 
 /// Whether the job database is there, of our schema and whole. Takes about as long as reading it.
