@@ -366,6 +366,7 @@ fn adopt(order: &Order) -> Adopt {
         run: order.run,
         process: None,
         directory: order.directory.clone(),
+        outputs: Vec::new(),
         kill_grace: order.kill_grace,
         limits: order.limits,
         container: Some(Box::new(order.clone())),
