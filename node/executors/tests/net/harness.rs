@@ -85,6 +85,7 @@ impl Node {
             outputs: Vec::new(),
             directory: self.home.path().join("runs").join(run.to_string()),
             environment: BTreeMap::new(),
+            secrets: jobmesh_executors::Secrets::default(),
             limits: Limits::default(),
             is_foreign: false,
             network: true,
