@@ -231,7 +231,7 @@ fn the_process_executor_conforms_in_a_sandbox() {
         return;
     }
     let make = |node: &Node| Tasks { isolation: Isolation::Sandboxed, ..process(node) };
-    let kind = Kind { name: "process", make };
+    let kind = Kind { name: "process", make, node: Node::start };
     LEVEL.set(Isolation::Sandboxed);
     for (check, run) in CHECKS {
         let failed = std::panic::catch_unwind(|| run(&kind)).is_err();
