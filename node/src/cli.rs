@@ -4,6 +4,7 @@
 //! [`crate::client`], and returns how the program ends; only [`main`] prints errors.
 
 mod act;
+mod download;
 mod exit;
 mod failure;
 mod follow;
@@ -14,9 +15,11 @@ mod output;
 mod selector;
 mod table;
 pub(crate) mod time_words;
+mod upload;
 pub(crate) mod words;
 mod yaml;
 
+mod artifacts;
 mod audit;
 mod bench;
 mod cancel;
@@ -25,6 +28,7 @@ mod close;
 mod complete;
 mod completions;
 mod config;
+mod cp;
 mod cron;
 mod dead;
 mod doctor;
@@ -53,6 +57,7 @@ mod result;
 mod retry;
 mod rm;
 mod run;
+mod secrets;
 mod show;
 mod status;
 mod submit;
@@ -91,8 +96,8 @@ struct Cli {
 #[derive(Args, Debug)]
 struct Shared {
     /// How results are written
-    #[arg(long, short, global = true, value_name = "FORMAT", env = "JOBMESH_OUTPUT")]
-    output: Option<Format>,
+    #[arg(long, short = 'o', global = true, value_name = "FORMAT", env = "JOBMESH_OUTPUT")]
+    format: Option<Format>,
     /// Write JSON; the same as `-o json`
     #[arg(long, global = true)]
     json: bool,
@@ -112,7 +117,7 @@ impl Shared {
         match (self.quiet, self.json) {
             (true, _) => Format::Name,
             (false, true) => Format::Json,
-            (false, false) => self.output.unwrap_or_default(),
+            (false, false) => self.format.unwrap_or_default(),
         }
     }
 }
@@ -146,6 +151,10 @@ enum Command {
     Follow(logs::Logs),
     /// Write what a job said its result is
     Result(result::JobResult),
+    /// List the files that a job left, or get them
+    Artifacts(artifacts::Artifacts),
+    /// Copy files of jobs to this machine, or files of this machine to the node
+    Cp(cp::Cp),
     /// Wait until jobs have ended
     Wait(wait::Wait),
     /// Say why a job is where it is, and which nodes could run it
@@ -187,6 +196,8 @@ enum Command {
     Cron(cron::Cron),
     /// List the kinds of jobs that are declared
     Types(job_types::Types),
+    /// List the secrets that jobs can be given
+    Secrets(secrets::ListSecrets),
     /// Write what happens to jobs, as it happens
     Events(events::Events),
     /// Say something of the job that this is called from
@@ -293,6 +304,8 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Logs(command) => Box::pin(command.run(context)).await,
         Command::Follow(command) => Box::pin(command.followed().run(context)).await,
         Command::Result(command) => command.run(context).await,
+        Command::Artifacts(command) => Box::pin(command.run(context)).await,
+        Command::Cp(command) => Box::pin(command.run(context)).await,
         Command::Wait(command) => command.run(context).await,
         Command::Explain(command) => command.run(context).await,
         Command::Cancel(command) => Box::pin(command.run(context)).await,
@@ -311,6 +324,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Queue(command) => Box::pin(command.run(context)).await,
         Command::Cron(command) => Box::pin(command.run(context)).await,
         Command::Types(command) => command.run(context).await,
+        Command::Secrets(command) => command.run(context),
         Command::Events(command) => command.run(context).await,
         Command::Task(command) => command.run(context),
         Command::Import(command) => Box::pin(command.run(context)).await,
@@ -352,7 +366,7 @@ fn refuse_usage(error: &clap::Error) -> Exit {
 fn wants_json() -> bool {
     let words: Vec<_> = std::env::args_os().take_while(|word| word != "--").collect();
     let is_format = |word: &std::ffi::OsStr| word == "json" || word == "jsonl" || word == "yaml";
-    let is_option = |word: &std::ffi::OsStr| word == "-o" || word == "--output";
+    let is_option = |word: &std::ffi::OsStr| word == "-o" || word == "--format";
     words.iter().any(|word| word == "--json")
         || words.windows(2).any(|pair| matches!(pair, [option, format] if is_option(option) && is_format(format)))
         || std::env::var_os("JOBMESH_OUTPUT").is_some_and(|format| is_format(&format))

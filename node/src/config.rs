@@ -6,6 +6,7 @@
 //! that silently does not hold is worse than a daemon that does not start. Every complaint about the file names the
 //! line, also when the fault shows only once all layers have been put together.
 
+mod containers;
 mod document;
 mod file;
 mod isolation;
@@ -13,6 +14,7 @@ mod models;
 pub(crate) mod nearest;
 pub(crate) mod queues;
 mod reload;
+mod secrets;
 mod settings;
 pub(crate) mod table;
 
@@ -21,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jobmesh_engine::{Declared, Policy, QueueLimits, Quotas, Retention, Timing};
+use jobmesh_executors::Containers;
 use jobmesh_executors::http::settings::Settings as HttpSettings;
 use jobmesh_executors::model::settings::Settings as ModelSettings;
 use jobmesh_mesh::{NAME_BYTES_MAX, is_name};
@@ -32,6 +35,7 @@ use crate::config::settings::Sources;
 use crate::config::table::{Fault, Lined, Origin};
 use crate::home::Home;
 use crate::job_types::JobTypes;
+use crate::secrets::Vault;
 
 pub use crate::config::reload::{Pending, Reload};
 pub use crate::config::settings::{Layer, Setting};
@@ -79,6 +83,10 @@ pub struct Config {
     /// Pools of resources as they were written, by name: `cpus`, `mem`, `gpus/nvidia`, any other. Those that are not
     /// named here are up to what the machine has.
     pub resources: BTreeMap<String, String>,
+    /// Where the values of secrets are, by name.
+    pub secrets: Vault,
+    /// Which engine runs containers, and of which images.
+    pub containers: Containers,
     /// The job types, built-in ones included.
     pub job_types: JobTypes,
     /// What is said of requests to web servers.
@@ -240,6 +248,8 @@ impl Config {
             retention: file.retention.resolve(&default.retention),
             queues: merged(file.queues, default.queues),
             resources: file.resources,
+            secrets: Vault::new(file.secrets),
+            containers: file.containers.resolve(),
             job_types: JobTypes::resolve(file.job_types)?,
             http,
             models: models::merged(file.models, default.models),

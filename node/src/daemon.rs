@@ -14,16 +14,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jobmesh_engine::Command;
+use jobmesh_executors::ShelfError;
 use jobmesh_store::{Fault, OpenError, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api::ShutdownMode;
+use crate::blobs::WriteError;
 use crate::causes::causes;
 use crate::config::Config;
 use crate::control::{BindError, Server};
 use crate::home::{Home, HomeError};
-use crate::runtime::{EngineFailure, Handle, Runtime, StartError};
+use crate::runtime::{BringError, EngineFailure, Handle, Runtime, StartError};
 
 pub use detach::{DETACHED_VARIABLE, DetachError, Started, start_detached, start_detached_with};
 
@@ -99,11 +101,9 @@ fn exit_code_of_start(error: &StartError) -> u8 {
         StartError::Open(error) => exit_code_of_open(error),
         StartError::Store(error) => exit_code_of_store(error),
         StartError::Engine(failure) => exit_code_of_engine(failure),
-        StartError::Mesh(_)
-        | StartError::Key(_)
-        | StartError::Membership
-        | StartError::Resources { .. }
-        | StartError::TypeFile(_) => 78,
+        StartError::TypeFile(BringError::Write { source: WriteError::Shelf(ShelfError::Full { .. }), .. }) => 75,
+        StartError::TypeFile(_) => 78,
+        StartError::Mesh(_) | StartError::Key(_) | StartError::Membership | StartError::Resources { .. } => 78,
         StartError::Blobs(source) | StartError::TaskSocket(source) | StartError::Aside(source) => {
             exit_code_of_io(source)
         }

@@ -8,6 +8,7 @@ pub mod causes;
 pub mod config;
 pub mod home;
 pub mod job_types;
+pub mod secrets;
 
 pub mod blobs;
 pub mod detect;

@@ -16,14 +16,15 @@
 //! |---|---|---|---|
 //! | engine thread (`engine_thread`) | the inbox | batches of outputs | at [`Runtime::stop`], or when the database is beyond repair |
 //! | dispatch task (`dispatch`) | batches of outputs | calls to mesh and executors, replies | with the engine thread |
-//! | fetches, owned by the dispatch task | one blob each | `Fetched` or `FetchFailed` | with the dispatch task |
+//! | fetches, owned by the dispatch task (`download`) | one blob or tree each | `FetchProgress`, `Fetched` or `FetchFailed` | when nobody wants it, or with the dispatch task |
 //! | ends of orphans, owned likewise, on blocking threads | one run each | nothing | within seconds; runs wait for them |
 //! | preparations, owned likewise | one order or adoption each | what it needs to start | with the dispatch task |
 //! | one deletion at a time, owned likewise, on a blocking thread | jobs that are not kept any more | nothing | by itself |
 //! | reports, owned likewise | one end that was found without the executors | `Ended` | with the dispatch task |
+//! | sweep of containers, once at the start, on a blocking thread | the engine's list | nothing | within seconds |
 //! | socket of tasks (`task_socket`), and one task for each client | lines of jobs | commands, answers | by the token |
 //! | network task (`network`) | mesh events, restarts | engine inputs | by the token |
-//! | joins and uploads, owned by the network task | one question of a peer each | an answer to it | with the network task |
+//! | joins, uploads and followed outputs (`log_server`), owned by the network task | one question of a peer each | an answer to it | with the network task |
 //! | slots of the executors | orders | `Started`, `Ended` | at [`Runtime::stop`] |
 //!
 //! The inbox is bounded. When it is full, commands are refused as busy and drivers wait, which slows the one peer or
@@ -69,7 +70,9 @@ use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
 use jobmesh_engine::{Input, Output, Report, StopReason};
-use jobmesh_executors::{Executors, Probe, STOP_GRACE_MAX, Sandboxes, Surroundings};
+use jobmesh_executors::model::key::{Key, Keys};
+use jobmesh_executors::model::settings::KeySource;
+use jobmesh_executors::{Containers, Executors, Probe, STOP_GRACE_MAX, Sandboxes, Surroundings};
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
@@ -250,6 +253,9 @@ impl Runtime {
             let failure = (&mut self.failure).await.unwrap_or(EngineFailure::Panicked);
             return (self, Err(StartError::Engine(failure)));
         }
+        // What is to be adopted is known by now.
+        let (executors, handle) = (self.executors.clone(), self.handle.clone());
+        self.tasks.spawn_blocking(move || executors.sweep(|run| handle.runs().contains(&run)));
         match Network::start(settings, self.handle.clone()).await {
             Ok(network) => {
                 self.tasks.spawn(network.run(commands, self.cancel.clone()));
@@ -343,10 +349,11 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
         // Called on the executors' own threads. When the engine is gone, nobody is left to be told.
         let _ = inbox.blocking_send(Message::Driver(input_of(event, &told.shared().adopting)));
     };
+    let containers = Containers { node: handle.shared().node.to_string(), ..config.containers.clone() };
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
     let groups = jobmesh_executors::Groups::default();
     let (sandboxes, spares) = (sandboxes(config), Some(config.home.spares()));
-    let surroundings = surroundings(config);
+    let surroundings = Surroundings { containers, ..surroundings(config) };
     let executors = jobmesh_executors::Config { slots, spares, groups, sandboxes, shelf, surroundings };
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
 }
@@ -385,8 +392,25 @@ pub fn surroundings(config: &Config) -> Surroundings {
     Surroundings {
         http: config.http.clone(),
         models: config.models.clone().or_usual(|variable| std::env::var(variable).ok()),
+        keys: keys(config),
+        containers: config.containers.clone(),
         ..Surroundings::new(tokio::runtime::Handle::current(), worker())
     }
+}
+
+/// Where the keys of providers are found. Each is looked up when it is needed, so it may change while the node runs.
+fn keys(config: &Config) -> Keys {
+    let secrets = config.secrets.clone();
+    Keys::new(move |source| match source {
+        KeySource::Variable(name) => std::env::var(name).ok().and_then(Key::new),
+        KeySource::Secret(name) => match secrets.look_up(name) {
+            Ok(secret) => Key::new(secret.reveal()),
+            Err(error) => {
+                tracing::warn!(secret = name, error = %crate::causes::causes(&error), "the key of a provider is not there");
+                None
+            }
+        },
+    })
 }
 
 /// The file of this program, by a name that stays good when the file is replaced by a newer one.

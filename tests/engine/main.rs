@@ -10,6 +10,7 @@ mod changes;
 mod configuration;
 mod dependencies;
 mod explanations;
+mod files;
 mod formats;
 mod groups;
 mod import;

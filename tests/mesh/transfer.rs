@@ -193,13 +193,41 @@ fn tree_of(files: &[(String, BlobRef)]) -> Tree {
     Tree::new(files.iter().map(entry).collect()).unwrap()
 }
 
-/// Submits a job for `b` that begins with this tree.
-fn submit_tree(a: &Node, tree: BlobRef) -> String {
-    let task = json!({ "process": { "argv": ["true"] } });
+/// Submits a job for `b` that begins with this tree and keeps what it leaves in `out`.
+fn submit_tree(a: &Node, tree: BlobRef, script: &str) -> String {
+    let task = json!({ "process": { "argv": ["sh", "-c", script] } });
     let inputs = json!({ "hash": tree.hash, "size": tree.size });
-    let spec = json!({ "job_type": "true", "task": task, "inputs": inputs, "requirements": [{ "has": "tool:far" }], "scope": "hybrid" });
+    let requirements = json!([{ "has": "tool:far" }]);
+    let spec = json!({
+        "job_type": "sh", "task": task, "inputs": inputs, "outputs": ["out/**"], "requirements": requirements,
+        "scope": "hybrid",
+    });
     let submitted = a.api().ask("POST", "/v1/jobs", Some(&json!({ "spec": spec }))).json();
     submitted["number"].as_u64().unwrap_or_else(|| panic!("{submitted}")).to_string()
+}
+
+/// Neither end lays out a file of the other that is not named, and both have all of both trees in the end.
+#[test]
+fn a_tree_goes_there_and_another_one_comes_back() {
+    let bench = bench();
+    let (a, b) = large_pair(&bench);
+    let contents: Vec<Vec<u8>> = (1..=3_u8).map(|byte| vec![byte; 300_000]).collect();
+    let name = |(number, content): (usize, &Vec<u8>)| (format!("in/{number}"), upload(&a, content));
+    let tree = upload(&a, &tree_of(&contents.iter().enumerate().map(name).collect::<Vec<_>>()).encode());
+    let job = submit_tree(&a, tree, "mkdir out && cat in/0 in/1 in/2 > out/all && cp in/1 out/one && ls in");
+    let shown = ended(&a, &job);
+    assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
+    assert_eq!(a.wrote(&job), "0\n1\n2\n");
+    let all = contents.concat();
+    assert_eq!(fs::read(blob(&a, BlobRef::of(&all))).unwrap(), all);
+    let listed = a.api().ask("GET", &format!("/v1/jobs/{job}/artifacts"), None).json().to_string();
+    for (path, bytes) in [("out/all", &all), ("out/one", &contents[1])] {
+        let hash = Hash::of(bytes).to_string();
+        assert!(listed.contains(path) && listed.contains(&hash), "{path}: {listed}");
+    }
+    // What one of them is was here from the start.
+    let received = counted(&a, "blob_bytes_received");
+    assert!(received >= all.len() as u64 && received < all.len() as u64 + 10_000, "{received}");
 }
 
 #[test]
@@ -212,7 +240,7 @@ fn a_tree_arrives_with_all_its_files_and_what_is_here_is_not_sent_again() {
     };
     let first = files(0..30);
     let tree = upload(&a, &tree_of(&first).encode());
-    let shown = ended(&a, &submit_tree(&a, tree));
+    let shown = ended(&a, &submit_tree(&a, tree, "true"));
     assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
     for (path, file) in &first {
         assert_eq!(fs::read(blob(&b, *file)).unwrap().len() as u64, file.size, "{path}");
@@ -223,7 +251,7 @@ fn a_tree_arrives_with_all_its_files_and_what_is_here_is_not_sent_again() {
     let mut second = files(10..40);
     second.push(("again".to_owned(), BlobRef::of(&contents[39])));
     let tree = upload(&a, &tree_of(&second).encode());
-    let shown = ended(&a, &submit_tree(&a, tree));
+    let shown = ended(&a, &submit_tree(&a, tree, "true"));
     assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
     assert_eq!(counted(&b, "blob_bytes_received") - received, 10 * 40_000 + tree.size);
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
 
 mod reload;
+mod secrets;
 
 use jobmesh_tests::Bench;
 

@@ -117,6 +117,10 @@ impl Engine {
         if let Some(taken) = self.named(step, &submission)? {
             return Ok(taken);
         }
+        if !submission.spec.secrets.is_empty() {
+            // Their values are for nobody else.
+            submission.spec.scope = Scope::Local;
+        }
         let asked = submission.after.len();
         let key = match self.claim_unique(step, &submission)? {
             Claimed::Free { key, follows } => {
@@ -376,6 +380,9 @@ fn check(submission: &Submission) -> Result<(), String> {
         | Task::Noop {}
         | Task::Builtin(_) => None,
     };
+    if !spec.secrets.is_empty() && spec.scope == Scope::Network {
+        return Err("a job with secrets runs on this node only; run it here, or leave the secrets out".to_owned());
+    }
     if directory.is_some() && spec.scope != Scope::Local {
         return Err(
             "a working directory exists on this node only; run the job here or leave the directory out".to_owned()

@@ -16,7 +16,9 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::{Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Shelf, Surroundings};
+use jobmesh_executors::{
+    Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Secrets, Shelf, Surroundings,
+};
 use jobmesh_protocol::task::{HttpTask, LuaTask, ProcessTask, Task, WasmTask};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 
@@ -153,6 +155,7 @@ impl Bench<'_> {
             outputs: Vec::new(),
             directory: self.home.join("runs").join(format!("{}-{run}", kind.name)),
             environment: [].into(),
+            secrets: Secrets::default(),
             limits: Limits::default(),
             is_foreign: false,
             network: true,

@@ -151,6 +151,7 @@ fn order(home: &Path, (round, number): (u32, u32), isolation: Isolation) -> Orde
         directory: home.join(run.to_string()),
         environment: [("JOBMESH_JOB".to_owned(), number.to_string()), ("JOBMESH_ATTEMPT".to_owned(), "1".to_owned())]
             .into(),
+        secrets: jobmesh_executors::Secrets::default(),
         limits: Limits::default(),
         is_foreign: false,
         network: true,

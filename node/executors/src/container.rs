@@ -1,31 +1,307 @@
-//! The container executor.
+//! The container executor: a command in a container of the machine's own engine, Docker or Podman.
+//!
+//! The engine does the keeping apart and the limiting; we say what, hear what the command says, and see to it that
+//! nothing is left: every container is removed by us, never by the engine, so that its end can be asked for first. A
+//! container carries our node's name and its run's, by which a later life of the daemon takes it on where it lives
+//! ([`Container::attend`]) and removes what belongs to no run any more ([`Container::sweep`]).
+//!
+//! | what | where |
+//! |---|---|
+//! | which images may run and be fetched | [`policy`], [`image`] |
+//! | finding and understanding the engine | [`engine`] |
+//! | what a container is made of | [`body`] |
+//! | from its making to its removal | [`attempt`] |
+//! | what it says | [`output`] |
+//!
+//! **The hard case** is an engine that is restarted, or gone when a container is to be removed: what could not be removed
+//! is remembered and removed before the next run, or swept by the next life of the daemon.
 
-use jobmesh_protocol::Outcome;
+mod attempt;
+mod body;
+mod engine;
+mod image;
+mod output;
+mod policy;
 
-use crate::event::Ended;
-use crate::executor::{Executor, Probe};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use bollard::query_parameters::ListContainersOptions;
+use jobmesh_protocol::task::{ContainerTask, Task};
+use jobmesh_protocol::{Isolation, Outcome, RunId};
+use tokio::runtime::Handle;
+
+use crate::container::attempt::{
+    Attempt, ENGINE_PATIENCE, Halt, LOOK, exchange_path, is_unstarted, name_of, take_exchange,
+};
+use crate::container::body::{NODE_LABEL, Plan, RUN_LABEL};
+use crate::container::engine::{ContainerError, Engine};
+use crate::container::output::Heard;
+use crate::container::policy::Policy;
+use crate::event::{Ended, ProcessId, chain, clip};
+use crate::executor::{Executor, Probe, wrong_task};
 use crate::executors::Control;
 use crate::kinds::Surroundings;
 use crate::order::Order;
-use crate::process::Seat;
+use crate::process::{Seat, mebibytes};
+use crate::stage::{Account, Stage};
+
+pub use crate::container::policy::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
+
+/// Most names of containers that are remembered for their removal. One more is left to the next life of the daemon.
+const LEFT_MAX: usize = 1024;
+
+/// The exit code of a command that signal 9 ended.
+const KILLED: i32 = 137;
 
 /// Runs container tasks.
 #[derive(Debug)]
-pub(crate) struct Container {}
+pub(crate) struct Container {
+    runtime: Handle,
+    settings: Containers,
+    policy: Policy,
+    /// Containers whose removal failed.
+    left: Mutex<BTreeSet<String>>,
+}
 
 impl Container {
-    pub(crate) fn new(_surroundings: &Surroundings) -> Self {
-        Self {}
+    pub(crate) fn new(surroundings: &Surroundings) -> Self {
+        let settings = surroundings.containers.clone();
+        let policy = Policy::new(&settings);
+        Self { runtime: surroundings.runtime.clone(), settings, policy, left: Mutex::new(BTreeSet::new()) }
+    }
+
+    /// Runs a command to its end.
+    fn run(&self, order: &Order, task: &ContainerTask, control: &Control<'_>) -> Ended {
+        if let Some(reason) = control.stop_reason() {
+            return Ended::without_process(reason.outcome());
+        }
+        let level = match level(order) {
+            Ok(level) => level,
+            Err(error) => return Ended::without_process(error.outcome()),
+        };
+        let mut stage = match Stage::set(order) {
+            Ok(stage) => stage,
+            Err(error) => return Ended::without_process(error.outcome()),
+        };
+        let engine = match self.meet(control) {
+            Ok(engine) => engine,
+            Err(halt) => return stage.clear(halt.outcome(), Account::default(), level),
+        };
+        let mut attempt = self.attempt(order, engine, control);
+        let mut process = None;
+        let went = self.go(&mut attempt, task, level, &mut stage, &mut process);
+        self.conclude(attempt, went, stage, (level, process))
+    }
+
+    fn go(
+        &self,
+        attempt: &mut Attempt<'_>,
+        task: &ContainerTask,
+        level: Isolation,
+        stage: &mut Stage<'_>,
+        process: &mut Option<ProcessId>,
+    ) -> Result<(), Halt> {
+        let order = attempt.order;
+        let permit = self.policy.judge(task, order.is_foreign).map_err(ContainerError::from)?;
+        attempt.provide_image(&permit, stage)?;
+        let exchange = exchange_path(&order.directory);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&exchange);
+        made.map_err(|source| ContainerError::Directory { path: exchange.clone(), source })?;
+        let plan = Plan { order, task, image: &permit.image, level, node: &self.settings.node, exchange: &exchange };
+        let line = attempt.start(task, &plan)?;
+        *process = attempt.tell_start()?;
+        attempt.follow(Some(line), stage)
+    }
+
+    /// Sees a container of an earlier life of the daemon to its end.
+    pub(crate) fn attend(&self, order: &Order, control: &Control<'_>) -> Ended {
+        let lost = |reason: &str| Ended::without_process(Outcome::Lost { reason: reason.to_owned() });
+        let engine = match self.await_engine(control) {
+            Ok(engine) => engine,
+            Err(Halt::Asked(reason)) => return Ended::without_process(reason.outcome()),
+            Err(_) => return lost("the container engine does not answer, so nobody knows how its container ended"),
+        };
+        let mut attempt = self.attempt(order, engine, control);
+        attempt.is_made = true;
+        let found = match self.runtime.block_on(attempt.found()) {
+            Ok(found) => found,
+            Err(error) => return Ended::without_process(Outcome::Lost { reason: chain(&error) }),
+        };
+        let Some((state, level)) = found else {
+            return lost("its container was removed while no daemon was there to see how it ended");
+        };
+        if is_unstarted(&state) {
+            self.remove(&attempt);
+            let reason = "the daemon stopped before it started".to_owned();
+            return Ended::without_process(Outcome::Released { reason });
+        }
+        let mut stage = match Stage::set(order) {
+            Ok(stage) => stage,
+            Err(error) => return Ended::without_process(error.outcome()),
+        };
+        let mut process = None;
+        let went = attempt.tell_start().and_then(|found| {
+            process = found;
+            attempt.follow(None, &mut stage)
+        });
+        self.conclude(attempt, went, stage, (level, process))
+    }
+
+    /// Ends what has to be ended, asks how it ended, and removes it.
+    fn conclude(
+        &self,
+        mut attempt: Attempt<'_>,
+        went: Result<(), Halt>,
+        mut stage: Stage<'_>,
+        (level, process): (Isolation, Option<ProcessId>),
+    ) -> Ended {
+        if let (Err(halt), false) = (&went, attempt.is_made) {
+            return stage.clear(halt.outcome(), Account::default(), level);
+        }
+        if let Err(halt) = &went {
+            attempt.end(halt, &mut stage);
+        }
+        let finish = attempt.finish(process);
+        self.remove(&attempt);
+        take_exchange(&attempt.order.directory);
+        let limit = attempt.order.limits.memory_bytes.filter(|_| went.is_ok() && finish.oom.is_none());
+        let mut ended = stage.clear_command(went.err().map(|halt| halt.outcome()), finish, level);
+        suspect_memory(&mut ended, limit);
+        ended
+    }
+
+    fn attempt<'a>(&'a self, order: &'a Order, engine: Engine, control: &'a Control<'a>) -> Attempt<'a> {
+        let name = name_of(order.run);
+        Attempt { order, engine, runtime: &self.runtime, control, name, heard: Heard::default(), is_made: false }
+    }
+
+    /// Finds the engine, and removes what could not be removed before.
+    fn meet(&self, control: &Control<'_>) -> Result<Engine, Halt> {
+        let engine = control.wait_for(&self.runtime, Engine::find(&self.settings))??;
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for name in left {
+            if let Err(error) = self.runtime.block_on(attempt::remove(&engine, &name)) {
+                self.remember(name, &error);
+            }
+        }
+        Ok(engine)
+    }
+
+    /// The same for a container that goes on already: the engine may be starting, like the daemon.
+    fn await_engine(&self, control: &Control<'_>) -> Result<Engine, Halt> {
+        let since = Instant::now();
+        loop {
+            match self.meet(control) {
+                Err(Halt::Failed(_)) if since.elapsed() < ENGINE_PATIENCE => {
+                    control.wait_for(&self.runtime, tokio::time::sleep(LOOK))?;
+                }
+                met => return met,
+            }
+        }
+    }
+
+    fn remove(&self, attempt: &Attempt<'_>) {
+        if let Err(error) = self.runtime.block_on(attempt.remove()) {
+            self.remember(attempt.name.clone(), &error);
+        }
+    }
+
+    fn remember(&self, name: String, error: &ContainerError) {
+        tracing::warn!(container = name, error = %chain(error), "a container is left; it is removed later");
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.len() < LEFT_MAX {
+            left.insert(name);
+        }
+    }
+
+    /// Removes every container of this node whose run is over.
+    pub(crate) fn sweep(&self, is_live: impl Fn(RunId) -> bool) {
+        self.runtime.block_on(async {
+            // Where there is no engine there is nothing to remove.
+            let Ok(engine) = Engine::find(&self.settings).await else { return };
+            let mine = format!("{NODE_LABEL}={}", self.settings.node);
+            let filters = Some(HashMap::from([("label".to_owned(), vec![mine])]));
+            let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
+            let found = match engine.docker.list_containers(Some(options)).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to list the containers of this node");
+                    return;
+                }
+            };
+            for container in found {
+                let run = container.labels.as_ref().and_then(|labels| RunId::parse(labels.get(RUN_LABEL)?));
+                // Asked only now: whatever is in the list and not over was ordered before.
+                if let Some(run) = run.filter(|run| !is_live(*run)) {
+                    match attempt::remove(&engine, &name_of(run)).await {
+                        Ok(()) => tracing::info!(%run, "removed the container of a run that is over"),
+                        Err(error) => self.remember(name_of(run), &error),
+                    }
+                }
+            }
+        });
     }
 }
 
 impl Executor for Container {
     fn probe(&self) -> Probe {
-        Probe::missing("container", "not built")
+        // On a thread of its own, since whoever asks may be in a runtime already.
+        let found = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| self.runtime.block_on(Engine::find(&self.settings)));
+            asked.join().ok()
+        });
+        match found {
+            Some(Ok(engine)) => ready(&engine),
+            Some(Err(error)) => Probe::missing("container", chain(&error)),
+            None => Probe::missing("container", "the look for a container engine failed; see the log"),
+        }
     }
 
-    fn perform(&self, order: &Order, _seat: &mut Seat, _control: &Control<'_>) -> Ended {
-        let message = format!("this node has no executor for {}", order.task.executor());
-        Ended::without_process(Outcome::Permanent { message })
+    fn perform(&self, order: &Order, _seat: &mut Seat, control: &Control<'_>) -> Ended {
+        match &order.task {
+            Task::Container(task) => self.run(order, task, control),
+            task => Ended::without_process(wrong_task(task)),
+        }
+    }
+}
+
+/// Says what most likely killed a command that has a limit on memory. Podman 4.3 does not always hear of it (seen with
+/// control groups of version 1).
+fn suspect_memory(ended: &mut Ended, limit: Option<u64>) {
+    if let (Some(limit), Some(KILLED), Outcome::Error { message, .. }) = (limit, ended.exit.code, &mut ended.outcome) {
+        let limit = mebibytes(limit);
+        *message = clip(format!("{message}: it was killed, most likely since it was out of memory (limit {limit})"));
+    }
+}
+
+/// What is told of an engine that answers.
+fn ready(engine: &Engine) -> Probe {
+    let facts = [
+        ("engine", engine.kind.to_owned()),
+        ("version", engine.version.clone()),
+        ("socket", engine.socket.display().to_string()),
+        ("rootless", if engine.is_rootless { "yes" } else { "no" }.to_owned()),
+        ("cgroup", engine.cgroup.clone()),
+    ];
+    let can = engine.can;
+    let limits = [("memory", can.memory), ("processors", can.processors), ("processes", can.processes)];
+    let missing = limits.into_iter().filter(|(_, can)| !can).map(|(what, _)| {
+        format!("the engine can't limit {what}; give it the control groups for that (cgroup v2, delegated)")
+    });
+    let facts: BTreeMap<String, String> = facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Probe { facts, lacks: missing.collect(), ..Probe::ready("container", Isolation::Sandboxed) }
+}
+
+/// How well a container of this order is kept apart.
+fn level(order: &Order) -> Result<Isolation, ContainerError> {
+    match order.isolation {
+        Isolation::Untrusted => Err(ContainerError::Level),
+        Isolation::Sandboxed => Ok(Isolation::Sandboxed),
+        Isolation::None | Isolation::Contained if order.is_foreign => Ok(Isolation::Sandboxed),
+        Isolation::None | Isolation::Contained => Ok(Isolation::Contained),
     }
 }

@@ -223,6 +223,12 @@ impl Executors {
         self.shared.kinds.probe()
     }
 
+    /// Removes what earlier lives of the daemon left outside of its own processes, of runs that are over: containers. May
+    /// take as long as a container engine does; not to be called within an asynchronous runtime.
+    pub fn sweep(&self, is_live: impl Fn(RunId) -> bool) {
+        self.shared.kinds.container.sweep(is_live);
+    }
+
     /// How many orders have not ended yet, waiting ones included.
     #[must_use]
     pub fn running(&self) -> usize {
@@ -346,7 +352,10 @@ impl Shared {
     fn attend(&self, adopt: &Adopt, wake: &PipeReader) {
         let control = Control { shared: self, run: adopt.run, wake };
         let ended = caught(adopt.run, || {
-            Files::of_adopted(adopt, &self.shelf, &control).around(|| process::attend(adopt, &control))
+            Files::of_adopted(adopt, &self.shelf, &control).around(|| match &adopt.container {
+                Some(order) => self.kinds.container.attend(order, &control),
+                None => process::attend(adopt, &control),
+            })
         });
         self.forget(adopt.run);
         (self.events)(Event::Ended { run: adopt.run, ended });
@@ -356,7 +365,15 @@ impl Shared {
     fn perform(&self, order: &Order, slot: &mut Slot) -> Ended {
         let control = Control { shared: self, run: order.run, wake: &slot.reader };
         let seat = &mut slot.seat;
-        caught(order.run, || Files::of(order, &self.shelf, &control).around(|| self.dispatch(order, seat, &control)))
+        caught(order.run, || {
+            Files::of(order, &self.shelf, &control).around(|| {
+                if order.secrets.is_empty() {
+                    self.dispatch(order, seat, &control)
+                } else {
+                    self.dispatch(&order.with_secrets(), seat, &control)
+                }
+            })
+        })
     }
 
     /// Hands an order to the executor of its task.

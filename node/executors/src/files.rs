@@ -25,7 +25,7 @@ use crate::process::{make_directory, work_path};
 use crate::shelf::Shelf;
 
 pub use ground::{Existing, Ground, GroundError, set_file_mode};
-pub use pattern::{PatternError, check_patterns};
+pub use pattern::{PatternError, Selection, check_patterns};
 
 /// What is to be done around one run.
 pub(crate) struct Files<'a> {

@@ -2,11 +2,10 @@
 //!
 //! The worker is a command like any other to the process executor, so its logs, its end, its limits and its adoption by
 //! a later daemon are those of every command. What it needs to know travels in its [`Brief`]; what it knows at its end
-//! beside its outcome, it leaves in a file of the run's directory that this one takes away.
+//! beside its outcome is in the [`Account`] that it leaves.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -22,7 +21,7 @@ use crate::kinds::Surroundings;
 use crate::order::{Limits, Order};
 use crate::output::Stream;
 use crate::process::{OUTCOME_VARIABLE, Process, RESULT_VARIABLE, RUN_VARIABLE, Seat, work_path};
-use crate::worker::{BRIEF_VARIABLE, Brief, PROBE, WORKER_WORD, Walls};
+use crate::worker::{Account, BRIEF_VARIABLE, Brief, PROBE, WORKER_WORD, Walls};
 
 /// The variable that names the socket of tasks; not for what is interpreted, which can't open one.
 pub(crate) const SOCKET_VARIABLE: &str = "JOBMESH_SOCKET";
@@ -33,12 +32,6 @@ const HOME_VARIABLE: &str = "JOBMESH_HOME";
 
 /// Memory that a worker takes beside what it interprets: 64 MiB. A worker that runs a hello has 12 MiB.
 const WORKER_BYTES: u64 = 64 << 20;
-
-/// The file in a run's directory that says how much fuel was used.
-const FUEL_NAME: &str = "fuel";
-
-/// Most digits of such a number.
-const FUEL_DIGITS_MAX: u64 = 20;
 
 /// How well one kind of worker keeps its work apart.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +123,7 @@ impl Interpreter {
         let brief = Brief {
             directory: order.directory.clone(),
             walls,
+            isolation: level,
             memory_bytes: guest.memory_bytes,
             arguments: guest.arguments.to_vec(),
             environment: environment(order, guest.environment),
@@ -152,7 +146,7 @@ impl Interpreter {
         let mut ended = self.process.run(&inner, &task, seat, control);
         if ended.isolation != Isolation::None {
             ended.isolation = level;
-            ended.usage.fuel = take_fuel(&order.directory);
+            ended.usage.fuel = Account::take(&order.directory).and_then(|account| account.fuel);
             if ended.outputs.blobs().next().is_none() {
                 remove_empty(&order.directory);
             }
@@ -179,20 +173,6 @@ fn environment(order: &Order, own: &BTreeMap<String, String>) -> BTreeMap<String
     all.retain(|name, _| ![SOCKET_VARIABLE, TOKEN_VARIABLE, HOME_VARIABLE].contains(&name.as_str()));
     all.retain(|name, _| ![OUTCOME_VARIABLE, RESULT_VARIABLE].contains(&name.as_str()));
     all
-}
-
-/// Writes down how much fuel was used, for [`Interpreter::run`] to find. A worker's, which no guest can name.
-pub(crate) fn leave_fuel(directory: &Path, fuel: u64) -> std::io::Result<()> {
-    fs::write(directory.join(FUEL_NAME), fuel.to_string())
-}
-
-fn take_fuel(directory: &Path) -> Option<u64> {
-    let path = directory.join(FUEL_NAME);
-    let mut digits = String::new();
-    let read = fs::File::open(&path).ok()?.take(FUEL_DIGITS_MAX).read_to_string(&mut digits);
-    let _ = fs::remove_file(&path);
-    read.ok()?;
-    digits.parse().ok()
 }
 
 /// Removes the directory of a run that left nothing but empty logs. One with something in it stays.

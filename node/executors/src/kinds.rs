@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::container::Container;
+use crate::container::{Container, Containers};
 use crate::executor::{Executor, Probe};
 use crate::http::{self, Http};
 use crate::lua::Lua;
@@ -25,14 +25,16 @@ pub struct Surroundings {
     pub models: model::settings::Settings,
     /// Where the keys of providers are found.
     pub keys: model::key::Keys,
+    /// How containers are made.
+    pub containers: Containers,
 }
 
 impl Surroundings {
-    /// With web servers as anybody may ask them, and without models.
+    /// With web servers as anybody may ask them, without models, and with containers of the engine that is found.
     #[must_use]
     pub fn new(runtime: tokio::runtime::Handle, worker: PathBuf) -> Self {
-        let (http, models, keys) = Default::default();
-        Self { runtime, worker, http, models, keys }
+        let (http, models, keys, containers) = Default::default();
+        Self { runtime, worker, http, models, keys, containers }
     }
 }
 

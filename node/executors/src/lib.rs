@@ -21,16 +21,19 @@ pub mod model;
 mod order;
 mod output;
 pub mod process;
+mod redact;
 mod sandbox;
+mod secret;
 mod shelf;
 mod stage;
 mod wasm;
 mod worker;
 
+pub use container::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
 pub use event::{Ended, Event, ProcessId};
 pub use executor::Probe;
 pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, Sandboxes, StartError, probe};
-pub use files::{Existing, Ground, GroundError, PatternError, check_patterns, set_file_mode};
+pub use files::{Existing, Ground, GroundError, PatternError, Selection, check_patterns, set_file_mode};
 pub use kinds::Surroundings;
 pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
 pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
@@ -38,5 +41,6 @@ pub use process::{
     Enforced, Enforcement, OUTCOME_VARIABLE, OrphanEnd, RESULT_VARIABLE, RUN_VARIABLE, end_orphan, find_run,
     tells_exits,
 };
+pub use secret::{Secret, Secrets};
 pub use shelf::{BLOB_BYTES_MAX, Draft, Room, Shelf, ShelfError, TreeReadError, Written};
 pub use worker::work;

@@ -8,6 +8,7 @@ use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome, RunId};
 
 use crate::event::ProcessId;
+use crate::secret::Secrets;
 use crate::shelf::BLOB_BYTES_MAX;
 
 /// Longest time that a job may take to end after TERM: one minute.
@@ -44,6 +45,8 @@ pub struct Order {
     pub directory: PathBuf,
     /// Variables that win over the task's own.
     pub environment: BTreeMap<String, String>,
+    /// What it is given that nobody else may read. Replaced by its name wherever the run says it.
+    pub secrets: Secrets,
     /// What it may use.
     pub limits: Limits,
     /// Whose job it is: whether of somebody else.
@@ -63,6 +66,9 @@ pub struct Limits {
     pub processes_max: u32,
     /// Most memory of all processes together; none is no limit.
     pub memory_bytes: Option<u64>,
+    /// Most processor time in a second of the clock, in thousandths of a processor; none is no limit. Containers are held
+    /// to it.
+    pub processor_millis: Option<u64>,
     /// Most bytes of the files that the working directory begins with, and of those that are kept of it.
     pub file_bytes_max: u64,
     /// Most room on the disk for what it writes beside its logs; none is no limit. It is measured about once a second.
@@ -78,6 +84,7 @@ impl Default for Limits {
             log_bytes_max: 1 << 30,
             processes_max: 2048,
             memory_bytes: None,
+            processor_millis: None,
             file_bytes_max: BLOB_BYTES_MAX,
             disk_bytes: None,
         }
@@ -100,6 +107,8 @@ pub struct Adopt {
     pub kill_grace: DurationMillis,
     /// What it may use.
     pub limits: Limits,
+    /// Its order, for a container: what goes on there is no process of ours, and the engine tells how it ended.
+    pub container: Option<Box<Order>>,
 }
 
 /// Why a run must end.

@@ -21,7 +21,7 @@
 //! in the background with it, the same way. A run that went beyond its limit on processes is stopped and killed at once.
 //!
 //! A contained run may do all that its owner may, `sudo` included. One that may not is started in a sandbox, which is two
-//! more processes in front of it and changes nothing of the above; see [`crate::sandbox`] for what it can't do.
+//! more processes in front of it and changes nothing of the above; see `sandbox.rs` for what it can't do.
 //!
 //! Nothing ties a run to the life of the daemon: when that is killed, the processes go on and write to their files, and
 //! the next daemon adopts them.
@@ -75,7 +75,7 @@ pub use spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 pub(crate) use adopt::attend;
 pub(crate) use end::Remains;
-pub(crate) use exit::{Ending, mebibytes};
+pub(crate) use exit::{Ending, OutOfMemory, mebibytes};
 pub(crate) use host::Host;
 pub(crate) use reaper::adopt_orphans;
 pub(crate) use seat::Seat;
@@ -170,7 +170,7 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
         Ok(spawned) => spawned,
         Err(error) => return Ended::without_process(error.outcome()),
     };
-    let process = spawned.process;
+    let (process, mut strainers) = (spawned.process, spawned.strainers.take());
     let brake = seat.group.is_none().then(|| Brake::put_on(process.pid, &order.limits));
     let started = Event::Started { run: order.run, process };
 
@@ -192,6 +192,9 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
         notice = swept.notice(brought.is_none());
         reaper::sweep();
     }
+    if let Some(strainers) = &mut strainers {
+        strainers.finish(&order.directory);
+    }
     brought = brought.or_else(|| guard.at_end().or_else(|| guard.disk_at_end()).map(Brought::Breach));
     if matches!(brought, Some(Brought::Breach(_))) {
         guard.cut_logs();
@@ -210,6 +213,9 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     let outcome = outcome.or_else(|| failure.as_ref().map(|failure| Boxed::outcome(failure, order.is_foreign)));
     let mut ended = spawned.remains(order, left, exit, (usage, ran)).conclude(outcome);
     ended.notice = notice.or(ended.notice);
+    if let Some(strainers) = &strainers {
+        ended.outcome = strainers.clean(ended.outcome);
+    }
     ended.isolation = boxed.map_or(Isolation::Contained, |_| Boxed::level(failure.as_ref()));
     seat.stand_up(order, &ended, left, is_alone && brought.is_none());
     ended
@@ -261,6 +267,16 @@ pub enum OrphanEnd {
 pub fn end_orphan(process: ProcessId, run: RunId) -> OrphanEnd {
     let root = tree::is_orphan(process).then_some(process);
     tree::end_orphan(Target { root, run, root_started: None })
+}
+
+/// Names the living process of this number; none if there is none, or it can't be seen.
+pub(crate) fn identify(pid: u32) -> Option<ProcessId> {
+    tree::scan::stat(pid).map(|stat| ProcessId { pid, started: stat.started })
+}
+
+/// How long ago a process started; none where that isn't known.
+pub(crate) fn age_of(process: ProcessId) -> Option<Duration> {
+    (process.started != 0).then(|| tree::scan::age(process.started))
 }
 
 /// Kills everything that carries the marker of a run.

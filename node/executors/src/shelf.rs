@@ -41,6 +41,9 @@ const DATE_KEPT: Duration = Duration::from_secs(600);
 /// Every unfinished file starts so; no blob does, since a hash is hexadecimal.
 const TEMPORARY: &str = "tmp-";
 
+/// Every file of a transfer that may be gone on with ends so.
+const PART: &str = ".part";
+
 /// Asked between two chunks whether to stop.
 pub(crate) type Halt<'a> = &'a dyn Fn() -> bool;
 
@@ -57,9 +60,11 @@ struct Inner {
     folder: PathBuf,
     /// Held while a blob is found, put under its name, or deleted.
     names: Mutex<()>,
-    /// Bytes of all blobs, and of those that are on their way here.
-    used: AtomicU64,
-    /// Most of these.
+    /// Bytes of all blobs.
+    stored: AtomicU64,
+    /// Bytes of those that are on their way here.
+    expected: AtomicU64,
+    /// Most of both together.
     quota: AtomicU64,
     make_room: OnceLock<Box<MakeRoom>>,
     /// Held while room is made: one look at what is not needed does for all who want room.
@@ -88,7 +93,8 @@ impl Shelf {
         let inner = Inner {
             folder,
             names: Mutex::default(),
-            used: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
+            expected: AtomicU64::new(0),
             quota: AtomicU64::new(u64::MAX),
             make_room: OnceLock::new(),
             making_room: Mutex::default(),
@@ -208,7 +214,7 @@ impl Shelf {
         let path = self.path_of(hash);
         let size = fs::symlink_metadata(&path).map_or(0, |found| found.len());
         match fs::remove_file(&path) {
-            Ok(()) => self.give_back(size),
+            Ok(()) => self.forget(size),
             Err(error) => tracing::error!(path = %path.display(), %error, "failed to delete a damaged blob"),
         }
         ShelfError::Damaged { hash }
@@ -242,13 +248,30 @@ impl Shelf {
         match fs::symlink_metadata(&path) {
             Ok(found) if is_older(&found, age) => {
                 fs::remove_file(&path)?;
-                self.give_back(found.len());
+                self.forget(found.len());
                 Ok(Some(found.len()))
             }
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Deletes what has come of transfers that nobody has gone on with for so long. Returns how many.
+    ///
+    /// # Errors
+    /// What the system says if the folder can't be read, or a file can't be deleted.
+    pub fn remove_older_parts(&self, age: Duration) -> io::Result<u64> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.inner.folder)? {
+            let entry = entry?;
+            let is_part = entry.file_name().as_encoded_bytes().ends_with(PART.as_bytes());
+            if is_part && entry.metadata().is_ok_and(|found| found.is_file() && is_older(&found, age)) {
+                fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// Puts finished files under their names, durably: all of them, or at least none that is not whole.
@@ -265,7 +288,7 @@ impl Shelf {
             let _names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
             let replaced = fs::symlink_metadata(&path).ok().map(|found| found.len());
             file.give_name(&path)?;
-            self.give_back(replaced.unwrap_or(0));
+            self.forget(replaced.unwrap_or(0));
         }
         open.sync_all().map_err(failed)
     }

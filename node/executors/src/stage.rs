@@ -6,7 +6,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jobmesh_protocol::outcome::{Exit, ModelUse, Usage};
 use jobmesh_protocol::{Isolation, Outcome};
@@ -14,7 +15,8 @@ use jobmesh_protocol::{Isolation, Outcome};
 use crate::event::{Ended, chain};
 use crate::order::Order;
 use crate::output::{Log, Stream, log_path, result_path};
-use crate::process::{Contents, Ending, Remains, Spare, work_path};
+use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare};
+use crate::redact::{Needles, Redactor};
 
 /// Where a run leaves things.
 #[derive(Debug)]
@@ -27,6 +29,15 @@ pub(crate) struct Stage<'o> {
     began: Instant,
     spare: Spare,
     has_result: bool,
+    strainer: Option<Strainer>,
+}
+
+/// What takes the secrets of a run out of what it says.
+#[derive(Debug)]
+struct Strainer {
+    needles: Arc<Needles>,
+    stdout: Redactor,
+    stderr: Redactor,
 }
 
 /// Why a run can't leave something.
@@ -58,6 +69,17 @@ pub(crate) struct Account {
     pub(crate) model: Option<ModelUse>,
 }
 
+/// How a command ended that ran somewhere else, such as in a container, and may have left word of its outcome.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) exit: Exit,
+    pub(crate) ending: Ending,
+    pub(crate) oom: Option<OutOfMemory>,
+    pub(crate) usage: Usage,
+    /// How long it ran, if that was longer than this stage was there.
+    pub(crate) ran: Option<Duration>,
+}
+
 impl<'o> Stage<'o> {
     /// Makes the directories and the empty logs.
     pub(crate) fn set(order: &'o Order) -> Result<Self, StageError> {
@@ -67,12 +89,11 @@ impl<'o> Stage<'o> {
         let [stdout, stderr] = Stream::ALL.map(|stream| spare.make_log(stream));
         let (stdout, stderr) = (stdout.map_err(failed)?, stderr.map_err(failed)?);
         let room = order.limits.log_bytes_max;
-        Ok(Self { order, stdout, stderr, room, began: Instant::now(), spare, has_result: false })
-    }
-
-    /// The working directory of the run.
-    pub(crate) fn work(&self) -> PathBuf {
-        work_path(&self.order.directory)
+        let strainer = Needles::of(&order.secrets).map(|needles| {
+            let [stdout, stderr] = [(); 2].map(|()| Redactor::new(Arc::clone(&needles)));
+            Strainer { needles, stdout, stderr }
+        });
+        Ok(Self { order, stdout, stderr, room, began: Instant::now(), spare, has_result: false, strainer })
     }
 
     /// Writes to a log what the run says.
@@ -80,6 +101,20 @@ impl<'o> Stage<'o> {
     /// # Errors
     /// [`StageError::Full`] if it says more than it may; what there was room for is kept.
     pub(crate) fn say(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), StageError> {
+        match &mut self.strainer {
+            None => self.write(stream, bytes),
+            Some(strainer) => {
+                let redactor = match stream {
+                    Stream::Stdout => &mut strainer.stdout,
+                    Stream::Stderr => &mut strainer.stderr,
+                };
+                let clean = redactor.push(bytes);
+                self.write(stream, &clean)
+            }
+        }
+    }
+
+    fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), StageError> {
         let room = usize::try_from(self.room).unwrap_or(usize::MAX).min(bytes.len());
         let log = match stream {
             Stream::Stdout => &self.stdout,
@@ -113,8 +148,32 @@ impl<'o> Stage<'o> {
         Ok(())
     }
 
+    /// Names everything that a command has written. `brought` is the outcome if we brought its end about; else what it
+    /// left word of and how it ended have a say, as for a process.
+    pub(crate) fn clear_command(mut self, brought: Option<Outcome>, finish: Finish, isolation: Isolation) -> Ended {
+        self.strain();
+        let brought = brought.map(|outcome| self.clean(outcome));
+        let Finish { exit, ending, oom, usage, ran } = finish;
+        let remains = Remains {
+            directory: &self.order.directory,
+            left: Contents::UNKNOWN,
+            stdout: Some(&self.stdout),
+            stderr: Some(&self.stderr),
+            exit,
+            ending,
+            oom,
+            usage,
+            ran: self.began.elapsed().max(ran.unwrap_or_default()),
+        };
+        let mut ended = Ended { isolation, ..remains.conclude(brought) };
+        ended.outcome = self.clean(ended.outcome);
+        self.give_back(ended)
+    }
+
     /// Names everything that was written.
     pub(crate) fn clear(mut self, outcome: Outcome, account: Account, isolation: Isolation) -> Ended {
+        self.strain();
+        let outcome = self.clean(outcome);
         let Account { exit, usage, model } = account;
         let remains = Remains {
             directory: &self.order.directory,
@@ -128,6 +187,31 @@ impl<'o> Stage<'o> {
             ran: self.began.elapsed(),
         };
         let ended = Ended { model, isolation, ..remains.conclude(Some(outcome)) };
+        self.give_back(ended)
+    }
+
+    /// Takes the secrets out of what the run has left.
+    fn strain(&mut self) {
+        let Some(mut strainer) = self.strainer.take() else { return };
+        let rest = [(Stream::Stdout, strainer.stdout.finish()), (Stream::Stderr, strainer.stderr.finish())];
+        for (stream, bytes) in rest {
+            if let Err(error) = self.write(stream, &bytes) {
+                tracing::warn!(error = %chain(&error), "the last words of a run are lost");
+            }
+        }
+        strainer.needles.redact_run(&self.order.directory);
+        self.strainer = Some(strainer);
+    }
+
+    fn clean(&self, outcome: Outcome) -> Outcome {
+        match &self.strainer {
+            Some(strainer) => strainer.needles.redact_outcome(outcome),
+            None => outcome,
+        }
+    }
+
+    /// Puts the directory aside if nothing was left in it.
+    fn give_back(mut self, ended: Ended) -> Ended {
         if ended.outputs.blobs().next().is_none() {
             let left = self.spare.contents();
             self.spare.take_back(&self.order.directory, left, false);

@@ -4,6 +4,7 @@
 //! A module that eats memory or a script that runs in circles then is a process like any other: it is limited, stopped,
 //! adopted and cleared away by the same means, and takes nothing of the daemon with it.
 
+mod account;
 mod brief;
 pub(crate) mod confine;
 mod end;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use crate::{lua, sandbox, wasm};
 
+pub(crate) use account::Account;
 pub(crate) use brief::{BRIEF_VARIABLE, Brief, Walls};
 pub(crate) use confine::{ConfineError, Room};
 pub(crate) use end::{End, Word};

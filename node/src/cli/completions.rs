@@ -27,6 +27,7 @@ const OF_JOBS: &[&str] = &[
     "rm",
     "close",
     "result",
+    "artifacts",
     "receipt",
 ];
 
@@ -113,7 +114,7 @@ _jobmesh_and_names() {
         word="${COMP_WORDS[i]}"
         case "$word" in
             --) return ;;
-            --home|--output|-o)
+            --home|--format|-o)
                 # The shell takes --home=DIR for three words.
                 [[ "${COMP_WORDS[i+1]}" == "=" ]] && ((i++))
                 ((i++))

@@ -13,6 +13,8 @@ use jobmesh_store::{DATABASE_NAME, Reader, StoreError, find_database};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
+use crate::cli::secrets::{Entry, look};
+use crate::cli::words::size;
 use crate::cli::{Cell, Colour, Context, Exit, Failure, Style, Table};
 use crate::client::ClientError;
 
@@ -54,7 +56,9 @@ impl Doctor {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let mut findings = vec![durability(), config(context), node(context).await?, database(&context.home)];
         findings.extend(alarms(context).await);
+        findings.extend(files_kept(context).await);
         findings.extend(disk(context.home.path()));
+        findings.extend(secrets(context));
         findings.extend([files(), exits()]);
         findings.push(memory_limits());
         findings.extend(isolation(context).await);
@@ -80,6 +84,24 @@ fn config(context: &Context) -> Finding {
         Ok(_) => finding("config", Health::Good, format!("{} makes sense", context.home.config().display())),
         Err(error) => finding("config", Health::Bad, Failure::of(crate::cli::Kind::Config, &error).message()),
     }
+}
+
+/// Whether the secrets that are declared are there.
+fn secrets(context: &Context) -> Option<Finding> {
+    let config = Config::resolve(context.home.clone(), Overrides::default()).ok()?;
+    let entries = look(&config.secrets);
+    if entries.is_empty() {
+        return None;
+    }
+    let complaints: Vec<String> = entries.iter().filter_map(Entry::complaint).collect();
+    if complaints.is_empty() {
+        return Some(finding(
+            "secrets",
+            Health::Good,
+            format!("{} are declared, see `jobmesh secrets`", entries.len()),
+        ));
+    }
+    Some(finding("secrets", Health::Poor, complaints.join("; ")))
 }
 
 async fn node(context: &Context) -> Result<Finding, Failure> {
@@ -112,6 +134,18 @@ async fn alarms(context: &Context) -> Vec<Finding> {
             finding("alarm", Health::Poor, text)
         })
         .collect()
+}
+
+/// How much the node keeps of the files of jobs, and how much it may.
+async fn files_kept(context: &Context) -> Option<Finding> {
+    let status: Status = context.client().ok()?.get("/v1/status").await.ok()?;
+    let (bytes, quota) = (status.blobs.bytes, status.blobs.quota);
+    let text = format!("{} of {} taken by inputs and outputs", size(bytes), size(quota));
+    if bytes < quota / 10 * 9 {
+        return Some(finding("storage", Health::Good, text));
+    }
+    let remedy = "delete jobs that have ended with `jobmesh prune`, or raise quota under [blobs] in config.toml";
+    Some(finding("storage", Health::Poor, format!("{text}; soon no more will be taken: {remedy}")))
 }
 
 /// Whether the job database is there, of our schema and whole. Takes about as long as reading it.
@@ -254,12 +288,10 @@ fn memory_limits() -> Finding {
 
 /// What each executor keeps apart how well, and what would let it do better.
 async fn isolation(context: &Context) -> Vec<Finding> {
-    let config = Config::resolve(context.home.clone(), Overrides::default());
-    let sandboxes = match config {
-        Ok(config) if !config.sandbox => Sandboxes::Avoid,
-        Ok(_) | Err(_) => Sandboxes::Use,
-    };
-    let surroundings = jobmesh::runtime::surroundings();
+    // What is wrong with the configuration is a finding of its own.
+    let Ok(config) = Config::resolve(context.home.clone(), Overrides::default()) else { return Vec::new() };
+    let sandboxes = if config.sandbox { Sandboxes::Use } else { Sandboxes::Avoid };
+    let surroundings = jobmesh::runtime::surroundings(&config);
     let looks = tokio::task::spawn_blocking(move || jobmesh_executors::probe(&surroundings, sandboxes));
     let Ok(probes) = looks.await else {
         return vec![finding("isolation", Health::Poor, "the look for executors failed")];

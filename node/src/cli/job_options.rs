@@ -6,6 +6,7 @@
 
 mod after;
 mod array;
+mod files;
 mod kind;
 mod limits;
 mod needs;
@@ -41,6 +42,8 @@ pub(crate) struct JobOptions {
     #[command(flatten)]
     work: work::WorkOptions,
     #[command(flatten)]
+    files: files::FilesOptions,
+    #[command(flatten)]
     needs: needs::NeedsOptions,
     #[command(flatten)]
     when: when::WhenOptions,
@@ -62,6 +65,8 @@ struct Draft {
     submission: Submission,
     /// The file that becomes its standard input.
     stdin: Option<PathBuf>,
+    /// What is to be in its working directory.
+    inputs: Vec<files::Input>,
     /// The files that become other parts of its task.
     uploads: Vec<kind::Upload>,
     /// The jobs that it waits for, as they were named.
@@ -74,7 +79,8 @@ struct Draft {
 
 impl Draft {
     fn new(submission: Submission) -> Self {
-        Self { submission, stdin: None, uploads: Vec::new(), after: Vec::new(), into: None, is_place_said: false }
+        let (inputs, uploads, after) = (Vec::new(), Vec::new(), Vec::new());
+        Self { submission, stdin: None, inputs, uploads, after, into: None, is_place_said: false }
     }
 
     /// What was written down as a whole, its place included.
@@ -89,9 +95,11 @@ impl Draft {
 
     /// Settles what was left open, and checks every bound.
     fn settle(&mut self) -> Result<(), Failure> {
+        files::check_directory(self)?;
         let spec = &mut self.submission.spec;
         if !self.is_place_said {
-            spec.scope = if spec.requirements.is_empty() { Scope::Local } else { Scope::Hybrid };
+            spec.scope =
+                if spec.requirements.is_empty() || !spec.secrets.is_empty() { Scope::Local } else { Scope::Hybrid };
         }
         if let Task::Process(process) = &spec.task
             && process.directory.is_some()
@@ -132,6 +140,11 @@ impl Draft {
 
     /// Sends the files to the node.
     async fn bring_input(&mut self, client: &Client) -> Result<(), Failure> {
+        let inputs = std::mem::take(&mut self.inputs);
+        if !inputs.is_empty() {
+            let there = self.submission.spec.inputs;
+            self.submission.spec.inputs = Some(Box::pin(files::bring(client, inputs, there)).await?);
+        }
         for upload in std::mem::take(&mut self.uploads) {
             let blob = work::upload(client, upload.file.clone()).await?;
             upload.place(&mut self.submission.spec.task, blob);
@@ -159,7 +172,7 @@ async fn find(client: &Client, job: &JobRef) -> Result<JobId, Failure> {
 impl JobOptions {
     /// Whether the node has to be asked before the submission is whole.
     pub(crate) fn asks_first(&self) -> bool {
-        let brings = self.work.stdin.is_some() || self.source.kind.uploads();
+        let brings = self.work.stdin.is_some() || !self.files.inputs.is_empty() || self.source.kind.uploads();
         brings || self.after.names_jobs() || self.source.declared().is_some()
     }
 
@@ -213,6 +226,7 @@ impl JobOptions {
     fn lay_over(self, draft: &mut Draft) -> Result<(), Failure> {
         self.source.lay_over(draft)?;
         self.work.lay_over(draft)?;
+        self.files.lay_over(draft);
         self.needs.lay_over(draft)?;
         self.when.lay_over(draft);
         self.tries.lay_over(draft);

@@ -7,6 +7,7 @@ use jobmesh::api::Status as Answer;
 use jobmesh_protocol::UnixMillis;
 
 use crate::cli::time_words::{now, relative};
+use crate::cli::words::size;
 use crate::cli::{Colour, Context, Exit, Failure, Style, clean};
 
 #[derive(Args, Debug)]
@@ -32,6 +33,7 @@ fn text(answer: &Answer, now: UnixMillis, verbose: u8, colour: Colour) -> String
         ("peers", format!("{} connected", answer.connected)),
         ("mesh", format!("{} as {}", answer.mesh.short(), answer.role)),
         ("certificate", format!("ends {}", relative(now, answer.certificate_not_after))),
+        ("files", format!("{} of {}", size(answer.blobs.bytes), size(answer.blobs.quota))),
         ("home", answer.home.clone()),
         ("version", answer.version.clone()),
     ];

@@ -58,6 +58,15 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+/// A number of bytes, short: `512 B`, `1.5 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let Some((unit, one)) = UNITS.iter().find(|(_, one)| bytes >= *one) else { return format!("{bytes} B") };
+    // In tenths, rounded down: what is there is at least that.
+    let tenths = bytes / (one / 10);
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
 /// A node's name, with a mark if it is this one.
 pub(crate) fn node(node: &NodeName) -> String {
     if node.is_self { format!("{} (here)", node.name) } else { node.name.clone() }

@@ -10,12 +10,15 @@ use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::resource::{Name, NameError};
 
 use crate::blobs::BLOB_BYTES_MAX;
+use crate::config::containers::{self, ContainerTable};
 use crate::config::isolation::{ISOLATION_KEYS, IsolationTable};
 use crate::config::models;
 use crate::config::queues::{RETENTION_KEYS, RetentionTable, read_queues};
+use crate::config::secrets::read_secrets;
 use crate::config::table::{Document, Entry, Fault, Lined, Origin, Table};
 use crate::config::{LISTEN_MAX, SLOTS_MAX, judge_listen, judge_log, judge_name};
 use crate::job_types::{Declarations, read_declarations};
+use crate::secrets::Source;
 
 /// Most pools of resources.
 const POOLS_MAX: usize = 64;
@@ -50,6 +53,8 @@ const ROOT_KEYS: &[&str] = &[
     "mesh",
     "isolation",
     "resources",
+    "secrets",
+    "container",
     "job_types",
     "http",
     "providers",
@@ -73,6 +78,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("limits", LIMIT_KEYS),
     ("blobs", BLOB_KEYS),
     ("mesh", MESH_KEYS),
+    ("container", containers::KEYS),
     ("isolation", ISOLATION_KEYS),
     ("http", HTTP_KEYS),
 ];
@@ -104,6 +110,8 @@ pub(super) struct ConfigFile {
     pub(super) retention: RetentionTable,
     pub(super) queues: BTreeMap<String, QueueLimits>,
     pub(super) resources: BTreeMap<String, String>,
+    pub(super) secrets: BTreeMap<String, Source>,
+    pub(super) containers: ContainerTable,
     pub(super) job_types: Declarations,
     pub(super) response_bytes: Option<Lined<u64>>,
     pub(super) http_peers: Option<Lined<Reach>>,
@@ -155,6 +163,8 @@ impl ConfigFile {
         file.models = models::read(&root)?;
         file.queues = root.read("queues", read_queues)?.unwrap_or_default();
         file.resources = root.read("resources", read_resources)?.unwrap_or_default();
+        file.secrets = root.read("secrets", read_secrets)?.unwrap_or_default();
+        file.containers = root.read("container", |entry| ContainerTable::read(&entry.table()?))?.unwrap_or_default();
         file.job_types = root.read("job_types", read_declarations)?.unwrap_or_default();
         Ok(file)
     }

@@ -27,18 +27,29 @@ pub struct Pending {
 }
 
 /// What is looked at only at the start, by key or table.
-const NEEDS_RESTART: &[&str] =
-    &[
-        "name", "slots", "listen", "mdns", "log", "lease.", "learning.", "resources.", "isolation.sandbox", "http.",
-        "providers.", "models.",
-    ];
+const NEEDS_RESTART: &[&str] = &[
+    "name",
+    "slots",
+    "listen",
+    "mdns",
+    "log",
+    "lease.",
+    "learning.",
+    "resources.",
+    "isolation.sandbox",
+    "http.",
+    "providers.",
+    "models.",
+    "container.",
+];
 
 fn needs_restart(key: &str) -> bool {
     NEEDS_RESTART.iter().any(|known| key == *known || (known.ends_with('.') && key.starts_with(known)))
 }
 
 impl Config {
-    /// Reads the file again. The queues, schedules, retention, quotas, isolation and job types of the result hold at once, the limits
+    /// Reads the file again. The queues, schedules, retention, quotas, isolation, secrets and job types of the result hold
+    /// at once, the limits
     /// and `drain.wait` for whatever starts next.
     ///
     /// # Errors
@@ -53,6 +64,7 @@ impl Config {
         config.log.clone_from(&self.log);
         config.timing = self.timing;
         config.resources.clone_from(&self.resources);
+        config.containers.clone_from(&self.containers);
         config.sandbox = self.sandbox;
         config.http.clone_from(&self.http);
         config.models.clone_from(&self.models);

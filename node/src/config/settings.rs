@@ -8,6 +8,7 @@ use jobmesh_protocol::schedule::format_length;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::config::containers::images_word;
 use crate::config::file::REACHES;
 use crate::config::models;
 use crate::config::queues::{format_kept, format_rate};
@@ -130,6 +131,17 @@ impl Config {
         }
         for (peer, level) in &self.isolation.peers {
             add(&format!("isolation.peers.{peer}"), level.to_string());
+        }
+        let containers = &self.containers;
+        if let Some(socket) = &containers.socket {
+            add("container.socket", socket.display().to_string());
+        }
+        add("container.images", images_word(containers.images).to_owned());
+        if !containers.allow.is_empty() {
+            add("container.allow", containers.allow.join(", "));
+        }
+        for (name, source) in self.secrets.iter() {
+            add(&format!("secrets.{name}"), source.to_string());
         }
         for (name, limits) in &self.queues {
             add(&format!("queues.{name}"), limits_words(*limits));

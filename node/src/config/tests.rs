@@ -43,7 +43,10 @@ fn an_empty_file_leaves_the_defaults() {
     assert!(config.mdns && config.slots > 0 && !config.name.is_empty());
     assert_eq!(config.drain_wait, DurationMillis::from_secs(10));
     assert_eq!(config.retention, Retention::default());
-    assert_eq!(config.limits, Limits { log_bytes: 1 << 30, processes: 2048, file_bytes: 64 << 30, disk_bytes: 16 << 30 });
+    assert_eq!(
+        config.limits,
+        Limits { log_bytes: 1 << 30, processes: 2048, file_bytes: 64 << 30, disk_bytes: 16 << 30 }
+    );
     assert_eq!(config.quotas, Quotas::default());
     assert_eq!(config.queues.get("maintenance").unwrap().concurrency, Some(Some(1)));
     assert_eq!(config.queues.len(), 1);
@@ -99,13 +102,40 @@ fn queues_retention_limits_and_pools_are_read() {
     assert_eq!(limits("maintenance"), QueueLimits { concurrency: Some(Some(1)), rate: rate(6, 3600) });
     assert_eq!(declared.retention.completed, Some(DurationMillis::from_secs(5400)));
     assert_eq!((declared.retention.discarded, declared.retention.cancelled), (None, Retention::default().cancelled));
-    assert_eq!(config.limits, Limits { log_bytes: 10 << 20, processes: 64, file_bytes: 64 << 30, disk_bytes: 16 << 30 });
+    assert_eq!(
+        config.limits,
+        Limits { log_bytes: 10 << 20, processes: 64, file_bytes: 64 << 30, disk_bytes: 16 << 30 }
+    );
     let pools: Vec<_> = config.resources.iter().map(|(name, pool)| format!("{name}={pool}")).collect();
     assert_eq!(pools, ["cpus=4", "gpus/nvidia=[0,1]", "mem=sum(8G)"]);
     let settings = config.settings();
     let value = |key: &str| settings.iter().find(|it| it.key == key).unwrap().value.clone();
     assert_eq!(value("queues.slow"), "concurrency=2 rate=60/1m");
     assert_eq!(value("retention.discarded"), "never");
+}
+
+#[test]
+fn where_secrets_are_and_which_containers_run_is_read() {
+    let config = Setting::config(
+        "[secrets.registry]\nfrom = \"env:TOKEN\"\n[container]\nsocket = \"unix:///run/x.sock\"\nimages = \"digest\"\n\
+         allow = [\"docker.io/library/*\"]",
+    );
+    let sources: Vec<_> = config.secrets.iter().map(|(name, source)| format!("{name} {source}")).collect();
+    assert_eq!(sources, ["registry env:TOKEN"]);
+    assert_eq!(config.containers.socket.as_deref(), Some(std::path::Path::new("/run/x.sock")));
+    assert_eq!(config.containers.images, jobmesh_executors::Images::Digest);
+    assert_eq!(config.containers.allow, ["docker.io/library/*"]);
+    for (file, words) in [
+        ("[secrets.registry]\nfrom = \"TOKEN\"", "env:VARIABLE"),
+        ("[secrets.registry]", "says not where"),
+        ("[secrets.\"a b\"]\nfrom = \"env:A\"", "no name of a secret"),
+        ("[container]\nimages = \"none\"", "any"),
+        ("[container]\nsocket = \"x.sock\"", "the path of a socket"),
+        ("[container]\nallow = [\"a[\"]", "a pattern of images"),
+    ] {
+        let refusal = Setting::refusal(file);
+        assert!(refusal.contains(words), "{file}: {refusal}");
+    }
 }
 
 #[test]

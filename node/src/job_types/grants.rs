@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jobmesh_executors::check_patterns;
 use jobmesh_protocol::job::{OUTPUT_PATTERNS_MAX, SECRETS_MAX};
 use jobmesh_protocol::task::check_variable;
 use jobmesh_protocol::{Isolation, JobSpec};
@@ -29,7 +30,7 @@ impl Grants {
         Ok(Self {
             network: table.read("network", Entry::boolean)?,
             isolation: table.read("isolation", |entry| entry.word(LEVELS))?,
-            outputs: table.read("outputs", |entry| entry.list(OUTPUT_PATTERNS_MAX, Entry::text))?,
+            outputs: table.read("outputs", |entry| entry.list(OUTPUT_PATTERNS_MAX, read_pattern))?,
             secrets: table.read("secrets", read_secrets)?.unwrap_or_default(),
         })
     }
@@ -53,6 +54,13 @@ impl Grants {
         spec.outputs = self.outputs.as_ref().map(|outputs| outputs.value.clone()).unwrap_or_default();
         spec.secrets.clone_from(&self.secrets);
     }
+}
+
+/// Reads a pattern; a wrong one is told with its line, and not by each job that has it.
+fn read_pattern(entry: &Entry<'_>) -> Result<Lined<String>, Fault> {
+    let pattern = entry.text()?;
+    check_patterns(std::slice::from_ref(&pattern.value)).map_err(|error| entry.refused(&error))?;
+    Ok(pattern)
 }
 
 fn read_secrets(entry: &Entry<'_>) -> Result<BTreeMap<String, String>, Fault> {

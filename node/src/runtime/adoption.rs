@@ -7,14 +7,14 @@
 //! it ran.
 
 use jobmesh_engine::{Process, RunOrder};
-use jobmesh_executors::{Adopt, Executors, ProcessId, find_run};
+use jobmesh_executors::{Adopt, Executors, Order, ProcessId, find_run};
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{Outcome, RunId};
 use jobmesh_store::{Reader, StoreError};
 
 use super::handle::Handle;
-use super::order::limits;
+use super::order::{limits, order as for_executors};
 
 /// Takes on a run; the executors tell the rest. `Some` is how it ended if there is nothing to take on.
 pub(super) fn adopt(
@@ -38,7 +38,31 @@ pub(super) fn adopt(
         return Some(never_seen(handle, run));
     }
     let limits = limits(&handle.config(), order);
-    let adopt = Adopt { run, process, directory, outputs: order.outputs.clone(), kill_grace: order.kill_grace, limits };
+    let is_container = matches!(order.task, Task::Container(_));
+    if !order.secrets.is_empty() && !is_container {
+        // What it says goes through the daemon that is gone, so it can't go on.
+        let ended = jobmesh_executors::end_orphan(process.unwrap_or(ProcessId { pid: 0, started: 0 }), run);
+        tracing::info!(%run, ?ended, "ended a run with secrets that an earlier daemon began");
+        let reason =
+            "the daemon stopped while it ran, and what a job with secrets says has to pass through it".to_owned();
+        return Some(Outcome::Lost { reason });
+    }
+    let container = if is_container {
+        let secrets = match handle.config().secrets.of_job(&order.secrets) {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                // Without them it can't be told what to leave out of its log.
+                let ended = jobmesh_executors::end_orphan(process.unwrap_or(ProcessId { pid: 0, started: 0 }), run);
+                tracing::warn!(%run, ?ended, "ended a container whose secrets are not there any more");
+                return Some(error.outcome());
+            }
+        };
+        Some(Box::new(Order { secrets, ..for_executors(handle, order.clone(), None) }))
+    } else {
+        None
+    };
+    let (outputs, kill_grace) = (order.outputs.clone(), order.kill_grace);
+    let adopt = Adopt { run, process, directory, outputs, kill_grace, limits, container };
     handle.shared().adopting.start(run);
     let error = executors.adopt(adopt).err()?;
     tracing::error!(%run, %error, "a run of an earlier daemon goes on unwatched; ending it");

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use futures::FutureExt as _;
 use jobmesh_engine::{Ended, Input, Output, Process, Remedy, RunOrder, StopReason, Wanted};
-use jobmesh_executors::{Executors, OrphanEnd, ProcessId, end_orphan};
+use jobmesh_executors::{Executors, Order, OrphanEnd, ProcessId, Secrets, end_orphan};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::{Isolation, JobId, Outcome, RunId};
 use tokio::sync::{Semaphore, mpsc};
@@ -34,8 +34,8 @@ const _: () = assert!(jobmesh_engine::SUCCESSORS_MAX <= jobmesh_executors::FOLLO
 
 /// What came of the preparation of a run.
 enum Prepared {
-    /// It can start; its group was read for that if it is a task.
-    Ready(Box<RunOrder>, Option<Known>),
+    /// It can start; its group was read for that if it is a task, and its secrets were looked up.
+    Ready(Box<RunOrder>, Option<Known>, Secrets),
     /// It goes on already, or its end was told by others.
     Underway,
     /// It never will.
@@ -176,9 +176,10 @@ impl Dispatch {
 
     /// Hands an order to the executors, or has it prepared first.
     fn start(&mut self, order: Box<RunOrder>) {
+        let is_ready = !order.reduce && order.secrets.is_empty();
         match self.arrays.look(order.number) {
-            Look::Plain if !order.reduce => self.executors.run(for_executors(&self.handle, *order, None)),
-            Look::At(place) if !order.reduce => self.executors.run(for_executors(&self.handle, *order, Some(&place))),
+            Look::Plain if is_ready => self.executors.run(for_executors(&self.handle, *order, None)),
+            Look::At(place) if is_ready => self.executors.run(for_executors(&self.handle, *order, Some(&place))),
             Look::Plain | Look::At(_) | Look::Unknown => {
                 let (run, is_stopped) = (order.run, self.line.enter(order.run, order.follows));
                 let handle = self.handle.clone();
@@ -206,12 +207,12 @@ impl Dispatch {
         }
         match (prepared, left.stop) {
             (Prepared::Ready(..) | Prepared::Over(_), Some(reason)) => self.report(run, stop_reason(reason).outcome()),
-            (Prepared::Ready(order, known), None) => {
+            (Prepared::Ready(order, known, secrets), None) => {
                 let place = known.as_ref().and_then(|known| known.place(order.number));
                 if let Some(known) = known {
                     self.arrays.learn(order.number.group(), known);
                 }
-                self.executors.run(for_executors(&self.handle, *order, place.as_ref()));
+                self.executors.run(Order { secrets, ..for_executors(&self.handle, *order, place.as_ref()) });
             }
             (Prepared::Underway, Some(reason)) => self.executors.stop(run, stop_reason(reason)),
             (Prepared::Underway, None) => {}
@@ -342,14 +343,35 @@ async fn prepare(handle: &Handle, order: Box<RunOrder>, is_stopped: Arc<AtomicBo
         },
         None => None,
     };
+    let secrets = match secrets_of(handle, &order).await {
+        Ok(secrets) => secrets,
+        Err(outcome) => return Prepared::Over(outcome),
+    };
     if !order.reduce {
-        return Prepared::Ready(order, known);
+        return Prepared::Ready(order, known, secrets);
     }
     let (handle, run) = (handle.clone(), order.run);
     match tokio::task::spawn_blocking(move || reduce::write(&handle, run, number, &is_stopped)).await {
-        Ok(Ok(())) => Prepared::Ready(order, known),
+        Ok(Ok(())) => Prepared::Ready(order, known, secrets),
         Ok(Err(error)) => Prepared::Over(Outcome::error(causes(&error))),
         Err(_) => Prepared::Over(Outcome::error("the results of the jobs before it could not be written; see the log")),
+    }
+}
+
+/// Looks up the secrets of an order.
+async fn secrets_of(handle: &Handle, order: &RunOrder) -> Result<Secrets, Outcome> {
+    if order.secrets.is_empty() {
+        return Ok(Secrets::default());
+    }
+    if order.origin.is_some() {
+        // They mean something at the origin only, where another may have the same name.
+        let message = "secrets are given to the jobs of this node only".to_owned();
+        return Err(Outcome::Permanent { message });
+    }
+    let (config, wanted) = (handle.config(), order.secrets.clone());
+    match tokio::task::spawn_blocking(move || config.secrets.of_job(&wanted)).await {
+        Ok(found) => found.map_err(|error| error.outcome()),
+        Err(_) => Err(Outcome::error("its secrets could not be looked up; see the log")),
     }
 }
 

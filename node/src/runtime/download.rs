@@ -182,12 +182,20 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
             Ok::<_, Failure>(all.into_iter().filter(|blob| !blobs.has(*blob)).collect::<Vec<BlobRef>>())
         });
         let missing = reading.await.map_err(|error| Failure::for_now(error.to_string()))??;
+        let (bytes, quota) = (missing.iter().map(|blob| blob.size).fold(0, u64::saturating_add), self.quota());
+        if bytes > quota {
+            return Err(Failure::for_good(format!("its files have {bytes} bytes; this node keeps {quota} at most")));
+        }
         self.make_room(&missing).await?;
         futures::stream::iter(missing)
             .map(|blob| self.file(blob, Some(list.hash)))
             .buffer_unordered(FILES_MAX)
             .try_collect()
             .await
+    }
+
+    fn quota(&self) -> u64 {
+        self.handle.blobs().shelf().quota()
     }
 
     /// Refuses what there is no room for, even without the parts that nobody goes on with.
@@ -233,9 +241,7 @@ impl Downloads {
         under_way.insert(hash, Arc::downgrade(&lock));
         lock
     }
-}
 
-impl Downloads {
     fn is_sweep_due(&self) -> bool {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);

@@ -158,7 +158,7 @@ mod tests {
         Work::Run(Box::new(RunOrder {
             run: run(number),
             number: JobNumber::new(number.into()),
-            job_type: "test".to_owned(),
+            job_type: "x".to_owned(),
             task: Task::Noop {},
             inputs: None,
             outputs: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jobmesh_engine::RunOrder;
 use jobmesh_engine::pool::Allocation;
-use jobmesh_executors::{Limits, Order};
+use jobmesh_executors::{Limits, Order, Secrets};
 use jobmesh_protocol::Isolation;
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::resource::{Amount, Name};
@@ -21,7 +21,8 @@ const FOREIGN_SHARE: u64 = 2;
 
 /// What one run may use.
 pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
-    let memory = order.allocation.as_ref().map_or(Amount::ZERO, |allocation| allocation.amount(&Name::MEM));
+    let amount = |name| order.allocation.as_ref().map_or(Amount::ZERO, |allocation| allocation.amount(name));
+    let (memory, processors) = (amount(&Name::MEM), amount(&Name::CPUS));
     let share = || Some(crate::detect::memory_bytes() / FOREIGN_SHARE).filter(|bytes| *bytes > 0 && is_apart(order));
     Limits {
         log_bytes_max: order.log_bytes_max.unwrap_or(config.limits.log_bytes),
@@ -29,6 +30,8 @@ pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
         memory_bytes: if memory.is_zero() { share() } else { Some(memory.floor()) },
         disk_bytes: is_apart(order).then_some(config.limits.disk_bytes),
         file_bytes_max: config.limits.file_bytes,
+        // From ten-thousandths to thousandths.
+        processor_millis: (!processors.is_zero()).then(|| processors.parts().div_ceil(10)),
     }
 }
 
@@ -37,7 +40,7 @@ fn is_apart(order: &RunOrder) -> bool {
     order.origin.is_some() || order.isolation >= Isolation::Sandboxed
 }
 
-/// The order for the executors.
+/// The order for the executors, without its secrets.
 pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> Order {
     let limits = limits(&handle.config(), &order);
     let (is_foreign, is_apart) = (order.origin.is_some(), is_apart(&order));
@@ -63,6 +66,7 @@ pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> 
         outputs: order.outputs,
         directory,
         environment,
+        secrets: Secrets::default(),
         limits,
         is_foreign,
         network: order.network || !is_apart,

@@ -125,7 +125,7 @@ async fn a_job_of_this_node_knows_its_home_and_one_of_a_peer_does_not() {
     let foreign = RunOrder {
         run: first_run(own),
         number: own.number,
-        job_type: "test".to_owned(),
+        job_type: "true".to_owned(),
         task: Task::Process(ProcessTask::new(vec!["true".to_owned()])),
         inputs: None,
         outputs: Vec::new(),

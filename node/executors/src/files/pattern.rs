@@ -25,6 +25,29 @@ pub fn check_patterns(patterns: &[String]) -> Result<(), PatternError> {
     Patterns::new(patterns).map(drop)
 }
 
+/// What one pattern chooses of the paths of a tree.
+#[derive(Debug)]
+pub struct Selection {
+    patterns: Patterns,
+}
+
+impl Selection {
+    /// What this pattern chooses.
+    ///
+    /// # Errors
+    /// [`PatternError`] if it is none.
+    pub fn new(pattern: &str) -> Result<Self, PatternError> {
+        Ok(Self { patterns: Patterns::new(std::slice::from_ref(&pattern.to_owned()))? })
+    }
+
+    /// Whether a path is chosen, by itself or with a directory above it.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        let above = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
+        above.chain([path]).any(|path| !self.patterns.matches(path.as_bytes()).is_empty())
+    }
+}
+
 /// The patterns of one job.
 #[derive(Debug)]
 pub(super) struct Patterns {
@@ -118,6 +141,14 @@ mod tests {
         }
         assert!(patterns(&["a/**/z"]).may_match_below(b"a/b/c/d") && !patterns(&["a/**/z"]).may_match_below(b"b"));
         assert!(patterns(&["{a,b/c}/x"]).may_match_below(b"b/c"));
+    }
+
+    #[test]
+    fn a_directory_that_is_chosen_comes_with_what_is_in_it() {
+        let selection = Selection::new("out/*").unwrap();
+        assert!(
+            selection.has("out/a") && selection.has("out/a/b/c") && !selection.has("out") && !selection.has("in/a")
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::event::chain;
 use crate::lua::files::Files;
 use crate::output::result_path;
 use crate::process::{mebibytes, work_path};
-use crate::worker::{Brief, ConfineError, End, Room, Walls, confine};
+use crate::worker::{Account, Brief, ConfineError, End, Room, Walls, confine};
 
 /// Longest script: 16 MiB. The longest of people are a hundred kilobytes; of programs that write programs, a few.
 const SCRIPT_BYTES_MAX: u64 = 16 << 20;
@@ -49,6 +49,8 @@ enum BeginError {
     Work(#[source] io::Error),
     #[error("the script can't be kept apart from the machine")]
     Confine(#[from] ConfineError),
+    #[error("failed to write down how the script is kept apart; check the disk's space")]
+    Account(#[source] io::Error),
     #[error("Luau can't be set up")]
     Luau(#[from] mlua::Error),
 }
@@ -56,7 +58,9 @@ enum BeginError {
 impl BeginError {
     fn end(&self) -> End {
         match self {
-            Self::Read { .. } | Self::Work(_) | Self::Confine(_) | Self::Luau(_) => End::error(chain(self)),
+            Self::Read { .. } | Self::Work(_) | Self::Confine(_) | Self::Account(_) | Self::Luau(_) => {
+                End::error(chain(self))
+            }
             Self::TooLong => End::permanent(chain(self)),
         }
     }
@@ -88,6 +92,8 @@ fn run(brief: Brief<Piece>) -> Result<End, BeginError> {
         (Ok(()), _) | (Err(_), Walls::AsFound) => {}
         (Err(error), Walls::Required) => return Err(error.into()),
     }
+    let account = Account { isolation: brief.isolation, fuel: None };
+    account.leave(&brief.directory).map_err(BeginError::Account)?;
     let directory = brief.directory.clone();
     let memory = brief.memory_bytes.unwrap_or(u64::MAX);
     let desk = Rc::new(Desk::new(brief, files));

@@ -95,7 +95,8 @@ end";
 
 /// Puts the table into the state, and `print` with it.
 pub(super) fn install(lua: &Lua, desk: &Rc<Desk>) -> Result<()> {
-    let shelf = Shelf { lua: lua.clone(), job: lua.create_table()?, raise: lua.load(RAISE).into_function()? };
+    let shelf =
+        Shelf { lua: lua.clone(), job: lua.create_table()?, raise: lua.load(RAISE).set_name("=job").into_function()? };
     let job = &shelf.job;
     job.set("args", desk.arguments.clone())?;
     job.set("env", desk.environment.clone())?;

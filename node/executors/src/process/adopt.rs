@@ -29,6 +29,7 @@ use crate::process::tree::{self, Grace, Left, Target, scan};
 use crate::process::watch::Watch;
 use crate::process::{Brought, deadline, handle, reaper, watch};
 use crate::sandbox::{self, Failure};
+use crate::worker::Account;
 
 /// What is known of an end that nobody saw because there was no daemon.
 const UNSEEN: &str = "it ended while no daemon was there to see how";
@@ -73,7 +74,7 @@ pub(crate) fn attend(adopt: &Adopt, control: &Control<'_>) -> Ended {
     for fence in &attempt.fences {
         fence.remove();
     }
-    ended
+    Account::complete(&adopt.directory, ended)
 }
 
 /// How a process ended that has ended, from its parent's point of view if that is us, or from the kernel's.

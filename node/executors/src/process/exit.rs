@@ -46,6 +46,13 @@ pub(crate) struct OutOfMemory {
     pub(super) peak: Option<u64>,
 }
 
+impl OutOfMemory {
+    /// Something went beyond this limit, and nobody knows how far.
+    pub(crate) const fn at(limit: u64) -> Self {
+        Self { limit, peak: None }
+    }
+}
+
 /// The outcome of a command that ended by itself.
 pub(super) fn decide(ending: &Ending, oom: Option<OutOfMemory>, said: Result<Option<Word>, WordError>) -> Outcome {
     let plain = outcome(ending, oom);

@@ -63,7 +63,7 @@ pub(crate) struct Contents {
 
 impl Contents {
     /// For a directory that nobody looked into.
-    pub(super) const UNKNOWN: Self = Self { outcome: true, result: true, others: true };
+    pub(crate) const UNKNOWN: Self = Self { outcome: true, result: true, others: true };
 
     const NOTHING: Self = Self { outcome: false, result: false, others: false };
 

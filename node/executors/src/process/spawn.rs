@@ -1,10 +1,11 @@
 //! From an order to a living process: directories, environment, program, descriptors.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jobmesh_protocol::outcome::{Exit, Usage};
@@ -25,6 +26,7 @@ use crate::process::reaper;
 use crate::process::seat::Seat;
 use crate::process::spare::{Contents, work_path};
 use crate::process::tree::scan::{self, TICK_MS};
+use crate::redact::{Needles, Strainer};
 
 /// The variable that marks every process of a run. Its value is the run's id.
 pub const RUN_VARIABLE: &str = "JOBMESH_RUN";
@@ -49,6 +51,8 @@ pub(super) struct Spawned {
     /// The control group of its own, if it has a memory limit.
     pub(super) group: Option<RunGroup>,
     child: Child,
+    /// What stands before the logs of a run with secrets.
+    pub(super) strainers: Option<Strainers>,
     /// Keeps the sweep's hands off the process until [`Self::reap`].
     _root: reaper::Root,
 }
@@ -182,6 +186,7 @@ pub(super) fn spawn(
     }
     let group = RunGroup::make(host.grounds(), order.run, &limits).map_err(SpawnError::Limit)?;
 
+    let strainers = Strainers::before(order, [&stdout, &stderr])?;
     let (at, before) = (Instant::now(), scan::ticks_now());
     let mut is_first = true;
     let child = loop {
@@ -190,7 +195,15 @@ pub(super) fn spawn(
             None => (plain(order, task, (host, &mut seat.programs))?, None),
         };
         command.process_group(0).env(RUN_VARIABLE, order.run.to_string());
-        command.stdout(writer(&stdout, order, Stream::Stdout)?).stderr(writer(&stderr, order, Stream::Stderr)?);
+        match &strainers {
+            None => {
+                command.stdout(writer(&stdout, order, Stream::Stdout)?).stderr(writer(&stderr, order, Stream::Stderr)?)
+            }
+            Some(strainers) => {
+                let [stdout, stderr] = strainers.writers(order)?;
+                command.stdout(stdout).stderr(stderr)
+            }
+        };
         match spawn_in(group.as_ref(), &mut command)? {
             Ok(child) => break boxed::tell(child, plan.as_deref()).map_err(SpawnError::Tell)?,
             // The file may have gone since it was found; then another may mean the program now. That is looked for
@@ -201,7 +214,7 @@ pub(super) fn spawn(
     };
     let root = reaper::Root::new(child.id());
     let process = ProcessId { pid: child.id(), started: start_time(child.id(), before) };
-    Ok(Spawned { process, at, stdout, stderr, group, child, _root: root })
+    Ok(Spawned { process, at, stdout, stderr, group, child, strainers, _root: root })
 }
 
 /// The command of an order that is not sandboxed.
@@ -237,6 +250,46 @@ fn start_time(pid: u32, before: Option<u64>) -> u64 {
     match before {
         Some(tick) if scan::ticks_now() == before => tick,
         Some(_) | None => scan::stat(pid).map_or(0, |stat| stat.started),
+    }
+}
+
+/// What takes the secrets of a run out of both its logs.
+#[derive(Debug)]
+pub(super) struct Strainers {
+    needles: Arc<Needles>,
+    stdout: Strainer,
+    stderr: Strainer,
+}
+
+impl Strainers {
+    /// Puts one before each log of a run that has secrets.
+    fn before(order: &Order, [stdout, stderr]: [&Log; 2]) -> Result<Option<Self>, SpawnError> {
+        let Some(needles) = Needles::of(&order.secrets) else { return Ok(None) };
+        let before = |log: &Log, stream| {
+            let failed = |source| SpawnError::Log { path: log_path(&order.directory, stream), source };
+            Strainer::before(log.writer().map_err(failed)?, Arc::clone(&needles)).map_err(failed)
+        };
+        let (stdout, stderr) = (before(stdout, Stream::Stdout)?, before(stderr, Stream::Stderr)?);
+        Ok(Some(Self { needles, stdout, stderr }))
+    }
+
+    fn writers(&self, order: &Order) -> Result<[PipeWriter; 2], SpawnError> {
+        let writer = |strainer: &Strainer, stream| {
+            strainer.writer().map_err(|source| SpawnError::Log { path: log_path(&order.directory, stream), source })
+        };
+        Ok([writer(&self.stdout, Stream::Stdout)?, writer(&self.stderr, Stream::Stderr)?])
+    }
+
+    /// Takes the secrets out of everything that the run left, of which nothing may live any more.
+    pub(super) fn finish(&mut self, directory: &Path) {
+        self.stdout.finish();
+        self.stderr.finish();
+        self.needles.redact_run(directory);
+    }
+
+    /// An outcome with a message without the run's secrets.
+    pub(super) fn clean(&self, outcome: Outcome) -> Outcome {
+        self.needles.redact_outcome(outcome)
     }
 }
 

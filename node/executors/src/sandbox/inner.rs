@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
-use super::outer::Answer;
+use super::outer::{Answer, STARTED};
 use super::plan::Plan;
 use super::{namespaces, root, walls};
 
@@ -57,7 +57,13 @@ fn run(channel: &UnixStream) -> Answer {
     if let Err(error) = walls::close(&plan, stdin.as_ref()) {
         return Answer::NoSandbox(error.to_string());
     }
-    start(&plan, stdin).map_or_else(|error| Answer::NoProgram(words(&plan, &error)), wait_for)
+    let program = match start(&plan, stdin) {
+        Ok(program) => program,
+        Err(error) => return Answer::NoProgram(words(&plan, &error)),
+    };
+    // If nobody hears it any more, this process is about to be killed.
+    let _ = { channel }.write_all(STARTED);
+    wait_for(program)
 }
 
 /// Starts the program. What it may do was settled before.

@@ -65,7 +65,7 @@ fn run((plan, bytes): (Plan, Vec<u8>)) -> Result<Answer, Failure> {
     let runtime = runtime.map_err(failed("failed to listen to signals"))?;
     let _entered = runtime.enter();
     // Each is for the program, which gets it itself. From here on none ends this process, which has to tell of its end.
-    let swallowed: Vec<_> = SWALLOWED.iter().map(|kind| signal(SignalKind::from_raw(kind.as_raw()))).collect();
+    let mut signals = Signals::swallow().map_err(failed("failed to catch signals"))?;
     let core = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, core).map_err(|error| failed("failed to forbid core files")(error.into()))?;
     namespaces::enter(plan.network).map_err(failed("failed to enter namespaces"))?;
@@ -74,36 +74,80 @@ fn run((plan, bytes): (Plan, Vec<u8>)) -> Result<Answer, Failure> {
     let said = ours.write_all(&bytes).and_then(|()| ours.shutdown(std::net::Shutdown::Write));
     // If that failed, the inner process has ended, and how it ended tells more.
     drop(said);
-    let answer = runtime.block_on(async {
-        ours.set_nonblocking(true)?;
-        let mut answer = Vec::new();
-        tokio::net::UnixStream::from_std(ours)?.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
-        io::Result::Ok(answer)
-    });
-    let answer = answer.map_err(failed("failed to hear from its first process"))?;
+    let heard = runtime.block_on(hear(ours, &mut signals)).map_err(failed("failed to hear from its first process"))?;
+    if let Heard::Signal(_) = heard {
+        child.kill().map_err(failed("failed to end its first process"))?;
+    }
     // Nothing of the namespace is left once its first process has ended.
     let status = child.wait().map_err(failed("failed to wait for its first process"))?;
-    drop(swallowed);
-    if answer.is_empty() {
-        tracing::debug!(%status, "the first process of a sandbox was killed");
-        return Ok(Answer::Signal(Signal::KILL.as_raw()));
-    }
+    let answer = match heard {
+        Heard::Signal(number) => return Ok(Answer::Signal(number)),
+        Heard::Answer(answer) if answer.is_empty() => {
+            tracing::debug!(%status, "the first process of a sandbox was killed");
+            return Ok(Answer::Signal(Signal::KILL.as_raw()));
+        }
+        Heard::Answer(answer) => answer,
+    };
     serde_json::from_slice(&answer)
         .map_err(|error| Failure::Sandbox(format!("its first process made no sense: {error}")))
 }
 
-/// What may be sent to all processes of a run.
-const SWALLOWED: [Signal; 9] = [
-    Signal::TERM,
-    Signal::INT,
-    Signal::HUP,
-    Signal::QUIT,
-    Signal::USR1,
-    Signal::USR2,
-    Signal::ALARM,
-    Signal::WINCH,
-    Signal::PIPE,
-];
+/// What an inner process says once the program runs.
+pub(super) const STARTED: &[u8] = b"+";
+
+/// What came first.
+enum Heard {
+    /// All that the inner process said of the end.
+    Answer(Vec<u8>),
+    /// A signal that was meant for a program that does not run yet, and so would have been lost on it.
+    Signal(i32),
+}
+
+/// Listens to the inner process until it has nothing more to say.
+async fn hear(channel: UnixStream, signals: &mut Signals) -> io::Result<Heard> {
+    channel.set_nonblocking(true)?;
+    let mut channel = tokio::net::UnixStream::from_std(channel)?.take(ANSWER_BYTES_MAX);
+    let mut first = [0_u8; 1];
+    let count = tokio::select! {
+        biased;
+        number = signals.ending() => return Ok(Heard::Signal(number)),
+        count = channel.read(&mut first) => count?,
+    };
+    let mut answer = Vec::new();
+    answer.extend(first.get(..count).filter(|first| *first != STARTED).into_iter().flatten());
+    channel.read_to_end(&mut answer).await?;
+    Ok(Heard::Answer(answer))
+}
+
+/// What may be sent to all processes of a run, caught.
+struct Signals {
+    ending: Vec<(i32, tokio::signal::unix::Signal)>,
+    _others: Vec<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    /// Those that ask a program to end.
+    const ENDING: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+    /// Those that mean something to some programs.
+    const OTHERS: [Signal; 5] = [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::WINCH, Signal::PIPE];
+
+    fn swallow() -> io::Result<Self> {
+        let catch = |kind: &Signal| Ok((kind.as_raw(), signal(SignalKind::from_raw(kind.as_raw()))?));
+        let ending = Self::ENDING.iter().map(catch).collect::<io::Result<_>>()?;
+        let others = Self::OTHERS.iter().map(catch).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { ending, _others: others.into_iter().map(|(_, caught)| caught).collect() })
+    }
+
+    /// Waits until one came that asks to end.
+    async fn ending(&mut self) -> i32 {
+        std::future::poll_fn(|context| {
+            let mut each = self.ending.iter_mut();
+            let caught = each.find_map(|(number, caught)| caught.poll_recv(context).is_ready().then_some(*number));
+            caught.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+        })
+        .await
+    }
+}
 
 fn start_inner(channel: UnixStream) -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");

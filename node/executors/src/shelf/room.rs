@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jobmesh_protocol::id::Hash;
 
 use super::{Shelf, ShelfError};
 
@@ -27,13 +29,15 @@ impl Room {
 
     /// Says that what it was taken for is there under its name.
     pub fn keep(mut self) {
-        self.bytes = 0;
+        let bytes = std::mem::take(&mut self.bytes);
+        self.shelf.inner.stored.fetch_add(bytes, Ordering::Relaxed);
+        less(&self.shelf.inner.expected, bytes);
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.shelf.give_back(self.bytes);
+        less(&self.shelf.inner.expected, self.bytes);
     }
 }
 
@@ -57,7 +61,7 @@ impl Shelf {
     /// Bytes of all blobs, and of those that are on their way here.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.inner.used.load(Ordering::Relaxed)
+        self.inner.stored.load(Ordering::Relaxed).saturating_add(self.inner.expected.load(Ordering::Relaxed))
     }
 
     /// Most bytes of these.
@@ -78,28 +82,27 @@ impl Shelf {
         let _ = self.inner.make_room.set(Box::new(make_room));
     }
 
-    /// Counts what is there anew: others may put files here, or take them away.
+    /// Counts the blobs that are there anew: others may put files here, or take them away.
     ///
     /// # Errors
     /// What the system says if the folder can't be read.
     pub fn count_again(&self) -> io::Result<()> {
-        let before = self.used();
         let mut found = 0_u64;
         for entry in fs::read_dir(&self.inner.folder)? {
-            // One that goes meanwhile is none.
-            found = found.saturating_add(entry?.metadata().map_or(0, |found| found.len()));
+            let entry = entry?;
+            // What is on its way has room of its own.
+            let is_blob = entry.file_name().to_str().is_some_and(|name| name.parse::<Hash>().is_ok());
+            if is_blob {
+                // One that goes meanwhile is none.
+                found = found.saturating_add(entry.metadata().map_or(0, |found| found.len()));
+            }
         }
-        // What came or went while we counted has been added or taken off by those who did it.
-        if found >= before {
-            self.inner.used.fetch_add(found - before, Ordering::Relaxed);
-        } else {
-            self.give_back(before - found);
-        }
+        self.inner.stored.store(found, Ordering::Relaxed);
         Ok(())
     }
 
     fn take(&self, bytes: u64) -> Result<(), ShelfError> {
-        self.inner.used.fetch_add(bytes, Ordering::Relaxed);
+        self.inner.expected.fetch_add(bytes, Ordering::Relaxed);
         if self.used() > self.quota() {
             self.make_room();
         }
@@ -107,7 +110,7 @@ impl Shelf {
         if used <= quota {
             return Ok(());
         }
-        self.give_back(bytes);
+        less(&self.inner.expected, bytes);
         Err(ShelfError::OverQuota { used: used.saturating_sub(bytes), quota })
     }
 
@@ -121,10 +124,14 @@ impl Shelf {
         }
     }
 
-    /// So many bytes are not there any more.
-    pub(super) fn give_back(&self, bytes: u64) {
-        let less = |used: u64| Some(used.saturating_sub(bytes));
-        // The closure always has an answer.
-        let _ = self.inner.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    /// So many bytes of blobs are not there any more.
+    pub(super) fn forget(&self, bytes: u64) {
+        less(&self.inner.stored, bytes);
     }
+}
+
+/// Takes so many off a count, which never gets below nothing.
+fn less(count: &AtomicU64, bytes: u64) {
+    // The closure always has an answer.
+    let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(before.saturating_sub(bytes)));
 }

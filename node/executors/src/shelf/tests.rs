@@ -113,6 +113,7 @@ fn a_file_with_holes_keeps_them_and_counts_by_its_length() {
     let path = shelf.path_of(written.blob().hash);
     shelf.keep(vec![written]).unwrap();
     assert!(fs::metadata(path).unwrap().blocks() * 512 < 1 << 20, "its holes were filled");
+    io::Seek::rewind(&mut &sparse).unwrap();
     let error = shelf.copy_from(&sparse, 1 << 20, &|| false).unwrap_err();
     assert!(matches!(error, ShelfError::TooLarge { .. }), "{error}");
 }
@@ -124,4 +125,21 @@ fn who_is_stopped_leaves_nothing() {
     file.set_len(10).unwrap();
     assert!(matches!(shelf.copy_from(&file, 100, &|| true), Err(ShelfError::Stopped)));
     assert_eq!((fs::read_dir(folder.path()).unwrap().count(), shelf.used()), (0, 0));
+}
+
+/// Counting anew took what was on its way for nothing, and more than the quota came.
+#[test]
+fn what_is_on_its_way_counts_whenever_it_is_counted_anew() {
+    let (shelf, folder) = shelf();
+    put(&shelf, b"four").unwrap();
+    let room = shelf.room(10).unwrap();
+    fs::write(folder.path().join("abc.10.part"), b"half").unwrap();
+    shelf.count_again().unwrap();
+    assert_eq!(shelf.used(), 14);
+    room.keep();
+    assert_eq!(shelf.used(), 14, "it is there now");
+    assert_eq!(shelf.remove_older_parts(Duration::from_secs(3600)).unwrap(), 0);
+    let part = File::open(folder.path().join("abc.10.part")).unwrap();
+    part.set_modified(SystemTime::now() - Duration::from_secs(7200)).unwrap();
+    assert_eq!(shelf.remove_older_parts(Duration::from_secs(3600)).unwrap(), 1);
 }

@@ -18,10 +18,9 @@ use wasmi_wasi::{Dir, WasiCtx, WasiCtxBuilder, ambient_authority};
 use super::Piece;
 use super::bounds::Bounds;
 use crate::event::chain;
-use crate::interpreter::leave_fuel;
 use crate::output::{outcome_path, result_path};
 use crate::process::{OUTCOME_VARIABLE, RESULT_VARIABLE, mebibytes, work_path};
-use crate::worker::{Brief, ConfineError, End, Room, Walls, confine};
+use crate::worker::{Account, Brief, ConfineError, End, Room, Walls, confine};
 
 /// The files in the working directory into which a module says what other commands say to files beside it.
 const OUTCOME_NAME: &str = ".jobmesh-outcome";
@@ -47,6 +46,8 @@ enum BeginError {
     Stream(#[source] io::Error),
     #[error("the module can't be kept apart from the machine")]
     Confine(#[from] ConfineError),
+    #[error("failed to write down how the module is kept apart; check the disk's space")]
+    Account(#[source] io::Error),
     #[error("the job's arguments or variables can't be given to a module: {problem}")]
     Words { problem: String },
     #[error("the module is not valid: {problem}")]
@@ -63,9 +64,12 @@ impl BeginError {
     /// What it means for the job: would it fail again?
     fn end(&self) -> End {
         match self {
-            Self::Read { .. } | Self::Work(_) | Self::Stream(_) | Self::Confine(_) | Self::Wasi { .. } => {
-                End::error(chain(self))
-            }
+            Self::Read { .. }
+            | Self::Work(_)
+            | Self::Stream(_)
+            | Self::Confine(_)
+            | Self::Account(_)
+            | Self::Wasi { .. } => End::error(chain(self)),
             Self::Words { .. } | Self::Invalid { .. } | Self::Import { .. } | Self::NoStart => {
                 End::permanent(chain(self))
             }
@@ -99,6 +103,8 @@ fn run(brief: &Brief<Piece>) -> Result<End, BeginError> {
         (Ok(()), _) | (Err(_), Walls::AsFound) => {}
         (Err(error), Walls::Required) => return Err(error.into()),
     }
+    let mut account = Account { isolation: brief.isolation, fuel: None };
+    account.leave(&brief.directory).map_err(BeginError::Account)?;
     let mut config = Config::default();
     config.consume_fuel(true);
     let engine = Engine::new(&config);
@@ -113,7 +119,8 @@ fn run(brief: &Brief<Piece>) -> Result<End, BeginError> {
         start.call(&mut store, ())
     });
     let used = fuel - store.get_fuel().unwrap_or(fuel).min(fuel);
-    if let Err(error) = leave_fuel(&brief.directory, used) {
+    account.fuel = Some(used);
+    if let Err(error) = account.leave(&brief.directory) {
         eprintln!("failed to write down the fuel used: {error}");
     }
     Ok(judge(ran, store.data().bounds, fuel))

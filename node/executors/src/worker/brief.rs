@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jobmesh_protocol::Isolation;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub(crate) struct Brief<P> {
     /// The directory of the run.
     pub(crate) directory: PathBuf,
     pub(crate) walls: Walls,
+    /// How well its guest is kept apart with them.
+    pub(crate) isolation: Isolation,
     /// Most memory of what is interpreted; none is no limit.
     pub(crate) memory_bytes: Option<u64>,
     /// What is interpreted finds these as its arguments.

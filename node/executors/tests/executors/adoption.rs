@@ -53,6 +53,7 @@ impl Left {
             outputs: Vec::new(),
             kill_grace: DurationMillis::from_secs(5),
             limits: Limits::default(),
+            container: None,
         }
     }
 
@@ -270,6 +271,7 @@ fn a_run_survives_the_kill_of_its_daemon_and_loses_nothing() {
             outputs: Vec::new(),
             kill_grace,
             limits,
+            container: None,
         })
         .unwrap();
     assert_eq!(node.started(run), process);
@@ -278,4 +280,20 @@ fn a_run_survives_the_kill_of_its_daemon_and_loses_nothing() {
     assert_eq!(ended.outcome, Outcome::error("exit code 6"));
     assert_eq!(ended.inline, [b"before\nafter\n".to_vec()]);
     assert!(!exists(pid));
+}
+
+#[test]
+fn what_an_adopted_run_leaves_is_kept_like_any_other() {
+    let node = Node::start(1);
+    let mut left = Left::start(
+        &node,
+        "echo kept > \"${JOBMESH_OUTCOME%/*}/work/a\"; echo '{\"outcome\":\"ok\"}' > $JOBMESH_OUTCOME",
+    );
+    node.executors.adopt(Adopt { outputs: vec!["*".to_owned()], ..left.adopt() }).unwrap();
+    node.started(left.run);
+    left.go();
+    let ended = node.ended(left.run);
+    left.parent.wait().unwrap();
+    assert_eq!(ended.outcome, jobmesh_protocol::Outcome::Ok);
+    assert!(ended.outputs.files.is_some() && node.shelf.has(BlobRef::of(b"kept\n")));
 }

@@ -1,7 +1,8 @@
 //! What every executor owes the runtime.
 //!
 //! Each kind of work has a function that makes its [`Tasks`], or says what this machine lacks for them; then all of them
-//! pass the same checks. A new executor adds its function to [`KINDS`] and nothing else.
+//! pass the same checks. A new executor adds its function to [`KINDS`] and nothing else; one that needs an engine beside
+//! the node calls [`conforms`] where it has one.
 
 mod server;
 
@@ -15,29 +16,29 @@ use crate::harness::{LEVEL, Node, Tools, command};
 use server::Server;
 
 /// Tasks of one executor with a known end. What a kind of work can't do it has no task for.
-struct Tasks {
+pub(crate) struct Tasks {
     /// Succeeds and writes nothing to a log.
-    ok: Task,
+    pub(crate) ok: Task,
     /// Fails, and may work another time.
-    failing: Task,
+    pub(crate) failing: Task,
     /// Goes on until it is stopped.
-    endless: Task,
+    pub(crate) endless: Task,
     /// Goes on whatever it is asked, and must be killed; only for code that hears of it at all.
-    stubborn: Option<Task>,
+    pub(crate) stubborn: Option<Task>,
     /// Writes [`GREETING`] to standard output.
-    greeting: Option<Task>,
+    pub(crate) greeting: Option<Task>,
     /// Writes without end.
-    noisy: Option<Task>,
+    pub(crate) noisy: Option<Task>,
     /// Writes what it reads on standard input.
-    echoing: Option<Box<dyn Fn(BlobRef) -> Task>>,
+    pub(crate) echoing: Option<Box<dyn Fn(BlobRef) -> Task>>,
     /// Says that its result is [`RESULT`].
-    telling: Option<Task>,
+    pub(crate) telling: Option<Task>,
     /// Writes the variable `GREETING` of its environment.
-    reading: Option<Task>,
+    pub(crate) reading: Option<Task>,
     /// The level at which its runs are kept apart, at least.
-    isolation: Isolation,
+    pub(crate) isolation: Isolation,
     /// Who answers requests, for as long as the tasks are needed.
-    _server: Option<Server>,
+    pub(crate) _server: Option<Server>,
 }
 
 /// What a greeting says.
@@ -49,29 +50,31 @@ const NOISE_MAX: u64 = 1 << 20;
 
 /// Every kind of work that has an executor.
 const KINDS: &[Kind] = &[
-    Kind { name: "process", make: process },
-    Kind { name: "wasm", make: wasm },
-    Kind { name: "lua", make: lua },
-    Kind { name: "http", make: http },
+    Kind { name: "process", make: process, node: Node::start },
+    Kind { name: "wasm", make: wasm, node: Node::start },
+    Kind { name: "lua", make: lua, node: Node::start },
+    Kind { name: "http", make: http, node: Node::start },
 ];
 
 /// One kind of work.
-struct Kind {
-    name: &'static str,
-    make: fn(&Node) -> Tasks,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) make: fn(&Node) -> Tasks,
+    /// Starts a node that runs them, with so many slots.
+    pub(crate) node: fn(u16) -> Node,
 }
 
 impl Kind {
     /// A node with its tasks.
     fn start(&self, slots: u16) -> (Node, Tasks) {
-        let node = Node::start(slots);
+        let node = (self.node)(slots);
         let tasks = (self.make)(&node);
         (node, tasks)
     }
 
     /// What this machine lacks for it, if it lacks something.
     fn lacks(&self) -> Option<String> {
-        let probe = Node::start(1).executors.probe().into_iter().find(|probe| probe.executor == self.name);
+        let probe = (self.node)(1).executors.probe().into_iter().find(|probe| probe.executor == self.name);
         let Some(probe) = probe else { return Some("it is not probed".to_owned()) };
         probe.isolation.is_none().then(|| probe.lacks.join("; "))
     }
@@ -200,22 +203,25 @@ const CHECKS: &[(&str, Check)] = &[
 
 #[test]
 fn every_executor_conforms() {
-    for kind in KINDS {
-        let name = kind.name;
-        if let Some(lacks) = kind.lacks() {
-            Tools::missing(&format!("the conformance of {name}"), &lacks);
-            continue;
-        }
-        let (node, tasks) = kind.start(1);
-        for task in [&tasks.ok, &tasks.failing, &tasks.endless] {
-            assert_eq!(task.executor(), name);
-        }
-        drop(node);
-        for (check, run) in CHECKS {
-            // What fails must say for whom.
-            let failed = std::panic::catch_unwind(|| run(kind)).is_err();
-            assert!(!failed, "the executor for {name} does not keep this: {check}");
-        }
+    KINDS.iter().for_each(conforms);
+}
+
+/// Puts one kind of work to the test.
+pub(crate) fn conforms(kind: &Kind) {
+    let name = kind.name;
+    if let Some(lacks) = kind.lacks() {
+        Tools::missing(&format!("the conformance of {name}"), &lacks);
+        return;
+    }
+    let (node, tasks) = kind.start(1);
+    for task in [&tasks.ok, &tasks.failing, &tasks.endless] {
+        assert_eq!(task.executor(), name);
+    }
+    drop(node);
+    for (check, run) in CHECKS {
+        // What fails must say for whom.
+        let failed = std::panic::catch_unwind(|| run(kind)).is_err();
+        assert!(!failed, "the executor for {name} does not keep this: {check}");
     }
 }
 

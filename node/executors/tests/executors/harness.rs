@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use jobmesh_executors::{
-    Config, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Sandboxes, Shelf, Surroundings,
+    Config, Containers, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Sandboxes, Shelf, Surroundings,
 };
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
@@ -56,11 +56,13 @@ pub(crate) struct Node {
     pub(crate) executors: Executors,
     pub(crate) home: tempfile::TempDir,
     pub(crate) shelf: Shelf,
+    /// Whether its orders have the network.
+    pub(crate) network: bool,
     events: Receiver<Event>,
     /// How well its orders must be kept apart.
     pub(crate) isolation: Isolation,
     /// Where what waits for others runs. Dropped last.
-    pub(crate) runtime: Runtime,
+    _runtime: Runtime,
 }
 
 impl Node {
@@ -69,6 +71,10 @@ impl Node {
     }
 
     pub(crate) fn start_with(slots: u16, groups: Groups) -> Self {
+        Self::start_among(slots, groups, Containers::default())
+    }
+
+    pub(crate) fn start_among(slots: u16, groups: Groups, containers: Containers) -> Self {
         // More than any test makes, so that no executor waits for a test that has seen enough.
         let (sender, events) = sync_channel(1024);
         let home = tempfile::tempdir().unwrap();
@@ -77,13 +83,13 @@ impl Node {
         std::fs::create_dir(&blobs).unwrap();
         let shelf = Shelf::open(blobs).unwrap();
         let worker = env!("CARGO_BIN_EXE_jobmesh-worker").into();
-        let surroundings = Surroundings::new(runtime.handle().clone(), worker);
+        let surroundings = Surroundings { containers, ..Surroundings::new(runtime.handle().clone(), worker) };
         let spares = Some(home.path().join("spares"));
         let (kept, sandboxes) = (shelf.clone(), Sandboxes::Use);
         let config =
             Config { slots: NonZeroU16::new(slots).unwrap(), spares, groups, sandboxes, shelf: kept, surroundings };
         let executors = Executors::start(config, move |event| drop(sender.send(event)), builtin).unwrap();
-        Self { executors, home, shelf, events, isolation: LEVEL.get(), runtime }
+        Self { executors, home, shelf, network: true, events, isolation: LEVEL.get(), _runtime: runtime }
     }
 
     /// A node whose orders are sandboxed; none, after saying so, where no sandbox can be made.
@@ -113,9 +119,10 @@ impl Node {
             outputs: Vec::new(),
             directory: self.home.path().join("runs").join(run.to_string()),
             environment: [].into(),
+            secrets: jobmesh_executors::Secrets::default(),
             limits: Limits::default(),
             is_foreign: false,
-            network: true,
+            network: self.network,
             isolation: self.isolation,
         }
     }

@@ -2,15 +2,18 @@
 
 mod adoption;
 mod conformance;
+mod containers;
 mod ending;
 mod files;
 mod harness;
 mod limits;
 mod lua;
 mod orphans;
+mod podman;
 mod running;
 mod sandboxed;
 mod saying;
+mod secrets;
 mod succession;
 mod wasm;
 mod wasm_c;

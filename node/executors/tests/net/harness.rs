@@ -17,7 +17,7 @@ use jobmesh_executors::model::settings::{
     Classes, KeySource, Model, ModelKind, Provider, ProviderKind, Settings as ModelSettings,
 };
 use jobmesh_executors::{
-    Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Shelf, Stream, Surroundings, log_path,
+    Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Secrets, Shelf, Stream, Surroundings, log_path,
     result_path,
 };
 use jobmesh_protocol::task::{EmbeddingTask, HttpTask, LlmTask, Task};
@@ -87,6 +87,7 @@ impl Node {
             outputs: Vec::new(),
             directory: self.home.path().join("runs").join(run.to_string()),
             environment: BTreeMap::new(),
+            secrets: Secrets::default(),
             limits: Limits::default(),
             is_foreign: false,
             network: true,

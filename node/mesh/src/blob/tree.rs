@@ -83,7 +83,7 @@ mod tests {
     }
 
     fn encoded(bytes: &[u8], range: Range<u64>) -> Vec<u8> {
-        encode(bytes, &PreOrderMemOutboard::create(bytes, BLOCK), range).unwrap()
+        encode(bytes, PreOrderMemOutboard::create(bytes, BLOCK), range).unwrap()
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub(super) struct WorkOptions {
     /// A file of variables, KEY=VALUE on each line (may be repeated)
     #[arg(long = "env-file", value_name = "FILE")]
     environment_files: Vec<PathBuf>,
+    /// A secret of this node for the command, in this variable; the job then runs on this node (may be repeated)
+    #[arg(long = "secret", value_name = "[VARIABLE=]NAME", value_parser = parse_secret)]
+    secrets: Vec<(String, String)>,
     /// The directory to run in, on this machine only [default: an empty one of its own]
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
@@ -44,6 +47,7 @@ impl WorkOptions {
         let spec = &mut draft.submission.spec;
         spec.name = self.name.or_else(|| spec.name.take());
         spec.labels.extend(self.labels);
+        spec.secrets.extend(self.secrets);
         draft.stdin = self.stdin.or_else(|| draft.stdin.take());
         let mut variables = Vec::new();
         for file in &self.environment_files {
@@ -87,6 +91,10 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
         Ok(value) => Ok((text.to_owned(), value)),
         Err(_) => Err(format!("{text} is not set here; write it as {text}=VALUE")),
     }
+}
+
+fn parse_secret(text: &str) -> Result<(String, String), String> {
+    if text.contains('=') { parse_pair(text) } else { Ok((text.to_owned(), text.to_owned())) }
 }
 
 /// Reads the variables of a file: one a line, empty lines and those that begin with `#` left out, one pair of quotes

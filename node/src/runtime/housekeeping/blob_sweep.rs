@@ -64,7 +64,7 @@ fn sweep(
     reader: &dyn Fn() -> Result<Reader, ChoreError>,
 ) -> Result<Swept, ChoreError> {
     let failed = || ChoreError::file(shelf.folder());
-    let mut swept = Swept::default();
+    let mut swept = Swept { files: shelf.remove_older_parts(age).map_err(failed())?, bytes: 0 };
     let parts = shelf.each_older(age, |_, _| ()).map_err(failed())? / LISTED_MAX + 1;
     for part in 0..parts {
         check()?;

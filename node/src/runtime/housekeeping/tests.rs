@@ -6,6 +6,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use jobmesh_engine::Taken;
+use jobmesh_protocol::tree::{Entry, Node as Content, Tree};
 use jobmesh_protocol::{BlobRef, DurationMillis, JobState, RunId};
 use serde_json::{Value, json};
 
@@ -62,6 +63,49 @@ async fn retention_deletes_what_nobody_needs_and_nothing_else() {
     let directory = |taken| home.run(first_run(taken)).exists();
     assert!(directory(failed) && directory(kept) && directory(last));
     assert!(!node.handle().blobs().has(unused) && node.handle().blobs().has(used));
+    node.stop().await;
+}
+
+/// A tree of one file of this content, both of them old.
+async fn upload_tree(node: &Node, bytes: &'static [u8]) -> [BlobRef; 2] {
+    let blob = upload(node, bytes).await;
+    let entry = Entry { path: "a".to_owned(), node: Content::File { blob, mode: 0o644 } };
+    let tree = Tree::new(vec![entry]).unwrap().encode();
+    [blob, upload(node, Box::leak(tree.into_boxed_slice())).await]
+}
+
+/// What a tree names is needed as long as the tree is: by a job that begins with it, by an attempt that left it, by a
+/// schedule.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_a_tree_stay_as_long_as_it_is_needed() {
+    let node = Node::start_with(|config| config.retention.completed = Some(DurationMillis(1))).await;
+    let kept = json!({ "keep_ms": 3_600_000 });
+    let with = |tree: BlobRef, spec: &Value| {
+        let mut spec = spec.clone();
+        spec["inputs"] = json!(tree);
+        json!({ "spec": spec })
+    };
+    let unused = upload_tree(&node, b"unused").await;
+    let used = upload_tree(&node, b"used").await;
+    let first = node.submit("cat a", with(used[1], &kept)).await;
+    let passing = upload_tree(&node, b"passing").await;
+    let gone = node.submit("cat a", with(passing[1], &json!({}))).await;
+    let mut spec = kept.clone();
+    spec["outputs"] = json!(["*"]);
+    let last = node.submit("printf left > b", json!({ "spec": spec })).await;
+    let files = node.ended(last).await;
+    assert_eq!(files.state, JobState::Completed);
+    node.ended(first).await;
+    until_deleted(&node, gone).await;
+    let left = BlobRef::of(b"left");
+    let week = SystemTime::now() - Duration::from_secs(7 * 86_400);
+    for entry in fs::read_dir(node.handle().blobs().folder()).unwrap() {
+        fs::File::open(entry.unwrap().path()).unwrap().set_modified(week).unwrap();
+    }
+    assert_eq!(chore(&node, Builtin::Retention).await, Outcome::Ok);
+    let is_there = |blob: BlobRef| node.handle().blobs().path_of(blob.hash).exists();
+    assert!(used.into_iter().all(is_there) && is_there(left), "what a job needs is gone");
+    assert!(!unused.into_iter().chain(passing).any(is_there), "what nobody needs is there");
     node.stop().await;
 }
 

@@ -173,7 +173,7 @@ impl AsyncRead for Silent {
         let stream = self.get_mut();
         match Pin::new(&mut stream.0).poll_read(cx, into) {
             Poll::Ready(Ok(0)) => Poll::Pending,
-            other => other,
+            told @ (Poll::Ready(_) | Poll::Pending) => told,
         }
     }
 }

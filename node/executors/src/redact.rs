@@ -1,0 +1,362 @@
+//! Taking secrets out of what a run says, as it says it.
+//!
+//! Each value is looked for as it is and in the forms in which programs print it: base64 (also in the middle of longer
+//! text, in both alphabets), hexadecimal, percent-encoded, and as part of a JSON text; of a value of several lines, each
+//! line too. What is found becomes `[secret NAME]`. Values of fewer than four bytes are not looked for, since they would
+//! be found everywhere.
+//!
+//! **The hard case** is a value that comes in two pieces. What may be the beginning of one is held back until it is
+//! known; all else passes at once, so a log can be followed.
+//!
+//! This keeps a secret out of a log by accident. It does not keep in what a command wants to get out: reversed, or one
+//! letter a line, it passes.
+
+mod pipe;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use jobmesh_protocol::Outcome;
+
+use crate::output::{outcome_path, result_path};
+use crate::secret::Secrets;
+
+pub(crate) use pipe::Strainer;
+
+/// Shortest text that is looked for.
+const NEEDLE_BYTES_MIN: usize = 4;
+
+/// Shortest line of a value of several that is looked for by itself.
+const LINE_BYTES_MIN: usize = 8;
+
+/// How much of a file is read at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The two alphabets of base64.
+const ALPHABETS: [&[u8; 64]; 2] = [
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+];
+
+/// What is looked for. Wiped at its end.
+pub(crate) struct Needles {
+    /// Text and what stands in its place, the longest first.
+    all: Vec<(zeroize::Zeroizing<Vec<u8>>, String)>,
+    /// Which of them begin with a byte, by that byte.
+    by_first: Vec<Vec<usize>>,
+    longest: usize,
+}
+
+impl std::fmt::Debug for Needles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Needles").field("count", &self.all.len()).finish_non_exhaustive()
+    }
+}
+
+impl Needles {
+    /// What has to be looked for in what a run says; none if it has no secrets.
+    pub(crate) fn of(secrets: &Secrets) -> Option<Arc<Self>> {
+        if secrets.is_empty() {
+            return None;
+        }
+        let mut forms = BTreeSet::new();
+        for (name, value) in secrets.iter() {
+            let lines = value.lines().map(str::trim).filter(|line| line.len() >= LINE_BYTES_MIN);
+            for text in std::iter::once(value).chain(std::iter::once(value.trim())).chain(lines) {
+                let mark = format!("[secret {name}]");
+                let fresh = written_forms(text).into_iter().filter(|form| form.len() >= NEEDLE_BYTES_MIN);
+                forms.extend(fresh.map(|form| (form, mark.clone())));
+            }
+        }
+        let mut all: Vec<_> = forms.into_iter().map(|(form, mark)| (zeroize::Zeroizing::new(form), mark)).collect();
+        all.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
+        let mut by_first = vec![Vec::new(); 256];
+        for (index, (form, _)) in all.iter().enumerate() {
+            if let Some(list) = form.first().and_then(|first| by_first.get_mut(usize::from(*first))) {
+                list.push(index);
+            }
+        }
+        let longest = all.first().map_or(0, |(form, _)| form.len());
+        Some(Arc::new(Self { all, by_first, longest }))
+    }
+
+    fn beginning_with(&self, first: u8) -> impl Iterator<Item = &(zeroize::Zeroizing<Vec<u8>>, String)> {
+        let list = self.by_first.get(usize::from(first)).map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(|index| self.all.get(*index))
+    }
+
+    /// What stands at the beginning of `text`: a needle with its length, and whether a longer one may yet.
+    fn at(&self, text: &[u8]) -> (Option<(usize, &str)>, bool) {
+        let Some(first) = text.first() else { return (None, false) };
+        let (mut found, mut may_grow) = (None, false);
+        for (form, mark) in self.beginning_with(*first) {
+            if text.starts_with(form) {
+                found = found.or(Some((form.len(), mark.as_str())));
+            } else if form.starts_with(text) {
+                may_grow = true;
+            }
+        }
+        (found, may_grow)
+    }
+
+    /// A whole text without what is looked for.
+    pub(crate) fn redact(self: &Arc<Self>, text: &str) -> String {
+        let mut redactor = Redactor::new(Arc::clone(self));
+        let mut clean = redactor.push(text.as_bytes());
+        clean.extend(redactor.finish());
+        String::from_utf8_lossy(&clean).into_owned()
+    }
+
+    /// An outcome with a message without what is looked for.
+    pub(crate) fn redact_outcome(self: &Arc<Self>, outcome: Outcome) -> Outcome {
+        let clean = |text: String| crate::event::clip(self.redact(&text));
+        match outcome {
+            Outcome::Error { message, retry_after_ms } => Outcome::Error { message: clean(message), retry_after_ms },
+            Outcome::Permanent { message } => Outcome::Permanent { message: clean(message) },
+            Outcome::Snoozed { for_ms, reason } => Outcome::Snoozed { for_ms, reason: reason.map(clean) },
+            Outcome::SelfCancelled { reason } => Outcome::SelfCancelled { reason: clean(reason) },
+            Outcome::Released { reason } => Outcome::Released { reason: clean(reason) },
+            Outcome::Lost { reason } => Outcome::Lost { reason: clean(reason) },
+            outcome @ (Outcome::Ok | Outcome::Timeout | Outcome::Cancelled) => outcome,
+        }
+    }
+
+    /// Takes what is looked for out of what a run left in its directory beside its logs. What can't be cleaned is removed.
+    pub(crate) fn redact_run(self: &Arc<Self>, directory: &Path) {
+        for path in [outcome_path(directory), result_path(directory)] {
+            if let Err(error) = self.redact_file(&path) {
+                tracing::error!(path = %path.display(), %error, "failed to take secrets out of a file; it is removed");
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+
+    /// Takes what is looked for out of a file, if it is a plain one. A link is left for whoever refuses it.
+    pub(crate) fn redact_file(self: &Arc<Self>, path: &Path) -> io::Result<()> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_file() => {}
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        let mut from = File::options().read(true).custom_flags(no_follow).open(path)?;
+        let beside = path.with_extension("clean");
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut to = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let mut redactor = Redactor::new(Arc::clone(self));
+        let mut chunk = vec![0_u8; CHUNK_BYTES];
+        loop {
+            match from.read(&mut chunk)? {
+                0 => break,
+                count => to.write_all(&redactor.push(chunk.get(..count).unwrap_or_default()))?,
+            }
+        }
+        to.write_all(&redactor.finish())?;
+        fs::rename(&beside, path)
+    }
+}
+
+/// One stream on its way through.
+pub(crate) struct Redactor {
+    needles: Arc<Needles>,
+    /// What may be the beginning of something. Shorter than the longest needle.
+    held: Vec<u8>,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redactor").field("held", &self.held.len()).finish_non_exhaustive()
+    }
+}
+
+impl Redactor {
+    pub(crate) const fn new(needles: Arc<Needles>) -> Self {
+        Self { needles, held: Vec::new() }
+    }
+
+    /// Takes in a piece, and returns what may pass.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut text = std::mem::take(&mut self.held);
+        text.extend_from_slice(piece);
+        let (passed, at) = self.strain(&text, false);
+        self.held = text.get(at..).unwrap_or_default().to_vec();
+        debug_assert!(self.held.len() < self.needles.longest.max(1), "more is held back than can be waited for");
+        passed
+    }
+
+    /// Returns what was held back, since nothing follows.
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        let text = std::mem::take(&mut self.held);
+        self.strain(&text, true).0
+    }
+
+    /// Goes through a text up to where more would have to be known.
+    fn strain(&self, text: &[u8], is_last: bool) -> (Vec<u8>, usize) {
+        let mut passed = Vec::with_capacity(text.len());
+        let mut at = 0;
+        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+            match self.needles.at(rest) {
+                (_, true) if !is_last => break,
+                (Some((length, mark)), _) => {
+                    passed.extend_from_slice(mark.as_bytes());
+                    at += length;
+                }
+                (None, _) => {
+                    passed.extend(rest.first());
+                    at += 1;
+                }
+            }
+        }
+        (passed, at)
+    }
+}
+
+/// The forms in which programs write a value.
+fn written_forms(text: &str) -> Vec<Vec<u8>> {
+    let bytes = text.as_bytes();
+    if bytes.len() < NEEDLE_BYTES_MIN {
+        return Vec::new();
+    }
+    let mut forms = vec![bytes.to_vec()];
+    for alphabet in ALPHABETS {
+        forms.extend((0..3).map(|shift| base64_core(bytes, shift, alphabet)));
+    }
+    let (mut hex, mut percent, mut percent_small) = (String::new(), String::new(), String::new());
+    for byte in bytes {
+        // Writing to a text can't fail.
+        let _ = write!(hex, "{byte:02x}");
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            percent.push(char::from(*byte));
+            percent_small.push(char::from(*byte));
+        } else {
+            let _ = write!(percent, "%{byte:02X}");
+            let _ = write!(percent_small, "%{byte:02x}");
+        }
+    }
+    forms.extend([hex.to_uppercase(), hex, percent, percent_small].map(String::into_bytes));
+    if let Ok(json) = serde_json::to_string(text) {
+        forms.push(json.trim_start_matches('"').strip_suffix('"').unwrap_or(&json).as_bytes().to_vec());
+    }
+    forms
+}
+
+/// The letters of base64 that depend on `bytes` alone where those begin at the byte `shift` of a group of three.
+fn base64_core(bytes: &[u8], shift: usize, alphabet: &[u8; 64]) -> Vec<u8> {
+    let bit = |at: usize| -> usize {
+        // Bits count from the beginning of the group; those before the value are not its own.
+        let Some(at) = at.checked_sub(shift * 8) else { return 0 };
+        let byte = bytes.get(at / 8).copied().unwrap_or_default();
+        usize::from(byte >> (7 - at % 8) & 1)
+    };
+    let first = (shift * 8).div_ceil(6);
+    let last = (shift + bytes.len()) * 8 / 6;
+    let letter = |index: usize| {
+        let value = (0..6).fold(0, |value, offset| value << 1 | bit(index * 6 + offset));
+        alphabet.get(value).copied()
+    };
+    (first..last).filter_map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+    use crate::secret::Secret;
+
+    fn needles(values: &[(&str, &str)]) -> Arc<Needles> {
+        let mut secrets = Secrets::default();
+        for (name, value) in values {
+            secrets.insert(name.to_uppercase(), (*name).to_owned(), Secret::new((*value).to_owned()));
+        }
+        Needles::of(&secrets).unwrap()
+    }
+
+    fn in_pieces(needles: &Arc<Needles>, text: &[u8], size: usize) -> String {
+        let mut redactor = Redactor::new(Arc::clone(needles));
+        let mut clean: Vec<u8> = text.chunks(size).flat_map(|piece| redactor.push(piece)).collect();
+        clean.extend(redactor.finish());
+        String::from_utf8(clean).unwrap()
+    }
+
+    #[test]
+    fn a_value_is_found_however_it_is_cut() {
+        let needles = needles(&[("db", "correct horse"), ("api", "correct horse battery")]);
+        let text = b"a correct horse, a correct horse battery, a correct hors";
+        for size in 1..text.len() {
+            let clean = in_pieces(&needles, text, size);
+            assert_eq!(clean, "a [secret db], a [secret api], a correct hors", "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_found_in_every_form() {
+        let needles = needles(&[("key", "pä$$w\"rd/+ü?>1")]);
+        assert_eq!(needles.redact("pä$$w\"rd/+ü?>1"), "[secret key]");
+        assert_eq!(needles.redact("70c3a42424772272642f2bc3bc3f3e31"), "[secret key]");
+        assert_eq!(needles.redact("70C3A42424772272642F2BC3BC3F3E31"), "[secret key]");
+        assert_eq!(needles.redact("p%C3%A4%24%24w%22rd%2F%2B%C3%BC%3F%3E1"), "[secret key]");
+        assert_eq!(needles.redact(r#"{"a":"pä$$w\"rd/+ü?>1"}"#), r#"{"a":"[secret key]"}"#);
+        // Alone, behind `user:`, and behind one letter in the other alphabet.
+        for (encoded, inner) in
+            [("cMOkJCR3InJkLyvDvD8+MQ==", "JCR3InJk"), ("dXNlcjpww6QkJHcicmQvK8O8Pz4x", "JHcicmQv"), ("eHDDpCQkd", "9")]
+        {
+            let clean = needles.redact(encoded);
+            assert!(!clean.contains(inner), "{clean}");
+        }
+        assert!(needles.redact("cMOkJCR3InJkLyvDvD8+MQ==").starts_with("[secret key]"));
+    }
+
+    #[test]
+    fn base64_is_found_at_every_place_of_a_group() {
+        // What the standard says of `Man` and its like.
+        let alphabet = ALPHABETS[0];
+        assert_eq!(base64_core(b"Man", 0, alphabet), b"TWFu");
+        assert_eq!(base64_core(b"light w", 0, alphabet), b"bGlnaHQgd");
+        // "xMan" is eE1hbg==, "xxMan" is eHhNYW4=.
+        assert_eq!(base64_core(b"Man", 1, alphabet), b"1hb");
+        assert_eq!(base64_core(b"Man", 2, alphabet), b"NYW");
+    }
+
+    #[test]
+    fn what_is_short_or_ordinary_passes_at_once() {
+        let needles = needles(&[("pin", "123"), ("word", "hunter2")]);
+        let mut redactor = Redactor::new(Arc::clone(&needles));
+        assert_eq!(redactor.push(b"123 and more\n"), b"123 and more\n");
+        assert_eq!(redactor.push(b"the hunt"), b"the ");
+        assert_eq!(redactor.push(b"ing of the hunter"), b"hunting of the ");
+        assert_eq!(redactor.push(b"2!"), b"[secret word]!");
+        assert_eq!(redactor.finish(), b"");
+    }
+
+    #[test]
+    fn lines_of_a_long_value_are_found_alone() {
+        let needles = needles(&[("pem", "-----BEGIN KEY-----\nMIIEvgIBADANBg\nkqhkiG9w0BAQ\n-----END KEY-----\n")]);
+        assert_eq!(needles.redact("line: kqhkiG9w0BAQ."), "line: [secret pem].");
+    }
+
+    #[test]
+    fn files_and_outcomes_are_cleaned_and_links_left_alone() {
+        let needles = needles(&[("word", "hunter2")]);
+        let place = tempfile::tempdir().unwrap();
+        let (file, link) = (place.path().join("result"), place.path().join("outcome"));
+        fs::write(&file, "it is hunter2").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        needles.redact_file(&link).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "it is hunter2");
+        needles.redact_file(&file).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "it is [secret word]");
+        needles.redact_file(&place.path().join("nothing")).unwrap();
+        let outcome = needles.redact_outcome(Outcome::error("hunter2 is wrong"));
+        assert_eq!(outcome, Outcome::error("[secret word] is wrong"));
+    }
+}
