@@ -118,8 +118,8 @@ fn a_success_at_a_lower_level_than_was_asked_is_a_failure() {
         assert_eq!(wire.job(A, job).state, expected);
         let attempt = wire.attempts(A, job).pop().unwrap();
         assert_eq!(attempt.isolation, Some(told));
-        let is_said = format!("{:?}", attempt.outcome).contains("lower level of isolation");
-        assert_eq!(is_said, told == Isolation::Contained, "{:?}", attempt.outcome);
+        let is_said = format!("{attempt:?}").contains("lower level of isolation");
+        assert_eq!(is_said, told == Isolation::Contained, "{attempt:?}");
     }
 }
 
