@@ -17,10 +17,8 @@ fn decree(wire: &mut Wire, node: usize, isolation: Policy) {
 
 /// Every word that A has for where a job could run.
 fn explained(wire: &mut Wire, job: JobId) -> String {
-    match wire.command(A, Command::Explain(job)) {
-        Response::Explained(why) => format!("{:?} {:?}", why.nodes, why.reasons),
-        other => panic!("{other:?}"),
-    }
+    let Response::Explained(why) = wire.command(A, Command::Explain(job)) else { panic!("no explanation") };
+    format!("{:?} {:?}", why.nodes, why.reasons)
 }
 
 #[test]
