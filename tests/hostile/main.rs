@@ -25,7 +25,7 @@ fn bench() -> Bench {
 fn pair(bench: &Bench, tables: &str) -> Option<(Node, Node)> {
     let b = bench.node_with("b", 2, tables);
     b.up();
-    let tags = b.run(&["capability"]).text();
+    let tags = b.run(&["capability", "ls"]).text();
     if !tags.contains("isolation:process:sandboxed") {
         let doctor = b.run(&["doctor"]).text();
         assert!(std::env::var_os("JOBMESH_REQUIRE_TOOLS").is_none(), "no sandbox: {doctor}");
