@@ -8,7 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't run may panic")]
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU16;
 use std::path::Path;
@@ -16,10 +16,11 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
+use jobmesh_executors::model::settings::{Provider, ProviderKind, Settings};
 use jobmesh_executors::{
     Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Secrets, Shelf, Surroundings,
 };
-use jobmesh_protocol::task::{HttpTask, LuaTask, ProcessTask, Task, WasmTask};
+use jobmesh_protocol::task::{EmbeddingTask, HttpTask, LlmTask, LuaTask, ProcessTask, Task, WasmTask};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
 
 /// The program that executors start as a worker.
@@ -49,14 +50,14 @@ fn main() {
     for kind in kinds(server) {
         let (sender, events) = sync_channel(64);
         let report = move |event| drop(sender.send(event));
-        let executors = Executors::start(config(home.path(), &runtime), report, |_, _| Outcome::Ok).unwrap();
+        let executors = Executors::start(config(home.path(), &runtime, server), report, |_, _| Outcome::Ok).unwrap();
         let bench = Bench { executors, events, home: home.path() };
         bench.measure(&kind);
         bench.executors.shutdown();
     }
 }
 
-fn config(home: &Path, runtime: &tokio::runtime::Runtime) -> Config {
+fn config(home: &Path, runtime: &tokio::runtime::Runtime, server: SocketAddr) -> Config {
     let surroundings = Surroundings::new(runtime.handle().clone(), WORKER.into());
     Config {
         slots: NonZeroU16::MIN,
@@ -64,7 +65,7 @@ fn config(home: &Path, runtime: &tokio::runtime::Runtime) -> Config {
         groups: Groups::Use,
         sandboxes: Sandboxes::Use,
         shelf: Shelf::open(home.join("blobs")).unwrap(),
-        surroundings,
+        surroundings: Surroundings { models: models(server), ..surroundings },
     }
 }
 
@@ -90,9 +91,31 @@ fn kinds(server: SocketAddr) -> Vec<Kind> {
             name: "http",
             floor_name: requested,
             task: Task::Http(HttpTask::new(url)),
-            floor: Box::new(move || request(server)),
+            floor: Box::new(move || request(server, "/")),
+        },
+        Kind {
+            name: "llm",
+            floor_name: requested,
+            task: Task::Llm(LlmTask { model: Some("here/small".to_owned()), ..LlmTask::new("hello?") }),
+            floor: Box::new(move || request(server, "/v1/chat/completions")),
+        },
+        Kind {
+            name: "embedding",
+            floor_name: requested,
+            task: Task::Embedding(EmbeddingTask {
+                model: Some("here/small".to_owned()),
+                ..EmbeddingTask::new(["hello"])
+            }),
+            floor: Box::new(move || request(server, "/v1/embeddings")),
         },
     ]
+}
+
+/// The one provider of models that there is.
+fn models(server: SocketAddr) -> Settings {
+    let base_url = Some(format!("http://{server}/v1/"));
+    let provider = Provider { kind: ProviderKind::OpenAi, base_url, key: None, peers: false };
+    Settings { providers: [("here".to_owned(), provider)].into(), ..Settings::default() }
 }
 
 /// The executors of one kind's measurement.
@@ -182,31 +205,53 @@ fn spawn_and_wait(program: &str) {
 }
 
 /// Sends one request over a connection of its own, as each job does, and reads the answer.
-fn request(server: SocketAddr) {
+fn request(server: SocketAddr, path: &str) {
     let mut stream = TcpStream::connect(server).unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200"));
 }
 
-/// A server that answers every request with nothing, for as long as this program lives.
+/// A server of pages and models that says the same each time, for as long as this program lives.
 fn serve() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut request = Vec::new();
-            let mut piece = [0_u8; 4096];
-            while !request.ends_with(b"\r\n\r\n") {
-                match stream.read(&mut piece) {
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => request.extend_from_slice(&piece[..count]),
-                }
-            }
-            // Whoever went away is not missed.
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        }
-    });
+    std::thread::spawn(move || listener.incoming().flatten().for_each(answer));
     address
 }
+
+/// Answers one request. Whoever went away is not missed.
+fn answer(mut stream: TcpStream) {
+    let mut head = BufReader::new(stream.try_clone().unwrap());
+    let (mut first, mut line, mut length) = (String::new(), String::new(), 0_u64);
+    let _ = head.read_line(&mut first);
+    while head.read_line(&mut line).is_ok_and(|count| count > 2) {
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    let _ = head.take(length).read_to_end(&mut Vec::new());
+    let path = first.split(' ').nth(1).unwrap_or_default();
+    let (kind, body) = match path.rsplit('/').next() {
+        Some("completions") => ("text/event-stream", COMPLETION),
+        Some("embeddings") => ("application/json", EMBEDDING),
+        Some(_) | None => ("text/plain", ""),
+    };
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}", body.len());
+    let _ = stream.write_all(format!("{head}\r\nconnection: close\r\n\r\n{body}").as_bytes());
+}
+
+/// What the model says.
+const COMPLETION: &str = concat!(
+    r#"data: {"id":"x","object":"chat.completion.chunk","model":"small","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#,
+    "\n\n",
+    r#"data: {"id":"x","object":"chat.completion.chunk","model":"small","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+    "\n\ndata: [DONE]\n\n",
+);
+
+/// The vector of a text.
+const EMBEDDING: &str = r#"{"object":"list","model":"small","data":[{"object":"embedding","index":0,"embedding":[0.5,0.25]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#;

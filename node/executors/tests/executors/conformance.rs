@@ -7,9 +7,10 @@
 mod server;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use jobmesh_executors::{Ended, Event, Limits, Order, StopReason, Stream, log_path, result_path};
-use jobmesh_protocol::task::{HttpTask, LuaTask, ProcessTask, Task, WasmTask};
+use jobmesh_protocol::task::{EmbeddingTask, HttpTask, LlmTask, LuaTask, ProcessTask, Task, WasmTask};
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome};
 
 use crate::harness::{LEVEL, Node, Tools, command};
@@ -17,7 +18,7 @@ use server::Server;
 
 /// Tasks of one executor with a known end. What a kind of work can't do it has no task for.
 pub(crate) struct Tasks {
-    /// Succeeds and writes nothing to a log.
+    /// Succeeds.
     pub(crate) ok: Task,
     /// Fails, and may work another time.
     pub(crate) failing: Task,
@@ -37,8 +38,6 @@ pub(crate) struct Tasks {
     pub(crate) reading: Option<Task>,
     /// The level at which its runs are kept apart, at least.
     pub(crate) isolation: Isolation,
-    /// Who answers requests, for as long as the tasks are needed.
-    pub(crate) _server: Option<Server>,
 }
 
 /// What a greeting says.
@@ -54,6 +53,8 @@ const KINDS: &[Kind] = &[
     Kind { name: "wasm", make: wasm, node: Node::start },
     Kind { name: "lua", make: lua, node: Node::start },
     Kind { name: "http", make: http, node: Node::start },
+    Kind { name: "llm", make: llm, node: asking },
+    Kind { name: "embedding", make: embedding, node: asking },
 ];
 
 /// One kind of work.
@@ -95,7 +96,6 @@ fn process(_node: &Node) -> Tasks {
         telling: Some(script("printf '{\"answer\":42}' > \"$JOBMESH_RESULT\"")),
         reading: Some(script("printf '%s\\n' \"$GREETING\"")),
         isolation: Isolation::Contained,
-        _server: None,
     }
 }
 
@@ -139,7 +139,6 @@ fn wasm(node: &Node) -> Tasks {
         telling: None,
         reading: None,
         isolation: Isolation::Contained,
-        _server: None,
     }
 }
 
@@ -159,13 +158,11 @@ fn lua(_node: &Node) -> Tasks {
         telling: Some(task("return {answer = 42}")),
         reading: Some(task("print(job.env.GREETING)")),
         isolation: Isolation::Contained,
-        _server: None,
     }
 }
 
 fn http(_node: &Node) -> Tasks {
-    let server = Server::start(GREETING);
-    let task = |path: &str| Task::Http(HttpTask::new(server.url(path)));
+    let task = |path: &str| Task::Http(HttpTask::new(server().url(path)));
     Tasks {
         ok: task("/ok"),
         failing: task("/busy"),
@@ -177,8 +174,54 @@ fn http(_node: &Node) -> Tasks {
         telling: None,
         reading: None,
         isolation: Isolation::None,
-        _server: Some(server),
     }
+}
+
+fn llm(_node: &Node) -> Tasks {
+    let ask =
+        |provider: &str| Task::Llm(LlmTask { model: Some(format!("{provider}/small")), ..LlmTask::new("hello?") });
+    Tasks {
+        ok: ask("greeting"),
+        failing: ask("busy"),
+        endless: ask("endless"),
+        stubborn: None,
+        greeting: Some(ask("greeting")),
+        noisy: Some(ask("noisy")),
+        echoing: None,
+        telling: None,
+        reading: None,
+        isolation: Isolation::None,
+    }
+}
+
+fn embedding(_node: &Node) -> Tasks {
+    let ask = |provider: &str| {
+        let model = Some(format!("{provider}/small"));
+        Task::Embedding(EmbeddingTask { model, ..EmbeddingTask::new(["hello"]) })
+    };
+    Tasks {
+        ok: ask("greeting"),
+        failing: ask("busy"),
+        endless: ask("endless"),
+        stubborn: None,
+        greeting: None,
+        noisy: None,
+        echoing: None,
+        telling: None,
+        reading: None,
+        isolation: Isolation::None,
+    }
+}
+
+/// A node that may ask the models of the server.
+fn asking(slots: u16) -> Node {
+    Node::start_asking(slots, server().models())
+}
+
+/// Who answers requests and questions.
+fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(GREETING))
 }
 
 /// A check of what one kind owes.
@@ -242,7 +285,7 @@ fn the_process_executor_conforms_in_a_sandbox() {
 /// An executor that can't run anything here says why.
 #[test]
 fn every_kind_is_probed_under_its_own_name() {
-    let probes = Node::start(1).executors.probe();
+    let probes = asking(1).executors.probe();
     for kind in KINDS {
         assert!(probes.iter().any(|probe| probe.executor == kind.name), "{} is not probed: {probes:?}", kind.name);
     }

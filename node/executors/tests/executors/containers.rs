@@ -100,7 +100,6 @@ fn tasks(_node: &Node) -> Tasks {
         telling: Some(script("printf '{\"answer\":42}' > \"$JOBMESH_RESULT\"")),
         reading: Some(script("printf '%s\\n' \"$GREETING\"")),
         isolation: Isolation::Contained,
-        _server: None,
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
+use jobmesh_executors::model::settings::Settings;
 use jobmesh_executors::{
     Config, Containers, Ended, Event, Executors, Groups, Limits, Order, ProcessId, Sandboxes, Shelf, Surroundings,
 };
@@ -75,6 +76,15 @@ impl Node {
     }
 
     pub(crate) fn start_among(slots: u16, groups: Groups, containers: Containers) -> Self {
+        Self::start_in(slots, groups, |surroundings| Surroundings { containers, ..surroundings })
+    }
+
+    /// One that may ask these models.
+    pub(crate) fn start_asking(slots: u16, models: Settings) -> Self {
+        Self::start_in(slots, Groups::Use, |surroundings| Surroundings { models, ..surroundings })
+    }
+
+    fn start_in(slots: u16, groups: Groups, change: impl FnOnce(Surroundings) -> Surroundings) -> Self {
         // More than any test makes, so that no executor waits for a test that has seen enough.
         let (sender, events) = sync_channel(1024);
         let home = tempfile::tempdir().unwrap();
@@ -83,7 +93,7 @@ impl Node {
         std::fs::create_dir(&blobs).unwrap();
         let shelf = Shelf::open(blobs).unwrap();
         let worker = env!("CARGO_BIN_EXE_jobmesh-worker").into();
-        let surroundings = Surroundings { containers, ..Surroundings::new(runtime.handle().clone(), worker) };
+        let surroundings = change(Surroundings::new(runtime.handle().clone(), worker));
         let spares = Some(home.path().join("spares"));
         let (kept, sandboxes) = (shelf.clone(), Sandboxes::Use);
         let config =
