@@ -62,7 +62,7 @@ fn what_a_job_writes_far_away_is_read_here_while_it_runs() {
 
 /// Settings of nodes that know each other by one wire: no other transport, and leases as of the other tests.
 const SETTINGS: &str = "slots = 2\n[lease]\nttl = \"8s\"\ngrace = \"2s\"\nbid_window = \"500ms\"\nbid_hold = \"2s\"\n\
-                        [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n";
+                        [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n[isolation]\nmembers = \"contained\"\n";
 
 /// Makes `b` a member of the mesh of `a`, with a wire between them that can be cut.
 fn admit_over_wire(a: &Node, b: &Node) -> Option<Proxy> {

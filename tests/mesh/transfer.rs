@@ -240,7 +240,7 @@ fn a_tree_arrives_with_all_its_files_and_what_is_here_is_not_sent_again() {
     };
     let first = files(0..30);
     let tree = upload(&a, &tree_of(&first).encode());
-    let shown = ended(&a, &submit_tree(&a, tree, "true"));
+    let shown = ended(&a, &submit_tree(&a, tree, "mkdir out && echo x > out/x"));
     assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
     for (path, file) in &first {
         assert_eq!(fs::read(blob(&b, *file)).unwrap().len() as u64, file.size, "{path}");
@@ -251,7 +251,7 @@ fn a_tree_arrives_with_all_its_files_and_what_is_here_is_not_sent_again() {
     let mut second = files(10..40);
     second.push(("again".to_owned(), BlobRef::of(&contents[39])));
     let tree = upload(&a, &tree_of(&second).encode());
-    let shown = ended(&a, &submit_tree(&a, tree, "true"));
+    let shown = ended(&a, &submit_tree(&a, tree, "mkdir out && echo x > out/x"));
     assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
     assert_eq!(counted(&b, "blob_bytes_received") - received, 10 * 40_000 + tree.size);
 }
@@ -267,6 +267,7 @@ fn a_disk_without_room_for_an_input_refuses_the_job_and_the_node_goes_on() {
     let home = disk.directory().join("home");
     fs::create_dir(&home).unwrap();
     let (a, b) = (bench.up("origin"), bench.node_at(home));
+    b.reconfigure("slots = 2\n[isolation]\nmembers = \"contained\"\n");
     b.up();
     a.admit(&b);
     assert_eq!(b.run(&["capability", "add", "tool:far"]).code, 0);
