@@ -50,9 +50,11 @@ impl Node {
             KeySource::Secret(_) => None,
         });
         // Nothing here needs a worker.
-        let usual = Surroundings::new(runtime.handle().clone(), PathBuf::from("false"), shelf);
+        let usual = Surroundings::new(runtime.handle().clone(), PathBuf::from("false"));
         let surroundings = Surroundings { http, models, keys, ..usual };
-        let config = Config { slots: NonZeroU16::new(2).unwrap(), spares: None, groups: Groups::Avoid, surroundings };
+        let (slots, groups) = (NonZeroU16::new(2).unwrap(), Groups::Avoid);
+        let sandboxes = jobmesh_executors::Sandboxes::Avoid;
+        let config = Config { slots, spares: None, groups, sandboxes, shelf, surroundings };
         let report = move |event| drop(sender.send(event));
         let executors = Executors::start(config, report, |_, _| Outcome::Ok).unwrap();
         Self { executors, home, events, _runtime: runtime }
