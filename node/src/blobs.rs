@@ -18,6 +18,9 @@ pub use jobmesh_executors::BLOB_BYTES_MAX;
 /// Pieces of an upload that wait for the disk. With more the sender waits.
 const PIECES_MAX: usize = 8;
 
+/// Most bytes that are read of what is not kept: a second or so.
+const READ_OUT_BYTES_MAX: usize = 1 << 30;
+
 /// The folder of blobs.
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -152,6 +155,7 @@ impl Blobs {
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| WriteError::Cut { reason: error.to_string() })?;
             if pieces.send(Piece::Bytes(chunk)).await.is_err() {
+                read_out(&mut stream).await;
                 break;
             }
         }
@@ -159,6 +163,20 @@ impl Blobs {
         let _ = pieces.send(Piece::End).await;
         let written = writing.await.map_err(|_| WriteError::Panicked)??;
         written.ok_or_else(|| WriteError::Cut { reason: "it was given up".to_owned() })
+    }
+}
+
+/// Reads on where nothing is kept any more: who is cut off in the middle of what it says does not hear why.
+async fn read_out<S, E>(stream: &mut S)
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+{
+    let mut read = 0;
+    while let Some(Ok(chunk)) = stream.next().await {
+        read += chunk.len();
+        if read > READ_OUT_BYTES_MAX {
+            return;
+        }
     }
 }
 

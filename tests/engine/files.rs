@@ -82,7 +82,7 @@ fn an_input_may_have_another_name_or_be_on_the_node_already() {
         text(&source).to_owned(),
         format!("{tree}:below/"),
     ];
-    let mut words: Vec<&str> = inputs.iter().flat_map(|input| ["--input", input]).collect();
+    let mut words: Vec<&str> = inputs.iter().flat_map(|input| ["--input", input.as_str()]).collect();
     words.extend(["--", "find", ".", "-type", "f"]);
     let job = node.submit(&words);
     node.wait_for(std::slice::from_ref(&job));

@@ -81,7 +81,7 @@ fn a_provider_that_is_paid_for_answers_nobody_else() {
     let (bench, server) = (bench(), model());
     let tables = tables(&server).replace("[models.tiny]", "peers = false\n[models.tiny]");
     let (a, _b) = pair(&bench, &tables);
-    let job = a.submit(&["--require", "model:tiny", "--attempts", "1", "--llm", "what is it?"]);
+    let job = a.submit(&["--require", "model:tiny", "--llm", "what is it?"]);
     assert_eq!(a.run(&["wait", "--timeout", "3s", &job]).code, 124, "{}", a.json(&["show", &job]));
     assert!(server.asked().is_empty(), "{:?}", server.asked());
 }
@@ -96,7 +96,7 @@ fn a_request_is_made_here_and_elsewhere_and_never_for_a_peer_to_this_machine() {
     let result = a.json(&["result", "last"]);
     assert!(result.to_string().contains("x-kind"), "{result}");
     let before = server.asked().len();
-    let refused = a.run(&["run", "--require", "tool:gzip", "--network", "--attempts", "1", "--http", &url]);
+    let refused = a.run(&["run", "--require", "tool:gzip", "--network", "--http", &url]);
     assert_ne!(refused.code, 0, "{}", refused.text());
     assert!(a.json(&["show", "last"]).to_string().contains("loopback"), "{}", a.json(&["show", "last"]));
     assert_eq!(server.asked().len(), before, "a peer's job reached this machine");

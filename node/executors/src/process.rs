@@ -151,10 +151,8 @@ impl Executor for Process {
     }
 
     fn perform(&self, order: &Order, seat: &mut Seat, control: &Control<'_>) -> Ended {
-        match &order.task {
-            Task::Process(task) => self.run(order, task, seat, control),
-            task => Ended::without_process(wrong_task(task)),
-        }
+        let Task::Process(task) = &order.task else { return Ended::without_process(wrong_task(&order.task)) };
+        self.run(order, task, seat, control)
     }
 }
 

@@ -78,8 +78,7 @@ impl Upload {
         for entry in entries {
             let below = entry.path();
             let text = entry.file_name().into_string().map_err(|_| {
-                let message =
-                    format!("{:?} has a name that is no plain text (UTF-8), which a job can't be given", below);
+                let message = format!("{below:?} has a name that is no plain text (UTF-8), which a job can't be given");
                 Failure::new(Kind::File, message).hint("rename it, or pack the directory into an archive")
             })?;
             let name = if name.is_empty() { text } else { format!("{name}/{text}") };

@@ -40,7 +40,9 @@ impl Node {
             mdns: Some(false),
             log: None,
         };
-        let config = Config::resolve(home, flags).unwrap();
+        let mut config = Config::resolve(home, flags).unwrap();
+        // Started again, this program would be a test and no worker.
+        (config.sandbox, config.isolation.members) = (false, jobmesh_protocol::Isolation::Contained);
         let (wishes, wished) = mpsc::channel(WISHES_MAX);
         let runtime = Box::pin(Runtime::start(&config)).await.unwrap();
         let server = Server::start(&config.home, runtime.handle().clone(), wishes).unwrap();

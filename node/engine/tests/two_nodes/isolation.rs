@@ -17,10 +17,8 @@ fn decree(wire: &mut Wire, node: usize, isolation: Policy) {
 
 /// Every word that A has for where a job could run.
 fn explained(wire: &mut Wire, job: JobId) -> String {
-    match wire.command(A, Command::Explain(job)) {
-        Response::Explained(why) => format!("{:?} {:?}", why.nodes, why.reasons),
-        other => panic!("{other:?}"),
-    }
+    let Response::Explained(why) = wire.command(A, Command::Explain(job)) else { panic!("no explanation") };
+    format!("{:?} {:?}", why.nodes, why.reasons)
 }
 
 #[test]
@@ -118,8 +116,8 @@ fn a_success_at_a_lower_level_than_was_asked_is_a_failure() {
         assert_eq!(wire.job(A, job).state, expected);
         let attempt = wire.attempts(A, job).pop().unwrap();
         assert_eq!(attempt.isolation, Some(told));
-        let is_said = format!("{:?}", attempt.outcome).contains("lower level of isolation");
-        assert_eq!(is_said, told == Isolation::Contained, "{:?}", attempt.outcome);
+        let is_said = format!("{attempt:?}").contains("lower level of isolation");
+        assert_eq!(is_said, told == Isolation::Contained, "{attempt:?}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a provider's refusal means: try again, try then, ask somebody else, or never.
 //!
 //! Providers agree on HTTP and on little else. Money that is out is 429 for one, 400 for the next and 402 for a third; what
-//! is overloaded says 503 or 529. So the body is read first, then the status. Sources: the providers' own documents of
-//! errors; `research/ecosystem.md` §1.3 has them side by side.
+//! is overloaded says 503 or 529. So the body is read first, then the status. Source: the providers' own documents of
+//! their errors.
 
 use std::time::{Duration, SystemTime};
 

@@ -17,7 +17,8 @@ use jobmesh_executors::model::settings::{
     Classes, KeySource, Model, ModelKind, Provider, ProviderKind, Settings as ModelSettings,
 };
 use jobmesh_executors::{
-    Config, Ended, Event, Executors, Groups, Limits, Order, Shelf, Stream, Surroundings, log_path, result_path,
+    Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Secrets, Shelf, Stream, Surroundings, log_path,
+    result_path,
 };
 use jobmesh_protocol::task::{EmbeddingTask, HttpTask, LlmTask, Task};
 use jobmesh_protocol::{DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
@@ -52,8 +53,7 @@ impl Node {
         // Nothing here needs a worker.
         let usual = Surroundings::new(runtime.handle().clone(), PathBuf::from("false"));
         let surroundings = Surroundings { http, models, keys, ..usual };
-        let (slots, groups) = (NonZeroU16::new(2).unwrap(), Groups::Avoid);
-        let sandboxes = jobmesh_executors::Sandboxes::Avoid;
+        let (slots, groups, sandboxes) = (NonZeroU16::new(2).unwrap(), Groups::Avoid, Sandboxes::Avoid);
         let config = Config { slots, spares: None, groups, sandboxes, shelf, surroundings };
         let report = move |event| drop(sender.send(event));
         let executors = Executors::start(config, report, |_, _| Outcome::Ok).unwrap();
@@ -87,7 +87,7 @@ impl Node {
             outputs: Vec::new(),
             directory: self.home.path().join("runs").join(run.to_string()),
             environment: BTreeMap::new(),
-            secrets: jobmesh_executors::Secrets::default(),
+            secrets: Secrets::default(),
             limits: Limits::default(),
             is_foreign: false,
             network: true,
