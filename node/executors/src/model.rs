@@ -352,13 +352,12 @@ mod tests {
     #[test]
     fn the_soonest_of_several_providers_decides() {
         let later = |wait| Remedy::Later(DurationMillis(wait));
-        let error = |wait: Option<u64>| match outcome(&[]) {
-            Outcome::Permanent { .. } => wait.map(DurationMillis),
-            other => panic!("nobody to ask is no {}", other.word()),
-        };
-        let wait_of = |remedies: &[Remedy]| match outcome(remedies) {
-            Outcome::Error { retry_after_ms, .. } => Ok(retry_after_ms),
-            other => Err(other.word()),
+        assert_eq!(outcome(&[]).word(), "permanent", "there is nobody to ask");
+        let error = |wait: Option<u64>| wait.map(DurationMillis);
+        let wait_of = |remedies: &[Remedy]| {
+            let outcome = outcome(remedies);
+            let Outcome::Error { retry_after_ms, .. } = outcome else { return Err(outcome.word()) };
+            Ok(retry_after_ms)
         };
         assert_eq!(wait_of(&[later(9), later(5)]), Ok(error(Some(5))));
         assert_eq!(wait_of(&[later(9), Remedy::Retry]), Ok(None));

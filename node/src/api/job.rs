@@ -108,7 +108,9 @@ pub fn task_words(task: &Task) -> Vec<String> {
     };
     match task {
         Task::Process(process) => process.argv.clone(),
-        Task::Container(container) => words("container", &[&[container.image.clone()], &*container.argv].concat()),
+        Task::Container(container) => {
+            words("container", &[std::slice::from_ref(&container.image), &*container.argv].concat())
+        }
         Task::Wasm(wasm) => words("wasm", &[&[wasm.module.hash.short()], &*wasm.argv].concat()),
         Task::Lua(lua) => words("lua", &[&[content_words(&lua.script)], &*lua.argv].concat()),
         Task::Http(http) => vec![http.method.clone(), without_password(&http.url)],

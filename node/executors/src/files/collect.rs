@@ -196,13 +196,11 @@ impl Walk<'_> {
             return Ok(());
         }
         let read = |error: Errno| CollectError::Read { path: shown(path), source: error.into() };
-        let kind = match kind {
-            FileType::Unknown => {
-                let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(read)?;
-                FileType::from_raw_mode(found.st_mode)
-            }
-            known => known,
-        };
+        let mut kind = kind;
+        if kind == FileType::Unknown {
+            let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(read)?;
+            kind = FileType::from_raw_mode(found.st_mode);
+        }
         let special = |what| CollectError::Special { path: shown(path), what };
         match (kind, inside) {
             (FileType::Directory, _) => {

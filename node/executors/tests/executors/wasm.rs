@@ -34,10 +34,8 @@ fn start(node: &Node, body: &str) -> Order {
 }
 
 fn fuel(order: Order, fuel: u64) -> Order {
-    match order.task {
-        Task::Wasm(task) => Order { task: Task::Wasm(WasmTask { fuel: Some(fuel), ..task }), ..order },
-        task => panic!("{task:?}"),
-    }
+    let Task::Wasm(task) = order.task else { panic!("{:?}", order.task) };
+    Order { task: Task::Wasm(WasmTask { fuel: Some(fuel), ..task }), ..order }
 }
 
 fn message(ended: &Ended) -> &str {

@@ -161,10 +161,10 @@ impl End {
     }
 
     pub(crate) fn retry_after(&self) -> Option<u64> {
-        match &self.ended.outcome {
-            Outcome::Error { retry_after_ms, .. } => retry_after_ms.map(|wait| wait.0),
-            other => panic!("{other:?} is no error"),
-        }
+        let Outcome::Error { retry_after_ms, .. } = &self.ended.outcome else {
+            panic!("{:?} is no error", self.ended.outcome)
+        };
+        retry_after_ms.map(|wait| wait.0)
     }
 
     /// The beginning of it.
