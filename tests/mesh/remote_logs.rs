@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout};
 use jobmesh_keys::Invite;
 use jobmesh_tests::{Fifo, Node, Proxy};
 
-use crate::{bench, pair};
+use crate::{bench, open_pair, pair};
 
 /// Counts in lines, each when it is told to by a line of the pipe `$0`, and ends when that says so.
 const COUNTS: &str =
@@ -41,7 +41,7 @@ impl Drop for Reader {
 #[test]
 fn what_a_job_writes_far_away_is_read_here_while_it_runs() {
     let bench = bench();
-    let (a, b) = pair(&bench);
+    let (a, b) = open_pair(&bench);
     let mut go = Fifo::new(bench.folder().join("go"));
     let path = go.path().display().to_string();
     let job = a.submit(&["--require", "tool:gzip", "--", "sh", "-c", COUNTS, &path]);

@@ -73,7 +73,7 @@ fn a_question_goes_to_the_node_that_has_a_model() {
         assert_eq!(attempt["node"]["name"], "b");
         assert_eq!((&attempt["model"]["input_tokens"], &attempt["model"]["model"]), (&11.into(), &"tiny-1".into()));
     }
-    assert_eq!(a.run(&["audit"]).code, 0, "what was used is signed for");
+    assert_eq!(a.run(&["audit", "b"]).code, 0, "what was used is signed for");
 }
 
 #[test]

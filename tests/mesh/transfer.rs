@@ -267,7 +267,7 @@ fn a_disk_without_room_for_an_input_refuses_the_job_and_the_node_goes_on() {
     let home = disk.directory().join("home");
     fs::create_dir(&home).unwrap();
     let (a, b) = (bench.up("origin"), bench.node_at(home));
-    b.reconfigure("slots = 2\n[isolation]\nmembers = \"contained\"\n");
+    b.reconfigure("slots = 2\n[isolation]\nmembers = \"contained\"\n[blobs]\nquota = \"1GiB\"\n");
     b.up();
     a.admit(&b);
     assert_eq!(b.run(&["capability", "add", "tool:far"]).code, 0);
