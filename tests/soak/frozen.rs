@@ -12,9 +12,9 @@ use crate::{alone, bench, script};
 /// Leases that outlast whatever else loads the machine: a heartbeat that comes late on a busy one loses no job. The wait
 /// for bids leaves a busy bidder its time, and half of the second that others may take to go on. Slots for all that is
 /// held at once: a bid that did not win holds its slot to its end, and with fewer slots those that are left turn the next
-/// jobs down although they are idle.
+/// jobs down although they are idle. The jobs talk to the test through files, which a sandbox would hide.
 const SETTINGS: &str = "slots = 8\n[lease]\nttl = \"8s\"\ngrace = \"1s\"\nbid_window = \"500ms\"\nbid_hold = \"2s\"\n\
-                        [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n";
+                        [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n[isolation]\nmembers = \"contained\"\n";
 /// What the others can do, and takes none of the few processors, which lost bids would hold like slots.
 const WORK: &[&str] = &["--require", "tool:work", "--cpus", "none"];
 const WORKERS: usize = 9;

@@ -11,8 +11,9 @@ use jobmesh_tests::{Fifo, Node, Proxy, Value, Wire, scaled};
 use crate::ledger::{Acknowledged, Jobs, Ledger, the_work_was_done};
 use crate::{alone, bench, script};
 
+/// The jobs talk to the test through files, which a sandbox would hide.
 const SETTINGS: &str = "slots = 2\n[lease]\nttl = \"2s\"\ngrace = \"1s\"\nbid_window = \"200ms\"\nbid_hold = \"1s\"\n\
-                        [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n";
+                        [learning]\npublish_after = \"200ms\"\n[drain]\nwait = \"1s\"\n[isolation]\nmembers = \"contained\"\n";
 /// Longer than a lease and its grace.
 const PAST_THE_LEASE: Duration = Duration::from_millis(3_500);
 /// Longest time between the first sign of a round and its fault.
