@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout};
 use jobmesh_keys::Invite;
 use jobmesh_tests::{Fifo, Node, Proxy};
 
-use crate::{bench, open_pair, pair};
+use crate::{bench, open_pair};
 
 /// Counts in lines, each when it is told to by a line of the pipe `$0`, and ends when that says so.
 const COUNTS: &str =

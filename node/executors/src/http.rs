@@ -13,7 +13,7 @@
 //! | an address that may not be reached, too many redirects, an answer that is too long | no other try |
 //!
 //! Nothing is tried again here: that is the queue's business. **The hard case** is the job of somebody else, which would
-//! make this node ask what only this node can reach; [`egress`] tells what is refused, and each redirect is a new request
+//! make this node ask what only this node can reach; `egress.rs` tells what is refused, and each redirect is a new request
 //! that is judged anew.
 
 pub(crate) mod client;

@@ -4,14 +4,14 @@
 //! of an answer go to standard output as they come, so that they can be followed; the result says them again as JSON, with
 //! the model, the reason why it ended and the tokens. What a provider doesn't say stays unknown and is never 0.
 //!
-//! Each provider is asked once: another try is the queue's business. What its refusal means is sorted by [`failure`]; a
+//! Each provider is asked once: another try is the queue's business. What its refusal means is sorted by `failure.rs`; a
 //! model may name others that are asked instead, in the same run, as long as nothing of an answer was heard.
 //!
 //! **The hard case** is a server that answers well and is wrong: with another model than the one that was asked, with an
 //! answer that just ends, with no word on tokens. So what is recorded is the model that answered by its own word, an answer
 //! without a reason for its end is no answer, and what was not counted costs nobody knows how much.
 //!
-//! Keys are read for each question and appear in no log, error or result ([`Key`](key::Key)).
+//! Keys are read for each question and appear in no log, error or result ([`key::Key`]).
 
 mod chat;
 mod choice;

@@ -186,7 +186,8 @@ fn a_greedy_script_learns_its_limit() {
         let ended = node.end_of(Order { limits, ..script(&node, text) });
         assert_eq!(ended.outcome, Outcome::error("needed more than 24 MiB of memory (memory limit)"), "{text}");
     }
-    let caught = "local t = {} local ok, why = pcall(function() while true do t[#t + 1] = tostring(#t):rep(1e5) end end)
+    let caught =
+        "local t = {} local ok, why = pcall(function() while true do t[#t + 1] = tostring(#t):rep(1e5) end end)
         t = nil return {ok, why}";
     let ended = node.end_of(Order { limits, ..script(&node, caught) });
     assert_eq!(ended.outputs.result, Some(BlobRef::of(br#"[false,"not enough memory"]"#)), "{ended:?}");
