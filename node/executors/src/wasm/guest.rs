@@ -26,6 +26,9 @@ use crate::worker::{Account, Brief, ConfineError, End, Room, Walls, confine};
 const OUTCOME_NAME: &str = ".jobmesh-outcome";
 const RESULT_NAME: &str = ".jobmesh-result";
 
+/// The working directory by the name that it has for code in a container or a sandbox, too.
+const WORK: &str = "/work";
+
 /// The one name under which everything that a module may use is found.
 const WASI: &str = "wasi_snapshot_preview1";
 
@@ -135,14 +138,14 @@ fn context(brief: &Brief<Piece>) -> Result<WasiCtx, BeginError> {
         builder.env(name, value).map_err(words)?;
     }
     for (variable, name) in [(OUTCOME_VARIABLE, OUTCOME_NAME), (RESULT_VARIABLE, RESULT_NAME)] {
-        builder.env(variable, &format!("/work/{name}")).map_err(words)?;
+        builder.env(variable, &format!("{WORK}/{name}")).map_err(words)?;
     }
     builder.inherit_stdin();
     // Not those of the standard library, which would keep the last line of one that is killed.
     builder.stdout(Box::new(WritePipe::new(stream(io::stdout().as_fd())?)));
     builder.stderr(Box::new(WritePipe::new(stream(io::stderr().as_fd())?)));
     let path = work_path(&brief.directory);
-    for name in [".", "/work"] {
+    for name in [".", WORK] {
         let work = Dir::open_ambient_dir(&path, ambient_authority()).map_err(BeginError::Work)?;
         let opened = builder.preopened_dir(work, name);
         opened.map_err(|error| BeginError::Wasi { problem: error.to_string() })?;

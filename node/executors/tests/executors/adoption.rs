@@ -287,7 +287,7 @@ fn what_an_adopted_run_leaves_is_kept_like_any_other() {
     let node = Node::start(1);
     let mut left = Left::start(
         &node,
-        "echo kept > \"${JOBMESH_OUTCOME%/*}/work/a\"; echo '{\"outcome\":\"ok\"}' > $JOBMESH_OUTCOME",
+        "(cd \"${JOBMESH_OUTCOME%/*}/work\" && echo kept > a); echo '{\"outcome\":\"ok\"}' > $JOBMESH_OUTCOME",
     );
     node.executors.adopt(Adopt { outputs: vec!["*".to_owned()], ..left.adopt() }).unwrap();
     node.started(left.run);

@@ -58,7 +58,7 @@ fn words_results_input_and_working_directory_are_where_they_always_are() {
     order.stdin = Some(node.blobs().join(blob.hash.to_string()));
     if let Task::Process(task) = &mut order.task {
         task.stdin = Some(blob);
-        task.environment.insert("LD_PRELOAD".to_owned(), "/work/none.so".to_owned());
+        task.environment.insert("LD_PRELOAD".to_owned(), "/none.so".to_owned());
     }
     let directory = order.directory.clone();
     let ended = node.end_of(order);
