@@ -3,14 +3,15 @@
 //! The files themselves, and how many there may be, are the business of [`Shelf`], which the executors use too. Here is
 //! what those need who must not wait for a disk: what takes long runs on a thread of its own, fed piece by piece.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use jobmesh_executors::{Room, Shelf, ShelfError, TreeReadError};
-use jobmesh_protocol::BlobRef;
+use jobmesh_executors::{PatternError, Room, Shelf, ShelfError, TreeReadError, check_patterns};
 use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::{BlobRef, JobSpec};
 use tokio::sync::mpsc;
 
 pub use jobmesh_executors::BLOB_BYTES_MAX;
@@ -44,9 +45,18 @@ pub enum WriteError {
     Panicked,
 }
 
-/// Why the inputs of a job are not whole.
+/// Why the files that a job names can't be used, as inputs or as outputs.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
+    /// What its task reads.
+    #[error("the input {} is not on this node", hash.short())]
+    Blob {
+        /// Its hash.
+        hash: Hash,
+    },
+    /// Which of its files are kept.
+    #[error(transparent)]
+    Patterns(#[from] PatternError),
     /// The list of them.
     #[error("the inputs can't be used")]
     List(#[source] TreeReadError),
@@ -58,6 +68,21 @@ pub enum InputError {
         /// Its hash.
         hash: Hash,
     },
+    /// The thread that looked is gone.
+    #[error("the thread that looked for the inputs ended by a panic; this is a bug")]
+    Panicked,
+}
+
+impl InputError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Blob { .. } | Self::List(_) | Self::File { .. } => Some("upload it first: POST /v1/blobs"),
+            Self::Patterns(_) => Some("such as out/*.png or logs/**"),
+            Self::Panicked => None,
+        }
+    }
 }
 
 /// What a stream is fed to the disk as.
@@ -122,11 +147,30 @@ impl Blobs {
         Ok(taking.await.map_err(|_| WriteError::Panicked)??)
     }
 
-    /// Checks that every file of a job's inputs is here. They count as new from now on. May wait for the disk.
+    /// Checks what the engine takes for granted of the files that a job names: that its inputs are here, all of their
+    /// files, since nobody could bring them later, and that what chooses its outputs are patterns. What is here counts as
+    /// new from now on. Of the trees in `known` that is known; the one of this job is added to them.
     ///
     /// # Errors
-    /// [`InputError`] names what is missing.
-    pub fn check_inputs(&self, tree: BlobRef) -> Result<(), InputError> {
+    /// [`InputError`] names what is missing or wrong.
+    pub async fn check(&self, spec: &JobSpec, known: &mut BTreeSet<Hash>) -> Result<(), InputError> {
+        check_patterns(&spec.outputs)?;
+        let blobs: Vec<BlobRef> = spec.blobs().collect();
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let (this, tree) = (self.clone(), spec.inputs.filter(|tree| known.insert(tree.hash)));
+        let looking = tokio::task::spawn_blocking(move || {
+            if let Some(missing) = blobs.iter().find(|blob| !this.has(**blob)) {
+                return Err(InputError::Blob { hash: missing.hash });
+            }
+            tree.map_or(Ok(()), |tree| this.check_inputs(tree))
+        });
+        looking.await.map_err(|_| InputError::Panicked)?
+    }
+
+    /// Checks that every file of a tree is here. May wait for the disk.
+    fn check_inputs(&self, tree: BlobRef) -> Result<(), InputError> {
         use jobmesh_protocol::tree::Node;
         let tree = self.shelf.tree(tree.hash).map_err(InputError::List)?;
         for entry in tree.entries() {
@@ -198,6 +242,7 @@ mod tests {
 
     use std::fs;
 
+    use jobmesh_protocol::task::Task;
     use jobmesh_protocol::tree::{Entry, Node, Tree};
 
     use super::*;
@@ -256,11 +301,22 @@ mod tests {
         let entry = Entry { path: "a/b".to_owned(), node: Node::File { blob: missing, mode: 0o644 } };
         let bytes: &'static [u8] = Box::leak(Tree::new(vec![entry]).unwrap().encode().into_boxed_slice());
         let tree = blobs.write(parts(&[bytes])).await.unwrap();
-        let error = blobs.check_inputs(tree).unwrap_err().to_string();
+        let check = async |tree: BlobRef, outputs: &[&str]| {
+            let mut spec = JobSpec::new("x", Task::Noop {});
+            (spec.inputs, spec.outputs) = (Some(tree), outputs.iter().map(|text| (*text).to_owned()).collect());
+            blobs.check(&spec, &mut BTreeSet::new()).await
+        };
+        let error = check(tree, &[]).await.unwrap_err().to_string();
         assert!(error.contains("\"a/b\"") && error.contains(&missing.hash.to_string()), "{error}");
         blobs.write(parts(&[b"not here"])).await.unwrap();
-        blobs.check_inputs(tree).unwrap();
+        check(tree, &["a/*"]).await.unwrap();
+        assert!(matches!(check(tree, &["a/["]).await, Err(InputError::Patterns(_))));
+        assert!(matches!(check(missing_tree(), &[]).await, Err(InputError::Blob { .. })));
         let junk = blobs.write(parts(&[b"junk"])).await.unwrap();
-        assert!(matches!(blobs.check_inputs(junk), Err(InputError::List(_))));
+        assert!(matches!(check(junk, &[]).await, Err(InputError::List(_))));
+    }
+
+    fn missing_tree() -> BlobRef {
+        BlobRef::of(b"no tree")
     }
 }

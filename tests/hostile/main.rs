@@ -180,3 +180,37 @@ fn a_sandboxed_job_outlives_its_daemon_and_is_adopted() {
     assert_eq!(b.run(&["result", &job]).text().trim(), "41", "{shown}");
     assert!(!run.join("words").exists());
 }
+
+/// A sandboxed job has the socket of tasks, by which it could have another job do what it can't do itself.
+#[test]
+fn a_sandboxed_job_finds_no_way_out_through_its_children() {
+    let bench = bench();
+    let tables = format!("{TABLES}[secrets.hidden]\nfrom = \"env:PATH\"\n");
+    let Some((_, b)) = pair(&bench, &tables) else { return };
+    let home = b.home().display().to_string();
+    let script = "import json, os, socket\n\
+         s = socket.socket(socket.AF_UNIX); s.connect(os.environ['JOBMESH_SOCKET']); f = s.makefile('rw')\n\
+         def say(line):\n    \
+           f.write(json.dumps(line) + '\\n'); f.flush(); return json.loads(f.readline())\n\
+         say({'run': os.environ['JOBMESH_RUN'], 'token': os.environ['JOBMESH_TOKEN']})\n\
+         def submit(task, **more):\n    \
+           answer = say({'submit': {'spec': dict({'job_type': 'x', 'scope': 'local', 'task': task}, **more)}})\n    \
+           print(answer['error']['message'] if 'error' in answer else 'took %d' % answer['submitted']['number'])\n\
+         look = {'process': {'argv': ['sh', '-c', 'ls HOME; cat HOME/node.key; echo looked']}}\n\
+         submit(look, network=True)\n\
+         submit(look, secrets={'X': 'hidden'})\n\
+         submit({'http': {'url': 'http://127.0.0.1:1/'}})\n\
+         submit(look)\n"
+        .replace("HOME", &home);
+    let run = b.run(&["run", "--isolation", "sandboxed", "--", "/usr/bin/python3", "-c", &script]);
+    let text = run.text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}{}\n{}", run.stderr, b.log());
+    for (line, part) in lines.iter().zip(["has no network", "no secrets but its own", "has no network", "took "]) {
+        assert!(line.contains(part), "{text}");
+    }
+    let child = lines[3].trim_start_matches("took ");
+    let shown = b.ended(child);
+    assert_eq!(shown["attempts"][0]["isolation"], "sandboxed", "{shown}");
+    assert_eq!(b.wrote(child), "looked\n", "{shown}");
+}

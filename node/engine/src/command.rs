@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Command {
     /// Queue jobs, all of them or none. Their input blobs, if any, are on disk already.
     Submit(Vec<Submission>),
+    /// Queue what a running job of this node submits, as far as that job may. The same holds for its input blobs.
+    SubmitChild(RunId, Box<Submission>),
     /// Do something to a job.
     Job(JobId, JobAction),
     /// Make those tasks of arrays that have these numbers and are still to be made, at most [`crate::NAMED_MAX`] of them:

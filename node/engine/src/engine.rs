@@ -245,6 +245,7 @@ impl Engine {
     fn on_command(&mut self, step: &mut Step<'_>, request: RequestId, command: Command) -> Result<(), StoreError> {
         let answer = match command {
             Command::Submit(submissions) => self.submit(step, submissions)?,
+            Command::SubmitChild(parent, submission) => self.submit_child(step, parent, *submission)?,
             Command::Job(job, action) => self.act_on_job(step, job, action)?,
             Command::NameTasks(numbers) => self.name_tasks(step, &numbers)?,
             Command::NameRange(first, last) => self.name_range(step, first, last)?,

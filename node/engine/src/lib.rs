@@ -24,6 +24,7 @@ mod calendar;
 mod cancel;
 mod capability;
 mod chain;
+mod child;
 mod contract;
 mod dependency;
 mod ends;

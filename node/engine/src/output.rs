@@ -285,6 +285,19 @@ pub enum Refusal {
     /// The run is not one of this node's.
     #[error("that run has ended, or is none of this node's")]
     NotRunning,
+    /// A job that a peer sent submits something.
+    #[error("only a job of this node may submit to its queue")]
+    ForeignParent,
+    /// A job that is kept apart submits what it must not do itself.
+    #[error("job {parent} is kept apart ({level}): {rule}")]
+    Confined {
+        /// The job that submits.
+        parent: JobNumber,
+        /// How well it was asked to be kept apart.
+        level: Isolation,
+        /// What holds for whatever it submits.
+        rule: &'static str,
+    },
     /// No such schedule.
     #[error("there is no schedule {0:?}; `jobmesh cron ls` lists them")]
     NoSuchSchedule(String),

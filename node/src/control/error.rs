@@ -107,6 +107,8 @@ impl From<Refusal> for Failure {
             | Refusal::BadInvite(_)
             | Refusal::BadMembership(_)
             | Refusal::BadSchedule(_)
+            | Refusal::ForeignParent
+            | Refusal::Confined { .. }
             | Refusal::InstantsToCome { .. } => Self::new(ErrorCode::BadRequest, message),
             // What to do about one of several is what to do about it alone.
             Refusal::Submission { refusal, .. } => {

@@ -12,7 +12,6 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use data_encoding::BASE64;
 use jobmesh_engine::{Command, Response as Reply, Taken};
-use jobmesh_executors::check_patterns;
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{JobSpec, Submission};
 use jobmesh_store::Attempt;
@@ -46,21 +45,13 @@ impl Control {
 
     /// The same, but for trees of files that are known to be whole; adds the one of this job to them.
     async fn check_input_but(&self, spec: &JobSpec, known: &mut BTreeSet<Hash>) -> Answer<()> {
-        let hint = "upload it first: POST /v1/blobs";
-        if let Some(blob) = spec.blobs().find(|blob| !self.handle.blobs().has(*blob)) {
-            let message = format!("the input {} is not on this node", blob.hash.short());
-            return Err(Failure::new(ErrorCode::BadRequest, message).hint(hint));
-        }
-        if !spec.outputs.is_empty() {
-            let refused =
-                |error| Failure::new(ErrorCode::BadRequest, causes(&error)).hint("such as out/*.png or logs/**");
-            check_patterns(&spec.outputs).map_err(refused)?;
-        }
-        let Some(tree) = spec.inputs.filter(|tree| known.insert(tree.hash)) else { return Ok(()) };
-        let blobs = self.handle.blobs().clone();
-        let checking = tokio::task::spawn_blocking(move || blobs.check_inputs(tree));
-        let checked = checking.await.map_err(|_| Failure::unexpected())?;
-        checked.map_err(|error| Failure::new(ErrorCode::BadRequest, causes(&error)).hint(hint))
+        self.handle.blobs().check(spec, known).await.map_err(|error| {
+            let failure = Failure::new(ErrorCode::BadRequest, causes(&error));
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })
     }
 }
 

@@ -537,6 +537,7 @@ const fn adds_jobs(command: &Command) -> bool {
     matches!(
         command,
         Command::Submit(_)
+            | Command::SubmitChild(..)
             | Command::NameTasks(_)
             | Command::NameRange(..)
             | Command::Schedule(_, ScheduleAction::Trigger | ScheduleAction::Backfill { .. })

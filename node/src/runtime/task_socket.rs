@@ -19,8 +19,11 @@
 //! One task accepts, with one task for each connection below it; all end by the runtime's token. **The hard case** is
 //! the client that does nothing: there are at most [`CONNECTIONS_MAX`], whoever has not shown within [`FIRST_LIMIT`]
 //! whose it is must go, a line that was begun must end within [`LINE_LIMIT`], and whoever says nothing for
-//! [`IDLE_LIMIT`] is let go and may come again.
+//! [`IDLE_LIMIT`] is let go and may come again. But the one who interprets a script can't come again, since it connects
+//! before it raises its walls. So each run may keep one connection for as long as it runs, beside those that all share:
+//! see [`seat`].
 
+mod seat;
 mod talk;
 pub(super) mod token;
 
@@ -40,9 +43,11 @@ use super::handle::Handle;
 use crate::api::{ApiError, ErrorCode};
 use crate::home::Home;
 use crate::listener::OwnerListener;
+use seat::{Seat, Seats};
 use talk::{Reply, Talk, failure};
 
-/// Most connections at once: a job needs one for a moment, and each that stays takes a descriptor of the daemon.
+/// Most connections at once beside one for each run: a job needs one for a moment, and each that stays takes a descriptor of
+/// the daemon.
 const CONNECTIONS_MAX: usize = 64;
 /// Longest line: the largest checkpoint, with every byte written as six in JSON.
 const LINE_BYTES_MAX: u64 = 128 * 1024;
@@ -50,7 +55,7 @@ const LINE_BYTES_MAX: u64 = 128 * 1024;
 const FIRST_LIMIT: Duration = Duration::from_secs(5);
 /// How long a line may take from its first byte to its last, and an answer to be taken.
 const LINE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a connection may be silent.
+/// How long a connection may be silent that is not the one of its run.
 const IDLE_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long a client is waited for.
@@ -87,7 +92,7 @@ impl TaskSocket {
 
     /// Serves jobs until the token is cancelled, then removes the socket.
     pub(super) async fn serve(mut self, handle: Handle, cancel: CancellationToken) {
-        let mut connections = JoinSet::new();
+        let (mut connections, seats) = (JoinSet::new(), Seats::new(CONNECTIONS_MAX));
         loop {
             let (stream, ()) = tokio::select! {
                 biased;
@@ -95,10 +100,11 @@ impl TaskSocket {
                 Some(_) = connections.join_next() => continue,
                 accepted = self.listener.accept() => accepted,
             };
-            if connections.len() < CONNECTIONS_MAX {
-                connections.spawn(Connection::new(stream, handle.clone()).serve());
-            } else {
-                turn_away(&stream);
+            match seats.take() {
+                Some(seat) => {
+                    connections.spawn(Connection::new(stream, handle.clone(), seat).serve());
+                }
+                None => turn_away(&stream),
             }
         }
         connections.shutdown().await;
@@ -121,6 +127,7 @@ struct Connection {
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     talk: Talk,
+    seat: Seat,
 }
 
 /// What came of waiting for a line.
@@ -131,22 +138,31 @@ enum Heard {
     End,
     TooLong,
     TooSlow,
+    /// The client says nothing.
+    Silent,
 }
 
 impl Connection {
-    fn new(stream: UnixStream, handle: Handle) -> Self {
+    fn new(stream: UnixStream, handle: Handle, seat: Seat) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { reader: BufReader::new(reader), writer, talk: Talk::new(handle) }
+        Self { reader: BufReader::new(reader), writer, talk: Talk::new(handle), seat }
     }
 
     async fn serve(mut self) {
         let connected = Instant::now();
         loop {
-            let patience = if self.talk.is_introduced() { PATIENCE } else { PATIENCE.until(connected + FIRST_LIMIT) };
+            let patience = match self.talk.run() {
+                Some(run) => {
+                    self.seat.introduce(run);
+                    PATIENCE
+                }
+                None => PATIENCE.until(connected + FIRST_LIMIT),
+            };
             let (reply, goes_on) = match hear(&mut self.reader, patience).await {
                 Heard::Line(line) => (self.talk.answer(&line).await, true),
                 Heard::TooLong => (Reply::Error(too_long()), false),
-                Heard::TooSlow => (Reply::Error(too_slow()), false),
+                Heard::Silent if self.seat.is_own() && self.talk.is_of_live_run().await => continue,
+                Heard::TooSlow | Heard::Silent => (Reply::Error(too_slow()), false),
                 Heard::End => break,
             };
             let written = timeout(LINE_LIMIT, self.writer.write_all(&reply.line())).await;
@@ -160,7 +176,7 @@ impl Connection {
 /// Waits for a line, without its end. The last one needs none.
 async fn hear(reader: &mut (impl AsyncBufRead + Unpin), patience: Patience) -> Heard {
     match timeout(patience.idle, reader.fill_buf()).await {
-        Err(_elapsed) => return Heard::TooSlow,
+        Err(_elapsed) => return Heard::Silent,
         Ok(Err(_)) => return Heard::End,
         Ok(Ok([])) => return Heard::End,
         Ok(Ok(_)) => {}

@@ -337,3 +337,32 @@ fn no_database_is_made_where_what_is_left_can_not_be_set_aside() {
     assert_eq!(Runtime::make_database(&home).unwrap(), None);
     assert!(folder.path().join(jobmesh_store::DATABASE_NAME).exists());
 }
+
+/// The socket took what the door for people refuses, and a job waited for ever for an input that nobody has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_names_no_files_that_are_not_there() {
+    let node = Node::start("").await;
+    let taken = node.submit(UNTIL_GO, json!({})).await;
+    node.wait(taken, |state| state == JobState::Running).await;
+    let run = first_run(taken);
+    let mut client = Client::connect(&node).await;
+    client.say(&json!({ "run": run.to_string(), "token": node.handle().tokens().token(run) })).await;
+    let missing = json!({ "hash": "00".repeat(32), "size": 1 });
+    for (others, part) in
+        [(json!({ "inputs": missing }), "is not on this node"), (json!({ "outputs": ["a/["] }), "a/[")]
+    {
+        let mut spec = json!({ "job_type": "x", "scope": "local", "task": { "noop": {} } });
+        for (key, value) in others.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let answer = client.say(&json!({ "submit": { "spec": spec } })).await;
+        assert_eq!(code(&answer), "bad_request", "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(part), "{answer}");
+    }
+    let spec = json!({ "job_type": "x", "scope": "local", "outputs": ["a/*"], "task": { "noop": {} } });
+    let answer = client.say(&json!({ "submit": { "spec": spec } })).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    go(&node, taken).await;
+    node.ended(taken).await;
+    node.stop().await;
+}

@@ -10,6 +10,7 @@ mod node;
 mod alterations;
 mod arrays;
 mod bounds;
+mod children;
 mod clocks;
 mod dependencies;
 mod explanations;

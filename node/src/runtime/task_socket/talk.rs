@@ -1,6 +1,6 @@
 //! What the lines on the socket of tasks mean, and their answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_engine::{Command, Refusal, Report, Response, Taken};
 use jobmesh_protocol::{RunId, Submission};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::handle::{CommandError, Handle};
 use crate::api::{ApiError, ErrorBody, ErrorCode, Submitted, number_parts};
+use crate::causes::causes;
 
 /// All of it, in the engine's measure.
 const WHOLE: f64 = 10_000.0;
@@ -86,9 +87,16 @@ impl Talk {
         Self { handle, run: None }
     }
 
-    /// Whether it is known whose talk it is.
-    pub(super) const fn is_introduced(&self) -> bool {
-        self.run.is_some()
+    /// Whose talk it is, once that is known.
+    pub(super) const fn run(&self) -> Option<RunId> {
+        self.run
+    }
+
+    /// Whether the run whose talk it is goes on.
+    pub(super) async fn is_of_live_run(&self) -> bool {
+        let Some(run) = self.run else { return false };
+        let attempt = self.handle.read(move |view| view.attempt(run)).await;
+        attempt.is_ok_and(|attempt| attempt.is_some_and(|attempt| attempt.finished_at.is_none()))
     }
 
     /// Does what a line says.
@@ -117,17 +125,12 @@ impl Talk {
         Ok(Done { ok: true, checkpoints, submitted })
     }
 
-    /// Takes on a job for a job of this node. One that a peer sent has no business with our queue.
+    /// Takes on a job for a job, as far as that one may: the engine knows.
     async fn submit(&self, run: RunId, submission: Submission) -> Result<Submitted, ApiError> {
-        let is_ours = self.handle.read(move |view| Ok(view.job(run.job)?.is_some_and(|job| job.origin.is_none())));
-        if !is_ours.await.map_err(|error| failure(ErrorCode::Internal, error.to_string(), None))? {
-            return Err(failure(ErrorCode::BadRequest, "only a job of this node may submit to its queue", None));
-        }
-        if let Some(blob) = submission.spec.blobs().find(|blob| !self.handle.blobs().has(*blob)) {
-            let message = format!("the input {} is not on this node", blob.hash.short());
-            return Err(failure(ErrorCode::BadRequest, message, Some("upload it first: POST /v1/blobs")));
-        }
-        let answer = self.handle.command(Command::Submit(vec![submission])).await.map_err(|error| refused(&error))?;
+        let checked = self.handle.blobs().check(&submission.spec, &mut BTreeSet::new()).await;
+        checked.map_err(|error| failure(ErrorCode::BadRequest, causes(&error), error.hint()))?;
+        let command = Command::SubmitChild(run, Box::new(submission));
+        let answer = self.handle.command(command).await.map_err(|error| refused(&error))?;
         let taken = if let Response::Submitted(taken) = answer { taken.into_iter().next() } else { None };
         let odd = || failure(ErrorCode::Internal, "the submission was answered by something else", None);
         let Taken { job, number, is_new, is_merged, .. } = taken.ok_or_else(odd)?;

@@ -42,7 +42,7 @@ async fn the_longest_line_is_taken_and_one_more_byte_is_not() {
 async fn whoever_does_not_say_in_time_whose_it_is_is_let_go() {
     let (_near, far) = tokio::io::duplex(64);
     let deadline = Instant::now() + Duration::from_millis(1);
-    assert_eq!(hear(&mut BufReader::new(far), PATIENCE.until(deadline)).await, Heard::TooSlow);
+    assert_eq!(hear(&mut BufReader::new(far), PATIENCE.until(deadline)).await, Heard::Silent);
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_line_that_does_not_end_and_a_client_that_says_nothing_are_let_go() {
     let (mut near, far) = tokio::io::duplex(64);
     let mut reader = BufReader::new(far);
     let (short, long) = (Duration::from_millis(1), Duration::from_secs(600));
-    assert_eq!(hear(&mut reader, Patience { idle: short, line: long }).await, Heard::TooSlow);
+    assert_eq!(hear(&mut reader, Patience { idle: short, line: long }).await, Heard::Silent);
     near.write_all(b"{").await.unwrap();
     assert_eq!(hear(&mut reader, Patience { idle: long, line: short }).await, Heard::TooSlow);
 }
