@@ -4,12 +4,12 @@
 //! of the run is left. They are collected after a success, and then all of them must be there; and after a failure, since
 //! half a result often says why there is no whole one. What was cancelled or ran out of time was not wanted any more.
 
+mod clear;
 mod collect;
 mod ground;
 mod layout;
 mod pattern;
 
-use std::fs;
 use std::path::Path;
 
 use jobmesh_protocol::outcome::Outputs;
@@ -24,6 +24,7 @@ use crate::order::{Adopt, Order, StopReason};
 use crate::process::{make_directory, work_path};
 use crate::shelf::Shelf;
 
+pub use clear::remove_tree;
 pub use ground::{Existing, Ground, GroundError, set_file_mode};
 pub use pattern::{PatternError, Selection, check_patterns};
 
@@ -109,10 +110,7 @@ impl<'a> Files<'a> {
         let work = work_path(self.directory);
         let failed = |source| LayOutError::Directory { path: work.display().to_string(), source };
         // A start that a crash cut short may have left some of it.
-        match fs::remove_dir_all(&work) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-            Ok(()) | Err(_) => {}
-        }
+        remove_tree(&work).map_err(failed)?;
         make_directory(&work).map_err(failed)?;
         layout::lay_out(self.shelf, tree, &work, self.bytes_max, &|| self.is_stopped())
     }
@@ -153,12 +151,9 @@ impl<'a> Files<'a> {
 
     /// Removes what is of no use to anybody any more.
     fn clear(&self, path: &Path) {
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                // The retention of its job takes it with the rest.
-                tracing::debug!(path = %path.display(), %error, "failed to remove a working directory");
-            }
-            Ok(()) | Err(_) => {}
+        if let Err(error) = remove_tree(path) {
+            // The retention of its job tries again.
+            tracing::warn!(path = %path.display(), %error, "failed to remove a working directory");
         }
     }
 }

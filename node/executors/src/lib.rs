@@ -33,7 +33,7 @@ pub use container::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern}
 pub use event::{Ended, Event, ProcessId};
 pub use executor::Probe;
 pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, Sandboxes, StartError, probe};
-pub use files::{Existing, Ground, GroundError, PatternError, Selection, check_patterns, set_file_mode};
+pub use files::{Existing, Ground, GroundError, PatternError, Selection, check_patterns, remove_tree, set_file_mode};
 pub use kinds::Surroundings;
 pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
 pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use futures::FutureExt as _;
 use jobmesh_engine::{Ended, Input, Output, Process, Remedy, RunOrder, StopReason, Wanted};
-use jobmesh_executors::{Executors, Order, OrphanEnd, ProcessId, Secrets, end_orphan};
+use jobmesh_executors::{Executors, Order, OrphanEnd, ProcessId, Secrets, end_orphan, remove_tree};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::{Isolation, JobId, Outcome, RunId};
 use tokio::sync::{Semaphore, mpsc};
@@ -274,7 +274,7 @@ impl Dispatch {
             for entry in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
                 let run = entry.file_name().to_str().and_then(RunId::parse);
                 if run.is_some_and(|run| jobs.contains(&run.job))
-                    && let Err(error) = std::fs::remove_dir_all(entry.path())
+                    && let Err(error) = remove_tree(&entry.path())
                 {
                     tracing::warn!(path = %entry.path().display(), %error, "failed to delete a run's directory");
                 }

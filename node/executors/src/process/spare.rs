@@ -16,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat, unlinkat};
 
+use crate::files::remove_tree;
 use crate::output::{Log, Stream, outcome_path, result_path};
 
 /// Who may enter a run's directories: their owner.
@@ -40,12 +41,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 /// Empties the place where spare directories are kept; they are worth nothing to another life of the daemon.
 pub(crate) fn clear(place: &Path) {
-    let removed = fs::remove_dir_all(place);
-    let cleared = match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => make_directory(place),
-    };
-    if let Err(error) = cleared {
+    if let Err(error) = remove_tree(place).and_then(|()| make_directory(place)) {
         tracing::warn!(place = %place.display(), error = %error, "failed to clear the place of spare directories");
     }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 
 use jobmesh_engine::{Command, Response};
+use jobmesh_executors::remove_tree;
 use jobmesh_protocol::RunId;
 
 use super::{ChoreError, blob_sweep, check, reader};
@@ -49,7 +50,7 @@ fn delete_directories(handle: &Handle) -> Result<u64, ChoreError> {
         // A job is committed before its run has a directory, so one that is not found after that is gone.
         let Some(run) = entry.file_name().to_str().and_then(RunId::parse) else { continue };
         if reader.view().job_number(run.job)?.is_none() {
-            match fs::remove_dir_all(entry.path()) {
+            match remove_tree(&entry.path()) {
                 Ok(()) => deleted += 1,
                 Err(error) => {
                     tracing::warn!(path = %entry.path().display(), %error, "failed to delete a run's directory")
