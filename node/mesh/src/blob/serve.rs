@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use futures::{AsyncWrite, AsyncWriteExt as _};
 use jobmesh_keys::NodeId;
 use jobmesh_protocol::{Hash, cbor};
 use libp2p::{PeerId, Stream};
+use rustix::fs::OFlags;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -48,7 +50,7 @@ async fn answer(context: &Context, from: NodeId, stream: &mut Stream) -> io::Res
     let path = timeout(SILENCE_MAX, path).await.ok().and_then(Result::ok).flatten();
     // A file that went away since is as good as none, and what is no file must not be waited for.
     let file = match path {
-        Some(path) => tokio::fs::File::open(path).await.ok(),
+        Some(path) => open(&path).await.ok(),
         None => None,
     };
     let size = match &file {
@@ -63,6 +65,12 @@ async fn answer(context: &Context, from: NodeId, stream: &mut Stream) -> io::Res
         }
     }
     stream.close().await
+}
+
+/// Opens what is to be served. It may be a link or a pipe by now, which is neither followed nor waited for.
+async fn open(path: &Path) -> io::Result<tokio::fs::File> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    tokio::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).await
 }
 
 /// A file on its way out.
@@ -137,4 +145,25 @@ async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::R
         stream.flush().await
     });
     written.await.map_err(|_elapsed| io::ErrorKind::TimedOut)?
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    /// A job put a pipe in the place of its log, and each request for it took a thread for good.
+    #[tokio::test]
+    async fn neither_a_link_is_followed_nor_a_pipe_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let [file, link, pipe] = ["file", "link", "pipe"].map(|name| home.path().join(name));
+        std::fs::write(&file, "x").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(open(&file).await.unwrap().metadata().await.unwrap().is_file());
+        assert!(open(&link).await.is_err());
+        let opened = timeout(SILENCE_MAX, open(&pipe)).await.unwrap().unwrap();
+        assert!(!opened.metadata().await.unwrap().is_file());
+    }
 }
