@@ -176,7 +176,16 @@ impl Container {
 
     fn attempt<'a>(&'a self, order: &'a Order, engine: Engine, control: &'a Control<'a>) -> Attempt<'a> {
         let name = name_of(order.run);
-        Attempt { order, engine, runtime: &self.runtime, control, name, heard: Heard::default(), is_made: false }
+        Attempt {
+            order,
+            engine,
+            runtime: &self.runtime,
+            control,
+            name,
+            heard: Heard::default(),
+            is_made: false,
+            is_adrift: false,
+        }
     }
 
     /// Finds the engine, and removes what could not be removed before.
@@ -205,13 +214,22 @@ impl Container {
     }
 
     fn remove(&self, attempt: &Attempt<'_>) {
-        if let Err(error) = self.runtime.block_on(attempt.remove()) {
-            self.remember(attempt.name.clone(), &error);
+        match self.runtime.block_on(attempt.remove()) {
+            Ok(()) if attempt.is_adrift => {
+                tracing::warn!(container = attempt.name, "a container is still being made; it is removed later");
+                self.keep_name(attempt.name.clone());
+            }
+            Ok(()) => {}
+            Err(error) => self.remember(attempt.name.clone(), &error),
         }
     }
 
     fn remember(&self, name: String, error: &ContainerError) {
         tracing::warn!(container = name, error = %chain(error), "a container is left; it is removed later");
+        self.keep_name(name);
+    }
+
+    fn keep_name(&self, name: String) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if left.len() < LEFT_MAX {
             left.insert(name);

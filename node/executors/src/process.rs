@@ -63,7 +63,7 @@ use crate::executor::{Executor, Probe, wrong_task};
 use crate::executors::{Control, Sandboxes};
 use crate::order::{Order, StopReason};
 use crate::process::boxed::Boxed;
-use crate::process::limit::{Brake, Breach, Guard};
+use crate::process::limit::{Brake, Guard};
 use crate::process::tree::{Grace, Left, Target};
 use crate::process::watch::{Seen, Watch};
 use crate::sandbox;
@@ -74,9 +74,11 @@ pub use pidfd_info::tells_exits;
 pub use spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 pub(crate) use adopt::attend;
+pub(crate) use disk::Disk;
 pub(crate) use end::Remains;
 pub(crate) use exit::{Ending, OutOfMemory, mebibytes};
 pub(crate) use host::Host;
+pub(crate) use limit::Breach;
 pub(crate) use reaper::adopt_orphans;
 pub(crate) use seat::Seat;
 pub(crate) use spare::{Contents, Spare, make_directory, work_path};
@@ -160,7 +162,7 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     if let Some(reason) = control.stop_reason() {
         return Ended::without_process(reason.outcome());
     }
-    let boxed = match Boxed::required(order, task, host) {
+    let boxed = match Boxed::required(order, host) {
         Ok(boxed) => boxed,
         Err(outcome) => return Ended::without_process(outcome),
     };

@@ -29,9 +29,10 @@ use super::output::{Flow, Heard, Line};
 use super::policy::Permit;
 use crate::event::{Event, ProcessId};
 use crate::executors::Control;
+use crate::files::remove_tree;
 use crate::order::{Order, StopReason};
 use crate::output::{Stream, outcome_path, result_path};
-use crate::process::{self, Ending, OutOfMemory};
+use crate::process::{self, Breach, Disk, Ending, OutOfMemory, work_path};
 use crate::stage::{Finish, Stage, StageError};
 
 /// How long an engine that stopped answering may take to come back.
@@ -49,6 +50,9 @@ const REST_PATIENCE: Duration = Duration::from_secs(10);
 /// How long what was killed may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the making of a container is waited for that nobody wants any more.
+const MAKE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Least time between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -63,6 +67,7 @@ enum Presence {
 #[derive(Debug)]
 pub(super) enum Halt {
     Asked(StopReason),
+    Beyond(Breach),
     Failed(ContainerError),
     Stage(StageError),
 }
@@ -89,6 +94,7 @@ impl Halt {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Asked(reason) => reason.outcome(),
+            Self::Beyond(breach) => breach.outcome(),
             Self::Failed(error) => error.outcome(),
             Self::Stage(error) => error.outcome(),
         }
@@ -106,6 +112,8 @@ pub(super) struct Attempt<'a> {
     pub(super) heard: Heard,
     /// Whether there may be a container.
     pub(super) is_made: bool,
+    /// Whether there may be one that the engine has not made yet.
+    pub(super) is_adrift: bool,
 }
 
 /// The name of a run's container.
@@ -156,9 +164,9 @@ impl Attempt<'_> {
             (None, None) => None,
         };
         self.is_made = true;
+        self.make(plan)?;
         let docker = &self.engine.docker;
         let line = self.wait(async {
-            self.create(plan).await?;
             let line = Line::open(&self.engine, &self.name, stdin).await?;
             match docker.start_container(&self.name, None::<StartContainerOptions>).await {
                 Ok(()) => Ok(line),
@@ -166,6 +174,24 @@ impl Attempt<'_> {
             }
         })??;
         Ok(line)
+    }
+
+    /// Has the container made. An engine goes on with that whether or not somebody waits for it, so a run that is stopped
+    /// meanwhile waits for it, too: only what is known to be there can be removed.
+    fn make(&mut self, plan: &Plan<'_>) -> Result<(), Halt> {
+        let runtime = self.runtime;
+        let reason = {
+            let mut making = Box::pin(self.create(plan));
+            match self.control.wait_for(runtime, making.as_mut()) {
+                Ok(made) => return Ok(made?),
+                Err(reason) => match runtime.block_on(async { tokio::time::timeout(MAKE_PATIENCE, making).await }) {
+                    Ok(_) => return Err(reason.into()),
+                    Err(_elapsed) => reason,
+                },
+            }
+        };
+        self.is_adrift = true;
+        Err(reason.into())
     }
 
     async fn create(&self, plan: &Plan<'_>) -> Result<(), ContainerError> {
@@ -202,8 +228,28 @@ impl Attempt<'_> {
 
     /// Hears the container out and waits for its end. Without a line, from the engine's record.
     pub(super) fn follow(&mut self, line: Option<Line>, stage: &mut Stage<'_>) -> Result<(), Halt> {
-        let (control, runtime) = (self.control, self.runtime);
-        control.wait_for(runtime, self.hear_out(line, stage))?
+        let (control, runtime, disk) = (self.control, self.runtime, self.disk());
+        control.wait_for(runtime, async {
+            tokio::select! {
+                heard = self.hear_out(line, stage) => heard,
+                breach = watch(disk) => Err(Halt::Beyond(breach)),
+            }
+        })??;
+        // It may have been faster than the looks.
+        if let Some(mut disk) = self.disk()
+            && disk.look_now()
+        {
+            return Err(Halt::Beyond(disk.breach()));
+        }
+        Ok(())
+    }
+
+    /// The watch over what it writes, if that is limited. What it writes elsewhere is in memory: a container that is kept
+    /// apart can't change its image.
+    fn disk(&self) -> Option<Disk> {
+        let directory = &self.order.directory;
+        let places = [work_path(directory), exchange_path(directory)];
+        self.order.limits.disk_bytes.map(|bytes_max| Disk::over(places, bytes_max))
     }
 
     async fn hear_out(&mut self, line: Option<Line>, stage: &mut Stage<'_>) -> Result<(), Halt> {
@@ -299,7 +345,7 @@ impl Attempt<'_> {
     pub(super) fn end(&mut self, halt: &Halt, stage: &mut Stage<'_>) {
         let grace = match halt {
             Halt::Asked(reason) => reason.grace(self.order.kill_grace),
-            Halt::Failed(_) | Halt::Stage(_) => None,
+            Halt::Beyond(_) | Halt::Failed(_) | Halt::Stage(_) => None,
         };
         let runtime = self.runtime;
         runtime.block_on(async {
@@ -378,6 +424,21 @@ pub(super) async fn remove(engine: &Engine, name: &str) -> Result<(), ContainerE
     }
 }
 
+/// Looks at a run's disk now and then until that is beyond its limit.
+async fn watch(disk: Option<Disk>) -> Breach {
+    let Some(mut disk) = disk else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep_until(disk.next().into()).await;
+        let breach = disk.breach();
+        let looked = tokio::task::spawn_blocking(move || (disk.look_now(), disk)).await;
+        match looked {
+            Ok((false, next)) => disk = next,
+            // What can't be measured is too much.
+            Ok((true, _)) | Err(_) => return breach,
+        }
+    }
+}
+
 /// The main process of a container, if it is one of this machine that can be seen.
 fn process_of(state: &ContainerState) -> Option<ProcessId> {
     let pid = u32::try_from(state.pid?).ok().filter(|pid| *pid != 0)?;
@@ -402,9 +463,7 @@ pub(super) fn take_exchange(directory: &Path) {
             Ok(()) | Err(_) => {}
         }
     }
-    if let Err(error) = std::fs::remove_dir_all(&exchange)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
+    if let Err(error) = remove_tree(&exchange) {
         tracing::warn!(path = %exchange.display(), %error, "failed to remove what a container left");
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! The kernel bounds each file (see the sandbox's limits); only measuring bounds their sum without a file system of the
 //! run's own. The hard case is a tree that is made to be hard to measure: names deeper than a path can be, directories
-//! that can't be read, entries without a byte. The first two count as too much, and each entry counts as something.
+//! that can't be read or entered, entries without a byte. The first two count as too much, and each entry counts as
+//! something.
+//!
+//! A file that has no name any more isn't found, and takes its room until the run closes it. What a run can take that way
+//! is bounded by the kernel: so many files as it may hold open, each as large as a file may be. It is free again with the
+//! run's last process.
 
 use std::fs;
 use std::io;
@@ -11,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::process::deadline;
+use crate::process::limit::Breach;
 use crate::process::spare::work_path;
 use crate::sandbox;
 
@@ -25,7 +31,7 @@ const ENTRY_BYTES: u64 = 1024;
 
 /// The watch over what one run writes.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     places: [PathBuf; 2],
     bytes_max: u64,
     next: Instant,
@@ -34,8 +40,22 @@ pub(super) struct Disk {
 impl Disk {
     /// Watches the run of this directory.
     pub(super) fn new(directory: &Path, bytes_max: u64) -> Self {
-        let places = [work_path(directory), sandbox::words_path(directory)];
+        Self::over([work_path(directory), sandbox::words_path(directory)], bytes_max)
+    }
+
+    /// Watches a run that can write to these directories.
+    pub(crate) fn over(places: [PathBuf; 2], bytes_max: u64) -> Self {
         Self { places, bytes_max, next: deadline(REST_MIN) }
+    }
+
+    /// What the run is guilty of if it uses more than it may.
+    pub(crate) const fn breach(&self) -> Breach {
+        Breach::Disk { bytes_max: self.bytes_max }
+    }
+
+    /// When it is time to look again.
+    pub(crate) const fn next(&self) -> Instant {
+        self.next
     }
 
     /// Whether it uses more than it may, if it is time to look.
@@ -44,7 +64,7 @@ impl Disk {
     }
 
     /// Whether it uses more than it may.
-    pub(super) fn look_now(&mut self) -> bool {
+    pub(crate) fn look_now(&mut self) -> bool {
         let began = Instant::now();
         let mut left = self.bytes_max;
         let is_beyond = !self.places.iter().all(|place| fits(place, &mut left));
@@ -63,8 +83,14 @@ fn fits(place: &Path, left: &mut u64) -> bool {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(_) => return false,
         };
-        for entry in entries.flatten() {
-            let Ok(found) = entry.metadata() else { continue };
+        for entry in entries {
+            let found = match entry.and_then(|entry| Ok((entry.metadata()?, entry))) {
+                Ok(found) => found,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Whoever may list a directory and not enter it sees the names of files, and not how large they are.
+                Err(_) => return false,
+            };
+            let (found, entry) = found;
             let Some(rest) = left.checked_sub(found.blocks().saturating_mul(512).max(ENTRY_BYTES)) else {
                 return false;
             };
@@ -97,6 +123,21 @@ mod tests {
         }
         assert!(is_beyond(300_000));
         assert!(!Disk::new(Path::new("/nowhere"), 0).look_now());
+    }
+
+    /// A run that isn't root's took the right to enter its directory away, and wrote on by what it held open.
+    #[test]
+    fn a_directory_that_can_not_be_entered_is_too_much() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let work = work_path(home.path());
+        fs::create_dir_all(&work).unwrap();
+        fs::write(work.join("file"), "").unwrap();
+        fs::set_permissions(&work, fs::Permissions::from_mode(0o400)).unwrap();
+        // Root enters it all the same.
+        let is_root = rustix::process::geteuid().is_root();
+        assert_eq!(Disk::new(home.path(), 1 << 30).look_now(), !is_root);
+        fs::set_permissions(&work, fs::Permissions::from_mode(0o700)).unwrap();
     }
 
     #[test]

@@ -61,14 +61,14 @@ impl Brake {
 
 /// A limit that a run went beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Breach {
+pub(crate) enum Breach {
     Logs { bytes_max: u64 },
     Processes { max: u32 },
     Disk { bytes_max: u64 },
 }
 
 impl Breach {
-    pub(super) fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(self) -> Outcome {
         let message = match self {
             Self::Logs { bytes_max } => format!("wrote more than {} of output (log limit)", size(bytes_max)),
             Self::Processes { max } => format!("had more than {max} processes (process limit)"),

@@ -30,6 +30,8 @@ pub(crate) struct Tasks {
     pub(crate) greeting: Option<Task>,
     /// Writes without end.
     pub(crate) noisy: Option<Task>,
+    /// Writes 8 MiB or more into its working directory, and goes on.
+    pub(crate) filling: Option<Task>,
     /// Writes what it reads on standard input.
     pub(crate) echoing: Option<Box<dyn Fn(BlobRef) -> Task>>,
     /// Says that its result is [`RESULT`].
@@ -46,6 +48,8 @@ const GREETING: &str = "hello\n";
 const RESULT: &[u8] = b"{\"answer\":42}";
 /// Most bytes that a noisy task may write.
 const NOISE_MAX: u64 = 1 << 20;
+/// Most room on the disk that a filling task may take.
+const DISK_MAX: u64 = 4 << 20;
 
 /// Every kind of work that has an executor.
 const KINDS: &[Kind] = &[
@@ -90,6 +94,7 @@ fn process(_node: &Node) -> Tasks {
         stubborn: Some(script("trap '' TERM; while :; do sleep 600; done")),
         greeting: Some(command(&["echo", "hello"])),
         noisy: Some(command(&["yes"])),
+        filling: Some(script("head -c 8388608 /dev/zero > big; sleep 600")),
         echoing: Some(Box::new(|blob| {
             Task::Process(ProcessTask { stdin: Some(blob), ..ProcessTask::new(vec!["cat".to_owned()]) })
         })),
@@ -106,6 +111,8 @@ fn module(node: &Node, body: &str) -> WasmTask {
           (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
           (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
           (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+          (import "wasi_snapshot_preview1" "path_open"
+            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
           (memory (export "memory") 1)
           (data (i32.const 64) "hello\0a")
           (func (export "_start") {body}))"#
@@ -128,12 +135,23 @@ fn wasm(node: &Node) -> Tasks {
            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))
            (br $more))",
     );
+    // 150 times 60,000 bytes into a file that is called hello.
+    let fill = "(local $count i32)
+        (drop (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 5) (i32.const 1)
+          (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 40)))
+        (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 60000))
+        (loop $more
+          (drop (call $write (i32.load (i32.const 40)) (i32.const 0) (i32.const 1) (i32.const 32)))
+          (local.set $count (i32.add (local.get $count) (i32.const 1)))
+          (br_if $more (i32.lt_u (local.get $count) (i32.const 150))))
+        (loop $end (br $end))";
     Tasks {
         ok: task(""),
         failing: task("(call $exit (i32.const 3))"),
         endless: task("(loop $more (br $more))"),
         stubborn: None,
         greeting: Some(task(&format!("{} {write}", say(6)))),
+        filling: Some(task(fill)),
         noisy: Some(task(&format!("{} (loop $more {write} (br $more))", say(4096)))),
         echoing: Some(Box::new(move |blob| Task::Wasm(WasmTask { stdin: Some(blob), ..echo.clone() }))),
         telling: None,
@@ -151,6 +169,7 @@ fn lua(_node: &Node) -> Tasks {
         stubborn: Some(task("while true do pcall(function() while true do end end) end")),
         greeting: Some(task("print('hello')")),
         noisy: Some(task("while true do print(string.rep('x', 1000)) end")),
+        filling: Some(task("job.write('big', string.rep('x', 8388608)) while true do end")),
         echoing: Some(Box::new(|blob| {
             // What it reads ends with the line break that `print` writes.
             Task::Lua(LuaTask { stdin: Some(blob), ..LuaTask::new("print((job.input():gsub('\\n$', '')))") })
@@ -170,6 +189,7 @@ fn http(_node: &Node) -> Tasks {
         stubborn: None,
         greeting: Some(task("/greeting")),
         noisy: Some(task("/noisy")),
+        filling: None,
         echoing: None,
         telling: None,
         reading: None,
@@ -187,6 +207,7 @@ fn llm(_node: &Node) -> Tasks {
         stubborn: None,
         greeting: Some(ask("greeting")),
         noisy: Some(ask("noisy")),
+        filling: None,
         echoing: None,
         telling: None,
         reading: None,
@@ -206,6 +227,7 @@ fn embedding(_node: &Node) -> Tasks {
         stubborn: None,
         greeting: None,
         noisy: None,
+        filling: None,
         echoing: None,
         telling: None,
         reading: None,
@@ -240,6 +262,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("variables of the order win", variables_of_the_order_win),
     ("a result is kept apart from logs", a_result_is_kept_apart_from_logs),
     ("too much output is an end", too_much_output_is_an_end),
+    ("too much on the disk is an end", too_much_on_the_disk_is_an_end),
     ("isolation is told and never less", isolation_is_told_and_never_less),
     ("nothing is left of a run that leaves nothing", nothing_is_left_of_a_run_that_leaves_nothing),
 ];
@@ -454,6 +477,15 @@ fn too_much_output_is_an_end(kind: &Kind) {
     assert!(ended.outcome.message().is_some_and(|message| message.contains("log limit")), "{ended:?}");
     let sizes = [ended.outputs.stdout, ended.outputs.stderr].into_iter().flatten().map(|blob| blob.size);
     assert!(sizes.sum::<u64>() <= NOISE_MAX, "{ended:?}");
+}
+
+fn too_much_on_the_disk_is_an_end(kind: &Kind) {
+    let (node, tasks) = kind.start(1);
+    let Some(filling) = &tasks.filling else { return };
+    let limits = Limits { disk_bytes: Some(DISK_MAX), ..Limits::default() };
+    let ended = node.end_of(Order { limits, ..node.order(filling.clone()) });
+    assert_eq!(ended.outcome.word(), "permanent", "{ended:?}");
+    assert!(ended.outcome.message().is_some_and(|message| message.contains("disk limit")), "{ended:?}");
 }
 
 fn isolation_is_told_and_never_less(kind: &Kind) {

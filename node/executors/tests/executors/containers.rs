@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use jobmesh_executors::{Adopt, Containers, Ended, Groups, Images, Limits, Order, StopReason, Stream, log_path};
@@ -94,6 +97,7 @@ fn tasks(_node: &Node) -> Tasks {
         stubborn: Some(script("trap '' TERM; while :; do sleep 600; done")),
         greeting: Some(argv(&["echo", "hello"])),
         noisy: Some(argv(&["yes"])),
+        filling: Some(script("head -c 8388608 /dev/zero > big; sleep 600")),
         echoing: Some(Box::new(|blob| {
             Task::Container(ContainerTask { stdin: Some(blob), ..ContainerTask::new(IMAGE, vec!["cat".to_owned()]) })
         })),
@@ -405,4 +409,52 @@ fn containers_of_runs_that_are_over_are_swept() {
     assert_eq!(site.podman.containers_of(&site.name).len(), 1, "it is under way");
     site.node.executors.sweep(|_| false);
     assert_eq!(site.podman.containers_of(&site.name), Vec::<String>::new());
+}
+
+/// A way to the engine on which the making of a container is told of, and then waits to be let through.
+fn slow_way(engine: PathBuf, at: &std::path::Path, is_asked: SyncSender<()>, go: Receiver<()>) {
+    let listener = UnixListener::bind(at).unwrap();
+    let go = Arc::new(Mutex::new(go));
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut up) = (client.unwrap(), UnixStream::connect(&engine).unwrap());
+            let (mut back, mut down) = (client.try_clone().unwrap(), up.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut down, &mut back));
+            let (is_asked, go) = (is_asked.clone(), Arc::clone(&go));
+            std::thread::spawn(move || {
+                let mut bytes = [0_u8; 64 * 1024];
+                while let Ok(count) = client.read(&mut bytes)
+                    && count > 0
+                {
+                    if String::from_utf8_lossy(&bytes[..count]).contains("containers/create") {
+                        is_asked.send(()).unwrap();
+                        // A test that has failed lets everything through.
+                        let _ = go.lock().unwrap().recv();
+                    }
+                    if up.write_all(&bytes[..count]).is_err() {
+                        return;
+                    }
+                }
+                let _ = up.shutdown(std::net::Shutdown::Write);
+            });
+        }
+    });
+}
+
+/// The engine went on making what nobody waited for any more, and it was left until the next start of the node.
+#[test]
+fn a_container_that_is_being_made_when_its_run_is_stopped_is_removed() {
+    let Some(engine) = podman() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let at = place.path().join("engine.sock");
+    let ((asked, is_asked), (go, gate)) = (sync_channel(8), sync_channel(8));
+    slow_way(engine.socket(), &at, asked, gate);
+    let Some(site) = Site::start_with(|containers| containers.socket = Some(at.clone())) else { return };
+    let order = site.order("sleep 600");
+    let run = order.run;
+    site.node.executors.run(order);
+    is_asked.recv_timeout(DEADLINE).unwrap();
+    site.node.executors.stop(run, StopReason::Cancel);
+    go.send(()).unwrap();
+    assert_eq!(site.node.ended(run).outcome, Outcome::Cancelled);
 }
