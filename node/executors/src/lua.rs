@@ -18,6 +18,9 @@
 //! | `read(path)`, `write(path, text)`, `list(path)`, `remove(path)` | files, below the working directory only |
 //! | `encode(value)`, `decode(text)` | JSON; an empty table is an empty list, and null is nil |
 //!
+//! It talks to its node over a connection of its own, which it can't open anew. Once the node has been started again, nobody
+//! hears of progress any more, and what the script wants of the node fails.
+//!
 //! It has no network. A script that fails is told of with its line, as `script:12: …`.
 
 mod daemon;

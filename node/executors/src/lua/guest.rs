@@ -12,6 +12,7 @@ use std::rc::Rc;
 use mlua::chunk::ChunkMode;
 use mlua::{Lua, LuaOptions, StdLib, Value};
 
+use super::daemon::Daemon;
 use super::job::{self, Desk};
 use super::{Piece, Script, value};
 use crate::event::chain;
@@ -79,15 +80,16 @@ pub(crate) fn work() -> ExitCode {
     run(brief).unwrap_or_else(|error| error.end()).tell(&directory)
 }
 
-fn run(brief: Brief<Piece>) -> Result<End, BeginError> {
+fn run(mut brief: Brief<Piece>) -> Result<End, BeginError> {
     let script = match &brief.piece.script {
         Script::Text(text) => text.clone().into_bytes(),
         Script::File(path) => read_script(path)?,
     };
     let work = work_path(&brief.directory);
     let files = Files::open(&work, brief.memory_bytes.unwrap_or(u64::MAX)).map_err(BeginError::Work)?;
-    let sockets = brief.piece.socket.is_some();
-    let room = Room { directory: &brief.directory, work: &work, sockets, memory_bytes: brief.memory_bytes };
+    let daemon = Daemon::connect(brief.piece.socket.take());
+    let talks = daemon.is_connected();
+    let room = Room { directory: &brief.directory, work: &work, talks, memory_bytes: brief.memory_bytes };
     match (confine::confine(room), brief.walls) {
         (Ok(()), _) | (Err(_), Walls::AsFound) => {}
         (Err(error), Walls::Required) => return Err(error.into()),
@@ -96,7 +98,7 @@ fn run(brief: Brief<Piece>) -> Result<End, BeginError> {
     account.leave(&brief.directory).map_err(BeginError::Account)?;
     let directory = brief.directory.clone();
     let memory = brief.memory_bytes.unwrap_or(u64::MAX);
-    let desk = Rc::new(Desk::new(brief, files));
+    let desk = Rc::new(Desk::new(brief, files, daemon));
     let lua = state(&desk, memory)?;
     let chunk = lua.load(script).set_name(format!("={NAME}")).set_mode(ChunkMode::Text);
     let end = match chunk.call::<Value>(()) {

@@ -39,14 +39,14 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(brief: Brief<Piece>, files: Files) -> Self {
+    pub(super) fn new(brief: Brief<Piece>, files: Files, daemon: Daemon) -> Self {
         Self {
             directory: brief.directory,
             arguments: brief.arguments,
             environment: brief.environment,
             memory_bytes: brief.memory_bytes.unwrap_or(u64::MAX),
             files,
-            daemon: Daemon::new(brief.piece.socket),
+            daemon,
             result: RefCell::new(None),
             input: RefCell::new(None),
             progressed: RefCell::new(None),
@@ -59,7 +59,7 @@ impl Desk {
         self.result.borrow().clone()
     }
 
-    /// A job to be submitted: with a name for this very submission, since the line that says it may be said twice.
+    /// A job to be submitted: with a name for this very submission, so that it is taken on once whatever becomes of the line.
     fn submission(&self, json: &[u8]) -> Result<serde_json::Value> {
         let mut wanted: serde_json::Value = serde_json::from_slice(json).map_err(Error::runtime)?;
         if wanted.get("spec").is_none() {
@@ -194,7 +194,9 @@ fn reporting(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
     shelf.add("progress", move |_, (done, what): (Option<f64>, Option<String>)| progress(&this, done, what))?;
     let this = Rc::clone(desk);
-    shelf.add("heartbeat", move |_, ()| this.daemon.tell("heartbeat", json!(true)).map(drop))?;
+    shelf.add("heartbeat", move |_, ()| {
+        this.daemon.mention([("heartbeat".to_owned(), json!(true))].into_iter().collect())
+    })?;
     let this = Rc::clone(desk);
     shelf.add("checkpoint", move |_, (name, value): (String, Option<String>)| {
         this.daemon.tell("checkpoint", json!({ "name": name, "value": value.unwrap_or_default() })).map(drop)
@@ -239,7 +241,7 @@ fn progress(desk: &Desk, done: Option<f64>, what: Option<String>) -> std::result
     *desk.progressed.borrow_mut() = Some(now);
     let done = done.map(|done| ("progress".to_owned(), json!(done)));
     let what = what.map(|what| ("message".to_owned(), json!(what)));
-    desk.daemon.tell_all(done.into_iter().chain(what).collect()).map(drop)
+    desk.daemon.mention(done.into_iter().chain(what).collect())
 }
 
 /// Writes one line: the values as text, with tabs between them.

@@ -26,8 +26,8 @@ pub(crate) struct Room<'a> {
     pub(crate) directory: &'a Path,
     /// The working directory.
     pub(crate) work: &'a Path,
-    /// Whether it may connect to sockets of this machine: the one of tasks is the only one that it knows of.
-    pub(crate) sockets: bool,
+    /// Whether it has a connection to the socket of tasks. Another one it can't open.
+    pub(crate) talks: bool,
     /// Most memory of what is interpreted.
     pub(crate) memory_bytes: Option<u64>,
 }
@@ -61,7 +61,7 @@ pub(crate) fn confine(room: Room<'_>) -> Result<(), ConfineError> {
         limit(Resource::As, bytes.saturating_mul(2).saturating_add(ADDRESSES_BESIDE))?;
     }
     let landlocked = walls::landlock(Some(room));
-    walls::seccomp(room.sockets)?;
+    walls::seccomp(room.talks)?;
     landlocked
 }
 
@@ -102,7 +102,7 @@ mod walls {
         Err(ConfineError::System)
     }
 
-    pub(super) fn seccomp(_sockets: bool) -> Result<(), ConfineError> {
+    pub(super) fn seccomp(_talks: bool) -> Result<(), ConfineError> {
         Err(ConfineError::System)
     }
 }
@@ -179,15 +179,14 @@ mod walls {
     /// What there is of them on one architecture only.
     const OLD_CALLS: &[&str] = if cfg!(target_arch = "x86_64") { &["poll", "stat", "writev"] } else { &["writev"] };
 
-    /// What it takes to talk over a socket that was connected.
-    const SOCKET_CALLS: [&str; 6] = ["connect", "getsockopt", "recvfrom", "sendto", "setsockopt", "shutdown"];
+    /// What it takes to talk over a socket that is connected.
+    const SOCKET_CALLS: [&str; 5] = ["getsockopt", "recvfrom", "sendto", "setsockopt", "shutdown"];
 
     /// `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_DUPFD_CLOEXEC`: not who is sent a signal.
     const FCNTL_COMMANDS: [u64; 6] = [0, 1, 2, 3, 4, 1030];
     /// `TCGETS`, `FIONBIO`, `FIONREAD`.
     const IOCTL_REQUESTS: [u64; 3] = [0x5401, 0x5421, 0x541B];
     const PROT_EXEC: u64 = 4;
-    const AF_UNIX: u64 = 1;
     const ENOSYS: u32 = 38;
 
     pub(super) fn landlock(room: Option<Room<'_>>) -> Result<(), ConfineError> {
@@ -223,8 +222,8 @@ mod walls {
         PathFd::new(path).map_err(|source| ConfineError::Path { path: path.display().to_string(), source })
     }
 
-    pub(super) fn seccomp(sockets: bool) -> Result<(), ConfineError> {
-        let text = filter(sockets).to_string();
+    pub(super) fn seccomp(talks: bool) -> Result<(), ConfineError> {
+        let text = filter(talks).to_string();
         let arch = std::env::consts::ARCH.try_into().map_err(seccompiler::Error::Backend)?;
         let filters = seccompiler::compile_from_json(text.as_bytes(), arch)?;
         for filter in filters.values() {
@@ -234,7 +233,7 @@ mod walls {
     }
 
     /// Everything that isn't listed is answered as by a kernel that doesn't have it.
-    fn filter(sockets: bool) -> Value {
+    fn filter(talks: bool) -> Value {
         let mut rules: Vec<Value> = CALLS.iter().chain(OLD_CALLS).map(|name| json!({ "syscall": name })).collect();
         rules.extend(FCNTL_COMMANDS.map(|command| with("fcntl", 1, &json!("eq"), command)));
         rules.extend(IOCTL_REQUESTS.map(|request| with("ioctl", 1, &json!("eq"), request)));
@@ -242,9 +241,8 @@ mod walls {
         rules.extend(["mmap", "mprotect"].map(|name| with(name, 2, &no_code, 0)));
         // To end itself, which is what `abort` does; nobody else can be meant.
         rules.push(with("tgkill", 0, &json!("eq"), u64::from(std::process::id())));
-        if sockets {
+        if talks {
             rules.extend(SOCKET_CALLS.map(|name| json!({ "syscall": name })));
-            rules.push(with("socket", 0, &json!("eq"), AF_UNIX));
         }
         json!({ "worker": {
             "mismatch_action": { "errno": ENOSYS },
