@@ -47,6 +47,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::files::remove_tree;
+
 pub(crate) use plan::{PATH, Plan, Shown, Walls};
 pub(crate) use probe::probe;
 
@@ -64,9 +66,6 @@ pub(crate) const WORDS: &str = "/run/jobmesh/words";
 
 /// Where the task socket is inside.
 pub(crate) const SOCKET: &str = "/run/jobmesh/task.sock";
-
-/// Where this very program is inside, for runs of our own workers.
-pub(crate) const WORKER: &str = "/run/jobmesh/worker";
 
 /// The exit code of an outer process that could not start the program. What went wrong is in a file, see [`failure`].
 #[cfg(target_os = "linux")]
@@ -121,11 +120,8 @@ pub(crate) fn bring_out(directory: &Path) {
             Ok(()) | Err(_) => {}
         }
     }
-    match std::fs::remove_dir_all(&words) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(directory = %directory.display(), %error, "failed to remove what a run left beside its words");
-        }
-        Ok(()) | Err(_) => {}
+    if let Err(error) = remove_tree(&words) {
+        tracing::warn!(directory = %directory.display(), %error, "failed to remove what a run left beside its words");
     }
 }
 

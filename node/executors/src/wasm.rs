@@ -14,8 +14,8 @@ mod guest;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jobmesh_protocol::Isolation;
 use jobmesh_protocol::task::Task;
+use jobmesh_protocol::{Isolation, Outcome};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Ended;
@@ -24,7 +24,7 @@ use crate::executors::Control;
 use crate::interpreter::{Guest, Interpreter, Levels};
 use crate::kinds::Surroundings;
 use crate::order::Order;
-use crate::process::{Process, Seat};
+use crate::process::{Process, Seat, mebibytes};
 
 pub(crate) use guest::work;
 
@@ -36,6 +36,9 @@ const NAME: &str = "module.wasm";
 
 /// Code that can name nothing but what it was given is kept apart by that alone; with the walls it may be a stranger's.
 const LEVELS: Levels = Levels { walled: Isolation::Untrusted, bare: Isolation::Sandboxed };
+
+/// Largest module: 256 MiB. It is held in memory as it is, and again as what was made of it.
+const MODULE_BYTES_MAX: u64 = 256 << 20;
 
 /// What only this kind of worker is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +68,9 @@ impl Executor for Wasm {
 
     fn perform(&self, order: &Order, seat: &mut Seat, control: &Control<'_>) -> Ended {
         let Task::Wasm(task) = &order.task else { return Ended::without_process(wrong_task(&order.task)) };
+        if task.module.size > MODULE_BYTES_MAX {
+            return Ended::without_process(Outcome::Permanent { message: too_large() });
+        }
         let arguments: Vec<String> = std::iter::once(NAME.to_owned()).chain(task.argv.iter().cloned()).collect();
         let guest = Guest {
             arguments: &arguments,
@@ -75,4 +81,8 @@ impl Executor for Wasm {
         };
         self.interpreter.run(order, guest, seat, control)
     }
+}
+
+fn too_large() -> String {
+    format!("the module is larger than {}, the most that a module may have", mebibytes(MODULE_BYTES_MAX))
 }

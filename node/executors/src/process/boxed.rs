@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use jobmesh_protocol::task::{ProcessTask, Task};
+use jobmesh_protocol::task::ProcessTask;
 use jobmesh_protocol::{Isolation, Outcome};
 
 use crate::executors::Sandboxes;
@@ -16,7 +16,7 @@ use crate::process::host::Host;
 use crate::process::program::Programs;
 use crate::process::spare::{make_directory, work_path};
 use crate::process::spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SpawnError, input};
-use crate::sandbox::{self, Failure, OUTER_WORD, PATH, Plan, SOCKET, Shown, WORDS, WORK, WORKER, Walls};
+use crate::sandbox::{self, Failure, OUTER_WORD, PATH, Plan, SOCKET, Shown, WORDS, WORK, Walls};
 use crate::worker::WORKER_WORD;
 
 /// The variable that names the task socket. It is shown inside; nothing else of where it lies is.
@@ -33,10 +33,7 @@ const FILE_SLACK: u64 = 1 << 20;
 
 /// That a run is sandboxed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Boxed {
-    /// Whether what runs is this very program, as the interpreter of something.
-    is_worker: bool,
-}
+pub(super) struct Boxed;
 
 impl Boxed {
     /// The processes that a sandbox adds to a run's own.
@@ -46,20 +43,17 @@ impl Boxed {
     ///
     /// # Errors
     /// The outcome of one that can't be kept apart as well as it has to be.
-    pub(super) fn required(order: &Order, task: &ProcessTask, host: &Host) -> Result<Option<Self>, Outcome> {
+    pub(super) fn required(order: &Order, host: &Host) -> Result<Option<Self>, Outcome> {
         if order.isolation < Isolation::Sandboxed {
             return Ok(None);
         }
-        // A command that merely names this program is a command.
-        let is_ours = !matches!(order.task, Task::Process(_));
-        let is_worker = is_ours && task.argv.first().is_some_and(|program| Path::new(program) == host.worker());
         let refused = |why: &str| Err(Self::outcome(&Failure::Sandbox(why.to_owned()), order.is_foreign));
         match (order.isolation, host.sandboxes()) {
-            (Isolation::Untrusted, _) if !is_worker => {
+            (Isolation::Untrusted, _) => {
                 refused("a process can be sandboxed at best, and this one is required to be untrusted")
             }
             (_, Sandboxes::Avoid) => refused("`isolation.sandbox` is false in config.toml"),
-            (_, Sandboxes::Use) => Ok(Some(Self { is_worker })),
+            (_, Sandboxes::Use) => Ok(Some(Self)),
         }
     }
 
@@ -70,7 +64,6 @@ impl Boxed {
 
     /// The command that makes the sandbox, and the plan that it is to be told.
     pub(super) fn command(
-        self,
         order: &Order,
         task: &ProcessTask,
         (host, programs): (&Host, &mut Programs),
@@ -79,23 +72,16 @@ impl Boxed {
         drop(input(order, task)?);
         let words = sandbox::words_path(&order.directory);
         make_directory(&words).map_err(|source| SpawnError::Words { path: words.clone(), source })?;
-        let plan = self.plan(order, task, host, programs)?.encode().map_err(SpawnError::Tell)?;
+        let plan = Self::plan(order, task, host, programs)?.encode().map_err(SpawnError::Tell)?;
         let mut command = Command::new(host.worker());
         command.args([WORKER_WORD, OUTER_WORD]).env_clear().current_dir("/").stdin(Stdio::piped());
         Ok((command, Some(plan)))
     }
 
-    fn plan(self, order: &Order, task: &ProcessTask, host: &Host, programs: &mut Programs) -> Result<Plan, SpawnError> {
+    fn plan(order: &Order, task: &ProcessTask, host: &Host, programs: &mut Programs) -> Result<Plan, SpawnError> {
         let program = task.argv.first().ok_or(SpawnError::NoCommand)?;
-        let program = if self.is_worker {
-            WORKER.to_owned()
-        } else {
-            programs.find(program, OsStr::new(PATH))?.to_string_lossy().into_owned()
-        };
-        let (environment, mut shown) = environment(order, task, host);
-        if self.is_worker {
-            shown.extend(own_paths(order));
-        }
+        let program = programs.find(program, OsStr::new(PATH))?.to_string_lossy().into_owned();
+        let (environment, shown) = environment(order, task, host);
         let is_counted = host.enforcement().memory == Enforced::Kernel;
         let file_bytes = order.limits.disk_bytes;
         let walls = Walls {
@@ -167,7 +153,7 @@ fn environment(order: &Order, task: &ProcessTask, host: &Host) -> (BTreeMap<Stri
         }
         let inside = inside(name, value, &order.directory);
         if let Some(at) = &inside {
-            shown.push(Shown { from: PathBuf::from(value), at: at.clone(), is_writable: false });
+            shown.push(Shown { from: PathBuf::from(value), at: at.clone() });
         }
         let value = inside.map_or_else(|| value.clone(), |at| at.to_string_lossy().into_owned());
         all.insert(name.clone(), value);
@@ -186,13 +172,4 @@ fn inside(name: &str, value: &str, directory: &Path) -> Option<PathBuf> {
     }
     let file = path.strip_prefix(directory).ok()?.file_name()?;
     path.exists().then(|| Path::new(FILES).join(file))
-}
-
-/// What our own workers are told by its path outside: the task's blobs, and the working directory.
-fn own_paths(order: &Order) -> Vec<Shown> {
-    let blobs = order.task.blobs().into_iter().map(|blob| order.blobs.join(blob.hash.to_string()));
-    let blobs = blobs.filter(|path| path.exists());
-    let work = work_path(&order.directory);
-    let work = Shown { from: work.clone(), at: work, is_writable: true };
-    blobs.map(|path| Shown { from: path.clone(), at: path, is_writable: false }).chain([work]).collect()
 }

@@ -191,7 +191,7 @@ pub(super) fn spawn(
     let mut is_first = true;
     let child = loop {
         let (mut command, plan) = match boxed {
-            Some(boxed) => boxed.command(order, task, (host, &mut seat.programs))?,
+            Some(Boxed) => Boxed::command(order, task, (host, &mut seat.programs))?,
             None => (plain(order, task, (host, &mut seat.programs))?, None),
         };
         command.process_group(0).env(RUN_VARIABLE, order.run.to_string());

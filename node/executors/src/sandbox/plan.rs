@@ -40,10 +40,8 @@ pub(crate) struct Plan {
 pub(crate) struct Shown {
     /// Where it is.
     pub(crate) from: PathBuf,
-    /// Where it is seen.
+    /// Where it is seen, to be read.
     pub(crate) at: PathBuf,
-    /// Whether it can be written to: the working directory by another name.
-    pub(crate) is_writable: bool,
 }
 
 /// Limits that a process takes upon itself.
@@ -87,7 +85,7 @@ mod tests {
         let mut plan = Plan {
             directory: "/r".into(),
             work: "/r/work".into(),
-            shown: vec![Shown { from: "/a".into(), at: "/b".into(), is_writable: false }],
+            shown: vec![Shown { from: "/a".into(), at: "/b".into() }],
             stdin: None,
             network: false,
             program: "/bin/true".to_owned(),

@@ -17,7 +17,7 @@ use rustix::mount::{
 
 use super::plan::Plan;
 use super::walls::DEVICES;
-use super::{WORDS, WORK, WORKER, words_path};
+use super::{WORDS, WORK, words_path};
 
 /// Where the new root is built: a directory that every system has. What was mounted on it stays beneath.
 const BASE: &str = "/tmp";
@@ -32,7 +32,7 @@ const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx3
 const STORE: &str = "nix/store";
 
 /// What programs need to know of the machine's settings, and nothing that is secret: keys live beside certificates.
-const SETTINGS: [&str; 22] = [
+const SETTINGS: [&str; 21] = [
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
@@ -54,7 +54,6 @@ const SETTINGS: [&str; 22] = [
     "locale.alias",
     "perl",
     "python3",
-    "gitconfig",
 ];
 
 /// Files of `/proc` by which root, by its number alone, could change the machine.
@@ -147,16 +146,10 @@ impl Sources {
     fn open(plan: &Plan) -> Result<Self, BuildError> {
         let own = [(plan.work.clone(), WORK), (words_path(&plan.directory), WORDS)];
         let own = own.map(|(from, at)| (from, PathBuf::from(at), Access::Write));
-        let shown = plan.shown.iter().map(|shown| {
-            let access = if shown.is_writable { Access::Write } else { Access::Read };
-            (shown.from.clone(), shown.at.clone(), access)
-        });
+        let shown = plan.shown.iter().map(|shown| (shown.from.clone(), shown.at.clone(), Access::Read));
         let mut places = Vec::new();
         for (from, at, access) in own.into_iter().chain(shown) {
             places.push((open(&from)?, at, access));
-        }
-        if plan.program == WORKER {
-            places.push((open_itself()?, PathBuf::from(WORKER), Access::Read));
         }
         Ok(Self { places })
     }
@@ -173,24 +166,6 @@ impl Sources {
 fn open(path: &Path) -> Result<OwnedFd, BuildError> {
     openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
         .map_err(|error| BuildError::new("open", path, error))
-}
-
-/// The file of this program by its name: what `/proc/self/exe` leads to belongs to another namespace of mounts, and
-/// can't be mounted in this one.
-fn open_itself() -> Result<OwnedFd, BuildError> {
-    let link = Path::new("/proc/self/exe");
-    let path = fs::read_link(link).map_err(|error| BuildError::new("read", link, error))?;
-    let found = open(&path)?;
-    let identity = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
-    let same = rustix::fs::stat(link).map(identity) == rustix::fs::fstat(&found).map(identity);
-    if same {
-        return Ok(found);
-    }
-    let source = io::Error::from(io::ErrorKind::NotFound);
-    Err(BuildError {
-        hint: "; it was replaced while the node runs, so restart that",
-        ..BuildError::new("show", &path, source)
-    })
 }
 
 /// A new file system in memory.

@@ -108,9 +108,7 @@ fn restrict(plan: &Plan, stdin: Option<&File>) -> Result<(), WallError> {
         rules = allow(rules, &Path::new("/dev").join(device), file & !BitFlags::from(AccessFs::Execute))?;
     }
     for shown in &plan.shown {
-        let access = if shown.is_writable { all & !special } else { read };
-        let is_directory = shown.at.is_dir();
-        rules = allow(rules, &shown.at, if is_directory { access } else { access & file })?;
+        rules = allow(rules, &shown.at, if shown.at.is_dir() { read } else { read & file })?;
     }
     // So that /dev/stdin and its like can be opened by name: they are files outside.
     let written = file & !BitFlags::from(AccessFs::Execute);

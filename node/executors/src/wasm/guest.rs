@@ -3,8 +3,8 @@
 //! Everything from outside is opened before the walls stand; the module itself is read then, but looked at only inside:
 //! a compiler is more code to go wrong than an interpreter.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,8 +15,8 @@ use wasmi::{Config, Engine, Linker, Module, Store, TrapCode};
 use wasmi_wasi::wasi_common::pipe::WritePipe;
 use wasmi_wasi::{Dir, WasiCtx, WasiCtxBuilder, ambient_authority};
 
-use super::Piece;
 use super::bounds::Bounds;
+use super::{MODULE_BYTES_MAX, Piece};
 use crate::event::chain;
 use crate::output::{outcome_path, result_path};
 use crate::process::{OUTCOME_VARIABLE, RESULT_VARIABLE, mebibytes, work_path};
@@ -43,6 +43,8 @@ struct State {
 enum BeginError {
     #[error("failed to read the module at {}; was it fetched to this node?", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("{}", super::too_large())]
+    TooLarge,
     #[error("failed to open the working directory")]
     Work(#[source] io::Error),
     #[error("failed to open the job's streams")]
@@ -73,7 +75,7 @@ impl BeginError {
             | Self::Confine(_)
             | Self::Account(_)
             | Self::Wasi { .. } => End::error(chain(self)),
-            Self::Words { .. } | Self::Invalid { .. } | Self::Import { .. } | Self::NoStart => {
+            Self::TooLarge | Self::Words { .. } | Self::Invalid { .. } | Self::Import { .. } | Self::NoStart => {
                 End::permanent(chain(self))
             }
         }
@@ -98,10 +100,10 @@ pub(crate) fn work() -> ExitCode {
 
 fn run(brief: &Brief<Piece>) -> Result<End, BeginError> {
     let path = &brief.piece.module;
-    let bytes = fs::read(path).map_err(|source| BeginError::Read { path: path.clone(), source })?;
+    let bytes = read(path)?;
     let wasi = context(brief)?;
     let work = work_path(&brief.directory);
-    let room = Room { directory: &brief.directory, work: &work, sockets: false, memory_bytes: brief.memory_bytes };
+    let room = Room { directory: &brief.directory, work: &work, talks: false, memory_bytes: brief.memory_bytes };
     match (confine::confine(room), brief.walls) {
         (Ok(()), _) | (Err(_), Walls::AsFound) => {}
         (Err(error), Walls::Required) => return Err(error.into()),
@@ -127,6 +129,15 @@ fn run(brief: &Brief<Piece>) -> Result<End, BeginError> {
         eprintln!("failed to write down the fuel used: {error}");
     }
     Ok(judge(ran, store.data().bounds, fuel))
+}
+
+/// The module's bytes. This process has no limits yet, and what lies there need not be what the job named.
+fn read(path: &Path) -> Result<Vec<u8>, BeginError> {
+    let failed = |source| BeginError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MODULE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MODULE_BYTES_MAX { Err(BeginError::TooLarge) } else { Ok(bytes) }
 }
 
 /// What the module is given of the outside.

@@ -6,9 +6,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use jobmesh_protocol::Isolation;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Ended;
@@ -39,7 +41,10 @@ impl Account {
     pub(crate) fn take(directory: &Path) -> Option<Self> {
         let path = directory.join(NAME);
         let mut bytes = Vec::new();
-        let read = File::open(&path).ok()?.take(BYTES_MAX).read_to_end(&mut bytes);
+        // Neither a link is followed nor a pipe waited for.
+        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+        let file = File::options().read(true).custom_flags(flags).open(&path).ok()?;
+        let read = file.take(BYTES_MAX).read_to_end(&mut bytes);
         let _ = fs::remove_file(&path);
         read.ok()?;
         serde_json::from_slice(&bytes).ok()
@@ -73,5 +78,12 @@ mod tests {
         let complete = Account::complete(home.path(), ended());
         assert_eq!((complete.isolation, complete.usage.fuel), (Isolation::Untrusted, Some(7)));
         assert_eq!(Account::take(home.path()), None);
+        let elsewhere = tempfile::tempdir().unwrap();
+        account.leave(elsewhere.path()).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join(NAME), home.path().join(NAME)).unwrap();
+        assert_eq!(Account::take(home.path()), None, "a link was followed");
+        let made = std::process::Command::new("mkfifo").arg(home.path().join(NAME)).status().unwrap();
+        assert!(made.success());
+        assert_eq!(Account::take(home.path()), None, "a pipe was believed");
     }
 }
