@@ -3,31 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use jobmesh_executors::{Ended, Limits, Order, StopReason};
 use jobmesh_protocol::task::{Task, WasmTask};
 use jobmesh_protocol::{BlobRef, Outcome};
+use jobmesh_tests::wasi;
 
-use crate::harness::{Node, Tools};
-
-/// One program that does what its first argument says.
-const PROGRAM: &str = include_str!("wasm_c/program.c");
+use crate::harness::Node;
 
 /// A node and the compiled program; none if there is no compiler, which is said.
 fn compiled() -> Option<(Node, BlobRef)> {
+    let module = wasi::module()?;
     let node = Node::start(1);
-    let (source, module) = (node.home.path().join("program.c"), node.home.path().join("program.wasm"));
-    std::fs::write(&source, PROGRAM).unwrap();
-    let made = Command::new("clang-14").args(["--target=wasm32-wasi", "-O1", "-o"]).args([&module, &source]).output();
-    match made {
-        Ok(made) if made.status.success() => {}
-        made => {
-            Tools::missing("C for WASI", &format!("no compiler; run tests/setup/wasi.sh: {made:?}"));
-            return None;
-        }
-    }
-    let blob = node.blob(&std::fs::read(module).unwrap());
+    let blob = node.blob(module);
     Some((node, blob))
 }
 
