@@ -19,6 +19,10 @@ pub(crate) fn all(site: &Site<'_>) {
         println!("{} on {:?}: {what}", site.kind.name(), site.place);
         scenario(site);
     }
+    if site.place == Place::Peer {
+        let audit = site.a.run(&["audit", site.worker().name()]);
+        assert_eq!(audit.code, 0, "{}{}", audit.text(), audit.stderr);
+    }
 }
 
 /// The one attempt of a job.

@@ -10,6 +10,7 @@
 mod api;
 pub mod contract;
 mod fifo;
+mod folder;
 pub mod fuzz;
 mod gate;
 mod namespace;
@@ -27,6 +28,7 @@ pub mod web;
 
 pub use api::{Answer, Api};
 pub use fifo::Fifo;
+pub use folder::until_folder;
 pub use gate::Gate;
 pub use namespace::{Mount, Place, private_mounts};
 pub use node::{Bench, Node, Run};

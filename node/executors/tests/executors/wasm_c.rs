@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jobmesh_executors::{Ended, Limits, Order, StopReason};
 use jobmesh_protocol::task::{Task, WasmTask};
 use jobmesh_protocol::{BlobRef, Outcome};
-use jobmesh_tests::wasi;
+use jobmesh_tests::{until_folder, wasi};
 
 use crate::harness::Node;
 
@@ -114,17 +114,9 @@ fn what_was_written_before_a_cancel_is_kept() {
     let (run, log) = (order.run, jobmesh_executors::log_path(&order.directory, jobmesh_executors::Stream::Stdout));
     node.executors.run(order);
     node.started(run);
-    wait_for_text(&log, "no end of line");
+    let has_begun = || std::fs::read_to_string(&log).unwrap().contains("no end of line");
+    until_folder(log.parent().unwrap(), "it says nothing", has_begun);
     node.executors.stop(run, StopReason::Cancel);
     let ended = node.ended(run);
     assert_eq!((ended.outcome.clone(), stdout(&ended).as_str()), (Outcome::Cancelled, "no end of line"), "{ended:?}");
-}
-
-/// Reads a file until it holds a text.
-fn wait_for_text(path: &Path, text: &str) {
-    let until = std::time::Instant::now() + crate::harness::DEADLINE;
-    while !std::fs::read_to_string(path).unwrap().contains(text) {
-        assert!(std::time::Instant::now() < until, "{text:?} never came");
-        std::thread::yield_now();
-    }
 }
