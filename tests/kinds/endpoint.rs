@@ -34,7 +34,7 @@ const CASES: [Case; 9] = [
         options: &["--retries", "1"],
         state: "retryable",
         outcome: "error",
-        said: &["the provider takes no more requests for now (429): Slow down", "in 1"],
+        said: &["the provider takes no more requests for now (429): Slow down", "not before in "],
     },
     Case {
         name: "busy",
