@@ -123,6 +123,7 @@ impl Kind for Embedding {
     }
 
     fn let_go(&self, _site: &Site<'_>) {
+        assert!(self.0.held.take(), "the provider was not asked for the last text");
         self.0.go.give();
     }
 
