@@ -45,7 +45,9 @@ fn a_file_that_came_back_is_compared_with_what_was_signed() {
     );
     let left = a.json(&["artifacts", "last"]);
     let hash = left["artifacts"][1]["hash"].as_str().unwrap();
-    std::fs::write(a.home().join("blobs").join(hash), "too\n").unwrap();
+    let blob = a.home().join("blobs").join(hash);
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::write(&blob, "too\n").unwrap();
     let bad = a.run(&["receipt", "verify", "last"]);
     assert_ne!(bad.code, 0, "{}", bad.text());
     assert!(bad.stderr.contains(hash), "{}", bad.stderr);
