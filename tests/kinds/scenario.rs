@@ -5,9 +5,12 @@ use jobmesh_tests::Value;
 use crate::kind::Options;
 use crate::site::{Place, Site};
 
+/// Something that is asked of a kind, in one place.
+type Scenario = fn(&Site<'_>);
+
 /// Asks one kind for everything, in one place.
 pub(crate) fn all(site: &Site<'_>) {
-    let scenarios: [(&str, fn(&Site<'_>)); 5] = [
+    let scenarios: [(&str, Scenario); 5] = [
         ("files go in and come out, and all of it is signed for", files_go_in_and_come_out),
         ("what it says is read while it runs", what_it_says_is_read_while_it_runs),
         ("cancelled, it ends and leaves nothing", cancelled_it_ends),
@@ -16,7 +19,7 @@ pub(crate) fn all(site: &Site<'_>) {
     ];
     for (what, scenario) in scenarios {
         // Shown with the test that fails.
-        println!("{} on {:?}: {what}", site.kind.name(), site.place);
+        eprintln!("{} on {:?}: {what}", site.kind.name(), site.place);
         scenario(site);
     }
     if site.place == Place::Peer {

@@ -3,15 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken harness is a failed test")]
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::tools::Tools;
+
+/// How long its first answer may take.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The image, which has a shell.
 pub const IMAGE: &str = "localhost/jm-busybox:1";
@@ -107,7 +111,7 @@ impl Podman {
         Self::start()
     }
 
-    /// Starts the engine's service.
+    /// Starts the engine's service, and returns when it has answered.
     ///
     /// # Panics
     /// If it can't be started.
@@ -122,6 +126,13 @@ impl Podman {
         service.args(["system", "service", "--time=0"]).stdin(OwnedFd::from(listener));
         service.stdout(Stdio::null()).stderr(Stdio::null());
         *self.service.lock().unwrap_or_else(PoisonError::into_inner) = Some(service.spawn().unwrap());
+        // Its first answer takes as long as it needs to set up its store.
+        let mut hello = UnixStream::connect(self.socket()).unwrap();
+        hello.set_read_timeout(Some(LIMIT)).unwrap();
+        hello.write_all(b"GET /info HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        hello.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     /// Ends the service; containers go on.

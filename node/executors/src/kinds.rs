@@ -63,7 +63,15 @@ impl Kinds {
 
     /// What all of them find on this machine.
     pub(crate) fn probe(&self) -> Vec<Probe> {
-        let all: [&dyn Executor; 6] = [&*self.process, &self.container, &self.wasm, &self.lua, &self.http, &self.model];
-        all.into_iter().map(Executor::probe).chain([self.model.probe_embedding()]).collect()
+        let rest: [&dyn Executor; 5] = [&*self.process, &self.wasm, &self.lua, &self.http, &self.model];
+        std::thread::scope(|scope| {
+            // The one that may have to be waited for is asked while the others look.
+            let container = scope.spawn(|| self.container.probe());
+            let mut found: Vec<Probe> = rest.into_iter().map(Executor::probe).collect();
+            found.push(self.model.probe_embedding());
+            let missing = |_| Probe::missing("container", "the look for a container engine failed; see the log");
+            found.insert(1, container.join().unwrap_or_else(missing));
+            found
+        })
     }
 }
