@@ -2,7 +2,8 @@
 //!
 //! They ask the providers that the node's owner has configured, in the daemon's runtime, on the thread of a slot. The words
 //! of an answer go to standard output as they come, so that they can be followed; the result says them again as JSON, with
-//! the model, the reason why it ended and the tokens. What a provider doesn't say stays unknown and is never 0.
+//! the model, the reason why it ended and the tokens. If files of the job are to be kept, the words are `answer.txt` and the
+//! vectors `vectors.json`. What a provider doesn't say stays unknown and is never 0.
 //!
 //! Each provider is asked once: another try is the queue's business. What its refusal means is sorted by `failure.rs`; a
 //! model may name others that are asked instead, in the same run, as long as nothing of an answer was heard.
@@ -25,7 +26,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 
-use jobmesh_protocol::outcome::{Exit, ModelUse, Usage};
+use jobmesh_protocol::outcome::ModelUse;
 use jobmesh_protocol::task::{Complexity, Content, EmbeddingTask, LlmTask, Task};
 use jobmesh_protocol::{Isolation, Outcome};
 use tokio::runtime::Handle;
@@ -41,7 +42,7 @@ use crate::model::key::{Key, Keys};
 use crate::model::settings::{KeySource, ModelKind, Settings};
 use crate::order::Order;
 use crate::process::Seat;
-use crate::stage::{Account, Stage, StageError};
+use crate::stage::{Account, Leaves, Stage, StageError};
 
 /// Most bytes of all texts of one task: many times what the largest model reads.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
@@ -262,10 +263,11 @@ impl Executor for Model {
             Err(error) => return Ended::without_process(error.outcome()),
         };
         let mut known = Known::default();
+        let leaves = question.leaves();
         let sheet = Sheet { question, candidates, stage: &mut stage, control, order };
         let told = control.wait_for(&self.runtime, Box::pin(self.ask(web, sheet, &mut known)));
         let outcome = told.unwrap_or_else(|reason| reason.outcome());
-        let account = Account { exit: Exit::default(), usage: Usage::default(), model: known.used };
+        let account = Account { model: known.used, leaves: Some(leaves), ..Account::default() };
         let isolation = if order.is_foreign { Isolation::Sandboxed } else { Isolation::Contained.max(order.isolation) };
         let ended = stage.clear(outcome, account, isolation);
         Ended { notice: ended.notice.or(known.notice), ..ended }
@@ -273,6 +275,14 @@ impl Executor for Model {
 }
 
 impl<'t> Question<'t> {
+    /// What is left of its answer as a file.
+    const fn leaves(&self) -> Leaves {
+        match self {
+            Self::Llm { .. } => Leaves::Said("answer.txt"),
+            Self::Embedding { .. } => Leaves::Result("vectors.json"),
+        }
+    }
+
     /// Reads the texts of an order's task.
     fn read(order: &'t Order) -> Result<Self, Outcome> {
         let mut room = TEXT_BYTES_MAX;
