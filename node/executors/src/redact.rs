@@ -2,8 +2,8 @@
 //!
 //! Each value is looked for as it is and in the forms in which programs print it: base64 (also in the middle of longer
 //! text, in both alphabets), hexadecimal, percent-encoded, and as part of a JSON text; of a value of several lines, each
-//! line too. What is found becomes `[secret NAME]`. Values of fewer than four bytes are not looked for, since they would
-//! be found everywhere.
+//! line too. A line break between any two bytes hides none of them, since programs break long lines. What is found becomes
+//! `[secret NAME]`. Values of fewer than four bytes are not looked for, since they would be found everywhere.
 //!
 //! **The hard case** is a value that comes in two pieces. What may be the beginning of one is held back until it is
 //! known; all else passes at once, so a log can be followed.
@@ -33,6 +33,9 @@ const NEEDLE_BYTES_MIN: usize = 4;
 
 /// Shortest line of a value of several that is looked for by itself.
 const LINE_BYTES_MIN: usize = 8;
+
+/// A byte and the longest line break.
+const BROKEN_BYTES: usize = 3;
 
 /// How much of a file is read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -95,10 +98,10 @@ impl Needles {
         let Some(first) = text.first() else { return (None, false) };
         let (mut found, mut may_grow) = (None, false);
         for (form, mark) in self.beginning_with(*first) {
-            if text.starts_with(form) {
-                found = found.or(Some((form.len(), mark.as_str())));
-            } else if form.starts_with(text) {
-                may_grow = true;
+            match meet(form, text) {
+                Meeting::Whole(length) => found = found.or(Some((length, mark.as_str()))),
+                Meeting::Begun => may_grow = true,
+                Meeting::None => {}
             }
         }
         (found, may_grow)
@@ -165,10 +168,60 @@ impl Needles {
     }
 }
 
+/// What of a needle stands at the beginning of a text.
+enum Meeting {
+    /// Nothing, or not all of it.
+    None,
+    /// All that there is room for.
+    Begun,
+    /// All of it, in so many bytes of the text.
+    Whole(usize),
+}
+
+/// Compares a needle with the beginning of a text, which may have one line break between any two of its bytes.
+fn meet(form: &[u8], text: &[u8]) -> Meeting {
+    let mut at = 0;
+    for (index, wanted) in form.iter().enumerate() {
+        let rest = text.get(at..).unwrap_or_default();
+        let skipped = match rest {
+            [found, ..] if found == wanted => 0,
+            [b'\r', b'\n', ..] if *wanted == b'\n' => 1,
+            [b'\r', b'\n', ..] if index > 0 => 2,
+            [b'\n', ..] if index > 0 => 1,
+            [] | [b'\r'] if index > 0 => return Meeting::Begun,
+            _ => return Meeting::None,
+        };
+        match rest.get(skipped) {
+            Some(found) if found == wanted => at += skipped + 1,
+            Some(_) => return Meeting::None,
+            None => return Meeting::Begun,
+        }
+    }
+    Meeting::Whole(at)
+}
+
+/// Takes the secrets of a run out of texts that do not pass through its executor. Clones share what is looked for.
+#[derive(Clone, Debug)]
+pub struct Redaction(Arc<Needles>);
+
+impl Redaction {
+    /// What has to be looked for in what a run says; none if it has no secrets.
+    #[must_use]
+    pub fn of(secrets: &Secrets) -> Option<Self> {
+        Needles::of(secrets).map(Self)
+    }
+
+    /// A whole text without them.
+    #[must_use]
+    pub fn clean(&self, text: &str) -> String {
+        self.0.redact(text)
+    }
+}
+
 /// One stream on its way through.
 pub(crate) struct Redactor {
     needles: Arc<Needles>,
-    /// What may be the beginning of something. Shorter than the longest needle.
+    /// What may be the beginning of something. Shorter than the longest needle with a line break behind each byte.
     held: Vec<u8>,
 }
 
@@ -189,7 +242,8 @@ impl Redactor {
         text.extend_from_slice(piece);
         let (passed, at) = self.strain(&text, false);
         self.held = text.get(at..).unwrap_or_default().to_vec();
-        debug_assert!(self.held.len() < self.needles.longest.max(1), "more is held back than can be waited for");
+        let most = self.needles.longest.max(1).saturating_mul(BROKEN_BYTES);
+        debug_assert!(self.held.len() < most, "more is held back than can be waited for");
         passed
     }
 
@@ -342,6 +396,25 @@ mod tests {
     fn lines_of_a_long_value_are_found_alone() {
         let needles = needles(&[("pem", "-----BEGIN KEY-----\nMIIEvgIBADANBg\nkqhkiG9w0BAQ\n-----END KEY-----\n")]);
         assert_eq!(needles.redact("line: kqhkiG9w0BAQ."), "line: [secret pem].");
+    }
+
+    #[test]
+    fn a_line_break_hides_nothing() {
+        let needles = needles(&[("key", "canary-0123456789-canary-0123456789-canary-0123456789-canary")]);
+        let encoded = "Y2FuYXJ5LTAxMjM0NTY3ODktY2FuYXJ5LTAxMjM0NTY3ODktY2FuYXJ5LTAxMjM0NTY3ODktY2Fu\nYXJ5\n";
+        assert_eq!(needles.redact(encoded), "[secret key]\n");
+        for broken in [
+            "canary-0123456789-canary-01\n23456789-canary-0123456789-canary",
+            "canary-0123456789-canary-01\r\n23456789-canary-0123456789-\ncanary",
+            "c\na\nnary-0123456789-canary-0123456789-canary-0123456789-canary",
+        ] {
+            assert_eq!(needles.redact(&format!("it is\n{broken}\n!")), "it is\n[secret key]\n!");
+            for size in 1..broken.len() {
+                assert_eq!(in_pieces(&needles, broken.as_bytes(), size), "[secret key]", "in pieces of {size}");
+            }
+        }
+        assert_eq!(needles.redact("canary\n\n-0123456789"), "canary\n\n-0123456789");
+        assert_eq!(needles.redact("\ncanary\r"), "\ncanary\r");
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub(super) fn adopt(
                 return Some(error.outcome());
             }
         };
+        handle.shared().guarded.watch(run, &secrets);
         Some(Box::new(Order { secrets, ..for_executors(handle, order.clone(), None) }))
     } else {
         None
