@@ -257,7 +257,10 @@ impl Runtime {
         }
         // What is to be adopted is known by now.
         let (executors, handle) = (self.executors.clone(), self.handle.clone());
-        self.tasks.spawn_blocking(move || executors.sweep(|run| handle.runs().contains(&run)));
+        self.tasks.spawn_blocking(move || {
+            executors.sweep(|run| handle.runs().contains(&run));
+            handle.shared().guarded.discard_all(handle.home(), |run| handle.runs().contains(&run));
+        });
         match Network::start(settings, self.handle.clone()).await {
             Ok(network) => {
                 self.tasks.spawn(network.run(commands, self.cancel.clone()));

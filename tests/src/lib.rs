@@ -7,6 +7,7 @@
 //! [`fuzz`], [`contract`] and [`web`] are for the tests inside the other crates, too: they know nothing but bytes.
 
 mod api;
+mod canary;
 pub mod contract;
 mod fifo;
 pub mod fuzz;
@@ -21,6 +22,7 @@ mod watch;
 pub mod web;
 
 pub use api::{Answer, Api};
+pub use canary::{CANARY, canary_file, canary_files, has_canary};
 pub use fifo::Fifo;
 pub use gate::Gate;
 pub use namespace::{Mount, Place, private_mounts};

@@ -176,6 +176,10 @@ impl Model {
                     continue;
                 }
             };
+            // A server may repeat it, and a run must not end for want of room in its log before it has begun.
+            if let Some(Err(error)) = key.as_ref().map(|key| stage.guard("key", key.reveal())) {
+                return error.outcome();
+            }
             let used = known.used.insert(ModelUse {
                 provider: short(candidate.name),
                 model: short(&candidate.model.model),

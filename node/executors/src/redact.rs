@@ -18,12 +18,13 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jobmesh_protocol::Outcome;
 
 use crate::output::{outcome_path, result_path};
+use crate::process::work_path;
 use crate::secret::Secrets;
 
 pub(crate) use pipe::Strainer;
@@ -33,6 +34,10 @@ const NEEDLE_BYTES_MIN: usize = 4;
 
 /// Shortest line of a value of several that is looked for by itself.
 const LINE_BYTES_MIN: usize = 8;
+
+/// What is left as it is beside letters and digits: as RFC 3986 has it for a value, and as browsers and clients do it in a
+/// query and in a path.
+const PERCENT_KEPT: [&[u8]; 3] = [b"-._~", b"-._~!$%&()*+,/:;=?@[\\]^`{|}", b"-._~!$%&'()*+,/:;=@[\\]^|"];
 
 /// A byte and the longest line break.
 const BROKEN_BYTES: usize = 3;
@@ -109,10 +114,15 @@ impl Needles {
 
     /// A whole text without what is looked for.
     pub(crate) fn redact(self: &Arc<Self>, text: &str) -> String {
+        String::from_utf8_lossy(&self.redact_bytes(text.as_bytes())).into_owned()
+    }
+
+    /// The same of bytes that need not be text.
+    pub(crate) fn redact_bytes(self: &Arc<Self>, bytes: &[u8]) -> Vec<u8> {
         let mut redactor = Redactor::new(Arc::clone(self));
-        let mut clean = redactor.push(text.as_bytes());
+        let mut clean = redactor.push(bytes);
         clean.extend(redactor.finish());
-        String::from_utf8_lossy(&clean).into_owned()
+        clean
     }
 
     /// An outcome with a message without what is looked for.
@@ -149,7 +159,7 @@ impl Needles {
         }
         let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
         let mut from = File::options().read(true).custom_flags(no_follow).open(path)?;
-        let beside = path.with_extension("clean");
+        let beside = beside(path);
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
@@ -166,6 +176,30 @@ impl Needles {
         to.write_all(&redactor.finish())?;
         fs::rename(&beside, path)
     }
+}
+
+/// Removes what a run with secrets left of which nobody has taken them out, because the daemon ended before it did: its
+/// result, its outcome and its working directory. Its logs stay, since what is in them was searched before it was written.
+///
+/// # Errors
+/// The first that comes up; the rest is removed all the same.
+pub fn discard_unsearched(directory: &Path) -> io::Result<()> {
+    let [outcome, result] = [outcome_path(directory), result_path(directory)];
+    let (outcome_beside, result_beside) = (beside(&outcome), beside(&result));
+    let removals = [
+        fs::remove_file(outcome),
+        fs::remove_file(result),
+        fs::remove_file(outcome_beside),
+        fs::remove_file(result_beside),
+        fs::remove_dir_all(work_path(directory)),
+    ];
+    let is_gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound);
+    removals.into_iter().filter(|removed| !removed.as_ref().is_err_and(is_gone)).collect()
+}
+
+/// Where the searched copy of a file is written before it takes its place.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("clean")
 }
 
 /// What of a needle stands at the beginning of a text.
@@ -284,23 +318,33 @@ fn written_forms(text: &str) -> Vec<Vec<u8>> {
     for alphabet in ALPHABETS {
         forms.extend((0..3).map(|shift| base64_core(bytes, shift, alphabet)));
     }
-    let (mut hex, mut percent, mut percent_small) = (String::new(), String::new(), String::new());
-    for byte in bytes {
+    let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a text can't fail.
         let _ = write!(hex, "{byte:02x}");
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
-            percent.push(char::from(*byte));
-            percent_small.push(char::from(*byte));
-        } else {
-            let _ = write!(percent, "%{byte:02X}");
-            let _ = write!(percent_small, "%{byte:02x}");
-        }
+        hex
+    });
+    forms.extend([hex.to_uppercase(), hex].map(String::into_bytes));
+    for kept in PERCENT_KEPT {
+        forms.push(percent(bytes, kept, |text, byte| write!(text, "%{byte:02X}")));
+        forms.push(percent(bytes, kept, |text, byte| write!(text, "%{byte:02x}")));
     }
-    forms.extend([hex.to_uppercase(), hex, percent, percent_small].map(String::into_bytes));
     if let Ok(json) = serde_json::to_string(text) {
         forms.push(json.trim_start_matches('"').strip_suffix('"').unwrap_or(&json).as_bytes().to_vec());
     }
     forms
+}
+
+/// A value as part of an address. Writing to a text can't fail.
+fn percent(bytes: &[u8], kept: &[u8], write: impl Fn(&mut String, u8) -> std::fmt::Result) -> Vec<u8> {
+    let mut text = String::with_capacity(bytes.len() * 3);
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || kept.contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            let _ = write(&mut text, *byte);
+        }
+    }
+    text.into_bytes()
 }
 
 /// The letters of base64 that depend on `bytes` alone where those begin at the byte `shift` of a group of three.

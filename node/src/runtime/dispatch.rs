@@ -202,6 +202,9 @@ impl Dispatch {
     fn on_preparation_ended(&mut self, prepared: Option<(RunId, Prepared)>) {
         let Some((run, prepared)) = prepared else { return };
         let mut left = self.line.leave(run);
+        if !matches!((&prepared, left.stop), (Prepared::Underway, _) | (Prepared::Ready(..), None)) {
+            self.handle.shared().guarded.forget(run);
+        }
         if matches!((&prepared, left.stop), (Prepared::Over(_), _) | (Prepared::Ready(..), Some(_))) {
             left.close_up();
         }
@@ -212,7 +215,6 @@ impl Dispatch {
                 if let Some(known) = known {
                     self.arrays.learn(order.number.group(), known);
                 }
-                self.handle.shared().guarded.watch(run, &secrets);
                 self.executors.run(Order { secrets, ..for_executors(&self.handle, *order, place.as_ref()) });
             }
             (Prepared::Underway, Some(reason)) => self.executors.stop(run, stop_reason(reason)),
@@ -285,10 +287,14 @@ impl Dispatch {
 
     fn end_orphan(&mut self, run: RunId, process: Process) {
         let process = ProcessId { pid: process.pid, started: process.started };
-        self.orphans.spawn_blocking(move || match end_orphan(process, run) {
-            OrphanEnd::NotFound => {}
-            OrphanEnd::Ended => tracing::info!(%run, "ended what an earlier daemon left running"),
-            OrphanEnd::Remains => tracing::error!(%run, "a process of an earlier daemon can't be ended"),
+        let handle = self.handle.clone();
+        self.orphans.spawn_blocking(move || {
+            match end_orphan(process, run) {
+                OrphanEnd::NotFound => {}
+                OrphanEnd::Ended => tracing::info!(%run, "ended what an earlier daemon left running"),
+                OrphanEnd::Remains => tracing::error!(%run, "a process of an earlier daemon can't be ended"),
+            }
+            handle.shared().guarded.discard(handle.home(), run);
         });
     }
 

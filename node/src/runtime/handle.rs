@@ -172,7 +172,7 @@ impl Handle {
             runs: watch::Sender::new(Runs::default()),
             adopting: Adopting::default(),
             questions: Semaphore::new(secrets::QUESTIONS_MAX),
-            guarded: Guarded::default(),
+            guarded: Guarded::new(&config.home),
         };
         Self(Arc::new(Inner {
             home: config.home.clone(),

@@ -37,6 +37,20 @@ pub(super) async fn of(handle: &Handle, order: &RunOrder) -> Result<Secrets, Out
     if order.secrets.is_empty() {
         return Ok(Secrets::default());
     }
+    let secrets = look_up(handle, order).await?;
+    let (handle, run) = (handle.clone(), order.run);
+    let marking = tokio::task::spawn_blocking(move || {
+        handle.shared().guarded.watch(run, &secrets)?;
+        Ok::<_, std::io::Error>(secrets)
+    });
+    match marking.await {
+        Ok(Ok(secrets)) => Ok(secrets),
+        Ok(Err(error)) => Err(Outcome::error(format!("it can't be marked as having secrets: {error}"))),
+        Err(_) => Err(Outcome::error("it can't be marked as having secrets; see the log")),
+    }
+}
+
+async fn look_up(handle: &Handle, order: &RunOrder) -> Result<Secrets, Outcome> {
     if order.origin.is_some() {
         // They mean something at the origin only, where another may have the same name.
         return of_peer(handle, order).await;
