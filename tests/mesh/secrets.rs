@@ -31,7 +31,7 @@ fn entrust(bench: &Bench, a: &Node, peers: &[&Node]) {
     let ids: Vec<String> = peers.iter().map(|peer| peer.json(&["status"])["node"].to_string()).collect();
     let path = bench.folder().join("canary");
     a.configure(2, &format!("[secrets.canary]\nfrom = \"file:{}\"\npeers = [{}]\n", path.display(), ids.join(", ")));
-    let (status, answer) = a.ask("POST", "/v1/reload", &Value::Null);
+    let (status, answer) = a.ask("POST", "/v1/config/reload", &Value::Null);
     assert_eq!(status, 200, "{answer}");
 }
 
@@ -43,7 +43,7 @@ fn wanted<'w>(words: &[&'w str]) -> Vec<&'w str> {
 /// Says the secret wherever a command can, and ends well.
 const TELLTALE: &str = r#"test "$TOKEN" = "$(cat "$1")" || exit 9
     echo "plain $TOKEN"; printf %s "$TOKEN" | base64 -w0; printf %s "$TOKEN" | od -An -v -tx1 | tr -d ' \n' >&2
-    printf %s "$TOKEN" > "$JOBMESH_RESULT""#;
+    printf %s "$TOKEN" > "$JOBMESH_RESULT"; printf %s "$TOKEN" > file"#;
 
 #[test]
 fn a_peer_that_is_entrusted_has_the_secret_while_it_runs_the_job() {
@@ -125,7 +125,7 @@ fn a_peer_that_was_killed_has_nothing_left_and_asks_again_in_vain() {
     up(&b);
     // What an earlier daemon left is ended, and cleared away, before anything else runs.
     let own = b.submit(&["--", "true"]);
-    b.ended(&own);
+    assert_eq!(b.ended(&own)["job"]["state"], "completed");
     b.assert_no_canary(&own);
     let mut watch = a.watch();
     watch.until("the loss of the attempt", |event| event["cause"] == "lost" || event["state"] == "available");

@@ -20,7 +20,7 @@ pub use state::FOLLOWERS_MAX;
 use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -367,7 +367,7 @@ impl Shared {
         let control = Control { shared: self, run: order.run, wake: &slot.reader };
         let seat = &mut slot.seat;
         let unsearched = (!order.secrets.is_empty()).then_some(&order.directory);
-        caught((order.run, unsearched), || {
+        let ended = caught((order.run, unsearched), || {
             Files::of(order, &self.shelf, &control).around(|| {
                 if order.secrets.is_empty() {
                     self.dispatch(order, seat, &control)
@@ -375,7 +375,14 @@ impl Shared {
                     self.dispatch(&order.with_secrets(), seat, &control)
                 }
             })
-        })
+        });
+        // Somebody else's secrets stay here no longer than their run; what was to be kept of its files is kept by now.
+        if let Some(directory) = unsearched.filter(|_| order.is_foreign)
+            && let Err(error) = remove_work(directory)
+        {
+            tracing::error!(run = %order.run, %error, "what a peer's run with secrets left can't be removed; remove it");
+        }
+        ended
     }
 
     /// Hands an order to the executor of its task.
@@ -400,6 +407,13 @@ fn wake_pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     Ok((reader, writer))
+}
+
+fn remove_work(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(process::work_path(directory)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Sees to it that our own panic costs one attempt and no thread. If the run has secrets, what it left in its directory is

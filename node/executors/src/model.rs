@@ -263,8 +263,9 @@ impl Executor for Model {
         let outcome = told.unwrap_or_else(|reason| reason.outcome());
         let account = Account { exit: Exit::default(), usage: Usage::default(), model: known.used };
         let isolation = if order.is_foreign { Isolation::Sandboxed } else { Isolation::Contained.max(order.isolation) };
+        let notice = known.notice.map(|notice| stage.clean_text(notice));
         let ended = stage.clear(outcome, account, isolation);
-        Ended { notice: ended.notice.or(known.notice), ..ended }
+        Ended { notice: ended.notice.or(notice), ..ended }
     }
 }
 

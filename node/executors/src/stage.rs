@@ -240,7 +240,8 @@ impl<'o> Stage<'o> {
         }
     }
 
-    fn clean_text(&self, text: String) -> String {
+    /// A text without the secrets of the run: one that is kept beside what it left.
+    pub(crate) fn clean_text(&self, text: String) -> String {
         match &self.strainer {
             Some(strainer) => strainer.needles.redact(&text),
             None => text,

@@ -261,7 +261,7 @@ mod tests {
         secrets.insert("TOKEN".to_owned(), "registry".to_owned(), value);
         let redaction = Redaction::of(&secrets).unwrap();
         let line = r#"{"message":"it is hun\u0022\u0074er2","checkpoint":{"name":"hun\"ter2","value":"hun\"ter2!"},
-            "submit":{"spec":{"job_type":"t","labels":["hun\"ter2"],"task":{"process":{"argv":["echo","hun\"ter2"]}}}}}"#;
+            "submit":{"spec":{"job_type":"t","labels":{"hun\"ter2":"hun\"ter2"},"task":{"process":{"argv":["echo","hun\"ter2"]}}}}}"#;
         let line = clean(&redaction, line.as_bytes()).unwrap();
         assert!(!format!("{line:?}").contains("ter2"), "{line:?}");
         let message = Some("it is [secret registry]".to_owned());
