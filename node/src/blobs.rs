@@ -299,8 +299,8 @@ mod tests {
         let blobs = Blobs::open(folder.path().to_owned()).unwrap();
         let missing = BlobRef::of(b"not here");
         let entry = Entry { path: "a/b".to_owned(), node: Node::File { blob: missing, mode: 0o644 } };
-        let bytes: &'static [u8] = Box::leak(Tree::new(vec![entry]).unwrap().encode().into_boxed_slice());
-        let tree = blobs.write(parts(&[bytes])).await.unwrap();
+        let list = Bytes::from(Tree::new(vec![entry]).unwrap().encode());
+        let tree = blobs.write(futures::stream::iter([Ok::<_, io::Error>(list)])).await.unwrap();
         let check = async |tree: BlobRef, outputs: &[&str]| {
             let mut spec = JobSpec::new("x", Task::Noop {});
             (spec.inputs, spec.outputs) = (Some(tree), outputs.iter().map(|text| (*text).to_owned()).collect());

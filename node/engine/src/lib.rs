@@ -28,6 +28,7 @@ mod child;
 mod contract;
 mod dependency;
 mod ends;
+mod entrust;
 mod evidence;
 mod fetch;
 mod group;

@@ -43,10 +43,9 @@ impl Account {
         let mut bytes = Vec::new();
         // Neither a link is followed nor a pipe waited for.
         let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
-        let file = File::options().read(true).custom_flags(flags).open(&path).ok()?;
-        let read = file.take(BYTES_MAX).read_to_end(&mut bytes);
+        let file = File::options().read(true).custom_flags(flags).open(&path);
         let _ = fs::remove_file(&path);
-        read.ok()?;
+        file.ok()?.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
