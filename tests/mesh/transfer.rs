@@ -170,6 +170,36 @@ fn a_transfer_goes_on_where_it_was_when_its_receiver_was_killed() {
     assert!(again + so_far < input.size + (1 << 20), "{again} bytes came after the restart");
 }
 
+/// What is here already moves once, whatever is in between: the peer shows that it has it, also to a daemon that has
+/// forgotten what came from where.
+#[test]
+fn a_second_job_with_the_same_input_moves_no_bytes_again() {
+    let bench = bench();
+    let (a, b) = large_pair(&bench);
+    let source = bench.folder().join("source");
+    let input = write_large(&source, 64);
+    let runs = |a: &Node| {
+        let job = submit(a, &source, "wc -c");
+        let shown = ended(a, &job);
+        assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
+        assert_eq!(a.wrote(&job).trim(), input.size.to_string());
+    };
+    runs(&a);
+    assert_eq!(counted(&b, "blob_bytes_received"), input.size);
+    runs(&a);
+    assert_eq!(
+        (counted(&b, "blob_bytes_received"), counted(&b, "blob_shown")),
+        (input.size, 0),
+        "what it sent, it has"
+    );
+    b.down();
+    b.up();
+    runs(&a);
+    assert_eq!((counted(&b, "blob_bytes_received"), counted(&b, "blob_shown")), (0, 1), "{}", b.log());
+    runs(&a);
+    assert_eq!((counted(&b, "blob_bytes_received"), counted(&b, "blob_shown")), (0, 1), "{}", b.log());
+}
+
 /// Uploads bytes as other programs do, and returns what names them.
 fn upload(node: &Node, bytes: &[u8]) -> BlobRef {
     let mut socket = UnixStream::connect(node.home().join("control.sock")).unwrap();
