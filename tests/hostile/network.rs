@@ -59,18 +59,15 @@ fn nothing_of_a_member_reaches_the_node_or_its_network() {
     let knocked = attack(&a, &command);
     assert_eq!(knocked.text(), "shut\n".repeat(places.len()), "{}\n{}", knocked.stderr, b.log());
 
-    let script = "for _, name in {'socket', 'io', 'os.execute', 'package', 'loadstring', 'dofile'} do
+    let script = "for _, name in {'socket', 'io', 'os.execute', 'package', 'require', 'dofile'} do
             local found = getfenv()[name]
             if found ~= nil then print('found', name) end
         end
-        print(pcall(require, 'socket'))";
+        -- Programs as text may be made; as bytes, which nobody checks, they may not.
+        local _, made = pcall(loadstring, '\\27\\6\\3\\0\\0')
+        print(type(made) ~= 'function')";
     let run = a.run(&["run", "--require", "tool:victim", "--lua-script", script]);
-    assert!(
-        run.code == 0 && run.text().starts_with("false") && !run.text().contains("found"),
-        "{}{}",
-        run.text(),
-        run.stderr
-    );
+    assert!(run.code == 0 && run.text() == "true\n", "{}{}", run.text(), run.stderr);
 
     for (name, module, expected) in [("dials.wat", DIALS, "sock_connect"), ("listens.wat", LISTENS, "")] {
         let module = a.file(name, module.as_bytes());
@@ -116,7 +113,7 @@ fn code_of_members_has_no_network_unless_it_is_granted_and_then_all_of_it() {
         }
         assert!(began.elapsed() < DEADLINE, "{why}\n{}", a.log());
     }
-    assert_eq!(a.state(&job), "available");
+    assert_eq!(a.json(&["show", &job])["attempts"].as_array().map(Vec::len), Some(0));
     assert_eq!(a.run(&["cancel", &job]).code, 0);
     b.down();
     b.configure(2, &TABLES.replace("[isolation]\n", "[isolation]\nnetwork = true\n"));
