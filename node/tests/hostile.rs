@@ -372,3 +372,45 @@ async fn a_tree_that_claims_too_much_or_leads_elsewhere_is_not_laid_out() {
     let bytes: u64 = kept.map(|entry| entry.metadata().map_or(0, |found| found.len())).sum();
     assert!(bytes < 32 << 20, "{bytes} bytes are kept");
 }
+
+/// What an honest member sent counted for everybody as long as a job of that member waited for something else.
+#[tokio::test]
+async fn what_one_member_brought_is_not_had_by_another() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_jobmesh"));
+    let node = bench.up("a");
+    let secret = b"a secret of an honest member\n".repeat(10_000);
+    let path = bench.folder().join("secret");
+    std::fs::write(&path, &secret).unwrap();
+    let (blob, later) = (BlobRef::of(&secret), BlobRef::of(b"what comes later"));
+    let mut honest = Attacker::join(&node, 7).await;
+    honest.give(JobSpec { inputs: Some(later), ..print(blob) }).await;
+    // The answer for the list of files is held back; its question is open as long as this is.
+    let mut held = None;
+    let mut sent = false;
+    while !sent || held.is_none() {
+        let (hash, reply) = honest
+            .until(|event| match event {
+                Event::BlobRequested { hash, reply, .. } => Some((hash, reply)),
+                _ => None,
+            })
+            .await;
+        if hash == blob.hash {
+            reply.send(Some(path.clone())).unwrap();
+            sent = true;
+        } else {
+            held = Some(reply);
+        }
+    }
+    let here = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while counter(&node, "blob_bytes_received") < blob.size {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, here).await.expect("the secret arrives");
+    let mut attacker = Attacker::join(&node, 8).await;
+    attacker.give(print(blob)).await;
+    let (said, questions) = attacker.serve_until(Kind::Release, |_| None).await;
+    let release: Release = said.parse().unwrap();
+    assert!(release.cause == ReleaseCause::NoInput && questions >= 2, "{release:?} after {questions}");
+}

@@ -35,15 +35,11 @@ const LISTENS: &str = r#"(module
 
 /// Where nodes listen for each other over TCP.
 fn doors(nodes: &[&Node]) -> Vec<String> {
-    let addresses = nodes.iter().flat_map(|node| match node.json(&["status"])["addresses"].take() {
-        Value::Array(all) => all,
-        other => panic!("{other}"),
-    });
-    let tcp = addresses.filter_map(|address| {
-        let address = address.as_str().unwrap().to_owned();
-        Some(format!("127.0.0.1:{}", address.strip_prefix("/ip4/127.0.0.1/tcp/")?))
-    });
-    tcp.collect()
+    let tcp = |address: &Value| address.as_str()?.strip_prefix("/ip4/127.0.0.1/tcp/").map(str::to_owned);
+    let ports = |node: &&Node| -> Vec<String> {
+        node.json(&["status"])["addresses"].as_array().unwrap().iter().filter_map(tcp).collect()
+    };
+    nodes.iter().flat_map(ports).map(|port| format!("127.0.0.1:{port}")).collect()
 }
 
 #[test]
