@@ -8,7 +8,7 @@ use crate::engine::Podman;
 
 /// Nodes `a`, which has the secret `canary`, and `b`, which has `tool:gzip` and these tables. Both log everything.
 fn pair(bench: &Bench, tables: &str) -> (Node, Node) {
-    canary_file(bench.folder());
+    drop(canary_file(bench.folder()));
     let (a, b) = (bench.node("a"), bench.node_with("b", 2, tables));
     for node in [&b, &a] {
         up(node);
