@@ -15,7 +15,7 @@ use jobmesh_protocol::{Isolation, Outcome};
 use crate::event::{Ended, chain};
 use crate::order::Order;
 use crate::output::{Log, Stream, log_path, result_path};
-use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare};
+use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare, work_path};
 use crate::redact::{Needles, Redactor};
 use crate::secret::{Secret, Secrets};
 
@@ -78,6 +78,17 @@ pub(crate) struct Account {
     pub(crate) exit: Exit,
     pub(crate) usage: Usage,
     pub(crate) model: Option<ModelUse>,
+    pub(crate) leaves: Option<Leaves>,
+}
+
+/// What a run that works with no files leaves in its working directory all the same if files of it are to be kept, and
+/// under which name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// What it has said on standard output.
+    Said(&'static str),
+    /// Its result, if there is one.
+    Result(&'static str),
 }
 
 /// How a command ended that ran somewhere else, such as in a container, and may have left word of its outcome.
@@ -200,8 +211,13 @@ impl<'o> Stage<'o> {
     /// Names everything that was written.
     pub(crate) fn clear(mut self, outcome: Outcome, account: Account, isolation: Isolation) -> Ended {
         self.strain();
+        let Account { exit, usage, model, leaves } = account;
+        let left = leaves.map_or(Ok(()), |leaves| self.leave(leaves));
+        let outcome = match left {
+            Err(error) if outcome == Outcome::Ok => error.outcome(),
+            Ok(()) | Err(_) => outcome,
+        };
         let outcome = self.clean(outcome);
-        let Account { exit, usage, model } = account;
         let model = model.map(|model| ModelUse {
             // These are a server's own words.
             model: self.clean_text(model.model),
@@ -221,6 +237,26 @@ impl<'o> Stage<'o> {
         };
         let ended = Ended { model, isolation, ..remains.conclude(Some(outcome)) };
         self.give_back(ended)
+    }
+
+    /// Gives what was said, or the result, a name in the working directory. The bytes are not written twice: nothing changes
+    /// them any more.
+    fn leave(&self, leaves: Leaves) -> Result<(), StageError> {
+        let directory = &self.order.directory;
+        let (name, source) = match leaves {
+            Leaves::Said(name) => (name, log_path(directory, Stream::Stdout)),
+            Leaves::Result(name) if self.has_result => (name, self.result_path()),
+            Leaves::Result(_) => return Ok(()),
+        };
+        if self.order.outputs.is_empty() {
+            return Ok(());
+        }
+        let path = work_path(directory).join(name);
+        let linked = remove_if_there(&path).and_then(|()| {
+            // Some file systems have no second names.
+            fs::hard_link(&source, &path).or_else(|_| fs::copy(&source, &path).map(drop))
+        });
+        linked.map_err(|source| StageError::File { path, source })
     }
 
     /// Takes the secrets out of what the run has left.
@@ -261,10 +297,14 @@ impl<'o> Stage<'o> {
 /// Writes a file in place of one that an earlier try may have left.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+    remove_if_there(path)?;
     let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, bytes)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
