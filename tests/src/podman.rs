@@ -81,6 +81,8 @@ impl Podman {
     fn command(&self) -> Command {
         let mut command = Command::new("podman");
         command.env("CONTAINERS_CONF", self.path("containers.conf")).stdin(Stdio::null());
+        // Its monitor leaves a note of memory that ran out where it was started.
+        command.current_dir(self.place.path());
         command.arg("--root").arg(self.path("store")).arg("--runroot").arg(self.path("run"));
         command.args(["--storage-driver", "vfs"]);
         command

@@ -207,12 +207,6 @@ impl Engine {
         &self.counters
     }
 
-    /// Gives back what the engine was started with, to recover another one from the database.
-    #[must_use]
-    pub fn into_config(self) -> Config {
-        self.config
-    }
-
     fn on_input(&mut self, step: &mut Step<'_>, input: Input) -> Result<(), StoreError> {
         match input {
             Input::Tick => Ok(()),

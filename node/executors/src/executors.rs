@@ -33,7 +33,7 @@ use crate::event::{Ended, Event};
 use crate::executor::{Executor as _, Probe};
 use crate::executors::state::{State, Work};
 use crate::files::Files;
-use crate::kinds::{Kinds, Surroundings};
+use crate::kinds::{Kinds, PROBE_LIMIT, Surroundings};
 use crate::order::{Adopt, Order, StopReason};
 use crate::process::{self, Enforcement, Host, Process, Seat};
 use crate::shelf::Shelf;
@@ -97,7 +97,7 @@ pub struct AdoptError {
 #[must_use]
 pub fn probe(surroundings: &Surroundings, sandboxes: Sandboxes) -> Vec<Probe> {
     let host = Host::look(None, Groups::Avoid, (sandboxes, surroundings.worker.clone()));
-    Kinds::new(Process::new(host), surroundings).probe()
+    Arc::new(Kinds::new(Process::new(host), surroundings)).probe(PROBE_LIMIT)
 }
 
 /// A handle on the executors of this node. Clones share them; dropping one stops nothing.
@@ -136,7 +136,7 @@ impl Executors {
             work: Condvar::new(),
             events: Box::new(events),
             builtins: Box::new(builtins),
-            kinds: Kinds::new(Process::new(host), &config.surroundings),
+            kinds: Arc::new(Kinds::new(Process::new(host), &config.surroundings)),
             shelf: config.shelf,
             threads: Mutex::new(Vec::new()),
         });
@@ -220,7 +220,7 @@ impl Executors {
     /// What each executor finds of what it needs on this machine. Looks around anew, which may take a second.
     #[must_use]
     pub fn probe(&self) -> Vec<Probe> {
-        self.shared.kinds.probe()
+        self.shared.kinds.probe(PROBE_LIMIT)
     }
 
     /// Removes what earlier lives of the daemon left outside of its own processes, of runs that are over: containers. May
@@ -265,7 +265,7 @@ struct Shared {
     work: Condvar,
     events: Box<dyn Fn(Event) + Send + Sync>,
     builtins: Box<Builtins>,
-    kinds: Kinds,
+    kinds: Arc<Kinds>,
     shelf: Shelf,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -452,30 +452,32 @@ impl Control<'_> {
     /// # Errors
     /// Why it must end. What was waited for is dropped then.
     pub(crate) fn wait_for<T>(&self, runtime: &Handle, work: impl Future<Output = T>) -> Result<T, StopReason> {
-        runtime.block_on(async {
-            let mut work = std::pin::pin!(work);
-            let heard = self.wake.try_clone().and_then(|wake| Receiver::from_owned_fd(wake.into()));
-            let wake = match heard {
-                Ok(wake) => wake,
-                Err(error) => {
-                    tracing::error!(run = %self.run, %error, "a run can't hear that it must end");
-                    return Ok(work.await);
-                }
-            };
-            loop {
-                if let Some(reason) = self.stop_reason() {
-                    return Err(reason);
-                }
-                tokio::select! {
-                    done = &mut work => return Ok(done),
-                    _ = wake.readable() => {
-                        let mut bytes = [0_u8; 64];
-                        // Read until there is nothing more: only then is it waited for again.
-                        while wake.try_read(&mut bytes).is_ok_and(|count| count > 0) {}
-                    }
+        runtime.block_on(self.unless_stopped(work))
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, StopReason> {
+        let mut work = std::pin::pin!(work);
+        let heard = self.wake.try_clone().and_then(|wake| Receiver::from_owned_fd(wake.into()));
+        let wake = match heard {
+            Ok(wake) => wake,
+            Err(error) => {
+                tracing::error!(run = %self.run, %error, "a run can't hear that it must end");
+                return Ok(work.await);
+            }
+        };
+        loop {
+            if let Some(reason) = self.stop_reason() {
+                return Err(reason);
+            }
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                _ = wake.readable() => {
+                    let mut bytes = [0_u8; 64];
+                    // Read until there is nothing more: only then is it waited for again.
+                    while wake.try_read(&mut bytes).is_ok_and(|count| count > 0) {}
                 }
             }
-        })
+        }
     }
 
     fn outcome_unless_stopped(&self, work: impl FnOnce() -> Outcome) -> Outcome {

@@ -81,10 +81,6 @@ impl Http {
             let message = "a request can't be kept apart from the network; it runs at most sandboxed".to_owned();
             return Some(Outcome::Permanent { message });
         }
-        if order.is_foreign && !order.network {
-            let message = "the job of a peer has no network unless it asks for it; submit it with --network".to_owned();
-            return Some(Outcome::Permanent { message });
-        }
         if order.is_foreign && self.settings.peers == Reach::None && self.settings.allow.is_empty() {
             return Some(Outcome::Released {
                 reason: "this node makes no requests for peers ([http] peers)".to_owned(),

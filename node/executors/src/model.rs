@@ -39,7 +39,7 @@ use crate::kinds::Surroundings;
 use crate::model::choice::{Candidate, Want};
 use crate::model::failure::{Failure, Remedy};
 use crate::model::key::{Key, Keys};
-use crate::model::settings::{ModelKind, Settings};
+use crate::model::settings::{KeySource, ModelKind, Settings};
 use crate::order::Order;
 use crate::process::Seat;
 use crate::stage::{Account, Leaves, Stage, StageError};
@@ -128,7 +128,7 @@ impl Model {
             let peers = if provider.peers { ", also for peers" } else { "" };
             let fact = format!("{} at {}{peers}", provider.kind.word(), provider.url());
             probe.facts.insert(format!("provider {name}"), fact);
-            if let Some(key) = provider.key.as_ref().filter(|key| self.keys.find(key).is_none()) {
+            if let Some(key) = provider.key.as_ref().filter(|key| self.is_variable_missing(key)) {
                 probe.lacks.push(format!("the key of provider {name}: {}", key_words(key)));
             }
         }
@@ -136,6 +136,11 @@ impl Model {
         probe.tags =
             models.take(settings::MODELS_MAX).map(|(name, _)| format!("model:{name}")).collect::<BTreeSet<_>>();
         probe
+    }
+
+    /// Whether a key is to be in the environment and is not. A secret is not looked up: a keyring may ask its owner first.
+    fn is_variable_missing(&self, key: &KeySource) -> bool {
+        matches!(key, KeySource::Variable(_)) && self.keys.find(key).is_none()
     }
 
     /// Whom to ask for an order, or why nobody.
@@ -170,7 +175,7 @@ impl Model {
         let mut failed: Vec<(String, Failure)> = Vec::new();
         for candidate in candidates {
             let name = format!("{} ({})", candidate.model.model, candidate.name);
-            let key = match self.key(&candidate) {
+            let key = match self.key(&candidate).await {
                 Ok(key) => key,
                 Err(failure) => {
                     failed.push((name, failure));
@@ -209,10 +214,13 @@ impl Model {
         outcome_of(&failed)
     }
 
-    fn key(&self, candidate: &Candidate<'_>) -> Result<Option<Key>, Failure> {
+    async fn key(&self, candidate: &Candidate<'_>) -> Result<Option<Key>, Failure> {
         let Some(source) = &candidate.provider.key else { return Ok(None) };
         let missing = || Failure::new(Remedy::OtherProvider, format!("there is no key: {}", key_words(source)));
-        self.keys.find(source).map(Some).ok_or_else(missing)
+        let (keys, asked) = (self.keys.clone(), source.clone());
+        // A keyring may wait for a person, and a job that is cancelled does not.
+        let found = tokio::task::spawn_blocking(move || keys.find(&asked)).await;
+        found.ok().flatten().map(Some).ok_or_else(missing)
     }
 }
 
@@ -336,10 +344,10 @@ fn outcome_of(failed: &[(String, Failure)]) -> Outcome {
     }
 }
 
-fn key_words(source: &settings::KeySource) -> String {
+fn key_words(source: &KeySource) -> String {
     match source {
-        settings::KeySource::Variable(name) => format!("set {name} in the daemon's environment"),
-        settings::KeySource::Secret(name) => format!("set the secret {name}"),
+        KeySource::Variable(name) => format!("set {name} in the daemon's environment"),
+        KeySource::Secret(name) => format!("set the secret {name}"),
     }
 }
 

@@ -61,8 +61,8 @@ pub(super) fn adopt(
     } else {
         None
     };
-    let (outputs, kill_grace) = (order.outputs.clone(), order.kill_grace);
-    let adopt = Adopt { run, process, directory, outputs, kill_grace, limits, container };
+    let (had_inputs, outputs, kill_grace) = (order.inputs.is_some(), order.outputs.clone(), order.kill_grace);
+    let adopt = Adopt { run, process, directory, had_inputs, outputs, kill_grace, limits, container };
     handle.shared().adopting.start(run);
     let error = executors.adopt(adopt).err()?;
     tracing::error!(%run, %error, "a run of an earlier daemon goes on unwatched; ending it");
