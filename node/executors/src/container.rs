@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bollard::query_parameters::ListContainersOptions;
 use jobmesh_protocol::task::{ContainerTask, Task};
@@ -53,10 +53,6 @@ pub use crate::container::policy::{Containers, IMAGE_PATTERNS_MAX, Images, check
 
 /// Most names of containers that are remembered for their removal. One more is left to the next life of the daemon.
 const LEFT_MAX: usize = 1024;
-
-/// How long an engine may take to say who it is where a daemon waits to start: one that is stuck costs the containers and
-/// nothing else.
-const PROBE_LIMIT: Duration = Duration::from_secs(4);
 
 /// The exit code of a command that signal 9 ended.
 const KILLED: i32 = 137;
@@ -255,18 +251,12 @@ impl Executor for Container {
     fn probe(&self) -> Probe {
         // On a thread of its own, since whoever asks may be in a runtime already.
         let found = std::thread::scope(|scope| {
-            let ask = async { tokio::time::timeout(PROBE_LIMIT, Engine::find(&self.settings)).await };
-            scope.spawn(|| self.runtime.block_on(ask)).join().ok()
+            let asked = scope.spawn(|| self.runtime.block_on(Engine::find(&self.settings)));
+            asked.join().ok()
         });
         match found {
-            Some(Ok(Ok(engine))) => ready(&engine),
-            Some(Ok(Err(error))) => Probe::missing("container", chain(&error)),
-            Some(Err(_elapsed)) => {
-                let limit = PROBE_LIMIT.as_secs();
-                let why =
-                    format!("the container engine says nothing for {limit} s; restart the daemon once it answers");
-                Probe::missing("container", why)
-            }
+            Some(Ok(engine)) => ready(&engine),
+            Some(Err(error)) => Probe::missing("container", chain(&error)),
             None => Probe::missing("container", "the look for a container engine failed; see the log"),
         }
     }
