@@ -24,7 +24,7 @@
 //! | sweep of containers, once at the start, on a blocking thread | the engine's list | nothing | within seconds |
 //! | socket of tasks (`task_socket`), and one task for each client | lines of jobs | commands, answers | by the token |
 //! | network task (`network`) | mesh events, restarts | engine inputs | by the token |
-//! | joins, uploads and followed outputs (`log_server`), owned by the network task | one question of a peer each | an answer to it | with the network task |
+//! | joins, uploads, followed outputs (`log_server`) and asked secrets (`secrets`), owned by the network task | one question of a peer each | an answer to it | with the network task |
 //! | slots of the executors | orders | `Started`, `Ended` | at [`Runtime::stop`] |
 //!
 //! The inbox is bounded. When it is full, commands are refused as busy and drivers wait, which slows the one peer or
@@ -44,6 +44,7 @@ mod engine_thread;
 #[cfg(test)]
 mod fixture;
 mod growth;
+mod guarded;
 mod handle;
 mod housekeeping;
 mod line;
@@ -55,6 +56,7 @@ mod readers;
 mod reduce;
 mod roster;
 mod runs;
+mod secrets;
 mod source;
 mod tail;
 mod task_socket;
@@ -78,7 +80,7 @@ use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
 use jobmesh_protocol::{NodeId, RunId};
 use jobmesh_store::{Lock, OpenError, Store, StoreError, find_database};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -252,7 +254,10 @@ impl Runtime {
         }
         // What is to be adopted is known by now.
         let (executors, handle) = (self.executors.clone(), self.handle.clone());
-        self.tasks.spawn_blocking(move || executors.sweep(|run| handle.runs().contains(&run)));
+        self.tasks.spawn_blocking(move || {
+            executors.sweep(|run| handle.runs().contains(&run));
+            handle.shared().guarded.discard_all(handle.home(), |run| handle.runs().contains(&run));
+        });
         match Network::start(settings, self.handle.clone()).await {
             Ok(network) => {
                 self.tasks.spawn(network.run(commands, self.cancel.clone()));
@@ -344,7 +349,10 @@ fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle
     let (told, keeper, shelf) = (handle.clone(), handle.clone(), handle.blobs().shelf().clone());
     let report = move |event| {
         // Called on the executors' own threads. When the engine is gone, nobody is left to be told.
+        let over = if let jobmesh_executors::Event::Ended { run, .. } = &event { Some(*run) } else { None };
         let _ = inbox.blocking_send(Message::Driver(input_of(event, &told.shared().adopting)));
+        // After that: what it reports behind its end is refused, so nothing passes that was not searched.
+        over.into_iter().for_each(|run| told.shared().guarded.forget(run));
     };
     let containers = Containers { node: handle.shared().node.to_string(), ..config.containers.clone() };
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
@@ -450,6 +458,10 @@ struct Shared {
     /// Runs that were ordered and whose end is not committed yet.
     runs: tokio::sync::watch::Sender<runs::Runs>,
     adopting: Adopting,
+    /// Questions to peers for the secrets of their jobs.
+    questions: Semaphore,
+    /// What has to be taken out of what runs report, for those that have secrets.
+    guarded: guarded::Guarded,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! of nodes.
 
 mod api;
+mod canary;
 pub mod contract;
 mod fifo;
 mod folder;
@@ -27,6 +28,7 @@ mod watch;
 pub mod web;
 
 pub use api::{Answer, Api};
+pub use canary::{CANARY, canary_file, canary_files, has_canary};
 pub use fifo::Fifo;
 pub use folder::until_folder;
 pub use gate::Gate;

@@ -355,7 +355,11 @@ impl Engine {
         let refused = self.declare_schedules(step, declared.schedules.clone())?;
         debug_assert!(refused.is_empty(), "all of them were checked: {refused:?}");
         let is_other_policy = self.config.declared.isolation != declared.isolation;
+        let is_other_trust = self.config.declared.entrusted != declared.entrusted;
         self.config.declared = declared;
+        if is_other_trust {
+            self.forget_patience();
+        }
         if is_other_policy {
             self.ask_lots_anew();
         }

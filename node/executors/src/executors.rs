@@ -20,7 +20,7 @@ pub use state::FOLLOWERS_MAX;
 use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -351,7 +351,8 @@ impl Shared {
     /// Sees one adopted run to its end, on its own thread.
     fn attend(&self, adopt: &Adopt, wake: &PipeReader) {
         let control = Control { shared: self, run: adopt.run, wake };
-        let ended = caught(adopt.run, || {
+        let has_secrets = adopt.container.as_ref().is_some_and(|order| !order.secrets.is_empty());
+        let ended = caught((adopt.run, has_secrets.then_some(&adopt.directory)), || {
             Files::of_adopted(adopt, &self.shelf, &control).around(|| match &adopt.container {
                 Some(order) => self.kinds.container.attend(order, &control),
                 None => process::attend(adopt, &control),
@@ -365,7 +366,8 @@ impl Shared {
     fn perform(&self, order: &Order, slot: &mut Slot) -> Ended {
         let control = Control { shared: self, run: order.run, wake: &slot.reader };
         let seat = &mut slot.seat;
-        caught(order.run, || {
+        let unsearched = (!order.secrets.is_empty()).then_some(&order.directory);
+        let ended = caught((order.run, unsearched), || {
             Files::of(order, &self.shelf, &control).around(|| {
                 if order.secrets.is_empty() {
                     self.dispatch(order, seat, &control)
@@ -373,7 +375,14 @@ impl Shared {
                     self.dispatch(&order.with_secrets(), seat, &control)
                 }
             })
-        })
+        });
+        // Somebody else's secrets stay here no longer than their run; what was to be kept of its files is kept by now.
+        if let Some(directory) = unsearched.filter(|_| order.is_foreign)
+            && let Err(error) = remove_work(directory)
+        {
+            tracing::error!(run = %order.run, %error, "what a peer's run with secrets left can't be removed; remove it");
+        }
+        ended
     }
 
     /// Hands an order to the executor of its task.
@@ -400,11 +409,22 @@ fn wake_pipe() -> io::Result<(PipeReader, PipeWriter)> {
     Ok((reader, writer))
 }
 
-/// Sees to it that our own panic costs one attempt and no thread.
-fn caught(run: RunId, work: impl FnOnce() -> Ended) -> Ended {
+fn remove_work(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(process::work_path(directory)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Sees to it that our own panic costs one attempt and no thread. If the run has secrets, what it left in its directory is
+/// removed, since nobody has searched it.
+fn caught((run, unsearched): (RunId, Option<&PathBuf>), work: impl FnOnce() -> Ended) -> Ended {
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         tracing::error!(run = %run, "the executor panicked; ending what it left");
         process::end_marked(run);
+        if let Some(Err(error)) = unsearched.map(|directory| crate::redact::discard_unsearched(directory)) {
+            tracing::error!(run = %run, %error, "what a run with secrets left can't be removed; remove it");
+        }
         Ended::without_process(Outcome::Lost { reason: "the executor failed; see the node's log".to_owned() })
     })
 }

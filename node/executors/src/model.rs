@@ -182,6 +182,10 @@ impl Model {
                     continue;
                 }
             };
+            // A server may repeat it, and a run must not end for want of room in its log before it has begun.
+            if let Some(Err(error)) = key.as_ref().map(|key| stage.guard("key", key.reveal())) {
+                return error.outcome();
+            }
             let used = known.used.insert(ModelUse {
                 provider: short(candidate.name),
                 model: short(&candidate.model.model),
@@ -269,8 +273,9 @@ impl Executor for Model {
         let outcome = told.unwrap_or_else(|reason| reason.outcome());
         let account = Account { model: known.used, leaves: Some(leaves), ..Account::default() };
         let isolation = if order.is_foreign { Isolation::Sandboxed } else { Isolation::Contained.max(order.isolation) };
+        let notice = known.notice.map(|notice| stage.clean_text(notice));
         let ended = stage.clear(outcome, account, isolation);
-        Ended { notice: ended.notice.or(known.notice), ..ended }
+        Ended { notice: ended.notice.or(notice), ..ended }
     }
 }
 

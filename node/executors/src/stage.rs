@@ -17,6 +17,7 @@ use crate::order::Order;
 use crate::output::{Log, Stream, log_path, result_path};
 use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare, work_path};
 use crate::redact::{Needles, Redactor};
+use crate::secret::{Secret, Secrets};
 
 /// Where a run leaves things.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Stage<'o> {
     began: Instant,
     spare: Spare,
     has_result: bool,
+    /// The secrets of the run, and what the node adds to them.
+    secrets: Secrets,
     strainer: Option<Strainer>,
 }
 
@@ -38,6 +41,14 @@ struct Strainer {
     needles: Arc<Needles>,
     stdout: Redactor,
     stderr: Redactor,
+}
+
+impl Strainer {
+    fn of(secrets: &Secrets) -> Option<Self> {
+        let needles = Needles::of(secrets)?;
+        let [stdout, stderr] = [(); 2].map(|()| Redactor::new(Arc::clone(&needles)));
+        Some(Self { needles, stdout, stderr })
+    }
 }
 
 /// Why a run can't leave something.
@@ -100,11 +111,26 @@ impl<'o> Stage<'o> {
         let [stdout, stderr] = Stream::ALL.map(|stream| spare.make_log(stream));
         let (stdout, stderr) = (stdout.map_err(failed)?, stderr.map_err(failed)?);
         let room = order.limits.log_bytes_max;
-        let strainer = Needles::of(&order.secrets).map(|needles| {
-            let [stdout, stderr] = [(); 2].map(|()| Redactor::new(Arc::clone(&needles)));
-            Strainer { needles, stdout, stderr }
-        });
-        Ok(Self { order, stdout, stderr, room, began: Instant::now(), spare, has_result: false, strainer })
+        let secrets = order.secrets.clone();
+        let strainer = Strainer::of(&secrets);
+        Ok(Self { order, stdout, stderr, room, began: Instant::now(), spare, has_result: false, secrets, strainer })
+    }
+
+    /// Looks for this as well in what the run says from now on: something that is the node's own, such as a key.
+    pub(crate) fn guard(&mut self, name: &str, value: &str) -> Result<(), StageError> {
+        self.flush()?;
+        // No variable has a blank in it, so nothing of the job's own is replaced.
+        self.secrets.insert(format!("of the node: {name}"), name.to_owned(), Secret::new(value.to_owned()));
+        self.strainer = Strainer::of(&self.secrets);
+        Ok(())
+    }
+
+    /// Writes what was held back, since something else follows.
+    fn flush(&mut self) -> Result<(), StageError> {
+        let Some(mut strainer) = self.strainer.take() else { return Ok(()) };
+        let rest = [(Stream::Stdout, strainer.stdout.finish()), (Stream::Stderr, strainer.stderr.finish())];
+        self.strainer = Some(strainer);
+        rest.iter().try_for_each(|(stream, bytes)| self.write(*stream, bytes))
     }
 
     /// Writes to a log what the run says.
@@ -154,7 +180,8 @@ impl<'o> Stage<'o> {
     /// Keeps the result of the run.
     pub(crate) fn give_result(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         let path = self.result_path();
-        write_new(&path, bytes).map_err(|source| StageError::File { path, source })?;
+        let clean = self.strainer.as_ref().map(|strainer| strainer.needles.redact_bytes(bytes));
+        write_new(&path, clean.as_deref().unwrap_or(bytes)).map_err(|source| StageError::File { path, source })?;
         self.has_result();
         Ok(())
     }
@@ -191,6 +218,12 @@ impl<'o> Stage<'o> {
             Ok(()) | Err(_) => outcome,
         };
         let outcome = self.clean(outcome);
+        let model = model.map(|model| ModelUse {
+            // These are a server's own words.
+            model: self.clean_text(model.model),
+            finish: model.finish.map(|finish| self.clean_text(finish)),
+            ..model
+        });
         let remains = Remains {
             directory: &self.order.directory,
             left: Contents::of_result(self.has_result),
@@ -228,21 +261,26 @@ impl<'o> Stage<'o> {
 
     /// Takes the secrets out of what the run has left.
     fn strain(&mut self) {
-        let Some(mut strainer) = self.strainer.take() else { return };
-        let rest = [(Stream::Stdout, strainer.stdout.finish()), (Stream::Stderr, strainer.stderr.finish())];
-        for (stream, bytes) in rest {
-            if let Err(error) = self.write(stream, &bytes) {
-                tracing::warn!(error = %chain(&error), "the last words of a run are lost");
-            }
+        if let Err(error) = self.flush() {
+            tracing::warn!(error = %chain(&error), "the last words of a run are lost");
         }
-        strainer.needles.redact_run(&self.order.directory);
-        self.strainer = Some(strainer);
+        if let Some(strainer) = &self.strainer {
+            strainer.needles.redact_run(&self.order.directory);
+        }
     }
 
     fn clean(&self, outcome: Outcome) -> Outcome {
         match &self.strainer {
             Some(strainer) => strainer.needles.redact_outcome(outcome),
             None => outcome,
+        }
+    }
+
+    /// A text without the secrets of the run: one that is kept beside what it left.
+    pub(crate) fn clean_text(&self, text: String) -> String {
+        match &self.strainer {
+            Some(strainer) => strainer.needles.redact(&text),
+            None => text,
         }
     }
 
