@@ -151,15 +151,10 @@ impl Connection {
     async fn serve(mut self) {
         let connected = Instant::now();
         loop {
-            let patience = match self.talk.run() {
-                Some(run) => {
-                    self.seat.introduce(run);
-                    PATIENCE
-                }
-                None => PATIENCE.until(connected + FIRST_LIMIT),
-            };
+            let is_known = self.talk.run().is_some();
+            let patience = if is_known { PATIENCE } else { PATIENCE.until(connected + FIRST_LIMIT) };
             let (reply, goes_on) = match hear(&mut self.reader, patience).await {
-                Heard::Line(line) => (self.talk.answer(&line).await, true),
+                Heard::Line(line) => (self.answer(&line).await, true),
                 Heard::TooLong => (Reply::Error(too_long()), false),
                 Heard::Silent if self.seat.is_own() && self.talk.is_of_live_run().await => continue,
                 Heard::TooSlow | Heard::Silent => (Reply::Error(too_slow()), false),
@@ -170,6 +165,22 @@ impl Connection {
                 break;
             }
         }
+    }
+}
+
+impl Connection {
+    /// Answers a line. The first one that says whose it is may get it the seat of its run, if that goes on: a token is good for
+    /// longer.
+    async fn answer(&mut self, line: &[u8]) -> Reply {
+        let was_known = self.talk.run().is_some();
+        let reply = self.talk.answer(line).await;
+        if !was_known
+            && let Some(run) = self.talk.run()
+            && self.talk.is_of_live_run().await
+        {
+            self.seat.introduce(run);
+        }
+        reply
     }
 }
 

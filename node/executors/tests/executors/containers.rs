@@ -10,7 +10,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use jobmesh_executors::{Adopt, Containers, Ended, Groups, Images, Limits, Order, StopReason, Stream, log_path};
+use jobmesh_executors::{
+    Adopt, Confinement, Containers, Ended, Groups, Images, Limits, Order, StopReason, Stream, log_path,
+};
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::task::{ContainerTask, Pull, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome};
@@ -373,6 +375,7 @@ fn adopt(order: &Order) -> Adopt {
         outputs: Vec::new(),
         kill_grace: order.kill_grace,
         limits: order.limits,
+        confinement: Confinement::Open,
         container: Some(Box::new(order.clone())),
     }
 }
