@@ -97,7 +97,7 @@ pub use readers::ReadError;
 pub use roster::{Refused, Session, Standing};
 pub(crate) use tail::{Span, Tail, changed, open_at};
 pub use type_files::BringError;
-pub(crate) use type_files::bring;
+pub(crate) use type_files::{bring, bring_inputs};
 
 /// Most inputs that wait for the engine: a second of work on a slow disk.
 const INBOX_MAX: usize = 1024;
