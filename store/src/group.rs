@@ -90,33 +90,31 @@ impl Group {
 
     /// Counts a task's end.
     pub const fn count(&mut self, state: JobState) {
-        match state {
-            JobState::Completed => self.completed = self.completed.saturating_add(1),
-            JobState::Discarded => self.failed = self.failed.saturating_add(1),
-            JobState::Cancelled | JobState::Skipped => self.dropped = self.dropped.saturating_add(1),
-            JobState::Pending
-            | JobState::Scheduled
-            | JobState::Available
-            | JobState::Offered
-            | JobState::Running
-            | JobState::Suspended
-            | JobState::Retryable => {}
+        if let Some(tally) = self.tally(state) {
+            *tally = tally.saturating_add(1);
         }
     }
 
     /// Takes back the count of a task that is tried again.
     pub const fn uncount(&mut self, state: JobState) {
+        if let Some(tally) = self.tally(state) {
+            *tally = tally.saturating_sub(1);
+        }
+    }
+
+    /// What counts the tasks that ended in a state; none for one that is not an end.
+    const fn tally(&mut self, state: JobState) -> Option<&mut u32> {
         match state {
-            JobState::Completed => self.completed = self.completed.saturating_sub(1),
-            JobState::Discarded => self.failed = self.failed.saturating_sub(1),
-            JobState::Cancelled | JobState::Skipped => self.dropped = self.dropped.saturating_sub(1),
+            JobState::Completed => Some(&mut self.completed),
+            JobState::Discarded => Some(&mut self.failed),
+            JobState::Cancelled | JobState::Skipped => Some(&mut self.dropped),
             JobState::Pending
             | JobState::Scheduled
             | JobState::Available
             | JobState::Offered
             | JobState::Running
             | JobState::Suspended
-            | JobState::Retryable => {}
+            | JobState::Retryable => None,
         }
     }
 

@@ -16,7 +16,6 @@
 #[expect(dead_code, reason = "tests need more of it")]
 #[path = "../tests/executors/harness.rs"]
 mod harness;
-#[expect(dead_code, reason = "tests need more of it")]
 #[path = "../tests/executors/podman.rs"]
 mod podman;
 
@@ -132,7 +131,7 @@ fn containers() -> Option<Kind> {
     let by_hand = Engine::of(&engine);
     Some(Kind {
         name: "container",
-        node: Box::new(move || Some(engine.node(engine.containers()))),
+        node: Box::new(move || Some(podman::node(podman::containers(&engine)))),
         task: Box::new(|_| Task::Container(ContainerTask::new(IMAGE, vec!["true".to_owned()]))),
         floors: vec![("make, start, wait and remove by the engine's API", Box::new(move || by_hand.run()))],
         jobs: CONTAINERS,
