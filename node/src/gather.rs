@@ -50,7 +50,9 @@ pub enum GatherError {
         what: &'static str,
     },
     /// Names are text.
-    #[error("{path:?} has a name that is no plain text (UTF-8), which a job can't be given; rename it, or pack its directory")]
+    #[error(
+        "{path:?} has a name that is no plain text (UTF-8), which a job can't be given; rename it, or pack its directory"
+    )]
     Name {
         /// The file.
         path: PathBuf,
@@ -109,8 +111,7 @@ impl Gathered {
         if !name.is_empty() {
             self.push(name, Node::Directory { mode: mode_of(found) })?;
         }
-        let mut entries: Vec<_> =
-            fs::read_dir(path).and_then(Iterator::collect).map_err(GatherError::read(path))?;
+        let mut entries: Vec<_> = fs::read_dir(path).and_then(Iterator::collect).map_err(GatherError::read(path))?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let below = entry.path();

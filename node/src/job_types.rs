@@ -272,7 +272,8 @@ impl JobType {
         sharing.check(&path.value, &names)?;
         demands.check(path)?;
         inputs.check(&path.value, &names, self.plan().is_some())?;
-        if let Some(directory) = work.directory.as_ref().filter(|_| !inputs.is_empty() || !grants.outputs().is_empty()) {
+        if let Some(directory) = work.directory.as_ref().filter(|_| !inputs.is_empty() || !grants.outputs().is_empty())
+        {
             let problem = format!("{}.directory stands beside inputs or outputs", path.value);
             let hint = "they are about the directory that a job has for itself; leave one of the two out";
             return Err(Fault::new(directory.place, problem).hint(hint));

@@ -82,9 +82,9 @@ parameters.folder = { type = "path", required = true }
     let first = node.submit(&[&submit[..], &["--delay", "1h"]].concat());
     std::fs::write(&table, b"three\n").unwrap();
     let second = node.submit(&submit);
-    node.ended(&second);
-    assert_eq!(node.wrote(&second), "three\ntwo\n");
-    node.run(&["reschedule", &first, "--now"]);
+    let shown = node.ended(&second);
+    assert_eq!(node.wrote(&second), "three\ntwo\n", "{shown}");
+    assert_eq!(node.run(&["reschedule", &first, "now"]).code, 0);
     let shown = node.ended(&first);
     assert_eq!(node.wrote(&first), "one\ntwo\n", "{shown}");
     let kept = node.json(&["artifacts", &first]);

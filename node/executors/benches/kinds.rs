@@ -33,9 +33,7 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::StreamExt as _;
 use jobmesh_executors::model::settings::{Provider, ProviderKind, Settings};
-use jobmesh_protocol::task::{
-    ContainerTask, EmbeddingTask, HttpTask, LlmTask, LuaTask, ProcessTask, Task, WasmTask,
-};
+use jobmesh_protocol::task::{ContainerTask, EmbeddingTask, HttpTask, LlmTask, LuaTask, ProcessTask, Task, WasmTask};
 
 use crate::harness::Node;
 use crate::podman::{IMAGE, Podman, podman};
@@ -105,7 +103,8 @@ fn processes() -> Vec<Kind> {
     let mut boxed = vec![spawned()];
     if Path::new("/usr/bin/unshare").exists() {
         let apart = ["--user", "--map-root-user", "--mount", "--net", "--ipc", "--uts", "--pid", "--fork", "true"];
-        boxed.push(("`unshare` into the same namespaces", Box::new(move || spawn_and_wait("/usr/bin/unshare", &apart))));
+        boxed
+            .push(("`unshare` into the same namespaces", Box::new(move || spawn_and_wait("/usr/bin/unshare", &apart))));
     }
     vec![
         Kind {
@@ -152,10 +151,7 @@ fn interpreted() -> Vec<Kind> {
             name: "lua",
             node: Box::new(|| Some(Node::start(1))),
             task: Box::new(|_| Task::Lua(LuaTask::new(""))),
-            floors: vec![
-                ("Luau in this process", Box::new(|| mlua::Lua::new().load("").exec().unwrap())),
-                started(),
-            ],
+            floors: vec![("Luau in this process", Box::new(|| mlua::Lua::new().load("").exec().unwrap())), started()],
             jobs: JOBS,
         },
     ]
@@ -192,7 +188,7 @@ fn asked(server: SocketAddr) -> Vec<Kind> {
 /// The one provider of models that there is.
 fn models(server: SocketAddr) -> Settings {
     let base_url = Some(format!("http://{server}/v1/"));
-    let provider = Provider { kind: ProviderKind::OpenAi, base_url, key: None, peers: false };
+    let provider = Provider { base_url, ..Provider::new(ProviderKind::OpenAi) };
     Settings { providers: [("here".to_owned(), provider)].into(), ..Settings::default() }
 }
 

@@ -59,8 +59,11 @@ impl Inputs {
             names.check(&format!("{path}.inputs"), template, *place)?;
         }
         if is_scheduled && !all.is_empty() {
-            let problem = format!("{path} has a schedule, whose jobs are all alike, and inputs, which are read for each");
-            return Err(Fault::new(*place, problem).hint("let the job read the files, or submit it with `cron add --input`"));
+            let problem =
+                format!("{path} has a schedule, whose jobs are all alike, and inputs, which are read for each");
+            return Err(
+                Fault::new(*place, problem).hint("let the job read the files, or submit it with `cron add --input`")
+            );
         }
         Ok(())
     }
@@ -89,7 +92,8 @@ impl Inputs {
 
 impl InputTemplate {
     fn parse(text: &str) -> Result<Self, String> {
-        let wanted = || "the absolute path of a file or a directory, with a name behind a colon if it needs one".to_owned();
+        let wanted =
+            || "the absolute path of a file or a directory, with a name behind a colon if it needs one".to_owned();
         let (path, name) = text.rsplit_once(':').map_or((text, None), |(path, name)| (path, Some(name)));
         if !path.starts_with(['/', '{']) || name == Some("") {
             return Err(wanted());
@@ -156,7 +160,9 @@ mod tests {
 
     #[test]
     fn what_leads_out_or_nowhere_is_refused() {
-        for (text, value) in [("a", ""), ("/a:", ""), ("{{x}}", "b"), ("/a:{{x}}", "../b"), ("/a:{{x}}", "/b"), ("{{x}}", "/..")] {
+        for (text, value) in
+            [("a", ""), ("/a:", ""), ("{{x}}", "b"), ("/a:{{x}}", "../b"), ("/a:{{x}}", "/b"), ("{{x}}", "/..")]
+        {
             assert!(filled(text, value).is_err(), "{text} {value}");
         }
     }

@@ -48,7 +48,7 @@ pub enum BringError {
 
 /// Why a job can't be given the files that it begins with.
 #[derive(Debug, thiserror::Error)]
-pub enum BringInputsError {
+pub(crate) enum BringInputsError {
     /// They can't be read, or are no tree.
     #[error(transparent)]
     Gather(#[from] GatherError),
