@@ -368,6 +368,6 @@ mod tests {
         far.create().unwrap();
         far.check_socket().unwrap();
         assert_eq!(home(far.path()).socket(), before);
-        fs::remove_dir(before.parent().unwrap()).unwrap();
+        fs::remove_dir_all(before.parent().unwrap()).unwrap();
     }
 }

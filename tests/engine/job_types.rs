@@ -84,7 +84,7 @@ parameters.folder = { type = "path", required = true }
     let second = node.submit(&submit);
     let shown = node.ended(&second);
     assert_eq!(node.wrote(&second), "three\ntwo\n", "{shown}");
-    assert_eq!(node.run(&["reschedule", &first, "now"]).code, 0);
+    assert_eq!(node.run(&["reschedule", &first, "--at", "now"]).code, 0);
     let shown = node.ended(&first);
     assert_eq!(node.wrote(&first), "one\ntwo\n", "{shown}");
     let kept = node.json(&["artifacts", &first]);
