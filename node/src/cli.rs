@@ -62,6 +62,7 @@ mod show;
 mod status;
 mod submit;
 mod task;
+mod terminal;
 mod up;
 mod wait;
 

@@ -170,6 +170,83 @@ fn a_transfer_goes_on_where_it_was_when_its_receiver_was_killed() {
     assert!(again + so_far < input.size + (1 << 20), "{again} bytes came after the restart");
 }
 
+/// What is here already moves once, whatever is in between: the peer shows that it has it, also to a daemon that has
+/// forgotten what came from where.
+#[test]
+fn a_second_job_with_the_same_input_moves_no_bytes_again() {
+    let bench = bench();
+    let (a, b) = large_pair(&bench);
+    let source = bench.folder().join("source");
+    let input = write_large(&source, 64);
+    let runs = |a: &Node| {
+        let job = submit(a, &source, "wc -c");
+        let shown = ended(a, &job);
+        assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
+        assert_eq!(a.wrote(&job).trim(), input.size.to_string());
+    };
+    runs(&a);
+    assert_eq!(counted(&b, "blob_bytes_received"), input.size);
+    runs(&a);
+    assert_eq!(
+        (counted(&b, "blob_bytes_received"), counted(&b, "blob_shown")),
+        (input.size, 0),
+        "what it sent, it has"
+    );
+    b.down();
+    b.up();
+    runs(&a);
+    assert_eq!((counted(&b, "blob_bytes_received"), counted(&b, "blob_shown")), (0, 1), "{}", b.log());
+    runs(&a);
+    assert_eq!((counted(&b, "blob_bytes_received"), counted(&b, "blob_shown")), (0, 1), "{}", b.log());
+}
+
+/// Submits a job for `b` whose input is this blob, which is here already.
+fn submit_blob(a: &Node, blob: BlobRef, script: &str) -> String {
+    let stdin = json!({ "hash": blob.hash, "size": blob.size });
+    let task = json!({ "process": { "argv": ["sh", "-c", script], "stdin": stdin } });
+    let requirements = json!([{ "has": "tool:far" }]);
+    let spec = json!({ "job_type": "sh", "task": task, "requirements": requirements, "scope": "hybrid" });
+    let submitted = a.api().ask("POST", "/v1/jobs", Some(&json!({ "spec": spec }))).json();
+    submitted["number"].as_u64().unwrap_or_else(|| panic!("{submitted}")).to_string()
+}
+
+/// One byte in the middle of a copy goes bad after it was sent once: what comes before it is sent, the receiver hears where
+/// it stops, the server tells its people, and nothing wrong is ever run.
+#[test]
+fn a_byte_that_goes_bad_on_the_disk_is_found_at_its_chunk_and_the_rest_comes_once_it_is_mended() {
+    let bench = bench();
+    let (a, b) = large_pair(&bench);
+    let source = bench.folder().join("source");
+    let input = write_large(&source, 16);
+    let first = submit(&a, &source, "wc -c");
+    assert_eq!(ended(&a, &first)["job"]["state"], "completed", "{}", b.log());
+    b.down();
+    fs::remove_file(blob(&b, input)).unwrap();
+    let flip = || {
+        use std::os::unix::fs::FileExt as _;
+        let file = File::options().read(true).write(true).open(blob(&a, input)).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 10 << 20).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], 10 << 20).unwrap();
+    };
+    flip();
+    let job = submit_blob(&a, input, "wc -c");
+    b.up();
+    let why = "is damaged";
+    until("nothing is said of it", &a, || a.json(&["show", &job])["attempts"].to_string().contains(why));
+    assert!(a.json(&["explain", &job]).to_string().contains(why), "{}", a.json(&["explain", &job]));
+    // What was verified before that place is kept, and nothing behind it: a segment is four groups of 64 KiB.
+    assert_eq!(size(&part(&b, input)), 10 << 20);
+    assert!(!blob(&b, input).exists() && counted(&b, "blob_bytes_received") == 10 << 20);
+    assert!(counted(&a, "blob_damaged") > 0 && a.log().contains("is damaged"), "{}", a.log());
+    assert_eq!(a.run(&["run", "--require", "tool:far", "--", "echo", "next"]).text(), "next\n");
+    flip();
+    let shown = ended(&a, &job);
+    assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
+    assert_eq!(a.wrote(&job).trim(), input.size.to_string());
+    assert_eq!(counted(&b, "blob_bytes_received"), input.size, "nothing came twice");
+}
+
 /// Uploads bytes as other programs do, and returns what names them.
 fn upload(node: &Node, bytes: &[u8]) -> BlobRef {
     let mut socket = UnixStream::connect(node.home().join("control.sock")).unwrap();

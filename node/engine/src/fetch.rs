@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_protocol::envelope::Kind;
 use jobmesh_protocol::ticket::{Release, ReleaseCause};
-use jobmesh_protocol::{BlobRef, DurationMillis, JobSpec, JobState, NodeId, Outcome, RunId};
+use jobmesh_protocol::{BlobRef, DurationMillis, JobSpec, JobState, Outcome, RunId};
 use jobmesh_store::{Job, LeasePhase, StoreError};
 
 use crate::engine::Engine;
@@ -78,10 +78,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a blob has come, from anyone, while an attempt still waits for another one.
-    pub(crate) fn has_arrived(&self, blob: BlobRef, kind: BlobKind) -> bool {
-        let [first, last] = [[0; 32], [0xff; 32]].map(|from| Wanted { blob, kind, from: NodeId::from_bytes(from) });
-        self.fetches.range(first..=last).any(|(_, fetch)| fetch.has_arrived)
+    /// Whether a blob has come while an attempt still waits for another one. That it came from somebody else says nothing
+    /// of whether this member has it.
+    pub(crate) fn has_arrived(&self, wanted: Wanted) -> bool {
+        self.fetches.get(&wanted).is_some_and(|fetch| fetch.has_arrived)
     }
 
     /// Some of a blob has come: whoever waits for it waits on.

@@ -17,7 +17,7 @@ use jobmesh_store::{Attempt, EndedAttempt, Job, StoreError};
 
 use crate::engine::Engine;
 use crate::isolation;
-use crate::output::{Output, StopReason, Wanted};
+use crate::output::{Output, StopReason};
 use crate::run::Conclusion;
 use crate::step::Step;
 use crate::timers::Timer;
@@ -120,7 +120,7 @@ impl Engine {
         for epoch in epochs {
             let Some(attempt) = step.view().attempt(RunId { job: id, epoch })? else { continue };
             let Some((receipt_id, receipt)) = self.stored_receipt(step, &attempt)? else { continue };
-            if self.missing(step, &receipt)?.is_empty() {
+            if self.missing(step, (attempt.node, &receipt))?.is_empty() {
                 return Ok(Some(Winner { attempt, id: receipt_id, receipt }));
             }
         }
@@ -133,8 +133,8 @@ impl Engine {
         for run in epochs.into_iter().map(|epoch| RunId { job: id, epoch }) {
             let Some(attempt) = step.view().attempt(run)? else { continue };
             let Some((_, receipt)) = self.stored_receipt(step, &attempt)? else { continue };
-            for (blob, kind) in self.missing(step, &receipt)? {
-                self.fetch(step, Wanted { blob, kind, from: attempt.node }, run);
+            for wanted in self.missing(step, (attempt.node, &receipt))? {
+                self.fetch(step, wanted, run);
             }
         }
         Ok(())

@@ -8,7 +8,7 @@
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::ticket::{LeaseKey, Verdict};
-use jobmesh_protocol::{BlobRef, JobState, Outcome, ReceiptId, RunId};
+use jobmesh_protocol::{BlobRef, JobState, NodeId, Outcome, ReceiptId, RunId};
 use jobmesh_store::{Attempt, Job, ReceiptRow, StoreError};
 use serde_bytes::ByteBuf;
 
@@ -145,7 +145,7 @@ impl Engine {
         id: ReceiptId,
         receipt: &Receipt,
     ) -> Result<(), StoreError> {
-        let missing = self.missing(step, receipt)?;
+        let missing = self.missing(step, (attempt.node, receipt))?;
         if missing.is_empty() {
             return self.accept(step, job.clone(), attempt, id, receipt);
         }
@@ -154,24 +154,29 @@ impl Engine {
             self.extend_for_outputs(step, job.id);
         }
         let run = RunId { job: job.id, epoch: attempt.epoch };
-        for (blob, kind) in missing {
-            self.fetch(step, Wanted { blob, kind, from: attempt.node }, run);
+        for wanted in missing {
+            self.fetch(step, wanted, run);
         }
         Ok(())
     }
 
-    /// The outputs that came neither with the receipt nor since. The list of a tree may have come with it; its files
+    /// The outputs that came neither with the receipt nor from its signer since. The list of a tree may have come with it; its files
     /// never do.
-    pub(crate) fn missing(&self, step: &Step<'_>, receipt: &Receipt) -> Result<Vec<(BlobRef, BlobKind)>, StoreError> {
+    pub(crate) fn missing(
+        &self,
+        step: &Step<'_>,
+        (from, receipt): (NodeId, &Receipt),
+    ) -> Result<Vec<Wanted>, StoreError> {
         let mut missing = Vec::new();
         for (blob, kind) in outputs(&receipt.outputs) {
+            let wanted = Wanted { blob, kind, from };
             let kept = step.view().blob(blob.hash)?.map(|bytes| bytes.len() as u64);
             let is_here = match kind {
-                BlobKind::File => self.has_arrived(blob, kind) || kept == Some(blob.size),
-                BlobKind::Tree => self.has_arrived(blob, kind),
+                BlobKind::File => self.has_arrived(wanted) || kept == Some(blob.size),
+                BlobKind::Tree => self.has_arrived(wanted),
             };
             if !is_here {
-                missing.push((blob, kind));
+                missing.push(wanted);
             }
         }
         Ok(missing)
@@ -187,7 +192,7 @@ impl Engine {
             return Ok(());
         };
         let Some((receipt_id, receipt)) = self.stored_receipt(step, &attempt)? else { return Ok(()) };
-        if self.missing(step, &receipt)?.is_empty() {
+        if self.missing(step, (attempt.node, &receipt))?.is_empty() {
             return self.accept(step, job, &attempt, receipt_id, &receipt);
         }
         Ok(())

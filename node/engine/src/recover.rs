@@ -19,7 +19,7 @@ use crate::input::Process;
 use crate::late::Late;
 use crate::learning::Learned;
 use crate::mutant::Mutant;
-use crate::output::{Output, Outputs, StopReason, Wanted};
+use crate::output::{Output, Outputs, StopReason};
 use crate::peers::{Peer, Peers};
 use crate::pool::{Allocation, Pools};
 use crate::queue::Queues;
@@ -217,11 +217,10 @@ impl Engine {
         if attempt.state == AttemptState::Uploading {
             let receipt = self.stored_receipt(step, attempt)?;
             let missing = match receipt {
-                Some((_, receipt)) => self.missing(step, &receipt)?,
+                Some((_, receipt)) => self.missing(step, (attempt.node, &receipt))?,
                 None => Vec::new(),
             };
-            for (blob, kind) in missing {
-                let wanted = Wanted { blob, kind, from: attempt.node };
+            for wanted in missing {
                 self.fetch(step, wanted, RunId { job: job.id, epoch: job.epoch });
             }
             self.extend_for_outputs(step, job.id);

@@ -211,7 +211,7 @@ impl Engine {
         let Some(running) = self.running.get(&run) else { return };
         let Some(origin) = running.job.origin else { return self.order_run(step, run) };
         let wanted = inputs(&running.job.spec).map(|(blob, kind)| Wanted { blob, kind, from: origin });
-        let missing: Vec<Wanted> = wanted.filter(|wanted| !self.has_arrived(wanted.blob, wanted.kind)).collect();
+        let missing: Vec<Wanted> = wanted.filter(|wanted| !self.has_arrived(*wanted)).collect();
         if missing.is_empty() {
             return self.order_run(step, run);
         }

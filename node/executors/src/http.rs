@@ -26,6 +26,7 @@ pub(crate) mod retry_after;
 pub mod settings;
 mod upload;
 
+pub use egress::Names;
 pub use fetch::{FetchError, Fetched, Fetcher};
 
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use crate::event::{Ended, Event, chain};
 use crate::executor::{Executor, Probe, wrong_task};
 use crate::executors::Control;
 use crate::http::client::ClientError;
-use crate::http::egress::{Guard, Lookup, Rules, system_lookup};
+use crate::http::egress::{Guard, Rules};
 use crate::http::exchange::{Answer, Ear, Exchange};
 use crate::http::settings::{Reach, Settings};
 use crate::kinds::Surroundings;
@@ -64,8 +65,8 @@ struct Clients {
 }
 
 impl Clients {
-    fn new(settings: &Settings, lookup: Lookup) -> Result<Self, ClientError> {
-        let guard = Guard::new(Rules::new(settings.clone()), lookup);
+    fn new(settings: &Settings, names: Names) -> Result<Self, ClientError> {
+        let guard = Guard::new(Rules::new(settings.clone()), names);
         Ok(Self { open: client::open()?, guarded: client::guarded(Arc::new(guard))? })
     }
 }
@@ -75,7 +76,7 @@ impl Http {
         // A client needs the runtime's clock from the start.
         let _inside = surroundings.runtime.enter();
         let settings = surroundings.http.clone();
-        let clients = Clients::new(&settings, system_lookup());
+        let clients = Clients::new(&settings, surroundings.names.clone());
         Self { runtime: surroundings.runtime.clone(), settings, clients }
     }
 

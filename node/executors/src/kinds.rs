@@ -14,8 +14,9 @@ use crate::model::{self, Model};
 use crate::process::Process;
 use crate::wasm::Wasm;
 
-/// How long each kind may look around: five seconds. A try takes milliseconds; a socket may not answer.
-pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(5);
+/// How long each kind may look around: ten seconds. A try takes milliseconds; a socket may not answer, but an engine that has
+/// just been started with everything else on a small machine takes more than five seconds (Podman 4.3, two processors).
+pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What executors need of the daemon.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Surroundings {
     pub worker: PathBuf,
     /// What the owner says of requests to web servers.
     pub http: http::settings::Settings,
+    /// How the names of hosts are looked up for the jobs of others.
+    pub names: http::Names,
     /// What the owner says of models.
     pub models: model::settings::Settings,
     /// Where the keys of providers are found.
@@ -39,8 +42,8 @@ impl Surroundings {
     /// With web servers as anybody may ask them, without models, and with containers of the engine that is found.
     #[must_use]
     pub fn new(runtime: tokio::runtime::Handle, worker: PathBuf) -> Self {
-        let (http, models, keys, containers) = Default::default();
-        Self { runtime, worker, http, models, keys, containers }
+        let (http, names, models, keys, containers) = Default::default();
+        Self { runtime, worker, http, names, models, keys, containers }
     }
 }
 

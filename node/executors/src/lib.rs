@@ -35,7 +35,7 @@ pub use executor::Probe;
 pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, Sandboxes, StartError, probe};
 pub use files::{Existing, Ground, GroundError, PatternError, Selection, check_patterns, set_file_mode};
 pub use kinds::Surroundings;
-pub use order::{Adopt, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
+pub use order::{Adopt, Confinement, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
 pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
 pub use process::{
     Enforced, Enforcement, OUTCOME_VARIABLE, OrphanEnd, RESULT_VARIABLE, RUN_VARIABLE, end_orphan, find_run,

@@ -109,8 +109,21 @@ pub struct Adopt {
     pub kill_grace: DurationMillis,
     /// What it may use.
     pub limits: Limits,
+    /// What its process is kept in, and so which of the files in its directory its job can't have written.
+    pub confinement: Confinement,
     /// Its order, for a container: what goes on there is no process of ours, and the engine tells how it ended.
     pub container: Option<Box<Order>>,
+}
+
+/// What the process of an adopted run is kept in. Whatever its files claim beyond that, the job may have written itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confinement {
+    /// Nothing: a command that can write wherever its files are.
+    Open,
+    /// A sandbox, which shows it a directory of its own.
+    Sandbox,
+    /// The interpreter of a module or a script, which can't name those files.
+    Worker,
 }
 
 /// Why a run must end.

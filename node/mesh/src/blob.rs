@@ -3,7 +3,8 @@
 //! Request {hash, offset, within} → answer {size or not found}, then **segments**: frames that each carry a few groups
 //! of 64 KiB with the hashes that lead from them up to the root of the blob's own BLAKE3 tree (module `tree`). So every
 //! group is verified when it comes, against nothing but the hash that was asked for, and only then written. Between
-//! segments the sender may say that it has to hash its file first, or that its copy is damaged.
+//! segments the sender may say that it has to hash its file first, or that its copy is damaged. A request with a
+//! challenge is about the same file by the same right, and moves none of it (module `possession`).
 //!
 //! What arrives goes into a `.part` file beside its destination. **The hard case** is what a power cut leaves of that:
 //! a length that counts and bytes that never came to the disk. So what is resumed is hashed as it is found there, and
@@ -11,6 +12,7 @@
 //! a bad start is not resumed for ever.
 
 mod outboard;
+mod possession;
 mod receive;
 mod serve;
 mod tree;
@@ -23,8 +25,10 @@ use jobmesh_keys::NodeId;
 use jobmesh_protocol::{BlobRef, Hash};
 use libp2p::StreamProtocol;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 
 pub(crate) use outboard::Outboards;
+pub(crate) use possession::verify;
 pub(crate) use receive::fetch;
 pub use receive::part_path;
 pub(crate) use serve::serve;
@@ -32,7 +36,7 @@ pub(crate) use serve::serve;
 /// Name of the protocol.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/jobmesh/blob/2");
 
-/// Largest request or answer: two hashes and a number.
+/// Largest request or answer: two hashes, a challenge and a number.
 const HEADER_BYTES_MAX: usize = 256;
 
 /// How long a peer may be silent in the middle of a transfer.
@@ -68,7 +72,13 @@ struct Request {
     offset: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     within: Option<Hash>,
+    /// In place of the bytes, their hash under a key that is made of this is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    challenge: Option<Challenge>,
 }
+
+/// What nobody could know before it was asked.
+type Challenge = ByteArray<32>;
 
 /// Announces the bytes that follow.
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,6 +100,14 @@ pub enum FetchError {
     /// The peer has no such blob, or does not give it to this node.
     #[error("node {} does not provide blob {}", .node.short(), .hash.short())]
     NotProvided {
+        /// The peer.
+        node: NodeId,
+        /// The blob.
+        hash: Hash,
+    },
+    /// The peer did not show that it has the blob, which is here already.
+    #[error("node {} did not show that it has blob {}", .node.short(), .hash.short())]
+    NotShown {
         /// The peer.
         node: NodeId,
         /// The blob.
@@ -160,10 +178,11 @@ mod tests {
 
     #[test]
     fn fuzz_questions_and_answers() {
-        let question = |within| cbor::encode(&Request { hash: Hash::of(b"blob"), offset: 300, within });
+        let question =
+            |within, challenge| cbor::encode(&Request { hash: Hash::of(b"blob"), offset: 300, within, challenge });
         Target::cbor("blob-request")
-            .sample(question(None))
-            .sample(question(Some(Hash::of(b"tree"))))
+            .sample(question(None, None))
+            .sample(question(Some(Hash::of(b"tree")), Some(ByteArray::new([7; 32]))))
             .run_stable(|bytes| cbor::decode::<Request>(bytes, HEADER_BYTES_MAX).map(|found| cbor::encode(&found)));
         let answers = Target::cbor("blob-answer").sample(cbor::encode(&Answer { size: Some(1 << 40) }));
         answers

@@ -152,6 +152,22 @@ impl Mesh {
         blob::fetch(&self.context, from, wanted, into, on_bytes).await
     }
 
+    /// Has the admitted member `from` show that it has a blob of which there is a `copy` here, and not only its name.
+    ///
+    /// `on_step` hears that the member still works on it.
+    ///
+    /// # Errors
+    /// [`FetchError`] says what is missing; then the blob is to be fetched as if it was not here.
+    pub async fn verify_possession(
+        &self,
+        from: NodeId,
+        wanted: Wanted,
+        copy: &Path,
+        on_step: impl Fn() + Send + Sync,
+    ) -> Result<(), FetchError> {
+        blob::verify(&self.context, from, wanted, copy, on_step).await
+    }
+
     /// Asks the admitted member `from` for the output of a run that it has for this node.
     ///
     /// # Errors

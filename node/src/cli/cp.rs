@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::cli::artifacts::{ask, bytes_of, said, tree};
 use crate::cli::download::{Check, Download};
 use crate::cli::failure::Kind;
+use crate::cli::terminal::{Passage, Way};
 use crate::cli::upload::{Upload, blob_of, send_one};
 use crate::cli::{Context, Exit, Failure, JobRef, note};
 use crate::client::Client;
@@ -76,14 +77,14 @@ impl Cp {
                 let tree = tree(&client, &ask(&client, &job, self.attempt).await?, &job).await?;
                 let found = Found::in_tree(&tree, &path, &job)?;
                 if to.as_os_str() == "-" {
-                    return write_out(context, &client, found.single()?).await;
+                    return write_out(&client, found.single()?).await;
                 }
                 Box::pin(found.bring(context, &client, &to, existing)).await
             }
             (End::Blob(hash), End::Local(to)) => {
                 let blob = blob_of(&client, hash).await?;
                 if to.as_os_str() == "-" {
-                    return write_out(context, &client, blob).await;
+                    return write_out(&client, blob).await;
                 }
                 let entry = Entry { path: hash.to_string(), node: Node::File { blob, mode: 0o644 } };
                 Box::pin(Found::File(entry).bring(context, &client, &to, existing)).await
@@ -179,13 +180,14 @@ fn place(path: &Path) -> Result<(PathBuf, String), Failure> {
 }
 
 /// Writes a blob to standard output.
-async fn write_out(context: &Context, client: &Client, blob: BlobRef) -> Result<Exit, Failure> {
+async fn write_out(client: &Client, blob: BlobRef) -> Result<Exit, Failure> {
     let mut answer = client.bytes(&format!("/v1/blobs/{}", blob.hash)).await?;
-    let mut check = Check::default();
+    let (mut check, mut passage) = (Check::default(), Passage::new(Way::Stdout));
     while let Some(piece) = answer.next().await? {
         check.update(&piece);
-        context.output.bytes(&piece)?;
+        passage.write(&piece)?;
     }
+    passage.finish()?;
     check.is(blob)?;
     Ok(Exit::OK)
 }

@@ -8,7 +8,7 @@ use jobmesh::causes::causes;
 use jobmesh::config::{Config, Overrides};
 use jobmesh::home::Home;
 use jobmesh_executors::{Probe, Sandboxes};
-use jobmesh_protocol::DurationMillis;
+use jobmesh_protocol::{DurationMillis, Isolation};
 use jobmesh_store::{DATABASE_NAME, Reader, StoreError, find_database};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
@@ -59,6 +59,7 @@ impl Doctor {
         findings.extend(files_kept(context).await);
         findings.extend(disk(context.home.path()));
         findings.extend(secrets(context));
+        findings.extend(network(context));
         findings.extend([files(), exits()]);
         findings.push(memory_limits());
         findings.extend(isolation(context).await);
@@ -102,6 +103,26 @@ fn secrets(context: &Context) -> Option<Finding> {
         ));
     }
     Some(finding("secrets", Health::Poor, complaints.join("; ")))
+}
+
+/// What the code of members reaches of this machine's network.
+fn network(context: &Context) -> Option<Finding> {
+    let config = Config::resolve(context.home.clone(), Overrides::default()).ok()?;
+    let policy = &config.isolation;
+    let is_open = |level: &Isolation| *level < Isolation::Sandboxed;
+    Some(if is_open(&policy.members) || policy.peers.values().any(is_open) {
+        let text = "code of members that is not sandboxed has all of this machine's network; `[isolation] members = \
+                    \"sandboxed\"`, without exceptions in [isolation.peers], takes it away";
+        finding("network", Health::Poor, text)
+    } else if policy.network {
+        let text = "code of members that asks for it has all of this machine's network: also loopback, private \
+                    addresses, and what clouds tell their machines; `isolation.network = false` takes it away";
+        finding("network", Health::Poor, text)
+    } else {
+        let text =
+            "code of members has no network (isolation.network is false); what their requests reach, [http] says";
+        finding("network", Health::Good, text)
+    })
 }
 
 async fn node(context: &Context) -> Result<Finding, Failure> {

@@ -23,7 +23,8 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::cli::output::{ListDocument, error_bytes, note};
+use crate::cli::output::{ListDocument, note};
+use crate::cli::terminal::{Passage, Way};
 use crate::cli::{Failure, JobRef, Kind, Output};
 use crate::cli::{explain, words};
 use crate::client::{Client, ClientError, Lines};
@@ -134,7 +135,7 @@ pub(crate) async fn copy_of_task(
 ) -> Result<u64, Failure> {
     let mut answer = client.bytes(&slice.path(job)).await?;
     let attempt = answer.header(ATTEMPT_HEADER).and_then(|value| value.parse().ok());
-    let mut sink = Sink { to, stream: slice.stream, attempt, task, rest: Vec::new() };
+    let mut sink = Sink::new(to, (slice.stream, attempt, task));
     let mut copied = 0;
     while let Some(piece) = answer.next().await? {
         copied += piece.len() as u64;
@@ -153,22 +154,24 @@ struct Sink<'t> {
     task: Option<&'t str>,
     /// The line that has not ended yet, where lines are told apart.
     rest: Vec<u8>,
+    passage: Passage,
 }
 
-impl Sink<'_> {
+impl<'t> Sink<'t> {
+    fn new(to: Place<'t>, (stream, attempt, task): (LogStream, Option<u32>, Option<&'t str>)) -> Self {
+        let passage = Passage::new(match stream {
+            LogStream::Stdout => Way::Stdout,
+            LogStream::Stderr => Way::Stderr,
+        });
+        Self { to, stream, attempt, task, rest: Vec::new(), passage }
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.to.output.is_json() || self.task.is_some() {
             self.rest.extend_from_slice(bytes);
             return self.whole_lines();
         }
-        self.pass_on(bytes)
-    }
-
-    fn pass_on(&self, bytes: &[u8]) -> Result<(), Failure> {
-        match self.stream {
-            LogStream::Stdout => self.to.output.bytes(bytes),
-            LogStream::Stderr => error_bytes(bytes),
-        }
+        self.passage.write(bytes)
     }
 
     fn whole_lines(&mut self) -> Result<(), Failure> {
@@ -182,17 +185,15 @@ impl Sink<'_> {
 
     fn finish(&mut self) -> Result<(), Failure> {
         let line = std::mem::take(&mut self.rest);
-        if line.is_empty() { Ok(()) } else { self.line(&line) }
+        if !line.is_empty() {
+            self.line(&line)?;
+        }
+        self.passage.finish()
     }
 
     fn line(&self, line: &[u8]) -> Result<(), Failure> {
         if let Some(task) = self.task.filter(|_| !self.to.output.is_json()) {
-            let mut labelled = format!("{task} | ").into_bytes();
-            labelled.extend_from_slice(line);
-            if line.last() != Some(&b'\n') {
-                labelled.push(b'\n');
-            }
-            return self.pass_on(&labelled);
+            return self.passage.write_line_of(task, line);
         }
         let text = std::str::from_utf8(line).ok();
         let base64 = text.is_none().then(|| BASE64.encode(line));
@@ -469,7 +470,7 @@ impl<'c> Follower<'c> {
     }
 
     fn write_told(&self, epoch: Epoch, stream: LogStream, bytes: &[u8]) -> Result<u64, Failure> {
-        let mut sink = Sink { to: self.output.into(), stream, attempt: Some(epoch.0), task: None, rest: Vec::new() };
+        let mut sink = Sink::new(self.output.into(), (stream, Some(epoch.0), None));
         sink.write(bytes)?;
         sink.finish()?;
         Ok(bytes.len() as u64)

@@ -168,7 +168,7 @@ impl Output {
     /// Writes one YAML document.
     fn yaml<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
         let value = serde_json::to_value(value).map_err(|error| Failure::of(Kind::Internal, &error))?;
-        self.bytes(yaml::document(&value).as_bytes())
+        self.bytes(without_controls(yaml::document(&value)).as_bytes())
     }
 
     /// Writes one JSON document.
@@ -178,15 +178,15 @@ impl Output {
 
     /// Writes one JSON line of a stream.
     pub(crate) fn line<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
-        let mut line = serde_json::to_string(value).map_err(|error| Failure::of(Kind::Internal, &error))?;
+        let line = serde_json::to_string(value).map_err(|error| Failure::of(Kind::Internal, &error))?;
+        let mut line = without_controls(line);
         line.push('\n');
         self.bytes(line.as_bytes())
     }
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        written("stdout", stdout.write_all(bytes).and_then(|()| stdout.flush()))
+        output_bytes(bytes)
     }
 }
 
@@ -226,7 +226,7 @@ impl ListDocument {
     fn text_of<T: Serialize>(&self, item: &T) -> Result<String, Failure> {
         let alone = serde_json::json!({ (self.key): [item] });
         let (text, head) = if self.output.is_yaml() {
-            (yaml::document(&alone), format!("{}:\n", self.key))
+            (without_controls(yaml::document(&alone)), format!("{}:\n", self.key))
         } else {
             (document(&alone)?, format!("{{\n  \"{}\": [", self.key))
         };
@@ -242,6 +242,12 @@ impl ListDocument {
 /// The end of a JSON document of one list.
 const JSON_END: &str = "\n  ]\n}\n";
 
+/// Writes bytes to stdout as they are.
+pub(crate) fn output_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    written("stdout", stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
 /// Writes bytes to stderr as they are.
 pub(crate) fn error_bytes(bytes: &[u8]) -> Result<(), Failure> {
     written("stderr", io::stderr().lock().write_all(bytes))
@@ -255,9 +261,24 @@ pub(crate) fn note(text: &str) {
 
 /// Renders `value` as the one document that a command writes. `receipt verify` renders again and compares.
 pub(crate) fn document<T: Serialize>(value: &T) -> Result<String, Failure> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| Failure::of(Kind::Internal, &error))?;
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::of(Kind::Internal, &error))?;
+    let mut text = without_controls(text);
     text.push('\n');
     Ok(text)
+}
+
+/// Escapes the control characters that JSON leaves as they are, those from 7F to 9F: a document may be shown by a
+/// terminal as well, and there they are commands.
+fn without_controls(json: String) -> String {
+    if !json.contains(is_bare_control) {
+        return json;
+    }
+    let escaped = |c: char| if is_bare_control(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    json.chars().map(escaped).collect()
+}
+
+const fn is_bare_control(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}')
 }
 
 fn written(to: &str, result: io::Result<()>) -> Result<(), Failure> {
@@ -294,6 +315,19 @@ mod tests {
     #[test]
     fn what_could_pass_for_something_else_is_taken_out() {
         assert_eq!(clean("a\u{1b}[2Jb\u{202e}c\u{200b}d\u{7f}\te\nf"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd} e\nf");
+    }
+
+    #[test]
+    fn a_document_means_the_same_without_control_characters() {
+        let text = "a\u{7f}b\u{9b}2J\u{1b}\\u{85}é";
+        let value = serde_json::json!({ text: [text] });
+        for written in [document(&value).ok(), Some(without_controls(yaml::document(&value)))] {
+            let written = written.unwrap_or_default();
+            assert!(!written.chars().any(|c| c.is_control() && c != '\n'), "{written:?}");
+            assert!(written.contains("a\\u007fb\\u009b2J"), "{written}");
+        }
+        let back: Option<serde_json::Value> = serde_json::from_str(&document(&value).unwrap_or_default()).ok();
+        assert_eq!(back, Some(value));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::cli::json_text::one_line;
+use crate::cli::terminal::{Passage, Way};
 use crate::cli::{Context, Exit, Failure, JobRef, Kind};
 
 #[derive(Args, Debug)]
@@ -30,9 +31,11 @@ impl JobResult {
         let path = |job: &JobRef| format!("/v1/jobs/{job}/result{attempt}");
         if !context.output.is_json() {
             let mut answer = client.bytes(&path(&self.job)).await?;
+            let mut passage = Passage::new(Way::Stdout);
             while let Some(piece) = answer.next().await? {
-                context.output.bytes(&piece)?;
+                passage.write(&piece)?;
             }
+            passage.finish()?;
             return Ok(Exit::OK);
         }
         let job = client.get::<JobDetail>(&format!("/v1/jobs/{}", self.job)).await?.job;

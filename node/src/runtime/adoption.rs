@@ -7,10 +7,10 @@
 //! it ran.
 
 use jobmesh_engine::{Process, RunOrder};
-use jobmesh_executors::{Adopt, Executors, Order, ProcessId, Secrets, find_run};
+use jobmesh_executors::{Adopt, Confinement, Executors, Order, ProcessId, Secrets, find_run};
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::task::Task;
-use jobmesh_protocol::{Outcome, RunId};
+use jobmesh_protocol::{Isolation, Outcome, RunId};
 use jobmesh_store::{Reader, StoreError};
 
 use super::handle::Handle;
@@ -65,7 +65,8 @@ pub(super) fn adopt(
         None
     };
     let (had_inputs, outputs, kill_grace) = (order.inputs.is_some(), order.outputs.clone(), order.kill_grace);
-    let adopt = Adopt { run, process, directory, had_inputs, outputs, kill_grace, limits, container };
+    let confinement = confinement(order);
+    let adopt = Adopt { run, process, directory, had_inputs, outputs, kill_grace, limits, confinement, container };
     handle.shared().adopting.start(run);
     let error = executors.adopt(adopt).err()?;
     tracing::error!(%run, %error, "a run of an earlier daemon goes on unwatched; ending it");
@@ -81,6 +82,21 @@ fn guarded_secrets(handle: &Handle, order: &RunOrder) -> Result<Secrets, Outcome
     let marked = handle.shared().guarded.watch(order.run, &secrets);
     marked.map_err(|error| Outcome::error(format!("it can't be marked as having secrets: {error}")))?;
     Ok(secrets)
+}
+
+/// What a run of this order was kept in.
+fn confinement(order: &RunOrder) -> Confinement {
+    match &order.task {
+        Task::Wasm(_) | Task::Lua(_) => Confinement::Worker,
+        Task::Process(_) if order.isolation >= Isolation::Sandboxed => Confinement::Sandbox,
+        Task::Process(_)
+        | Task::Container(_)
+        | Task::Http(_)
+        | Task::Llm(_)
+        | Task::Embedding(_)
+        | Task::Noop {}
+        | Task::Builtin(_) => Confinement::Open,
+    }
 }
 
 /// How a run ended of which there is no trace.

@@ -1,11 +1,13 @@
 //! Bringing blobs and trees here from peers.
 //!
 //! A blob that is here is not fetched, nor is one that is on its way: whoever else wants it waits for that transfer, and
-//! tries by itself only if it fails. A tree is its list first, which says how much is to come; then its files, a few at
+//! tries by itself only if it fails. But that it is here is no reason to believe that the peer has it: one that names it
+//! and has only heard of it would get at ours, by a job that prints its input. So the peer must show that it has the
+//! bytes, once; of one that can't, the blob is fetched as if it was not here. A tree is its list first, which says how much is to come; then its files, a few at
 //! a time. **The hard case** is the disk: what can't fit is refused before its first byte, and what did not fit after all
 //! fails what it was for, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jobmesh_engine::{BlobKind, Input, Remedy, Wanted};
-use jobmesh_mesh::{FetchError, part_path};
+use jobmesh_mesh::{FetchError, Mesh, part_path};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::tree::{TREE_BYTES_MAX, Tree};
 use jobmesh_protocol::{BlobRef, NodeId};
@@ -35,6 +37,9 @@ const IN_LINE: Duration = Duration::from_secs(20);
 /// What a transfer leaves free on the disk, beside its own bytes: room for the database to go on.
 const ROOM_LEFT: u64 = 4 << 20;
 
+/// Most blobs of which it is known for now which peer has them. Of what is forgotten the peer is asked again.
+const SHOWN_MAX: usize = 16_384;
+
 /// How long a part is kept that nobody goes on with: longer than a node is away over night.
 const PART_KEPT: Duration = Duration::from_secs(86_400);
 /// How often old parts are looked for.
@@ -47,6 +52,27 @@ pub(super) struct Downloads {
     swept: Mutex<Option<Instant>>,
     /// Blobs that are on their way: whoever has the lock fetches it.
     under_way: Mutex<BTreeMap<Hash, Weak<tokio::sync::Mutex<()>>>>,
+    shown: Mutex<Shown>,
+}
+
+/// What peers have sent or have shown that they have; the newest last. A tree stands for all of its files.
+#[derive(Default)]
+struct Shown {
+    known: BTreeSet<Wanted>,
+    order: VecDeque<Wanted>,
+}
+
+impl Shown {
+    fn add(&mut self, wanted: Wanted) {
+        if self.known.insert(wanted) {
+            self.order.push_back(wanted);
+        }
+        if self.order.len() > SHOWN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// Why something could not be had.
@@ -84,6 +110,7 @@ impl From<FetchError> for Failure {
             }
             FetchError::NotConnected { .. }
             | FetchError::NotProvided { .. }
+            | FetchError::NotShown { .. }
             | FetchError::Damaged { .. }
             | FetchError::WrongBytes { .. }
             | FetchError::WrongStart { .. }
@@ -94,7 +121,12 @@ impl From<FetchError> for Failure {
 
 impl Default for Downloads {
     fn default() -> Self {
-        Self { transfers: Semaphore::new(TRANSFERS_MAX), swept: Mutex::default(), under_way: Mutex::default() }
+        Self {
+            transfers: Semaphore::new(TRANSFERS_MAX),
+            swept: Mutex::default(),
+            under_way: Mutex::default(),
+            shown: Mutex::default(),
+        }
     }
 }
 
@@ -139,7 +171,7 @@ struct Bring<'a, S> {
 
 impl<S: Fn() + Send + Sync> Bring<'_, S> {
     async fn file(&self, blob: BlobRef, within: Option<Hash>) -> Result<(), Failure> {
-        if self.handle.blobs().has(blob) {
+        if self.has(blob) {
             return Ok(());
         }
         if blob.size > BLOB_BYTES_MAX {
@@ -148,20 +180,50 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
         }
         let lock = self.downloads.lock_of(blob.hash);
         let _alone = self.in_line(lock.lock()).await;
-        if self.handle.blobs().has(blob) {
-            return Ok(());
-        }
         let _permit = self.in_line(self.downloads.transfers.acquire()).await;
-        let path = self.handle.blobs().path_of(blob.hash);
-        self.make_room(&[blob]).await?;
-        // A node that keeps as much as it may takes no more, not even from those that it works for.
-        let room = self.handle.blobs().room(blob.size).await.map_err(|error| Failure::for_good(causes(&error)))?;
         let link = &self.handle.shared().link;
         let mesh = link.mesh().ok_or_else(|| Failure::for_now("this node is not connected to its mesh"))?;
         let wanted = jobmesh_mesh::Wanted { blob, within };
+        let path = self.handle.blobs().path_of(blob.hash);
+        let is_here = self.handle.blobs().has(blob);
+        if is_here && (self.has(blob) || self.is_shown(&mesh, wanted, &path).await) {
+            return Ok(());
+        }
+        self.make_room(&[blob]).await?;
+        // A node that keeps as much as it may takes no more, not even from those that it works for.
+        let room = self.handle.blobs().room(blob.size).await.map_err(|error| Failure::for_good(causes(&error)))?;
         mesh.fetch(self.from, wanted, &path, |_| (self.step)()).await?;
-        room.keep();
+        // What took the place of the same bytes needs no more room than they did.
+        if !is_here {
+            room.keep();
+        }
+        self.downloads.show(self.wanted(blob, BlobKind::File));
         Ok(())
+    }
+
+    /// Whether a blob is here, and the peer has it, too, as far as is known.
+    fn has(&self, blob: BlobRef) -> bool {
+        self.handle.blobs().has(blob) && self.downloads.is_shown(self.wanted(blob, BlobKind::File))
+    }
+
+    const fn wanted(&self, blob: BlobRef, kind: BlobKind) -> Wanted {
+        Wanted { blob, kind, from: self.from }
+    }
+
+    /// Has the peer show that it has a blob that is here, at `path`.
+    async fn is_shown(&self, mesh: &Mesh, wanted: jobmesh_mesh::Wanted, path: &Path) -> bool {
+        let showing = mesh.verify_possession(self.from, wanted, path, || (self.step)());
+        match self.in_line(showing).await {
+            Ok(()) => {
+                self.downloads.show(self.wanted(wanted.blob, BlobKind::File));
+                true
+            }
+            Err(error) => {
+                let (peer, reason) = (self.from.short(), causes(&error));
+                tracing::warn!(peer = %peer, %reason, "a peer named a blob of this node and has not shown that it has it");
+                false
+            }
+        }
     }
 
     async fn tree(&self, list: BlobRef) -> Result<(), Failure> {
@@ -172,6 +234,8 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
         }
         self.file(list, None).await?;
         let (blobs, path) = (self.handle.blobs().clone(), self.handle.blobs().path_of(list.hash));
+        let tree = self.wanted(list, BlobKind::Tree);
+        let is_shown = self.downloads.is_shown(tree);
         let reading = tokio::task::spawn_blocking(move || {
             let bytes = std::fs::read(&path).map_err(|error| {
                 tracing::error!(path = %path.display(), %error, "a tree of a peer can't be read");
@@ -179,19 +243,20 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
             })?;
             let tree = Tree::decode(&bytes).map_err(|error| Failure::for_good(error.to_string()))?;
             let all: BTreeSet<BlobRef> = tree.blobs().collect();
-            Ok::<_, Failure>(all.into_iter().filter(|blob| !blobs.has(*blob)).collect::<Vec<BlobRef>>())
+            let (here, missing): (Vec<_>, Vec<_>) = all.into_iter().partition(|blob| blobs.has(*blob));
+            Ok::<_, Failure>((if is_shown { Vec::new() } else { here }, missing))
         });
-        let missing = reading.await.map_err(|error| Failure::for_now(error.to_string()))??;
+        let (here, missing) = reading.await.map_err(|error| Failure::for_now(error.to_string()))??;
         let (bytes, quota) = (missing.iter().map(|blob| blob.size).fold(0, u64::saturating_add), self.quota());
         if bytes > quota {
             return Err(Failure::for_good(format!("its files have {bytes} bytes; this node keeps {quota} at most")));
         }
         self.make_room(&missing).await?;
-        futures::stream::iter(missing)
-            .map(|blob| self.file(blob, Some(list.hash)))
-            .buffer_unordered(FILES_MAX)
-            .try_collect()
-            .await
+        let files = futures::stream::iter(here.into_iter().chain(missing));
+        let files = files.map(|blob| self.file(blob, Some(list.hash))).buffer_unordered(FILES_MAX);
+        files.try_collect::<()>().await?;
+        self.downloads.show(tree);
+        Ok(())
     }
 
     fn quota(&self) -> u64 {
@@ -240,6 +305,14 @@ impl Downloads {
         let lock = Arc::default();
         under_way.insert(hash, Arc::downgrade(&lock));
         lock
+    }
+
+    fn is_shown(&self, wanted: Wanted) -> bool {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).known.contains(&wanted)
+    }
+
+    fn show(&self, wanted: Wanted) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).add(wanted);
     }
 
     fn is_sweep_due(&self) -> bool {
@@ -297,6 +370,19 @@ mod tests {
         drop(lock);
         let _two = downloads.lock_of(two);
         assert_eq!(downloads.under_way.lock().unwrap_or_else(PoisonError::into_inner).len(), 1);
+    }
+
+    #[test]
+    fn the_oldest_of_what_was_shown_is_forgotten_first() {
+        let mut shown = Shown::default();
+        let from = NodeId::from_bytes([1; 32]);
+        let wanted = |size| Wanted { blob: BlobRef { hash: Hash::of(b"x"), size }, kind: BlobKind::File, from };
+        for size in 0..=SHOWN_MAX as u64 {
+            shown.add(wanted(size));
+            shown.add(wanted(size));
+        }
+        assert_eq!((shown.known.len(), shown.order.len()), (SHOWN_MAX, SHOWN_MAX));
+        assert!(!shown.known.contains(&wanted(0)) && shown.known.contains(&wanted(1)));
     }
 
     #[test]

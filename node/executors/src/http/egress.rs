@@ -149,23 +149,43 @@ fn is_own(address: IpAddr) -> bool {
     UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }
 
-/// How names are looked up.
-pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
 
-/// Looks names up as every program of this machine does.
-pub(crate) fn system_lookup() -> Lookup {
-    Arc::new(|host| Box::pin(async move { Ok(tokio::net::lookup_host((host, 0)).await?.collect()) }))
+/// How the names of hosts are looked up for the jobs of others.
+#[derive(Clone)]
+pub struct Names(Arc<Lookup>);
+
+impl Names {
+    /// By this. The port of what it answers means nothing.
+    pub fn new(
+        look_up: impl Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(look_up))
+    }
+}
+
+impl Default for Names {
+    /// As every program of this machine does.
+    fn default() -> Self {
+        Self::new(|host| Box::pin(async move { Ok(tokio::net::lookup_host((host, 0)).await?.collect()) }))
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").finish_non_exhaustive()
+    }
 }
 
 /// A resolver that hands out only addresses that may be connected to.
 pub(crate) struct Guard {
     rules: Rules,
-    lookup: Lookup,
+    names: Names,
 }
 
 impl Guard {
-    pub(crate) const fn new(rules: Rules, lookup: Lookup) -> Self {
-        Self { rules, lookup }
+    pub(crate) const fn new(rules: Rules, names: Names) -> Self {
+        Self { rules, names }
     }
 }
 
@@ -173,7 +193,7 @@ impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
         let rules = self.rules.clone();
         let host = name.as_str().to_owned();
-        let found = (self.lookup)(host.clone());
+        let found = (self.names.0)(host.clone());
         Box::pin(async move {
             let (mut good, mut refused) = (Vec::new(), None);
             for address in found.await? {
@@ -321,13 +341,13 @@ mod tests {
     async fn an_answer_that_changes_never_leads_to_a_refused_address() {
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&asked);
-        let lookup: Lookup = Arc::new(move |_| {
+        let names = Names::new(move |_| {
             let first = counter.fetch_add(1, Ordering::Relaxed) == 0;
             let answer: &[&str] = if first { &["8.8.8.8:0", "127.0.0.1:0"] } else { &["127.0.0.1:0", "[::1]:0"] };
             let answer = answer.iter().map(|address| address.parse().unwrap()).collect();
             Box::pin(std::future::ready(Ok(answer)))
         });
-        let guard = Guard::new(Rules::new(Settings::default()), lookup);
+        let guard = Guard::new(Rules::new(Settings::default()), names);
         let name = || Name::from_str("rebind.example").unwrap();
         let found: Vec<SocketAddr> = guard.resolve(name()).await.unwrap().collect();
         assert_eq!(found, ["8.8.8.8:0".parse().unwrap()]);

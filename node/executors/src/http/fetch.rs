@@ -12,7 +12,7 @@ use jobmesh_protocol::task::HttpTask;
 use tokio::sync::Semaphore;
 
 use super::Clients;
-use super::egress::{Lookup, Rules, system_lookup};
+use super::egress::{Names, Rules};
 use super::exchange::{Ear, Exchange, ExchangeError};
 use super::settings::{Reach, Settings};
 use crate::event::{chain, clip};
@@ -33,7 +33,6 @@ pub struct Fetcher(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    lookup: Lookup,
     /// Made for the first request: most nodes run no script that makes any.
     clients: OnceLock<Result<Clients, String>>,
     room: Semaphore,
@@ -76,12 +75,8 @@ impl Fetcher {
     /// With what the owner says of requests.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self::with_lookup(settings, system_lookup())
-    }
-
-    fn with_lookup(settings: Settings, lookup: Lookup) -> Self {
         let (clients, room) = (OnceLock::new(), Semaphore::new(REQUESTS_MAX));
-        Self(Arc::new(Inner { settings, lookup, clients, room }))
+        Self(Arc::new(Inner { settings, clients, room }))
     }
 
     /// Makes a request within a runtime. With `is_guarded` it is that of somebody else. To be dropped at any time, which
@@ -96,7 +91,7 @@ impl Fetcher {
             return Err(FetchError::Peers);
         }
         let _room = inner.room.acquire().await.map_err(|_| FetchError::Failed("the node is ending".to_owned()))?;
-        let make = || Clients::new(&inner.settings, Arc::clone(&inner.lookup)).map_err(|error| chain(&error));
+        let make = || Clients::new(&inner.settings, Names::default()).map_err(|error| chain(&error));
         let clients = inner.clients.get_or_init(make).as_ref().map_err(|error| FetchError::Failed(error.clone()))?;
         let (client, rules) = if is_guarded {
             (&clients.guarded, Some(Rules::new(inner.settings.clone())))

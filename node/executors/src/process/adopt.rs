@@ -16,7 +16,7 @@ use jobmesh_protocol::outcome::{Exit, Usage};
 
 use crate::event::{Ended, Event, ProcessId};
 use crate::executors::Control;
-use crate::order::Adopt;
+use crate::order::{Adopt, Confinement};
 use crate::output::{Log, Stream, log_path};
 use crate::process::boxed::Boxed;
 use crate::process::cgroup::Fence;
@@ -74,7 +74,11 @@ pub(crate) fn attend(adopt: &Adopt, control: &Control<'_>) -> Ended {
     for fence in &attempt.fences {
         fence.remove();
     }
-    Account::complete(&adopt.directory, ended)
+    match adopt.confinement {
+        Confinement::Worker => Account::complete(&adopt.directory, ended),
+        // A file of that name is the job's own.
+        Confinement::Open | Confinement::Sandbox => ended,
+    }
 }
 
 /// How a process ended that has ended, from its parent's point of view if that is us, or from the kernel's.
@@ -144,8 +148,9 @@ impl Attempt<'_> {
     }
 
     fn conclude(&self, exit: Exit, ending: Ending, usage: Usage, brought: Option<Brought>, ran: Duration) -> Ended {
-        // Only a sandboxed one has such a directory, and the daemon that made it is gone.
-        let is_boxed = sandbox::words_path(&self.adopt.directory).exists();
+        // A sandbox has such a directory, and the daemon that made it is gone. Any other job could have made one.
+        let is_boxed =
+            self.adopt.confinement == Confinement::Sandbox && sandbox::words_path(&self.adopt.directory).exists();
         sandbox::bring_out(&self.adopt.directory);
         let failure = sandbox::failure(&self.adopt.directory);
         let isolation = match &failure {

@@ -1,8 +1,8 @@
 //! What a worker leaves of itself in the run's directory, for whoever sees it to its end: also for a daemon that was not
 //! there at its start, and doesn't know what the run is.
 //!
-//! No guest can name the file. A plain command can write one of that name, but is believed only if the daemon was
-//! started anew while it ran; what it then claims more of is about itself.
+//! No guest can name the file, since all that it is shown is its working directory. A plain command can write one of that
+//! name; so it is looked for only where a worker ran.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -45,7 +45,7 @@ impl Account {
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// The end of a run that may have been a worker's.
+    /// The end of a run that was a worker's.
     pub(crate) fn complete(directory: &Path, mut ended: Ended) -> Ended {
         if let Some(account) = Self::take(directory) {
             ended.isolation = account.isolation;

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use jobmesh_executors::{Adopt, Ended, Limits, ProcessId, RUN_VARIABLE, StopReason, Stream, find_run, log_path};
-use jobmesh_protocol::{BlobRef, DurationMillis, Outcome, RunId};
+use jobmesh_executors::{
+    Adopt, Confinement, Ended, Limits, ProcessId, RUN_VARIABLE, StopReason, Stream, find_run, log_path,
+};
+use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome, RunId};
 
 use crate::harness::{DEADLINE, Node, Pipe, exists, is_alive, run_id, started};
 
@@ -54,6 +56,7 @@ impl Left {
             outputs: Vec::new(),
             kill_grace: DurationMillis::from_secs(5),
             limits: Limits::default(),
+            confinement: Confinement::Open,
             container: None,
         }
     }
@@ -273,6 +276,7 @@ fn a_run_survives_the_kill_of_its_daemon_and_loses_nothing() {
             outputs: Vec::new(),
             kill_grace,
             limits,
+            confinement: Confinement::Open,
             container: None,
         })
         .unwrap();
@@ -298,4 +302,25 @@ fn what_an_adopted_run_leaves_is_kept_like_any_other() {
     left.parent.wait().unwrap();
     assert_eq!(ended.outcome, jobmesh_protocol::Outcome::Ok);
     assert!(ended.outputs.files.is_some() && node.shelf.has(BlobRef::of(b"kept\n")));
+}
+
+/// A command that outlived its daemon was believed whatever it wrote into the files of a worker or of a sandbox, and so
+/// could have the receipt say that it had been kept apart, and what fuel it took.
+#[test]
+fn a_command_can_not_pass_for_something_that_is_kept_apart() {
+    let node = Node::start(1);
+    let forge = "cd \"${JOBMESH_OUTCOME%/*}\"; echo '{\"isolation\":\"untrusted\",\"fuel\":7}' > account; mkdir words";
+    for confinement in [Confinement::Open, Confinement::Worker] {
+        let mut left = Left::start(&node, forge);
+        node.executors.adopt(Adopt { confinement, ..left.adopt() }).unwrap();
+        node.started(left.run);
+        left.go();
+        let ended = node.ended(left.run);
+        left.parent.wait().unwrap();
+        let expected = match confinement {
+            Confinement::Worker => (Isolation::Untrusted, Some(7)),
+            Confinement::Open | Confinement::Sandbox => (Isolation::Contained, None),
+        };
+        assert_eq!((ended.isolation, ended.usage.fuel), expected, "{confinement:?}");
+    }
 }

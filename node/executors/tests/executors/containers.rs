@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use jobmesh_executors::{Adopt, Containers, Ended, Groups, Images, Limits, Order, StopReason, Stream, log_path};
+use jobmesh_executors::{
+    Adopt, Confinement, Containers, Ended, Groups, Images, Limits, Order, StopReason, Stream, log_path,
+};
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::task::{ContainerTask, Pull, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome};
@@ -369,6 +371,7 @@ fn adopt(order: &Order) -> Adopt {
         outputs: Vec::new(),
         kill_grace: order.kill_grace,
         limits: order.limits,
+        confinement: Confinement::Open,
         container: Some(Box::new(order.clone())),
     }
 }

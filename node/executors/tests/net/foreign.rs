@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jobmesh_executors::Order;
+use jobmesh_executors::http::Names;
 use jobmesh_executors::http::settings::{Reach, Settings};
 use jobmesh_executors::model::settings::{ProviderKind, Settings as ModelSettings};
 use jobmesh_protocol::Isolation;
@@ -59,6 +60,64 @@ fn a_redirect_is_judged_like_a_first_request() {
     let end = node.end_of(node.foreign(get(outer.url("/out"))));
     assert_eq!((end.word(), end.message().contains("127.0.0.1 is a loopback address")), ("permanent", true));
     assert_eq!(hits.load(Ordering::Relaxed), 0);
+}
+
+/// A name that leads elsewhere when it is asked for again: each connection is judged by the answer that it goes to.
+#[test]
+fn a_name_whose_answer_changes_never_leads_to_loopback() {
+    let hits = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&hits);
+    let inner = Server::start(move |_, to| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        to.answer(200, &[], "secret");
+    });
+    // The same name with the port of another server, which only a changed answer leads to.
+    let target = format!("http://rebind.example:{}/", inner.port());
+    let outer = Server::start_at("127.0.0.2".parse().unwrap(), move |request, to| match request.path.as_str() {
+        "/out" => to.answer(307, &[("location", &target)], ""),
+        _ => to.answer(200, &[], "fine"),
+    });
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    // Every other answer is an address that is allowed, as if it were elsewhere; the rest is this machine.
+    let names = Names::new(move |host| {
+        let is_first = count.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        let address = if is_first { "127.0.0.2:0" } else { "127.0.0.1:0" };
+        let known = if host == "rebind.example" { vec![address.parse().unwrap()] } else { Vec::new() };
+        Box::pin(std::future::ready(Ok(known)))
+    });
+    let settings = Settings { allow: vec!["127.0.0.2".parse().unwrap()], ..Settings::default() };
+    let node = Node::start_with(settings, ModelSettings::default(), names);
+    let url = |path| format!("http://rebind.example:{}{path}", outer.port());
+    let end = node.end_of(node.foreign(get(url("/")))).ok();
+    assert_eq!(end.stdout(), "fine");
+    let refused = "rebind.example (127.0.0.1) is a loopback address, which a peer's job may not reach here";
+    let end = node.end_of(node.foreign(get(url("/"))));
+    assert_eq!((end.word(), end.message().contains(refused)), ("permanent", true), "{}", end.message());
+    let end = node.end_of(node.foreign(get(url("/out"))));
+    assert_eq!((end.word(), end.message().contains(refused)), ("permanent", true), "{}", end.message());
+    assert_eq!((asked.load(Ordering::Relaxed), hits.load(Ordering::Relaxed)), (4, 0));
+    node.run(get(inner.url("/"))).ok();
+}
+
+/// What a job of a peer is told is as long as what was sent: an answer of some bytes that says that it would be a
+/// terabyte, once it were unpacked, is that many bytes. Nobody unpacks it.
+#[test]
+fn a_packed_answer_stays_packed_and_the_limit_counts_what_is_kept() {
+    // A megabyte of zeros as gzip has it, and what claims to be so in the words of others.
+    let bomb: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xed\xc1\x01\x0d\x00\x00\x00\xc2\xa0\xf7Om";
+    for encoding in ["gzip", "deflate", "br", "zstd", "gzip, gzip"] {
+        let server = Server::start(move |_, to| {
+            to.answer(200, &[("content-encoding", encoding), ("content-type", "x/y")], bomb)
+        });
+        let settings = Settings { response_bytes_max: 64, ..Settings::default() };
+        let settings = Settings { allow: vec!["127.0.0.0/8".parse().unwrap()], ..settings };
+        let node = Node::start(settings, ModelSettings::default());
+        let end = node.end_of(node.foreign(get(server.url("/")))).ok();
+        assert_eq!(end.ended.inline.first().map(Vec::as_slice), Some(bomb), "{encoding}");
+        assert_eq!(end.ended.outputs.stdout.unwrap().size, bomb.len() as u64);
+        assert!(!server.asked()[0].headers.contains_key("accept-encoding"), "nobody asked for it packed");
+    }
 }
 
 #[test]

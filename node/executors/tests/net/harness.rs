@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use jobmesh_executors::http::Names;
 use jobmesh_executors::http::settings::Settings as HttpSettings;
 use jobmesh_executors::model::key::{Key, Keys};
 use jobmesh_executors::model::settings::{
@@ -40,6 +41,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(http: HttpSettings, models: ModelSettings) -> Self {
+        Self::start_with(http, models, Names::default())
+    }
+
+    /// One that looks names up by these.
+    pub(crate) fn start_with(http: HttpSettings, models: ModelSettings, names: Names) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (sender, events) = sync_channel(1024);
         let home = tempfile::tempdir().unwrap();
@@ -52,7 +58,7 @@ impl Node {
         });
         // Nothing here needs a worker.
         let usual = Surroundings::new(runtime.handle().clone(), PathBuf::from("false"));
-        let surroundings = Surroundings { http, models, keys, ..usual };
+        let surroundings = Surroundings { http, names, models, keys, ..usual };
         let (slots, groups, sandboxes) = (NonZeroU16::new(2).unwrap(), Groups::Avoid, Sandboxes::Avoid);
         let config = Config { slots, spares: None, groups, sandboxes, shelf, surroundings };
         let report = move |event| drop(sender.send(event));

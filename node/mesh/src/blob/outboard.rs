@@ -13,7 +13,7 @@ use bao_tree::io::outboard::PreOrderOutboard;
 use bao_tree::io::sync::{CreateOutboard as _, ReadAt};
 use jobmesh_protocol::Hash;
 use tempfile::NamedTempFile;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::tree;
 
@@ -82,7 +82,7 @@ impl Outboards {
             return Ok(Some(known));
         }
         let is_small = size <= SMALL_BYTES_MAX;
-        let permit = if is_small { None } else { Arc::clone(&self.builders).acquire_owned().await.ok() };
+        let permit = self.turn(size).await;
         let (folder, file) = (self.folder.clone(), Arc::clone(file));
         let building = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -96,6 +96,11 @@ impl Outboards {
             }
         });
         building.await.map_err(io::Error::other)?
+    }
+
+    /// A turn at reading a whole file, if it is large. To be kept while it is read.
+    pub(super) async fn turn(&self, size: u64) -> Option<OwnedSemaphorePermit> {
+        if size <= SMALL_BYTES_MAX { None } else { Arc::clone(&self.builders).acquire_owned().await.ok() }
     }
 
     /// Drops hashes that turned out to be wrong.

@@ -12,7 +12,9 @@ use tokio::fs::{self, File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::{Answer, DAMAGED, FetchError, HEADER_BYTES_MAX, PROTOCOL, Request, SILENCE_MAX, WAIT, Wanted, tree};
+use super::{
+    Answer, Challenge, DAMAGED, FetchError, HEADER_BYTES_MAX, PROTOCOL, Request, SILENCE_MAX, WAIT, Wanted, tree,
+};
 use crate::context::Context;
 use crate::counters::Counters;
 use crate::frame;
@@ -25,16 +27,16 @@ const WAITS_MAX: u32 = 120;
 const READ_BYTES: usize = 256 << 10;
 
 /// One transfer in progress.
-struct Transfer<'a, P> {
-    from: NodeId,
-    wanted: Wanted,
+pub(super) struct Transfer<'a, P> {
+    pub(super) from: NodeId,
+    pub(super) wanted: Wanted,
     into: &'a Path,
     part: PathBuf,
     /// Of what is in the part: the bytes from an earlier attempt, read back, and those received since.
     hasher: blake3::Hasher,
     counters: &'a Counters,
     /// Told of every step forward, with the number of bytes that are on disk since.
-    on_bytes: P,
+    pub(super) on_bytes: P,
     silence_max: Duration,
 }
 
@@ -62,7 +64,7 @@ pub(crate) async fn fetch(
         Ok(Err(error)) => return Err(transfer.interrupted(io::Error::other(error))),
         Err(_elapsed) => return Err(transfer.interrupted(io::ErrorKind::TimedOut.into())),
     };
-    transfer.request(&mut stream, offset).await?;
+    transfer.request(&mut stream, offset, None).await?;
     transfer.receive(&mut stream, &mut file, offset).await?;
     transfer.finish(file, offset > 0).await
 }
@@ -76,7 +78,7 @@ pub fn part_path(into: &Path, blob: BlobRef) -> PathBuf {
 }
 
 impl<'a, P: Fn(u64) + Send + Sync> Transfer<'a, P> {
-    fn new((from, wanted): (NodeId, Wanted), into: &'a Path, counters: &'a Counters, on_bytes: P) -> Self {
+    pub(super) fn new((from, wanted): (NodeId, Wanted), into: &'a Path, counters: &'a Counters, on_bytes: P) -> Self {
         let part = part_path(into, wanted.blob);
         let hasher = blake3::Hasher::new();
         Self { from, wanted, into, part, hasher, counters, on_bytes, silence_max: SILENCE_MAX }
@@ -102,10 +104,15 @@ impl<'a, P: Fn(u64) + Send + Sync> Transfer<'a, P> {
         Ok((file, offset))
     }
 
-    /// Asks for the bytes from `offset` on and checks what is announced.
-    async fn request<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S, offset: u64) -> Result<(), FetchError> {
+    /// Asks for the bytes from `offset` on, or with a challenge, and checks what is announced.
+    pub(super) async fn request<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        offset: u64,
+        challenge: Option<Challenge>,
+    ) -> Result<(), FetchError> {
         let BlobRef { hash, size: expected } = self.wanted.blob;
-        let request = cbor::encode(&Request { hash, offset, within: self.wanted.within });
+        let request = cbor::encode(&Request { hash, offset, within: self.wanted.within, challenge });
         frame::send(stream, &request).await.map_err(|error| self.interrupted(error))?;
         let answer = match timeout(self.silence_max, frame::read(stream, HEADER_BYTES_MAX)).await {
             Ok(Ok(Some(answer))) => answer,
@@ -171,14 +178,14 @@ impl<'a, P: Fn(u64) + Send + Sync> Transfer<'a, P> {
         Ok(())
     }
 
-    async fn length<S: AsyncRead + Unpin>(&self, stream: &mut S) -> io::Result<u32> {
+    pub(super) async fn length<S: AsyncRead + Unpin>(&self, stream: &mut S) -> io::Result<u32> {
         let mut prefix = [0; 4];
         self.read_all(stream, &mut prefix).await?;
         Ok(u32::from_be_bytes(prefix))
     }
 
     /// Fills `room`, of which some must come again and again.
-    async fn read_all<S: AsyncRead + Unpin>(&self, stream: &mut S, room: &mut [u8]) -> io::Result<()> {
+    pub(super) async fn read_all<S: AsyncRead + Unpin>(&self, stream: &mut S, room: &mut [u8]) -> io::Result<()> {
         let mut filled = 0;
         while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let count =
@@ -215,11 +222,11 @@ impl<'a, P: Fn(u64) + Send + Sync> Transfer<'a, P> {
         FetchError::WrongBytes { node: self.from, hash: self.wanted.blob.hash, offset }
     }
 
-    fn interrupted(&self, source: io::Error) -> FetchError {
+    pub(super) fn interrupted(&self, source: io::Error) -> FetchError {
         FetchError::Interrupted { node: self.from, hash: self.wanted.blob.hash, source }
     }
 
-    fn file_error(&self, source: io::Error) -> FetchError {
+    pub(super) fn file_error(&self, source: io::Error) -> FetchError {
         FetchError::File { hash: self.wanted.blob.hash, path: self.into.to_path_buf(), source }
     }
 }

@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::outboard::{Outboard, Outboards};
-use super::{Answer, DAMAGED, HEADER_BYTES_MAX, Request, SILENCE_MAX, WAIT, tree};
+use super::{Answer, DAMAGED, HEADER_BYTES_MAX, Request, SILENCE_MAX, WAIT, possession, tree};
 use crate::context::Context;
 use crate::event::Event;
 use crate::frame;
 use crate::peer_id::node_of;
 
 /// How often the receiver is told that the file is still being hashed: well within [`SILENCE_MAX`].
-const WAIT_EVERY: Duration = Duration::from_secs(5);
+pub(super) const WAIT_EVERY: Duration = Duration::from_secs(5);
 
 /// How many bytes a peer must take within [`SILENCE_MAX`].
 const WRITE_BYTES: usize = 64 << 10;
@@ -42,7 +42,8 @@ async fn answer(context: &Context, from: NodeId, stream: &mut Stream) -> io::Res
     let request = timeout(SILENCE_MAX, frame::read(stream, HEADER_BYTES_MAX)).await;
     let request = request.map_err(|_elapsed| io::ErrorKind::TimedOut)?.map_err(io::Error::other)?;
     let Some(request) = request else { return Ok(()) };
-    let Request { hash, offset, within } = cbor::decode(&request, HEADER_BYTES_MAX).map_err(io::Error::other)?;
+    let Request { hash, offset, within, challenge } =
+        cbor::decode(&request, HEADER_BYTES_MAX).map_err(io::Error::other)?;
     let (reply, path) = oneshot::channel();
     context.events.send(Event::BlobRequested { from, hash, within, reply }).await.map_err(io::Error::other)?;
     let path = timeout(SILENCE_MAX, path).await.ok().and_then(Result::ok).flatten();
@@ -60,7 +61,12 @@ async fn answer(context: &Context, from: NodeId, stream: &mut Stream) -> io::Res
     };
     frame::send(stream, &cbor::encode(&Answer { size })).await?;
     if let (Some(file), Some(size)) = (file, size) {
-        let served = Served { context, hash, file: Arc::new(file.into_std().await), size };
+        let file = Arc::new(file.into_std().await);
+        if let Some(challenge) = challenge {
+            possession::show(context, (from, challenge), stream, (file, size)).await?;
+            return stream.close().await;
+        }
+        let served = Served { context, hash, file, size };
         if size > 0 && offset < size {
             served.send(stream, offset).await?;
         }
@@ -124,8 +130,8 @@ impl Served<'_> {
     }
 }
 
-/// Writes a segment behind its length.
-async fn write<S: AsyncWrite + Unpin>(stream: &mut S, encoded: &[u8]) -> io::Result<()> {
+/// Writes a segment or an answer behind its length.
+pub(super) async fn write<S: AsyncWrite + Unpin>(stream: &mut S, encoded: &[u8]) -> io::Result<()> {
     let length = u32::try_from(encoded.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     write_all(stream, &length.to_be_bytes()).await?;
     for piece in encoded.chunks(WRITE_BYTES) {
@@ -134,7 +140,7 @@ async fn write<S: AsyncWrite + Unpin>(stream: &mut S, encoded: &[u8]) -> io::Res
     Ok(())
 }
 
-async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {
     let written = timeout(SILENCE_MAX, async {
         stream.write_all(bytes).await?;
         stream.flush().await

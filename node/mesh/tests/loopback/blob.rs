@@ -118,3 +118,49 @@ async fn a_copy_that_was_damaged_since_is_sent_up_to_there_and_the_rest_once_it_
     let since = ana.mesh.counters().get("blob_bytes_received").copied().unwrap_or(0) - before.unwrap_or(0);
     assert_eq!(since, blob.size - 3_932_160);
 }
+
+/// Has `other` show to `one` that it has a blob; it answers one request with `file`.
+async fn verify(
+    one: &Node,
+    other: &mut Node,
+    blob: BlobRef,
+    copy: &Path,
+    file: Option<PathBuf>,
+) -> Result<(), FetchError> {
+    let (mut file, from) = (Some(file), other.id);
+    let serving = other.until("a request", |event| match event {
+        Event::BlobRequested { reply, .. } => {
+            reply.send(file.take().flatten()).unwrap();
+            Some(())
+        }
+        _ => None,
+    });
+    let (shown, ()) = tokio::join!(one.mesh.verify_possession(from, blob.into(), copy, || ()), serving);
+    shown
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_blob_can_show_it_and_nobody_else_and_nothing_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, same) = (folder.path().join("copy"), folder.path().join("same"));
+    let mut bytes = content();
+    let blob = BlobRef::of(&bytes);
+    for path in [&copy, &same] {
+        std::fs::write(path, &bytes).unwrap();
+    }
+    let (mut ana, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    let alone = ana.mesh.verify_possession(bob.id, blob.into(), &copy, || ()).await;
+    assert!(matches!(alone, Err(FetchError::NotConnected { .. })), "{alone:?}");
+    connect(&mut ana, &mut bob).await;
+    verify(&ana, &mut bob, blob, &copy, Some(same.clone())).await.unwrap();
+    bytes[4_000_000] ^= 1;
+    std::fs::write(&same, &bytes).unwrap();
+    let shown = verify(&ana, &mut bob, blob, &copy, Some(same)).await;
+    assert!(matches!(shown, Err(FetchError::NotShown { .. })), "{shown:?}");
+    let shown = verify(&ana, &mut bob, blob, &copy, None).await;
+    assert!(matches!(shown, Err(FetchError::NotProvided { .. })), "{shown:?}");
+    let (asked, answered) = (ana.mesh.counters(), bob.mesh.counters());
+    assert_eq!((asked.get("blob_shown"), asked.get("blob_not_shown")), (Some(&1), Some(&2)), "{asked:?}");
+    assert_eq!(answered.get("blob_possession_answered"), Some(&2), "{answered:?}");
+    assert!(!asked.contains_key("blob_bytes_received") && !answered.contains_key("blob_bytes_sent"));
+}
