@@ -9,6 +9,7 @@
 //! {"checkpoint":{"name":"page","value":"42"}}                          {"ok":true}
 //! {"checkpoints":true}                                                 {"ok":true,"checkpoints":{"page":"42"}}
 //! {"submit":{"spec":{…}}}                                              {"ok":true,"submitted":{"number":43,…}}
+//! {"http":{"url":"https://example.org/"}}                              {"ok":true,"http":{"status":200,…}}
 //! {"colour":"red"}                                                     {"error":{"code":"bad_request",…}}
 //! ```
 //!
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::serve::Listener as _;
+use jobmesh_executors::http::Fetcher;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -79,15 +81,16 @@ const PATIENCE: Patience = Patience { idle: IDLE_LIMIT, line: LINE_LIMIT };
 pub(super) struct TaskSocket {
     listener: OwnerListener,
     path: PathBuf,
+    fetcher: Fetcher,
 }
 
 impl TaskSocket {
     /// Binds the socket; who connects from now on is served once [`Self::serve`] runs.
     ///
     /// The caller holds the lock of the data directory, so a socket that is there already is a dead daemon's.
-    pub(super) fn bind(home: &Home) -> io::Result<Self> {
+    pub(super) fn bind(home: &Home, fetcher: Fetcher) -> io::Result<Self> {
         let path = home.task_socket();
-        Ok(Self { listener: OwnerListener::bind(&path)?, path })
+        Ok(Self { listener: OwnerListener::bind(&path)?, path, fetcher })
     }
 
     /// Serves jobs until the token is cancelled, then removes the socket.
@@ -102,7 +105,8 @@ impl TaskSocket {
             };
             match seats.take() {
                 Some(seat) => {
-                    connections.spawn(Connection::new(stream, handle.clone(), seat).serve());
+                    connections
+                        .spawn(Connection::new(stream, Talk::new(handle.clone(), self.fetcher.clone()), seat).serve());
                 }
                 None => turn_away(&stream),
             }
@@ -143,9 +147,9 @@ enum Heard {
 }
 
 impl Connection {
-    fn new(stream: UnixStream, handle: Handle, seat: Seat) -> Self {
+    fn new(stream: UnixStream, talk: Talk, seat: Seat) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { reader: BufReader::new(reader), writer, talk: Talk::new(handle), seat }
+        Self { reader: BufReader::new(reader), writer, talk, seat }
     }
 
     async fn serve(mut self) {
@@ -154,7 +158,10 @@ impl Connection {
             let is_known = self.talk.run().is_some();
             let patience = if is_known { PATIENCE } else { PATIENCE.until(connected + FIRST_LIMIT) };
             let (reply, goes_on) = match hear(&mut self.reader, patience).await {
-                Heard::Line(line) => (self.answer(&line).await, true),
+                Heard::Line(line) => match self.answer(&line).await {
+                    Some(reply) => (reply, true),
+                    None => break,
+                },
                 Heard::TooLong => (Reply::Error(too_long()), false),
                 Heard::Silent if self.seat.is_own() && self.talk.is_of_live_run().await => continue,
                 Heard::TooSlow | Heard::Silent => (Reply::Error(too_slow()), false),
@@ -169,11 +176,11 @@ impl Connection {
 }
 
 impl Connection {
-    /// Answers a line. The first one that says whose it is may get it the seat of its run, if that goes on: a token is good for
-    /// longer.
-    async fn answer(&mut self, line: &[u8]) -> Reply {
+    /// Answers a line; none if the client goes away meanwhile. The first line that says whose it is may get it the seat of its
+    /// run, if that goes on: a token is good for longer.
+    async fn answer(&mut self, line: &[u8]) -> Option<Reply> {
         let was_known = self.talk.run().is_some();
-        let reply = self.talk.answer(line).await;
+        let reply = self.talk.answer(line, gone(&mut self.reader)).await;
         if !was_known
             && let Some(run) = self.talk.run()
             && self.talk.is_of_live_run().await
@@ -181,6 +188,14 @@ impl Connection {
             self.seat.introduce(run);
         }
         reply
+    }
+}
+
+/// Waits until the client has nothing more to say: one that was ended in the middle of its wait.
+async fn gone(reader: &mut (impl AsyncBufRead + Unpin)) {
+    match reader.fill_buf().await {
+        Ok([]) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
     }
 }
 

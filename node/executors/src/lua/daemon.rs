@@ -19,7 +19,7 @@ use super::Socket;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longest answer: all checkpoints that a job may have.
+/// Longest answer: all checkpoints that a job may have, or the answer of a web server.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// The other end of the socket.
@@ -72,8 +72,17 @@ impl Daemon {
         self.tell_all([(key.to_owned(), value)].into_iter().collect())
     }
 
+    /// Asks for what may take long: the job has a time limit, and a node that is gone closes the connection.
+    pub(super) fn ask(&self, key: &str, value: Value) -> Result<Value, TellError> {
+        self.exchange([(key.to_owned(), value)].into_iter().collect(), None)
+    }
+
     /// Says several things in one line.
     pub(super) fn tell_all(&self, line: Map<String, Value>) -> Result<Value, TellError> {
+        self.exchange(line, Some(PATIENCE))
+    }
+
+    fn exchange(&self, line: Map<String, Value>, patience: Option<Duration>) -> Result<Value, TellError> {
         let mut kept = self.line.borrow_mut();
         let (mut stream, is_new) = match std::mem::replace(&mut *kept, Line::None) {
             Line::None => return Err(TellError::None),
@@ -84,7 +93,8 @@ impl Daemon {
                 return Err(TellError::Lost(why));
             }
         };
-        match exchange(&mut stream, line, is_new) {
+        let limited = stream.get_ref().set_read_timeout(patience);
+        match limited.and_then(|()| exchange(&mut stream, line, is_new)) {
             Ok(answer) => {
                 *kept = Line::Open(stream);
                 drop(kept);
@@ -137,7 +147,6 @@ fn read(answer: &[u8]) -> Result<Value, TellError> {
 
 fn connect(socket: &Socket) -> io::Result<BufReader<UnixStream>> {
     let stream = UnixStream::connect(&socket.path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut stream = BufReader::new(stream);
     let own = [("run".to_owned(), json!(socket.run)), ("token".to_owned(), json!(socket.token))];
