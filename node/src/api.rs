@@ -95,7 +95,8 @@ pub use capability::{Capabilities, CapabilityAnswer, CapabilityRequest, TagSourc
 pub use event::{CHANGE_EVENT, Change, FeedQuery, MISSED_EVENT, Missed};
 pub use explain::{Explanation, NodeFit, Reason};
 pub use job::{
-    AttemptView, EventView, Fire, JobDetail, JobView, ListQuery, Progress, TaskCounts, WaitQuery, task_words,
+    AttemptView, EventView, FILES_TOLD_MAX, FileCount, Fire, JobDetail, JobView, ListQuery, Progress, TaskCounts,
+    WaitQuery, task_words,
 };
 pub use job_type::{Reloaded, TypeRequest, Types};
 pub use learn::{CellView, HeardView, Learned};

@@ -103,10 +103,12 @@ impl Home {
         make_private(&self.path)?;
         make_private(&self.runs())?;
         make_private(&self.blobs())?;
-        match self.socket().parent() {
-            Some(directory) if directory != self.path => make_private(directory),
-            Some(_) | None => Ok(()),
+        for directory in [self.socket().parent(), self.task_socket().parent()].into_iter().flatten() {
+            if directory != self.path {
+                make_private(directory)?;
+            }
         }
+        Ok(())
     }
 
     /// Moves what runs left, and the blobs, to a directory of their own beside them. Returns that directory; none if
@@ -231,10 +233,10 @@ impl Home {
         PathBuf::from(format!("/tmp/jobmesh-{owner}-{tag}/control.sock"))
     }
 
-    /// Where running jobs report: beside [`Self::socket`].
+    /// Where running jobs report: beside [`Self::socket`], in a directory of its own, which sandboxes are shown.
     #[must_use]
     pub fn task_socket(&self) -> PathBuf {
-        self.socket().with_file_name("task.sock")
+        self.socket().with_file_name("tasks").join("task.sock")
     }
 
     /// Checks that nobody else can have put the socket there. For clients, before they trust who answers.
@@ -366,6 +368,6 @@ mod tests {
         far.create().unwrap();
         far.check_socket().unwrap();
         assert_eq!(home(far.path()).socket(), before);
-        fs::remove_dir(before.parent().unwrap()).unwrap();
+        fs::remove_dir_all(before.parent().unwrap()).unwrap();
     }
 }

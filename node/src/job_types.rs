@@ -12,6 +12,7 @@ mod declaration;
 mod demands;
 mod files;
 mod grants;
+mod inputs;
 mod other;
 mod parameter;
 mod plan;
@@ -42,6 +43,7 @@ use crate::job_types::template::{Template, Values};
 use crate::job_types::work::Executor;
 
 pub(crate) use crate::job_types::declaration::{Declarations, read_declarations};
+pub use crate::job_types::inputs::Input;
 pub use crate::job_types::parameter::{Kind, Parameter};
 pub use crate::job_types::plan::Plan;
 pub use crate::job_types::view::{ParameterView, TypeView};
@@ -127,6 +129,20 @@ pub enum ParameterError {
         found: String,
         /// What it must be.
         wanted: String,
+    },
+    /// With these values, something that its jobs begin with is no file of this machine, or has no name for them.
+    #[error("with these parameters, a job can't begin with {path:?}: {problem}")]
+    Input {
+        /// Where it would be.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Its jobs begin with files, and nobody is there who would read them.
+    #[error("jobs of {job_type} begin with files, which are read when one is submitted with `--type {job_type}`")]
+    Files {
+        /// The type.
+        job_type: String,
     },
     /// With these values, something that the type requires is no requirement.
     #[error("with these parameters, {text:?} is no requirement")]
@@ -250,11 +266,18 @@ impl JobType {
 
     fn check(&self, path: &Lined<String>) -> Result<(), Fault> {
         let names = Names(&self.parameters);
-        let Declaration { work, policy, sharing, demands, plan, .. } = &self.declaration;
+        let Declaration { work, policy, sharing, demands, plan, inputs, grants, .. } = &self.declaration;
         work.check(path, &names)?;
         policy.check(&path.value, self.is_builtin(), &names)?;
         sharing.check(&path.value, &names)?;
         demands.check(path)?;
+        inputs.check(&path.value, &names, self.plan().is_some())?;
+        if let Some(directory) = work.directory.as_ref().filter(|_| !inputs.is_empty() || !grants.outputs().is_empty())
+        {
+            let problem = format!("{}.directory stands beside inputs or outputs", path.value);
+            let hint = "they are about the directory that a job has for itself; leave one of the two out";
+            return Err(Fault::new(directory.place, problem).hint(hint));
+        }
         if let Some(Lined { value: Some(plan), place }) = plan {
             self.build(&plan.parameters)
                 .map_err(|error| Fault::new(*place, format!("{}.schedule can't be: {}", path.value, causes(&error))))?;
@@ -296,20 +319,37 @@ impl JobType {
     /// Numbers and truths may be given as texts.
     ///
     /// # Errors
-    /// [`ParameterError`] names the parameter, and what its value must be.
+    /// [`ParameterError`] names the parameter, and what its value must be; [`ParameterError::Files`] if the job would
+    /// begin with some.
     pub fn submission(&self, parameters: &BTreeMap<String, Value>) -> Result<Submission, ParameterError> {
+        match self.draft(parameters)? {
+            (submission, inputs) if inputs.is_empty() => Ok(submission),
+            _ => Err(ParameterError::Files { job_type: self.name.clone() }),
+        }
+    }
+
+    /// The same, and the files that are to become the job's inputs.
+    ///
+    /// # Errors
+    /// [`ParameterError`] names the parameter, and what its value must be.
+    pub fn draft(&self, parameters: &BTreeMap<String, Value>) -> Result<(Submission, Vec<Input>), ParameterError> {
         if !self.is_enabled {
             return Err(ParameterError::Disabled { job_type: self.name.clone() });
         }
-        self.build(parameters)
+        Ok((self.build(parameters)?, self.declaration.inputs.fill(&self.values(parameters)?)?))
     }
 
     fn build(&self, parameters: &BTreeMap<String, Value>) -> Result<Submission, ParameterError> {
         let values = self.values(parameters)?;
         let task = self.declaration.work.task(&self.name, &values, &self.files)?;
-        let names_path = |it: &&Parameter| matches!(it.kind, Kind::Path { .. }) && values.contains_key(&it.name);
+        // A path binds a job to this machine, unless what is there goes with it.
+        let (worked_with, brought) = (self.declaration.work.names(), self.declaration.inputs.names());
+        let is_brought = |name: &str| brought.contains(name) && !worked_with.contains(name);
+        let names_path = |it: &Parameter| {
+            matches!(it.kind, Kind::Path { .. }) && values.contains_key(&it.name) && !is_brought(&it.name)
+        };
         let is_elsewhere = matches!(&task, Task::Process(process) if process.directory.is_some());
-        let is_bound = self.parameters.iter().any(|it| names_path(&it)) || is_elsewhere;
+        let is_bound = self.parameters.iter().any(names_path) || is_elsewhere;
         let mut spec = JobSpec::new(self.name.clone(), task);
         spec.resources = self.declaration.demands.requests()?;
         self.declaration.grants.apply(&mut spec);

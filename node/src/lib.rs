@@ -12,6 +12,7 @@ pub mod secrets;
 
 pub mod blobs;
 pub mod detect;
+pub mod gather;
 pub mod import;
 mod listener;
 pub mod runtime;

@@ -72,8 +72,9 @@ use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
 use jobmesh_engine::{Input, Output, Report, StopReason};
+use jobmesh_executors::http::Fetcher;
 use jobmesh_executors::model::key::{Key, Keys};
-use jobmesh_executors::model::settings::KeySource;
+use jobmesh_executors::model::settings::{KeySource, OLLAMA_ADDRESS};
 use jobmesh_executors::{Containers, Executors, Probe, STOP_GRACE_MAX, Sandboxes, Surroundings};
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
@@ -99,7 +100,7 @@ pub use readers::ReadError;
 pub use roster::{Refused, Session, Standing};
 pub(crate) use tail::{Span, Tail, changed, open_at};
 pub use type_files::BringError;
-pub(crate) use type_files::bring;
+pub(crate) use type_files::{bring, bring_inputs};
 
 /// Most inputs that wait for the engine: a second of work on a slow disk.
 const INBOX_MAX: usize = 1024;
@@ -153,7 +154,7 @@ pub enum StartError {
     #[error(transparent)]
     TypeFile(#[from] BringError),
     /// The socket for running jobs can't be opened.
-    #[error("failed to open the socket of tasks, task.sock beside the control socket")]
+    #[error("failed to open the socket of tasks, tasks/task.sock beside the control socket")]
     TaskSocket(#[source] io::Error),
     /// A thread can't be started.
     #[error("failed to start the engine's thread")]
@@ -191,7 +192,8 @@ impl Runtime {
         type_files::bring_scheduled(&blobs, &config.job_types).await?;
         let tokens = Tokens::load(&config.home, source::entropy()?)?;
         // Before anything runs: a run may report as soon as it lives.
-        let task_socket = TaskSocket::bind(&config.home).map_err(StartError::TaskSocket)?;
+        let task_socket =
+            TaskSocket::bind(&config.home, Fetcher::new(config.http.clone())).map_err(StartError::TaskSocket)?;
         let probes = probe(config).await;
         let mut detected = detect(config.slots, pools(config)?, &probes);
         detected.tags.extend(config.job_types.detect_tools(&std::env::var_os("PATH").unwrap_or_default()));
@@ -385,7 +387,7 @@ pub fn surroundings(config: &Config) -> Surroundings {
     let found = Arc::new(config.clone());
     Surroundings {
         http: config.http.clone(),
-        models: config.models.clone().or_usual(|variable| std::env::var(variable).ok()),
+        models: config.models.clone().or_usual(|variable| std::env::var(variable).ok()).or_found(OLLAMA_ADDRESS),
         keys: keys(move || Arc::clone(&found)),
         containers: config.containers.clone(),
         ..Surroundings::new(tokio::runtime::Handle::current(), worker())

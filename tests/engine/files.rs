@@ -48,6 +48,12 @@ fn what_goes_in_comes_out_with_permissions_and_links() {
     let paths = ["out", "out.txt", "out/deep", "out/deep/er", "out/deep/er/data", "out/link", "out/run.sh"];
     assert_eq!(artifacts(&node, &job), paths);
 
+    let files = &node.json(&["show", &job])["files"];
+    assert_eq!((&files["count"], &files["bytes"]), (&3.into(), &(20 + 10 + 32).into()), "{files}");
+    assert_eq!(files["first"].as_array().unwrap().len(), paths.len());
+    let shown = node.run(&["show", &job]).text();
+    assert!(shown.contains("3 files, 62 B") && shown.contains("out.txt (20 B)"), "{shown}");
+
     let to = bench.folder().join("got");
     let run = node.run(&["artifacts", &job, "--get", "--to", text(&to)]);
     assert_eq!(run.code, 0, "{}", run.stderr);

@@ -62,6 +62,42 @@ fn a_built_in_type_is_changed_key_by_key_and_disabled() {
 }
 
 #[test]
+fn the_jobs_of_a_type_begin_with_files_as_they_are_when_each_is_made() {
+    let bench = bench();
+    let changes = r#"
+[job_types.sum]
+shell = "cat -- in/table.csv lib/* > sum && cat sum"
+inputs = ["{{table}}:in/table.csv", "{{folder}}:lib"]
+outputs = ["sum"]
+parameters.table = { type = "path", required = true }
+parameters.folder = { type = "path", required = true }
+"#;
+    let node = node(&bench, changes);
+    let table = node.file("odd:name.csv", b"one\n");
+    let folder = bench.folder().join("library");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("a"), b"two\n").unwrap();
+    let (given, library) = (format!("table={table}"), format!("folder={}", folder.display()));
+    let submit = ["--type", "sum", "-P", &given, "-P", &library];
+    let first = node.submit(&[&submit[..], &["--delay", "1h"]].concat());
+    std::fs::write(&table, b"three\n").unwrap();
+    let second = node.submit(&submit);
+    let shown = node.ended(&second);
+    assert_eq!(node.wrote(&second), "three\ntwo\n", "{shown}");
+    assert_eq!(node.run(&["reschedule", &first, "--at", "now"]).code, 0);
+    let shown = node.ended(&first);
+    assert_eq!(node.wrote(&first), "one\ntwo\n", "{shown}");
+    let kept = node.json(&["artifacts", &first]);
+    assert_eq!(kept["artifacts"][0]["path"], "sum", "{kept}");
+    let shown = node.run(&["types", "show", "sum"]).text();
+    assert!(shown.contains("{{table}}:in/table.csv") && shown.contains("outputs   sum"), "{shown}");
+    std::fs::remove_file(&table).unwrap();
+    let refusal = refused(&node, 2, &[&["submit"], &submit[..]].concat());
+    assert!(refusal.contains("failed to read") && refusal.contains("odd:name.csv"), "{refusal}");
+    assert_eq!(node.listed(&[]).len(), 2);
+}
+
+#[test]
 fn housekeeping_runs_when_it_is_triggered() {
     let bench = bench();
     let node = node(&bench, "[job_types.learning-export]\nenabled = true\n");

@@ -18,6 +18,7 @@ mod job_types;
 mod outcomes;
 mod queues;
 mod reports;
+mod requests;
 mod resources;
 mod schedules;
 mod scripts;

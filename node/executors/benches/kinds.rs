@@ -1,193 +1,222 @@
 //! What each executor costs beside the bare engine of its kind.
 //!
-//! For each kind the same work is done again and again in one slot, one job after the other: first by nothing but the
-//! engine (spawn and wait, or a request over a socket), then as an order to [`Executors`]. Three rounds of both, in turns,
-//! because a shared machine drifts; the medians count. The first job of an executor is told apart: that is its start-up.
-//! A worker's floor is the start of a program of that size, so that its ratio tells what the interpreter costs too.
+//! `cargo bench -p jobmesh-executors --bench kinds [-- WORD…] [-- --quick]`: only the kinds whose name contains a word. It
+//! prints the table that the README shows.
+//!
+//! For each kind the same job, which does nothing, is done again and again in one slot, one after the other: by nothing
+//! but the bare engine, and as an order to `Executors`. Three rounds of both, in turns, because a shared machine drifts;
+//! the medians count. The first job of an executor is told apart, since it pays for what is set up once: that is its
+//! start-up. What a worker interprets has two floors: the engine alone, in this very process, and the start of a
+//! program of the worker's size, which is what it costs to keep the engine out of the daemon.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't run may panic")]
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 
+// The nodes and the container engine are those of the tests.
+#[expect(dead_code, reason = "tests need more of it")]
+#[path = "../tests/executors/harness.rs"]
+mod harness;
+#[path = "../tests/executors/podman.rs"]
+mod podman;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::num::NonZeroU16;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jobmesh_executors::model::settings::{Provider, ProviderKind, Settings};
-use jobmesh_executors::{
-    Config, Ended, Event, Executors, Groups, Limits, Order, Sandboxes, Secrets, Shelf, Surroundings,
+use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::query_parameters::{
+    CreateContainerOptions, RemoveContainerOptions, StartContainerOptions, WaitContainerOptions,
 };
-use jobmesh_protocol::task::{EmbeddingTask, HttpTask, LlmTask, LuaTask, ProcessTask, Task, WasmTask};
-use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures::StreamExt as _;
+use jobmesh_executors::model::settings::{Provider, ProviderKind, Settings};
+use jobmesh_protocol::task::{ContainerTask, EmbeddingTask, HttpTask, LlmTask, LuaTask, ProcessTask, Task, WasmTask};
+
+use crate::harness::Node;
+use crate::podman::{IMAGE, Podman, podman};
 
 /// The program that executors start as a worker.
 const WORKER: &str = env!("CARGO_BIN_EXE_jobmesh-worker");
 /// Jobs in a round.
 const JOBS: u32 = 300;
+/// Containers in a round, each of which takes a quarter of a second.
+const CONTAINERS: u32 = 8;
 /// Rounds of both ways.
 const ROUNDS: u32 = 3;
+/// How much less is done for a quick look.
+const QUICK: u32 = 8;
+/// Most time that an engine may take to begin an answer, in seconds.
+const ANSWER_SECONDS: u64 = 120;
 /// The smallest module there is.
 const MODULE: &[u8] = br#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
-/// One kind of work, and its floor.
+/// The bare engine of a kind, in words and at work.
+type Floor = (&'static str, Box<dyn Fn()>);
+
+/// One kind of work.
 struct Kind {
     name: &'static str,
-    floor_name: &'static str,
-    task: Task,
-    floor: Box<dyn Fn()>,
+    /// The node that does it; none, after saying so, where it can't be done.
+    node: Box<dyn Fn() -> Option<Node>>,
+    task: Box<dyn Fn(&Node) -> Task>,
+    floors: Vec<Floor>,
+    jobs: u32,
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
+    let share = if arguments.iter().any(|word| word == "--quick") { QUICK } else { 1 };
     let server = serve();
-    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let blobs = home.path().join("blobs");
-    std::fs::create_dir(&blobs).unwrap();
-    std::fs::write(blobs.join(BlobRef::of(MODULE).hash.to_string()), MODULE).unwrap();
-    for kind in kinds(server) {
-        let (sender, events) = sync_channel(64);
-        let report = move |event| drop(sender.send(event));
-        let executors = Executors::start(config(home.path(), &runtime, server), report, |_, _| Outcome::Ok).unwrap();
-        let bench = Bench { executors, events, home: home.path() };
-        bench.measure(&kind);
-        bench.executors.shutdown();
+    println!("{}\n", machine());
+    println!("| kind | first job | each job | floor | ratio | the floor is |");
+    println!("|---|---:|---:|---:|---:|---|");
+    for kind in processes().into_iter().chain(containers()).chain(interpreted()).chain(asked(server)) {
+        if words.is_empty() || words.iter().any(|word| kind.name.contains(word.as_str())) {
+            measure(&kind, share);
+        }
     }
 }
 
-fn config(home: &Path, runtime: &tokio::runtime::Runtime, server: SocketAddr) -> Config {
-    let surroundings = Surroundings::new(runtime.handle().clone(), WORKER.into());
-    Config {
-        slots: NonZeroU16::MIN,
-        spares: Some(home.join("spares")),
-        groups: Groups::Use,
-        sandboxes: Sandboxes::Use,
-        shelf: Shelf::open(home.join("blobs")).unwrap(),
-        surroundings: Surroundings { models: models(server), ..surroundings },
-    }
+/// Which machine this is, what was built, and what is on the disk at the end of a job.
+fn machine() -> String {
+    let uname = rustix::system::uname();
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = told.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let build = if cfg!(debug_assertions) { "unoptimised build" } else { "optimised build" };
+    format!(
+        "{processors} × {}, {} {}, {build}. fsync: none, executors leave that to the node, whose commits \
+         (synchronous=FULL) `jobmesh bench` counts.",
+        model.unwrap_or(std::env::consts::ARCH),
+        uname.sysname().to_string_lossy(),
+        uname.release().to_string_lossy(),
+    )
 }
 
-fn kinds(server: SocketAddr) -> Vec<Kind> {
-    let spawn = |program: &'static str| -> Box<dyn Fn()> { Box::new(move || spawn_and_wait(program)) };
-    let (spawned, requested) = ("spawn and wait", "a request over a socket");
-    let url = format!("http://{server}/");
+fn processes() -> Vec<Kind> {
+    let run_true: fn(&Node) -> Task = |_| Task::Process(ProcessTask::new(vec!["true".to_owned()]));
+    let spawned = || -> Floor { ("spawn and wait", Box::new(|| spawn_and_wait("/bin/true", &[]))) };
+    let mut boxed = vec![spawned()];
+    if Path::new("/usr/bin/unshare").exists() {
+        let apart = ["--user", "--map-root-user", "--mount", "--net", "--ipc", "--uts", "--pid", "--fork", "true"];
+        boxed
+            .push(("`unshare` into the same namespaces", Box::new(move || spawn_and_wait("/usr/bin/unshare", &apart))));
+    }
     vec![
         Kind {
             name: "process",
-            floor_name: spawned,
-            task: Task::Process(ProcessTask::new(vec!["true".to_owned()])),
-            floor: spawn("/bin/true"),
+            node: Box::new(|| Some(Node::start(1))),
+            task: Box::new(run_true),
+            floors: vec![spawned()],
+            jobs: JOBS,
         },
+        Kind {
+            name: "process, sandboxed",
+            node: Box::new(|| Node::start_sandboxed(1)),
+            task: Box::new(run_true),
+            floors: boxed,
+            jobs: JOBS,
+        },
+    ]
+}
+
+/// Containers, where there is an engine.
+fn containers() -> Option<Kind> {
+    let engine = podman()?;
+    let by_hand = Engine::of(&engine);
+    Some(Kind {
+        name: "container",
+        node: Box::new(move || Some(podman::node(podman::containers(&engine)))),
+        task: Box::new(|_| Task::Container(ContainerTask::new(IMAGE, vec!["true".to_owned()]))),
+        floors: vec![("make, start, wait and remove by the engine's API", Box::new(move || by_hand.run()))],
+        jobs: CONTAINERS,
+    })
+}
+
+fn interpreted() -> Vec<Kind> {
+    let started = || -> Floor { ("start of a program of the worker's size", Box::new(|| spawn_and_wait(WORKER, &[]))) };
+    vec![
         Kind {
             name: "wasm",
-            floor_name: spawned,
-            task: Task::Wasm(WasmTask::new(BlobRef::of(MODULE))),
-            floor: spawn(WORKER),
-        },
-        Kind { name: "lua", floor_name: spawned, task: Task::Lua(LuaTask::new("")), floor: spawn(WORKER) },
-        Kind {
-            name: "http",
-            floor_name: requested,
-            task: Task::Http(HttpTask::new(url)),
-            floor: Box::new(move || request(server, "/")),
+            node: Box::new(|| Some(Node::start(1))),
+            task: Box::new(|node| Task::Wasm(WasmTask::new(node.blob(MODULE)))),
+            floors: vec![("wasmi in this process", Box::new(interpret_module)), started()],
+            jobs: JOBS,
         },
         Kind {
-            name: "llm",
-            floor_name: requested,
-            task: Task::Llm(LlmTask { model: Some("here/small".to_owned()), ..LlmTask::new("hello?") }),
-            floor: Box::new(move || request(server, "/v1/chat/completions")),
+            name: "lua",
+            node: Box::new(|| Some(Node::start(1))),
+            task: Box::new(|_| Task::Lua(LuaTask::new(""))),
+            floors: vec![("Luau in this process", Box::new(|| mlua::Lua::new().load("").exec().unwrap())), started()],
+            jobs: JOBS,
         },
-        Kind {
-            name: "embedding",
-            floor_name: requested,
-            task: Task::Embedding(EmbeddingTask {
-                model: Some("here/small".to_owned()),
-                ..EmbeddingTask::new(["hello"])
-            }),
-            floor: Box::new(move || request(server, "/v1/embeddings")),
-        },
+    ]
+}
+
+/// What waits for a server.
+fn asked(server: SocketAddr) -> Vec<Kind> {
+    let directly = |path: &'static str, body: &'static str| -> Floor {
+        ("the same exchange over a bare socket", Box::new(move || exchange(server, path, body)))
+    };
+    let kind = |name, task: Box<dyn Fn(&Node) -> Task>, floor| Kind {
+        name,
+        node: Box::new(move || Some(Node::start_asking(1, models(server)))),
+        task,
+        floors: vec![floor],
+        jobs: JOBS,
+    };
+    let model = || Some("here/small".to_owned());
+    vec![
+        kind("http", Box::new(move |_| Task::Http(HttpTask::new(format!("http://{server}/")))), directly("/", "")),
+        kind(
+            "llm",
+            Box::new(move |_| Task::Llm(LlmTask { model: model(), ..LlmTask::new("hello?") })),
+            directly("/v1/chat/completions", QUESTION),
+        ),
+        kind(
+            "embedding",
+            Box::new(move |_| Task::Embedding(EmbeddingTask { model: model(), ..EmbeddingTask::new(["hello"]) })),
+            directly("/v1/embeddings", TEXTS),
+        ),
     ]
 }
 
 /// The one provider of models that there is.
 fn models(server: SocketAddr) -> Settings {
     let base_url = Some(format!("http://{server}/v1/"));
-    let provider = Provider { kind: ProviderKind::OpenAi, base_url, key: None, peers: false };
+    let provider = Provider { base_url, ..Provider::new(ProviderKind::OpenAi) };
     Settings { providers: [("here".to_owned(), provider)].into(), ..Settings::default() }
 }
 
-/// The executors of one kind's measurement.
-struct Bench<'h> {
-    executors: Executors,
-    events: Receiver<Event>,
-    home: &'h Path,
-}
-
-impl Bench<'_> {
-    fn measure(&self, kind: &Kind) {
-        let name = kind.name;
-        let probe = self.executors.probe().into_iter().find(|probe| probe.executor == name);
-        if let Some(probe) = probe.filter(|probe| probe.isolation.is_none()) {
-            println!("SKIPPED {name}: {}", probe.lacks.join("; "));
-            return;
+fn measure(kind: &Kind, share: u32) {
+    let Some(node) = (kind.node)() else { return };
+    let task = (kind.task)(&node);
+    let job = || {
+        let ended = node.end_of(node.order(task.clone()));
+        assert_eq!(ended.outcome.word(), "ok", "{}: {ended:?}", kind.name);
+    };
+    let first = timed(job);
+    let jobs = (kind.jobs / share).max(2);
+    let (mut ours, mut floors) = (Vec::new(), vec![Vec::new(); kind.floors.len()]);
+    for _ in 0..ROUNDS {
+        for ((_, floor), times) in kind.floors.iter().zip(&mut floors) {
+            times.extend((0..jobs).map(|_| timed(floor)));
         }
-        let mut number = 0;
-        let mut job = || {
-            number += 1;
-            let ended = self.run(self.order(kind, number));
-            assert_eq!(ended.outcome.word(), "ok", "{name}: {ended:?}");
-        };
-        let first = timed(&mut job);
-        let (mut floor, mut ours) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            floor.extend((0..JOBS).map(|_| timed(&kind.floor)));
-            ours.extend((0..JOBS).map(|_| timed(&mut job)));
-        }
-        let (floor, ours) = (median(floor), median(ours));
+        ours.extend((0..jobs).map(|_| timed(job)));
+    }
+    let ours = median(ours);
+    for ((name, _), times) in kind.floors.iter().zip(floors) {
+        let floor = median(times);
         let ratio = ours.as_secs_f64() / floor.as_secs_f64();
-        println!(
-            "{name:<10} first job {first:>9.2?}, each {ours:>9.2?}, {} {floor:>9.2?}, ratio {ratio:.2}",
-            kind.floor_name
-        );
-    }
-
-    fn run(&self, order: Order) -> Ended {
-        self.executors.run(order);
-        loop {
-            match self.events.recv().unwrap() {
-                Event::Ended { ended, .. } => return ended,
-                Event::Started { .. } | Event::Progress { .. } => {}
-            }
-        }
-    }
-
-    fn order(&self, kind: &Kind, number: u32) -> Order {
-        let mut bytes = [0_u8; 16];
-        bytes[12..].copy_from_slice(&number.to_be_bytes());
-        let run = RunId { job: JobId::from_bytes(bytes), epoch: Epoch(1) };
-        Order {
-            run,
-            task: kind.task.clone(),
-            follows: None,
-            kill_grace: DurationMillis::from_secs(5),
-            blobs: self.home.join("blobs"),
-            stdin: None,
-            inputs: None,
-            outputs: Vec::new(),
-            directory: self.home.join("runs").join(format!("{}-{run}", kind.name)),
-            environment: [].into(),
-            secrets: Secrets::default(),
-            limits: Limits::default(),
-            is_foreign: false,
-            network: true,
-            isolation: Isolation::None,
-        }
+        println!("| {} | {} | {} | {} | {ratio:.2} | {name} |", kind.name, words(first), words(ours), words(floor));
     }
 }
 
-fn timed(mut work: impl FnMut()) -> Duration {
+fn timed(work: impl Fn()) -> Duration {
     let began = Instant::now();
     work();
     began.elapsed()
@@ -198,16 +227,82 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn spawn_and_wait(program: &str) {
+/// A length of time with three digits.
+fn words(length: Duration) -> String {
+    let micros = length.as_secs_f64() * 1e6;
+    match micros {
+        ..1e1 => format!("{micros:.2} µs"),
+        ..1e2 => format!("{micros:.1} µs"),
+        ..1e3 => format!("{micros:.0} µs"),
+        ..1e4 => format!("{:.2} ms", micros / 1e3),
+        ..1e5 => format!("{:.1} ms", micros / 1e3),
+        _ => format!("{:.0} ms", micros / 1e3),
+    }
+}
+
+fn spawn_and_wait(program: &str, arguments: &[&str]) {
     let mut command = Command::new(program);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().unwrap();
 }
 
+/// What a worker does with a module, without the worker.
+fn interpret_module() {
+    let mut config = wasmi::Config::default();
+    config.consume_fuel(true);
+    let engine = wasmi::Engine::new(&config);
+    let module = wasmi::Module::new(&engine, MODULE).unwrap();
+    let mut store = wasmi::Store::new(&engine, ());
+    store.set_fuel(u64::MAX).unwrap();
+    let instance = wasmi::Linker::new(&engine).instantiate_and_start(&mut store, &module).unwrap();
+    instance.get_typed_func::<(), ()>(&store, "_start").unwrap().call(&mut store, ()).unwrap();
+}
+
+/// The container engine of the tests, asked without an executor.
+struct Engine {
+    docker: Docker,
+    runtime: tokio::runtime::Runtime,
+    /// Runs as long as this.
+    _podman: Arc<Podman>,
+}
+
+impl Engine {
+    fn of(podman: &Arc<Podman>) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let socket = podman.socket().to_string_lossy().into_owned();
+        let docker = runtime.block_on(async {
+            let docker = Docker::connect_with_unix(&socket, ANSWER_SECONDS, API_DEFAULT_VERSION).unwrap();
+            docker.negotiate_version().await.unwrap()
+        });
+        Self { docker, runtime, _podman: Arc::clone(podman) }
+    }
+
+    /// Runs `true` in a container.
+    fn run(&self) {
+        let host = HostConfig { network_mode: Some("none".to_owned()), ..HostConfig::default() };
+        let body = ContainerCreateBody {
+            image: Some(IMAGE.to_owned()),
+            cmd: Some(vec!["true".to_owned()]),
+            host_config: Some(host),
+            ..ContainerCreateBody::default()
+        };
+        self.runtime.block_on(async {
+            let made = self.docker.create_container(None::<CreateContainerOptions>, body).await.unwrap();
+            let id = made.id.as_str();
+            self.docker.start_container(id, None::<StartContainerOptions>).await.unwrap();
+            let ended: Vec<_> = self.docker.wait_container(id, None::<WaitContainerOptions>).collect().await;
+            assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+            self.docker.remove_container(id, None::<RemoveContainerOptions>).await.unwrap();
+        });
+    }
+}
+
 /// Sends one request over a connection of its own, as each job does, and reads the answer.
-fn request(server: SocketAddr, path: &str) {
+fn exchange(server: SocketAddr, path: &str, body: &str) {
     let mut stream = TcpStream::connect(server).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let method = if body.is_empty() { "GET" } else { "POST" };
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}", body.len());
+    let request = format!("{head}\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -245,6 +340,9 @@ fn answer(mut stream: TcpStream) {
     let _ = stream.write_all(format!("{head}\r\nconnection: close\r\n\r\n{body}").as_bytes());
 }
 
+/// What the model is asked.
+const QUESTION: &str = r#"{"model":"small","messages":[{"role":"user","content":"hello?"}],"stream":true}"#;
+
 /// What the model says.
 const COMPLETION: &str = concat!(
     r#"data: {"id":"x","object":"chat.completion.chunk","model":"small","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#,
@@ -252,6 +350,9 @@ const COMPLETION: &str = concat!(
     r#"data: {"id":"x","object":"chat.completion.chunk","model":"small","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
     "\n\ndata: [DONE]\n\n",
 );
+
+/// What vectors are asked of.
+const TEXTS: &str = r#"{"model":"small","input":["hello"]}"#;
 
 /// The vector of a text.
 const EMBEDDING: &str = r#"{"object":"list","model":"small","data":[{"object":"embedding","index":0,"embedding":[0.5,0.25]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#;

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bollard::query_parameters::ListContainersOptions;
 use jobmesh_protocol::task::{ContainerTask, Task};
@@ -54,6 +54,9 @@ pub use crate::container::policy::{Containers, IMAGE_PATTERNS_MAX, Images, check
 /// Most names of containers that are remembered for their removal. One more is left to the next life of the daemon.
 const LEFT_MAX: usize = 1024;
 
+/// How long what an engine said of itself is believed: it may have been replaced by a newer one.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+
 /// The exit code of a command that signal 9 ended.
 const KILLED: i32 = 137;
 
@@ -63,6 +66,8 @@ pub(crate) struct Container {
     runtime: Handle,
     settings: Containers,
     policy: Policy,
+    /// The engine that was found last, and when it was asked what it is.
+    known: Mutex<Option<(Engine, Instant)>>,
     /// Containers whose removal failed.
     left: Mutex<BTreeSet<String>>,
 }
@@ -71,7 +76,8 @@ impl Container {
     pub(crate) fn new(surroundings: &Surroundings) -> Self {
         let settings = surroundings.containers.clone();
         let policy = Policy::new(&settings);
-        Self { runtime: surroundings.runtime.clone(), settings, policy, left: Mutex::new(BTreeSet::new()) }
+        let (known, left) = (Mutex::new(None), Mutex::new(BTreeSet::new()));
+        Self { runtime: surroundings.runtime.clone(), settings, policy, known, left }
     }
 
     /// Runs a command to its end.
@@ -179,9 +185,24 @@ impl Container {
         Attempt { order, engine, runtime: &self.runtime, control, name, heard: Heard::default(), is_made: false }
     }
 
+    /// The engine that is known if it is there, or else the one that is found. To say what it is takes an engine longer than
+    /// to make a container, so it isn't asked for each.
+    async fn engine(&self) -> Result<Engine, ContainerError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((engine, _)) = known.filter(|(_, asked)| asked.elapsed() < KNOWN_FOR)
+            && engine.answers().await
+        {
+            return Ok(engine);
+        }
+        let found = Engine::find(&self.settings).await;
+        let kept = found.as_ref().ok().map(|engine| (engine.clone(), Instant::now()));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        found
+    }
+
     /// Finds the engine, and removes what could not be removed before.
     fn meet(&self, control: &Control<'_>) -> Result<Engine, Halt> {
-        let engine = control.wait_for(&self.runtime, Engine::find(&self.settings))??;
+        let engine = control.wait_for(&self.runtime, self.engine())??;
         let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
         for name in left {
             if let Err(error) = self.runtime.block_on(attempt::remove(&engine, &name)) {

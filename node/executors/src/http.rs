@@ -20,31 +20,34 @@
 pub(crate) mod client;
 pub(crate) mod egress;
 mod exchange;
+mod fetch;
 mod report;
 pub(crate) mod retry_after;
 pub mod settings;
 mod upload;
 
 pub use egress::Names;
+pub use fetch::{FetchError, Fetched, Fetcher};
 
 use std::sync::Arc;
 
 use jobmesh_protocol::task::{HttpTask, Task};
-use jobmesh_protocol::{Isolation, Outcome};
+use jobmesh_protocol::{Isolation, Outcome, RunId};
 use reqwest::Client;
 use tokio::runtime::Handle;
 
-use crate::event::{Ended, chain};
+use crate::event::{Ended, Event, chain};
 use crate::executor::{Executor, Probe, wrong_task};
 use crate::executors::Control;
 use crate::http::client::ClientError;
 use crate::http::egress::{Guard, Rules};
-use crate::http::exchange::Exchange;
+use crate::http::exchange::{Answer, Ear, Exchange};
 use crate::http::settings::{Reach, Settings};
 use crate::kinds::Surroundings;
 use crate::order::Order;
+use crate::output::Stream;
 use crate::process::Seat;
-use crate::stage::{Account, Leaves, Stage};
+use crate::stage::{Account, Leaves, Stage, StageError};
 
 /// Runs http tasks. It waits in the daemon's runtime, on the thread of a slot; stopped, it drops what it waits for.
 #[derive(Debug)]
@@ -104,10 +107,49 @@ impl Http {
             Err(error) => return Ended::without_process(error.outcome()),
         };
         let limit = self.settings.response_bytes_max;
-        let exchange = Exchange { order, task, client, rules, limit, control };
-        let told = control.wait_for(&self.runtime, Box::pin(exchange.run(&mut stage)));
-        let outcome = told.unwrap_or_else(|reason| reason.outcome());
+        let exchange = Exchange { task, blobs: &order.blobs, client, rules, limit };
+        let mut ear = StageEar { stage: &mut stage, control, run: order.run };
+        let told = control.wait_for(&self.runtime, Box::pin(exchange.run(&mut ear)));
+        let outcome = match told {
+            Err(reason) => reason.outcome(),
+            Ok(Err(error)) => error.outcome(),
+            Ok(Ok(answer)) => conclude(task, &answer, &mut stage),
+        };
         stage.clear(outcome, Account { leaves: Some(Leaves::Said("body")), ..Account::default() }, isolation)
+    }
+}
+
+/// Writes the result down, and says what the answer means.
+fn conclude(task: &HttpTask, answer: &Answer, stage: &mut Stage<'_>) -> Outcome {
+    let Ok(report) = serde_json::to_vec(&answer.report) else { return Outcome::error("the result is no JSON") };
+    match stage.give_result(&report) {
+        Ok(()) => report::outcome(task, answer.status, &answer.headers, &answer.url),
+        Err(error) => error.outcome(),
+    }
+}
+
+/// Writes down what is heard: the body on standard output, the rest on standard error.
+struct StageEar<'e, 'o> {
+    stage: &'e mut Stage<'o>,
+    control: &'e Control<'e>,
+    run: RunId,
+}
+
+impl Ear for StageEar<'_, '_> {
+    fn note(&mut self, line: &str) -> Result<(), StageError> {
+        self.stage.say(Stream::Stderr, line.as_bytes())
+    }
+
+    fn body(&mut self, piece: &[u8]) -> Result<(), StageError> {
+        self.stage.say(Stream::Stdout, piece)
+    }
+
+    fn progress(&mut self, bytes: u64, whole: Option<u64>) {
+        let done = whole.filter(|whole| *whole > 0).and_then(|whole| {
+            u16::try_from(u128::from(bytes) * 10_000 / u128::from(whole)).ok().map(|done| done.min(10_000))
+        });
+        let of = whole.map(|whole| format!(" of {whole}")).unwrap_or_default();
+        self.control.emit(Event::Progress { run: self.run, done, what: format!("received {bytes}{of} bytes") });
     }
 }
 

@@ -30,9 +30,6 @@ pub(crate) const TOKEN_VARIABLE: &str = "JOBMESH_TOKEN";
 /// The variable that names the node's home, where nothing that is interpreted has business.
 const HOME_VARIABLE: &str = "JOBMESH_HOME";
 
-/// Memory that a worker takes beside what it interprets: 64 MiB. A worker that runs a hello has 12 MiB.
-const WORKER_BYTES: u64 = 64 << 20;
-
 /// How well one kind of worker keeps its work apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Levels {
@@ -50,6 +47,8 @@ pub(crate) struct Guest<'t, P> {
     pub(crate) stdin: Option<BlobRef>,
     /// Most memory; none is no limit.
     pub(crate) memory_bytes: Option<u64>,
+    /// Memory that the worker takes beside that.
+    pub(crate) beside_bytes: u64,
     pub(crate) piece: P,
 }
 
@@ -119,7 +118,8 @@ impl Interpreter {
         if level < order.isolation {
             return Ended::without_process(self.refusal(order.isolation, level));
         }
-        let (stdin, beyond) = (guest.stdin, guest.memory_bytes.map(|bytes| bytes.saturating_add(WORKER_BYTES)));
+        let beyond = guest.memory_bytes.map(|bytes| bytes.saturating_add(guest.beside_bytes));
+        let stdin = guest.stdin;
         let brief = Brief {
             directory: order.directory.clone(),
             walls,

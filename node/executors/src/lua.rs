@@ -14,11 +14,13 @@
 //! | `snooze(seconds, why)`, `cancel(why)` | ends the attempt, to be continued later or not at all |
 //! | `progress(done, what)`, `heartbeat()` | how far it is, from 0 to 1, and that it lives |
 //! | `checkpoint(name, value)`, `checkpoints()` | keeps a text for the next attempt, and all that was kept |
+//! | `http(request)` | asks a web server: a table of `url`, `method`, `headers`, `body`, `redirects`; gives one of `status`, `url`, `headers`, `body` |
 //! | `submit(job)` | takes on another job of this node, as `POST /v1/jobs` does; gives its number |
 //! | `read(path)`, `write(path, text)`, `list(path)`, `remove(path)` | files, below the working directory only |
 //! | `encode(value)`, `decode(text)` | JSON; an empty table is an empty list, and null is nil |
 //!
-//! It has no network. A script that fails is told of with its line, as `script:12: …`.
+//! It has no network. If the job asked for it (`--network`) and the node grants it, the node makes requests for it, under the
+//! rules of http jobs, each once and with an answer of up to 4 MiB; every status is an answer. A script that fails is told of with its line, as `script:12: …`.
 
 mod daemon;
 mod files;
@@ -48,6 +50,9 @@ pub(crate) const KIND: &str = "lua";
 
 /// Most memory of a script that doesn't say how much it needs: 256 MiB.
 const MEMORY_BYTES: u64 = 256 << 20;
+
+/// Memory that a worker takes beside the script's: 64 MiB. One that runs a hello has 12 MiB.
+const BESIDE_BYTES: u64 = 64 << 20;
 
 /// An interpreter in C with a heap full of pointers is not trusted to hold a stranger by itself.
 const LEVELS: Levels = Levels { walled: Isolation::Sandboxed, bare: Isolation::Contained };
@@ -104,6 +109,7 @@ impl Executor for Lua {
             environment: &task.environment,
             stdin: task.stdin,
             memory_bytes: Some(order.limits.memory_bytes.unwrap_or(MEMORY_BYTES)),
+            beside_bytes: BESIDE_BYTES,
             piece: Piece { script, socket: socket(order) },
         };
         self.interpreter.run(order, guest, seat, control)

@@ -18,6 +18,7 @@ mod chat;
 mod choice;
 mod embedding;
 mod failure;
+mod find;
 mod frames;
 pub mod key;
 pub mod settings;

@@ -25,8 +25,8 @@
 //! reaches the job's program only. Signals are meant for the program: the search for a run's processes finds it inside
 //! as everywhere (a namespace of processes hides nobody from outside), so that the outer process ignores them.
 //!
-//! Nothing of this is tied to the daemon's life, so a sandboxed run is adopted like any other. Only the task socket that
-//! it was given is the old daemon's, and reports end with that.
+//! Nothing of this is tied to the daemon's life, so a sandboxed run is adopted like any other. It is shown the directory of
+//! the task socket and not the socket alone, so the one that the next daemon makes is there as well.
 
 #[cfg(target_os = "linux")]
 mod calls;
@@ -62,8 +62,8 @@ pub(crate) const WORK: &str = "/work";
 /// Where the files are inside by which a run says how it ended.
 pub(crate) const WORDS: &str = "/run/jobmesh/words";
 
-/// Where the task socket is inside.
-pub(crate) const SOCKET: &str = "/run/jobmesh/task.sock";
+/// Where the directory of the task socket is inside.
+pub(crate) const SOCKETS: &str = "/run/jobmesh/tasks";
 
 /// Where this very program is inside, for runs of our own workers.
 pub(crate) const WORKER: &str = "/run/jobmesh/worker";

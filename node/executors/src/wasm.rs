@@ -1,6 +1,6 @@
 //! The wasm executor: a WebAssembly module with the interface of WASI, preview 1.
 //!
-//! A [worker](crate::work) interprets the module. It sees its working directory as `.` and as `/work`, its arguments,
+//! A [worker](crate::work) interprets the module, or compiles it if the node was built so. It sees its working directory as `.` and as `/work`, its arguments,
 //! its variables and its three streams, and nothing else: WASI has no other way to the outside. Like every command it
 //! may write its result to the file that `JOBMESH_RESULT` names, and a word about its outcome to `JOBMESH_OUTCOME`;
 //! both lie in the working directory for as long as it runs.
@@ -9,7 +9,12 @@
 //! as long as it asks neither for the time nor for random numbers, which it may.
 
 mod bounds;
+#[cfg(feature = "wasm-jit")]
+mod compiled;
+mod engine;
 mod guest;
+#[cfg(not(feature = "wasm-jit"))]
+mod interpreted;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,7 +64,7 @@ impl Wasm {
 impl Executor for Wasm {
     fn probe(&self) -> Probe {
         let mut probe = self.interpreter.probe();
-        probe.facts.insert("engine".to_owned(), "wasmi 2, WASI preview 1".to_owned());
+        probe.facts.insert("engine".to_owned(), engine::NAME.to_owned());
         probe
     }
 
@@ -71,6 +76,7 @@ impl Executor for Wasm {
             environment: &task.environment,
             stdin: task.stdin,
             memory_bytes: order.limits.memory_bytes,
+            beside_bytes: engine::BESIDE_BYTES,
             piece: Piece { module: order.blobs.join(task.module.hash.to_string()), fuel: task.fuel },
         };
         self.interpreter.run(order, guest, seat, control)

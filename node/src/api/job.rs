@@ -11,7 +11,7 @@ use jobmesh_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::api::{NodeName, ReceiptHead, submission};
+use crate::api::{Artifact, NodeName, ReceiptHead, submission};
 
 /// Most characters of a text that stand for it in words.
 const CONTENT_CHARS_MAX: usize = 60;
@@ -193,7 +193,24 @@ pub struct JobDetail {
     pub events: Vec<EventView>,
     /// The receipts that came in, oldest first.
     pub receipts: Vec<ReceiptHead>,
+    /// The files that its telling attempt left, if any were kept and their list is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileCount>,
 }
+
+/// The files that an attempt left, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCount {
+    /// How many there are; directories and links are none.
+    pub count: usize,
+    /// Their bytes together.
+    pub bytes: u64,
+    /// The first of what was kept, by path; at most [`FILES_TOLD_MAX`]. All of it is in [`Artifacts`](super::Artifacts).
+    pub first: Vec<Artifact>,
+}
+
+/// Most files that are told of with their job.
+pub const FILES_TOLD_MAX: usize = 100;
 
 impl JobDetail {
     /// The attempt that tells how the job stands: its last one, unless an earlier one succeeded after all.

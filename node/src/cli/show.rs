@@ -3,13 +3,16 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use jobmesh::api::{AttemptView, Fire, JobDetail, JobView, Progress, TaskCounts};
+use jobmesh::api::{ArtifactKind, AttemptView, Fire, JobDetail, JobView, Progress, TaskCounts};
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::{JobSpec, JobState, Requirement, UnixMillis};
 
 use crate::cli::time_words::{clock, length, now, relative};
 use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean, words};
+
+/// Files that are named; the others are counted.
+const FILES_NAMED: usize = 5;
 
 #[derive(Args, Debug)]
 pub(crate) struct Show {
@@ -80,7 +83,7 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
         result.map(|result| ("result", format!("{} bytes; see `jobmesh result {}`", result.size, job.label()))),
     );
     if detail.telling_attempt().is_some_and(|last| last.outputs.files.is_some()) {
-        facts.push(("files", format!("see `jobmesh artifacts {}`", job.label())));
+        facts.push(("files", files(detail)));
     }
     let reason = job.finish_reason.filter(|reason| *reason != FinishReason::Ok);
     facts.extend(reason.map(|reason| ("ended", reason.word().replace('_', " "))));
@@ -89,6 +92,20 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
     facts.extend(job.cancel_reason.clone().map(|reason| (stopped, reason)));
     facts.push(("id", job.id.to_string()));
     facts
+}
+
+/// What it left: how much, and the first of it by name.
+fn files(detail: &JobDetail) -> String {
+    let more = format!("see `jobmesh artifacts {}`", detail.job.label());
+    let Some(files) = &detail.files else { return more };
+    let named = files.first.iter().filter(|file| file.kind == ArtifactKind::File);
+    let named = named.take(FILES_NAMED).map(|file| format!("{} ({})", file.path, words::size(file.size.unwrap_or(0))));
+    let mut all: Vec<String> = named.collect();
+    if all.len() < files.count {
+        all.push("…".to_owned());
+    }
+    let is_one = if files.count == 1 { "file" } else { "files" };
+    format!("{} {is_one}, {}: {}; {more}", files.count, words::size(files.bytes), all.join(", "))
 }
 
 /// What it asked for beside the machine, as far as that is unusual.
@@ -170,7 +187,7 @@ fn receipt(attempt: &AttemptView) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use jobmesh::api::{EventView, NodeName};
+    use jobmesh::api::{Artifact, EventView, FileCount, NodeName};
     use jobmesh_protocol::outcome::{self, ModelUse, Outputs, Usage};
     use jobmesh_protocol::state::Cause;
     use jobmesh_protocol::task::{LlmTask, ProcessTask, Task};
@@ -233,7 +250,16 @@ mod tests {
         spec.outputs = vec!["out/*.png".to_owned()];
         spec.secrets = [("TOKEN".to_owned(), "registry".to_owned())].into();
         let (attempts, events, receipts) = (vec![told], Vec::new(), Vec::new());
-        let detail = JobDetail { job: example(), spec, attempts, events, receipts };
+        let picture = Artifact {
+            path: "out/a.png".to_owned(),
+            kind: ArtifactKind::File,
+            mode: None,
+            size: Some(2048),
+            hash: None,
+            target: None,
+        };
+        let files = Some(FileCount { count: 7, bytes: 9000, first: vec![picture] });
+        let detail = JobDetail { job: example(), spec, attempts, events, receipts, files };
         let facts = facts(&detail, UnixMillis(62_000));
         let lines: Vec<String> = facts.iter().map(|(label, value)| format!("{label}: {value}")).collect();
         insta::assert_snapshot!(lines.join("\n"), @r"
@@ -254,7 +280,7 @@ mod tests {
         answered: all of it after 900 ms
         finish: stop
         exit: 0
-        files: see `jobmesh artifacts 12`
+        files: 7 files, 8.8 KiB: out/a.png (2.0 KiB), …; see `jobmesh artifacts 12`
         id: 01010101-0101-0101-0101-010101010101
         ");
     }
@@ -274,6 +300,7 @@ mod tests {
                 event(61_000, Cause::Succeeded, JobState::Completed, Some("gpubox")),
             ],
             receipts: Vec::new(),
+            files: None,
         };
         insta::assert_snapshot!(text(&detail, UnixMillis(62_000), Colour::Off), @r"
         job 12 completed

@@ -1,26 +1,22 @@
 //! Files of this machine on their way to the node: hashed here, so that only those are sent that are not there.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, IsTerminal as _, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use jobmesh::api::{BLOBS_ASKED_MAX, Missing, MissingRequest};
+use jobmesh::gather::{Gathered, hash_file};
 use jobmesh_protocol::BlobRef;
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::tree::{ENTRIES_MAX, Entry, Node, TREE_BYTES_MAX, Tree, check_path};
+use jobmesh_protocol::tree::{Node, TREE_BYTES_MAX, Tree};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::{output, words};
 use crate::client::Client;
 
-/// Bytes that are read at once.
-const CHUNK_BYTES: usize = 256 * 1024;
 /// An upload of more is told of while it goes on: it takes a second or so.
 const TOLD_BYTES: u64 = 64 << 20;
 /// Time between two words on that.
@@ -28,11 +24,7 @@ const TOLD_EVERY: Duration = Duration::from_millis(200);
 
 /// What is to be sent as one tree.
 #[derive(Debug, Default)]
-pub(crate) struct Upload {
-    entries: Vec<Entry>,
-    /// Where the bytes are that may have to be sent.
-    sources: BTreeMap<BlobRef, PathBuf>,
-}
+pub(crate) struct Upload(Gathered);
 
 impl Upload {
     /// Adds a file or a directory under a name; an empty name is for what is in a directory. Whatever links a directory
@@ -41,14 +33,7 @@ impl Upload {
     /// # Errors
     /// [`Failure`] names what can't be read or can't be in a tree.
     pub(crate) fn add(&mut self, path: &Path, name: &str) -> Result<(), Failure> {
-        let found = fs::metadata(path).map_err(|error| unread(path, &error))?;
-        if found.is_dir() {
-            return self.add_directory(path, name, &found);
-        }
-        if name.is_empty() {
-            return Err(Failure::new(Kind::File, format!("{} is no directory", path.display())));
-        }
-        self.add_file(path, name, &found)
+        self.0.add(path, name).map_err(|error| Failure::of(Kind::File, &error))
     }
 
     /// Adds what is in a tree that the node has, below a name, or as it is for an empty one.
@@ -58,74 +43,17 @@ impl Upload {
     pub(crate) async fn add_tree(&mut self, client: &Client, hash: Hash, name: &str) -> Result<(), Failure> {
         for entry in tree_of(client, hash).await?.entries() {
             let path = if name.is_empty() { entry.path.clone() } else { format!("{name}/{}", entry.path) };
-            self.entries.push(Entry { path, node: entry.node.clone() });
+            self.0.push(&path, entry.node.clone()).map_err(|error| Failure::of(Kind::File, &error))?;
         }
         Ok(())
     }
 
     /// Adds a blob that the node has, as a file.
-    pub(crate) fn add_blob(&mut self, blob: BlobRef, name: String) {
-        self.entries.push(Entry { path: name, node: Node::File { blob, mode: 0o644 } });
-    }
-
-    fn add_directory(&mut self, path: &Path, name: &str, found: &fs::Metadata) -> Result<(), Failure> {
-        if !name.is_empty() {
-            self.push(name, Node::Directory { mode: mode_of(found) })?;
-        }
-        let mut entries: Vec<_> =
-            fs::read_dir(path).and_then(Iterator::collect).map_err(|error| unread(path, &error))?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let below = entry.path();
-            let text = entry.file_name().into_string().map_err(|_| {
-                let message = format!("{below:?} has a name that is no plain text (UTF-8), which a job can't be given");
-                Failure::new(Kind::File, message).hint("rename it, or pack the directory into an archive")
-            })?;
-            let name = if name.is_empty() { text } else { format!("{name}/{text}") };
-            check_path(&name).map_err(|error| Failure::of(Kind::File, &error))?;
-            let found = fs::symlink_metadata(&below).map_err(|error| unread(&below, &error))?;
-            if found.is_dir() {
-                self.add_directory(&below, &name, &found)?;
-            } else if found.is_symlink() {
-                self.add_link(&below, &name)?;
-            } else {
-                self.add_file(&below, &name, &found)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn add_link(&mut self, path: &Path, name: &str) -> Result<(), Failure> {
-        let target = fs::read_link(path).map_err(|error| unread(path, &error))?;
-        let target = target.to_str().ok_or_else(|| Failure::new(Kind::File, format!("{path:?} is not UTF-8")))?;
-        let parts: Vec<&str> = target.split('/').filter(|part| *part != ".").collect();
-        self.push(name, Node::Link { target: parts.join("/") })
-    }
-
-    fn add_file(&mut self, path: &Path, name: &str, found: &fs::Metadata) -> Result<(), Failure> {
-        let kind = found.file_type();
-        if !kind.is_file() {
-            let what = if kind.is_fifo() {
-                "a named pipe"
-            } else if kind.is_socket() {
-                "a socket"
-            } else {
-                "a device"
-            };
-            return Err(Failure::new(Kind::File, format!("{} is {what}, which a job can't be given", path.display())));
-        }
-        let blob = hash_file(path).map_err(|error| unread(path, &error))?;
-        self.sources.insert(blob, path.to_owned());
-        self.push(name, Node::File { blob, mode: mode_of(found) })
-    }
-
-    fn push(&mut self, name: &str, node: Node) -> Result<(), Failure> {
-        if self.entries.len() >= ENTRIES_MAX {
-            let message = format!("there are more than {ENTRIES_MAX} files; pack them into an archive");
-            return Err(Failure::new(Kind::File, message));
-        }
-        self.entries.push(Entry { path: name.to_owned(), node });
-        Ok(())
+    ///
+    /// # Errors
+    /// [`Failure`] if there are too many files.
+    pub(crate) fn add_blob(&mut self, blob: BlobRef, name: &str) -> Result<(), Failure> {
+        self.0.push(name, Node::File { blob, mode: 0o644 }).map_err(|error| Failure::of(Kind::File, &error))
     }
 
     /// Sends what the node lacks, and the list of it all. Returns the name of that.
@@ -133,9 +61,9 @@ impl Upload {
     /// # Errors
     /// [`Failure`] if the paths make no tree, a file has changed meanwhile, or the node refuses.
     pub(crate) async fn send(self, client: &Client) -> Result<BlobRef, Failure> {
-        let tree = Tree::new(self.entries).map_err(|error| Failure::of(Kind::File, &error))?.encode();
+        let (tree, sources) = self.0.into_tree().map_err(|error| Failure::of(Kind::File, &error))?;
         let mut missing = Vec::new();
-        let all: Vec<BlobRef> = self.sources.keys().copied().collect();
+        let all: Vec<BlobRef> = sources.keys().copied().collect();
         for blobs in all.chunks(BLOBS_ASKED_MAX) {
             let request = MissingRequest { blobs: blobs.to_vec() };
             let answer: Missing = client.post("/v1/blobs/missing", &request).await?;
@@ -143,12 +71,12 @@ impl Upload {
         }
         let mut progress = Progress::of(missing.iter().map(|blob| blob.size).sum());
         for blob in missing {
-            if let Some(path) = self.sources.get(&blob) {
+            if let Some(path) = sources.get(&blob) {
                 send_file(client, path, blob, &mut progress).await?;
             }
         }
         progress.end();
-        Ok(client.upload(io::Cursor::new(tree)).await?)
+        Ok(client.upload(io::Cursor::new(tree.encode())).await?)
     }
 }
 
@@ -209,29 +137,8 @@ pub(crate) async fn blob_of(client: &Client, hash: Hash) -> Result<BlobRef, Fail
     Ok(BlobRef { hash, size: size.ok_or_else(unknown)? })
 }
 
-fn mode_of(found: &fs::Metadata) -> u16 {
-    u16::try_from(found.permissions().mode() & 0o777).unwrap_or_default()
-}
-
 fn unread(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Kind::File, format!("failed to read {}: {error}", path.display()))
-}
-
-fn hash_file(path: &Path) -> io::Result<BlobRef> {
-    let mut file = File::open(path)?;
-    let (mut hasher, mut size) = (blake3::Hasher::new(), 0_u64);
-    let mut chunk = vec![0_u8; CHUNK_BYTES];
-    loop {
-        let count = match file.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        hasher.update(chunk.get(..count).unwrap_or_default());
-        size += count as u64;
-    }
-    Ok(BlobRef { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), size })
 }
 
 /// Says on a terminal how far a long transfer has come.

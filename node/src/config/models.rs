@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_executors::model::settings::{
-    Classes, FALLBACKS_MAX, KeySource, MODELS_MAX, Model, ModelKind, Provider, ProviderKind, Settings,
+    Classes, FALLBACKS_MAX, HEADERS_MAX, KeySource, MODELS_MAX, Model, ModelKind, Provider, ProviderKind, Search,
+    Settings,
 };
 use jobmesh_protocol::job::check_name;
 use jobmesh_protocol::task::Complexity;
@@ -20,7 +21,18 @@ const TYPES_MAX: usize = 1000;
 /// Highest price of a million tokens in US dollars: far above any there is, so that a typing error shows.
 const PRICE_MAX: u64 = 100_000;
 
-const PROVIDER_KEYS: &[&str] = &["kind", "base_url", "key_env", "key_secret", "peers"];
+const PROVIDER_KEYS: &[&str] = &["kind", "base_url", "key_env", "key_secret", "headers", "peers"];
+/// Headers that are no provider's to say.
+const OWN_HEADERS: &[&str] = &[
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "transfer-encoding",
+    "x-api-key",
+    "x-goog-api-key",
+];
 const MODEL_KEYS: &[&str] = &["provider", "model", "kind", "input_price", "output_price", "fallback"];
 const CLASS_KEYS: &[&str] = &["simple", "medium", "complex", "embedding"];
 const COMPLEXITIES: [(&str, Complexity); 3] =
@@ -31,7 +43,9 @@ const KINDS: [(&str, ModelKind); 2] = [("chat", ModelKind::Chat), ("embedding", 
 pub(super) fn read(root: &Table<'_>) -> Result<Settings, Fault> {
     let mut settings = Settings::default();
     if let Some(entry) = root.entry("providers") {
-        settings.providers = read_named(&entry, &[], read_provider)?;
+        let is_on = entry.table()?.read("find", Entry::boolean)?;
+        settings.search = if value(is_on.as_ref()).unwrap_or(true) { Search::Local } else { Search::Off };
+        settings.providers = read_named(&entry, &["find"], read_provider)?;
     }
     let Some(entry) = root.entry("models") else { return Ok(settings) };
     let table = entry.table()?;
@@ -79,7 +93,31 @@ fn read_provider(_: &str, entry: &Entry<'_>) -> Result<Provider, Fault> {
     let peers = table.read("peers", Entry::boolean)?;
     // What has no key costs nothing but this machine's time.
     let peers = value(peers.as_ref()).unwrap_or(key.is_none());
-    Ok(Provider { kind, base_url: value(base_url.as_ref()), key, peers })
+    let headers = table.read("headers", read_headers)?.unwrap_or_default();
+    Ok(Provider { kind, base_url: value(base_url.as_ref()), key, headers, peers })
+}
+
+/// Reads what a provider hears beside the key.
+fn read_headers(entry: &Entry<'_>) -> Result<BTreeMap<String, String>, Fault> {
+    let mut headers = BTreeMap::new();
+    for (name, entry) in entry.table()?.entries() {
+        let is_word = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if !is_word {
+            return Err(entry.fault("is no name of a header; it must be letters, digits and dashes"));
+        }
+        if OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            return Err(entry.fault("is a header that the node writes; a key goes into key_env or key_secret"));
+        }
+        let text = entry.text()?;
+        if !text.value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            return Err(entry.wrong("a text of plain letters on one line"));
+        }
+        headers.insert(name.to_owned(), text.value);
+    }
+    if headers.len() > HEADERS_MAX {
+        return Err(entry.fault(&format!("has {} headers; the limit is {HEADERS_MAX}", headers.len())));
+    }
+    Ok(headers)
 }
 
 fn judge_url(text: &str) -> Result<String, String> {
@@ -191,6 +229,9 @@ pub(super) fn merged(file: Settings, default: Settings) -> Settings {
 /// Every entry as a key and the words for what it says.
 pub(super) fn words(settings: &Settings) -> Vec<(String, String)> {
     let mut list = Vec::new();
+    if settings.search == Search::Off {
+        list.push(("providers.find".to_owned(), "false".to_owned()));
+    }
     for (name, provider) in &settings.providers {
         let key = match &provider.key {
             None => "no key".to_owned(),
@@ -202,6 +243,10 @@ pub(super) fn words(settings: &Settings) -> Vec<(String, String)> {
             format!("providers.{name}"),
             format!("{} at {}, {key}, {peers}", provider.kind.word(), provider.url()),
         ));
+        if !provider.headers.is_empty() {
+            let names: Vec<&str> = provider.headers.keys().map(String::as_str).collect();
+            list.push((format!("providers.{name}.headers"), names.join(", ")));
+        }
     }
     for (name, model) in &settings.models {
         let kind = KINDS.iter().find(|(_, kind)| *kind == model.kind).map_or("", |(word, _)| word);

@@ -11,8 +11,8 @@ use super::Control;
 use super::error::{Answer, Failure};
 use super::extract::Params;
 use super::jobs::JobKey;
-use super::view;
-use crate::api::{Artifact, ArtifactKind, Artifacts, ErrorCode, ResultQuery};
+use super::view::{self, DetailRow};
+use crate::api::{Artifact, ArtifactKind, Artifacts, ErrorCode, FILES_TOLD_MAX, FileCount, JobDetail, ResultQuery};
 
 pub(super) async fn show(
     State(control): State<Control>,
@@ -39,6 +39,25 @@ pub(super) async fn show(
         bytes: tree.file_bytes(),
         artifacts: tree.entries().iter().map(artifact).collect(),
     }))
+}
+
+/// A job in full, with the files that it left.
+pub(super) async fn detail(control: &Control, row: DetailRow) -> JobDetail {
+    let mut detail = view::detail(&control.handle, row);
+    if let Some(files) = detail.telling_attempt().and_then(|attempt| attempt.outputs.files)
+        && let Ok(tree) = tree_of(control, files).await
+    {
+        detail.files = Some(count(&tree));
+    }
+    detail
+}
+
+fn count(tree: &Tree) -> FileCount {
+    FileCount {
+        count: tree.entries().iter().filter(|entry| matches!(entry.node, Node::File { .. })).count(),
+        bytes: tree.file_bytes(),
+        first: tree.entries().iter().take(FILES_TOLD_MAX).map(artifact).collect(),
+    }
 }
 
 fn missing(job: &Job) -> Failure {

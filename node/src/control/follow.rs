@@ -21,6 +21,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::Control;
+use super::artifacts;
 use super::error::{Answer, Failure};
 use super::extract::{Ask, Params};
 use super::jobs::JobKey;
@@ -72,7 +73,7 @@ async fn until_final(control: &Control, key: &JobKey, limit: Limit) -> Answer<Op
     loop {
         let row = control.detail(&key).await?;
         if row.row.job.state.is_final() {
-            return Ok(Some(Json(view::detail(&control.handle, row))));
+            return Ok(Some(Json(artifacts::detail(control, row).await)));
         }
         tokio::select! {
             changed = control.changed(&mut changes, job.id) => changed?,

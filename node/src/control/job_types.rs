@@ -10,7 +10,7 @@ use super::extract::Ask;
 use crate::api::{ErrorCode, Reloaded, TypeRequest, Types};
 use crate::causes::causes;
 use crate::job_types::{JobType, ParameterError, TypeView, UnknownType};
-use crate::runtime::{BringError, ReloadError, bring};
+use crate::runtime::{BringError, ReloadError, bring, bring_inputs};
 
 pub(super) async fn list(State(control): State<Control>) -> Answer<Json<Types>> {
     let types = control.handle.config().job_types.all().map(JobType::view).collect();
@@ -31,8 +31,12 @@ pub(super) async fn submission(
     let config = control.handle.config();
     let wrong = |error: ParameterError| Failure::new(ErrorCode::BadRequest, error.to_string());
     let job_type = config.job_types.find(&name).map_err(|error| missing(&error))?;
-    let made = job_type.submission(&body.parameters).map_err(wrong)?;
+    let (mut made, inputs) = job_type.draft(&body.parameters).map_err(wrong)?;
     bring(control.handle.blobs(), job_type).await.map_err(|error| file_failure(&error))?;
+    if !inputs.is_empty() {
+        let tree = bring_inputs(control.handle.blobs(), inputs).await;
+        made.spec.inputs = Some(tree.map_err(|error| Failure::new(ErrorCode::BadRequest, causes(&error)))?);
+    }
     Ok(Json(made))
 }
 

@@ -8,6 +8,7 @@ use jobmesh_protocol::{JobId, JobNumber};
 use jobmesh_store::{Job, Selection, StoreError, View};
 
 use super::Control;
+use super::artifacts;
 use super::error::{Answer, Failure};
 use super::extract::{Ask, Params};
 use super::view::{self, DetailRow};
@@ -156,7 +157,7 @@ pub(super) async fn list(State(control): State<Control>, Params(query): Params<L
 
 pub(super) async fn show(State(control): State<Control>, Path(id): Path<String>) -> Answer<Json<JobDetail>> {
     let row = control.detail(&JobKey::parse(&id)?).await?;
-    Ok(Json(view::detail(&control.handle, row)))
+    Ok(Json(artifacts::detail(&control, row).await))
 }
 
 pub(super) async fn explain(State(control): State<Control>, Path(id): Path<String>) -> Answer<Json<Explanation>> {

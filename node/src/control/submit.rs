@@ -19,6 +19,7 @@ use jobmesh_store::Attempt;
 use serde::Serialize;
 
 use super::Control;
+use super::artifacts;
 use super::error::{Answer, Failure};
 use super::extract::{Ask, Params};
 use super::follow::Watch;
@@ -107,7 +108,7 @@ impl Watch {
     async fn ended(&self) -> Option<Ended> {
         let row = self.control().detail(&JobKey::Id(self.job())).await.ok()?;
         let last = row.row.last.clone();
-        let detail = view::detail(&self.control().handle, row);
+        let detail = artifacts::detail(self.control(), row).await;
         let stdout = self.told(last.as_ref(), LogStream::Stdout).await;
         let stderr = self.told(last.as_ref(), LogStream::Stderr).await;
         Some(Ended { detail, stdout, stderr })

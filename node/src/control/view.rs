@@ -118,6 +118,7 @@ pub(super) fn detail(handle: &Handle, row: DetailRow) -> JobDetail {
         attempts,
         events: events.into_iter().map(|event| self::event(handle, event)).collect(),
         receipts: receipts.into_iter().map(|receipt| head(handle, &receipt)).collect(),
+        files: None,
     }
 }
 

@@ -7,6 +7,7 @@ use jobmesh_protocol::job::NAME_BYTES_MAX;
 use crate::config::table::{Entry, Fault, Lined, Place, Table};
 use crate::job_types::demands::{self, Demands};
 use crate::job_types::grants::{self, Grants};
+use crate::job_types::inputs::{self, Inputs};
 use crate::job_types::other;
 use crate::job_types::parameter::{ParameterDeclaration, read_parameters};
 use crate::job_types::plan::{Plan, read_plan};
@@ -37,6 +38,7 @@ pub(crate) struct Declaration {
     pub(super) sharing: Sharing,
     pub(super) demands: Demands,
     pub(super) grants: Grants,
+    pub(super) inputs: Inputs,
 }
 
 /// Reads `[job_types]`.
@@ -59,7 +61,9 @@ pub(crate) fn read_declarations(entry: &Entry<'_>) -> Result<Declarations, Fault
 
 impl Declaration {
     fn read(table: &Table<'_>) -> Result<Self, Fault> {
-        let parts = [KEYS, work::KEYS, other::KEYS, policy::KEYS, sharing::KEYS, demands::KEYS, grants::KEYS];
+        let what = [KEYS, work::KEYS, other::KEYS, inputs::KEYS];
+        let how = [policy::KEYS, sharing::KEYS, demands::KEYS, grants::KEYS];
+        let parts = [what, how].concat();
         table.check_keys(&parts.concat(), &[])?;
         Ok(Self {
             place: table.place(),
@@ -73,6 +77,7 @@ impl Declaration {
             sharing: Sharing::read(table)?,
             demands: Demands::read(table)?,
             grants: Grants::read(table)?,
+            inputs: Inputs::read(table)?,
         })
     }
 
@@ -98,6 +103,7 @@ impl Declaration {
             sharing: self.sharing.over(base.sharing),
             demands: self.demands.over(base.demands),
             grants: self.grants.over(base.grants),
+            inputs: self.inputs.over(base.inputs),
         }
     }
 

@@ -47,11 +47,16 @@ impl Grants {
         }
     }
 
+    /// The patterns of the files that are kept.
+    pub(super) fn outputs(&self) -> &[String] {
+        self.outputs.as_ref().map_or(&[], |outputs| &outputs.value)
+    }
+
     /// Puts it into a spec.
     pub(super) fn apply(&self, spec: &mut JobSpec) {
         spec.network = self.network.as_ref().is_some_and(|network| network.value);
         spec.isolation = self.isolation.as_ref().map(|level| level.value);
-        spec.outputs = self.outputs.as_ref().map(|outputs| outputs.value.clone()).unwrap_or_default();
+        spec.outputs = self.outputs().to_vec();
         spec.secrets.clone_from(&self.secrets);
     }
 }

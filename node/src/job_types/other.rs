@@ -205,6 +205,13 @@ impl Other {
         }
     }
 
+    /// Every text of it that may have holes.
+    pub(super) fn holes(&self) -> Vec<&Template> {
+        let (certain, loose) = self.templates();
+        let texts = certain.into_iter().chain(loose).map(|(_, template)| &template.value);
+        self.arguments().iter().flat_map(Argument::templates).chain(texts).collect()
+    }
+
     /// What it is about, for people: texts as they are written, by their keys.
     pub(super) fn words(&self) -> BTreeMap<String, String> {
         let (certain, loose) = self.templates();

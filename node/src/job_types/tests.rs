@@ -325,6 +325,43 @@ fn other_work_than_a_command_is_declared_with_holes_too() {
 }
 
 #[test]
+fn a_path_that_is_brought_does_not_bind_a_job_to_this_machine() {
+    let text = r#"
+        [job_types.resize]
+        command = ["resize", "in/{{width}}.png"]
+        requirements = ["tool:resize"]
+        inputs = ["{{photo}}:in/{{width}}.png", "/srv/lib/", "{{more}}"]
+        outputs = ["out/*.png"]
+        parameters.photo = { type = "path", required = true }
+        parameters.more = { type = "path" }
+        parameters.width = { type = "integer", default = 640 }
+        [job_types.both]
+        extends = "resize"
+        command = ["resize", "{{photo}}"]
+        "#;
+    let types = types(text);
+    let given = BTreeMap::from([("photo".to_owned(), Value::from("/a/b.png"))]);
+    let (made, inputs) = types.find("resize").unwrap().draft(&given).unwrap();
+    assert_eq!((made.spec.scope, made.spec.inputs), (Scope::Hybrid, None));
+    let input = |path: &str, name: &str| Input { path: path.into(), name: name.to_owned() };
+    assert_eq!(inputs, [input("/a/b.png", "in/640.png"), input("/srv/lib/", "")]);
+    let (made, _) = types.find("both").unwrap().draft(&given).unwrap();
+    assert_eq!(made.spec.scope, Scope::Local, "what is named by its path is here");
+    let refused = types.find("resize").unwrap().submission(&given).unwrap_err();
+    assert_eq!(refused, ParameterError::Files { job_type: "resize".to_owned() });
+    assert_eq!(types.find("resize").unwrap().view().inputs.len(), 3);
+    for (more, problem) in [
+        ("schedule = \"@daily\"", "has a schedule"),
+        ("directory = \"/srv\"", "directory stands beside inputs"),
+        ("inputs = [\"{{photos}}\"]", "did you mean \"photo\""),
+        ("inputs = [\"photo\"]", "absolute path"),
+    ] {
+        let fault = resolve(&format!("{text}{more}\n")).unwrap_err();
+        assert!(fault.contains(problem), "{more}: {fault}");
+    }
+}
+
+#[test]
 fn what_is_taken_is_laid_over_resource_by_resource_or_by_variants() {
     let types = types(
         r#"

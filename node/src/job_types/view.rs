@@ -51,6 +51,12 @@ pub struct TypeView {
     /// What a node must have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<String>,
+    /// The files of this machine that its jobs begin with, as they are written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    /// Which files of its jobs are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
     /// When it is submitted by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
@@ -113,6 +119,8 @@ impl JobType {
             timeout: policy.timeout.as_ref().and_then(|timeout| timeout.value).map(format_length),
             takes: self.declaration.demands.words(),
             requirements: requirements.map(|template| template.written().to_owned()).collect(),
+            inputs: self.declaration.inputs.written(),
+            outputs: self.declaration.grants.outputs().to_vec(),
             schedule: self.plan().map(plan_words),
             parameters: self.parameters.iter().map(ParameterView::of).collect(),
         }
@@ -195,6 +203,8 @@ impl fmt::Display for TypeView {
             ("retries", (self.retries != 0).then(|| self.retries.to_string())),
             ("takes", self.takes.clone()),
             ("requires", (!self.requirements.is_empty()).then(|| self.requirements.join(", "))),
+            ("inputs", (!self.inputs.is_empty()).then(|| self.inputs.join(", "))),
+            ("outputs", (!self.outputs.is_empty()).then(|| self.outputs.join(", "))),
             ("schedule", self.schedule.clone()),
             ("does", self.builtin.clone()),
             ("command", (!self.command.is_empty()).then(|| self.command_words())),

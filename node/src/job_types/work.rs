@@ -1,7 +1,6 @@
 //! What runs: the command, the shell text, the housekeeping or the other work of a job type.
 
-use std::collections::BTreeMap;
-
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use jobmesh_protocol::task::{ARGV_MAX, Builtin, ProcessTask, Task};
@@ -207,6 +206,16 @@ impl Work {
             names.check(&format!("{path}.environment.{variable}"), template, *place)?;
         }
         other.value.check(path, names, other.place)
+    }
+
+    /// The parameters that what runs has holes for.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        let arguments = self.command.iter().flat_map(|command| &command.value);
+        let others = self.other.iter().flat_map(|other| other.value.holes());
+        let own = self.environment.values().chain(&self.directory).map(|lined| &lined.value);
+        let templates = arguments.flat_map(Argument::templates).chain(own).chain(others);
+        let shell = self.shell.iter().flat_map(|shell| shell.value.names());
+        templates.flat_map(Template::names).chain(shell).collect()
     }
 
     /// The file that is read with the configuration, if there is one.

@@ -9,6 +9,7 @@
 //! {"checkpoint":{"name":"page","value":"42"}}                          {"ok":true}
 //! {"checkpoints":true}                                                 {"ok":true,"checkpoints":{"page":"42"}}
 //! {"submit":{"spec":{…}}}                                              {"ok":true,"submitted":{"number":43,…}}
+//! {"http":{"url":"https://example.org/"}}                              {"ok":true,"http":{"status":200,…}}
 //! {"colour":"red"}                                                     {"error":{"code":"bad_request",…}}
 //! ```
 //!
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::serve::Listener as _;
+use jobmesh_executors::http::Fetcher;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -74,15 +76,16 @@ const PATIENCE: Patience = Patience { idle: IDLE_LIMIT, line: LINE_LIMIT };
 pub(super) struct TaskSocket {
     listener: OwnerListener,
     path: PathBuf,
+    fetcher: Fetcher,
 }
 
 impl TaskSocket {
     /// Binds the socket; who connects from now on is served once [`Self::serve`] runs.
     ///
     /// The caller holds the lock of the data directory, so a socket that is there already is a dead daemon's.
-    pub(super) fn bind(home: &Home) -> io::Result<Self> {
+    pub(super) fn bind(home: &Home, fetcher: Fetcher) -> io::Result<Self> {
         let path = home.task_socket();
-        Ok(Self { listener: OwnerListener::bind(&path)?, path })
+        Ok(Self { listener: OwnerListener::bind(&path)?, path, fetcher })
     }
 
     /// Serves jobs until the token is cancelled, then removes the socket.
@@ -96,7 +99,7 @@ impl TaskSocket {
                 accepted = self.listener.accept() => accepted,
             };
             if connections.len() < CONNECTIONS_MAX {
-                connections.spawn(Connection::new(stream, handle.clone()).serve());
+                connections.spawn(Connection::new(stream, Talk::new(handle.clone(), self.fetcher.clone())).serve());
             } else {
                 turn_away(&stream);
             }
@@ -134,9 +137,9 @@ enum Heard {
 }
 
 impl Connection {
-    fn new(stream: UnixStream, handle: Handle) -> Self {
+    fn new(stream: UnixStream, talk: Talk) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { reader: BufReader::new(reader), writer, talk: Talk::new(handle) }
+        Self { reader: BufReader::new(reader), writer, talk }
     }
 
     async fn serve(mut self) {
@@ -144,7 +147,10 @@ impl Connection {
         loop {
             let patience = if self.talk.is_introduced() { PATIENCE } else { PATIENCE.until(connected + FIRST_LIMIT) };
             let (reply, goes_on) = match hear(&mut self.reader, patience).await {
-                Heard::Line(line) => (self.talk.answer(&line).await, true),
+                Heard::Line(line) => match self.talk.answer(&line, gone(&mut self.reader)).await {
+                    Some(reply) => (reply, true),
+                    None => break,
+                },
                 Heard::TooLong => (Reply::Error(too_long()), false),
                 Heard::TooSlow => (Reply::Error(too_slow()), false),
                 Heard::End => break,
@@ -154,6 +160,14 @@ impl Connection {
                 break;
             }
         }
+    }
+}
+
+/// Waits until the client has nothing more to say: one that was ended in the middle of its wait.
+async fn gone(reader: &mut (impl AsyncBufRead + Unpin)) {
+    match reader.fill_buf().await {
+        Ok([]) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
     }
 }
 

@@ -2,15 +2,19 @@
 //!
 //! Their hashes are known since the configuration was read. **The hard case** is a file that has changed since: a job would
 //! name what is no more, so none is made until the configuration is read again. A blob that nothing refers to is deleted
-//! after a day, so the file is looked at whenever a job is made of its type.
+//! after a day, so the file is looked at whenever a job is made of its type. What the jobs of a type begin with is read
+//! then in any case.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use jobmesh_protocol::BlobRef;
 use tokio_util::io::ReaderStream;
 
 use crate::blobs::{Blobs, WriteError};
-use crate::job_types::{JobType, JobTypes};
+use crate::gather::{GatherError, Gathered};
+use crate::job_types::{Input, JobType, JobTypes};
 
 /// Bytes that are copied at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -42,6 +46,34 @@ pub enum BringError {
     },
 }
 
+/// Why a job can't be given the files that it begins with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BringInputsError {
+    /// They can't be read, or are no tree.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
+    /// One can't be opened any more.
+    #[error("failed to read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// One was written to meanwhile.
+    #[error("{} has changed while it was read; try again", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// They can't be kept.
+    #[error("failed to keep a copy of the files that the job begins with")]
+    Write(#[source] WriteError),
+    /// Whoever looked for them is gone.
+    #[error("the thread that looked for the files ended by a panic; this is a bug")]
+    Panicked,
+}
+
 /// Brings the files of one type.
 pub(crate) async fn bring(blobs: &Blobs, job_type: &JobType) -> Result<(), BringError> {
     for (path, blob) in job_type.files() {
@@ -58,6 +90,28 @@ pub(super) async fn bring_scheduled(blobs: &Blobs, job_types: &JobTypes) -> Resu
         bring(blobs, job_type).await?;
     }
     Ok(())
+}
+
+/// Keeps the files that a job begins with, as they are now, and returns the tree of them.
+pub(crate) async fn bring_inputs(blobs: &Blobs, inputs: Vec<Input>) -> Result<BlobRef, BringInputsError> {
+    let gather = move || {
+        let mut gathered = Gathered::default();
+        inputs.iter().try_for_each(|input| gathered.add(&input.path, &input.name))?;
+        gathered.into_tree()
+    };
+    let (tree, sources) = tokio::task::spawn_blocking(gather).await.map_err(|_| BringInputsError::Panicked)??;
+    for (blob, path) in sources.into_iter().filter(|(blob, _)| !blobs.has(*blob)) {
+        let file = match tokio::fs::File::open(&path).await {
+            Ok(file) => file,
+            Err(source) => return Err(BringInputsError::Read { path, source }),
+        };
+        let found = blobs.write(ReaderStream::with_capacity(file, PIECE_BYTES)).await;
+        if found.map_err(BringInputsError::Write)? != blob {
+            return Err(BringInputsError::Changed { path });
+        }
+    }
+    let list = futures::stream::iter([Ok::<_, Infallible>(Bytes::from(tree.encode()))]);
+    blobs.write(list).await.map_err(BringInputsError::Write)
 }
 
 async fn copy(blobs: &Blobs, path: &Path, blob: BlobRef) -> Result<(), BringError> {

@@ -136,6 +136,11 @@ impl Engine {
         Err(ContainerError::NoEngine { tried: clip(tried.join(", ")) })
     }
 
+    /// Whether it is there.
+    pub(super) async fn answers(&self) -> bool {
+        matches!(tokio::time::timeout(HELLO, self.docker.ping()).await, Ok(Ok(_)))
+    }
+
     async fn greet(socket: &Path) -> Result<Self, ApiError> {
         let path = socket.to_string_lossy();
         let docker = Docker::connect_with_unix(&path, ANSWER_SECONDS, API_DEFAULT_VERSION)?.negotiate_version().await?;

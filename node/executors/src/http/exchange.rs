@@ -1,5 +1,6 @@
 //! A request from its first hop to the last byte of the answer.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jobmesh_protocol::Outcome;
@@ -13,11 +14,8 @@ use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 use super::egress::{Refused, Rules};
 use super::report::{self, Report, shown};
 use super::upload::{self, BodyError, Pulse};
-use crate::event::{Event, chain, clip};
-use crate::executors::Control;
-use crate::order::Order;
-use crate::output::Stream;
-use crate::stage::{Stage, StageError};
+use crate::event::{chain, clip};
+use crate::stage::StageError;
 
 /// How long a server may say nothing at all: a minute, like most proxies on the way to it.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -30,19 +28,39 @@ const HARMLESS: [HeaderName; 5] = [ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, RANGE,
 
 /// One request and all that it needs.
 pub(super) struct Exchange<'e> {
-    pub(super) order: &'e Order,
     pub(super) task: &'e HttpTask,
+    /// The folder of blobs, of which its body may be one.
+    pub(super) blobs: &'e Path,
     pub(super) client: &'e Client,
     /// The rules for where it may go; none is anywhere.
     pub(super) rules: Option<Rules>,
     /// Most bytes of the answer.
     pub(super) limit: u64,
-    pub(super) control: &'e Control<'e>,
+}
+
+/// Who hears of an exchange as it goes on.
+pub(super) trait Ear {
+    /// A line for people.
+    fn note(&mut self, line: &str) -> Result<(), StageError>;
+
+    /// A piece of the answer's body.
+    fn body(&mut self, piece: &[u8]) -> Result<(), StageError>;
+
+    /// So many bytes of the body have come, of so many if that is known.
+    fn progress(&mut self, bytes: u64, whole: Option<u64>);
+}
+
+/// An answer, of which the body has been heard.
+pub(super) struct Answer {
+    pub(super) url: Url,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) report: Report,
 }
 
 /// Why an exchange came to no answer.
 #[derive(Debug, thiserror::Error)]
-enum ExchangeError {
+pub(super) enum ExchangeError {
     #[error("{0:?} is no address of a web server")]
     Address(String),
     #[error("the request can't be made: {0}")]
@@ -68,7 +86,7 @@ enum ExchangeError {
 }
 
 impl ExchangeError {
-    fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Address(_)
             | Self::Request(_)
@@ -115,23 +133,15 @@ struct Hop {
 }
 
 impl Exchange<'_> {
-    /// Asks, and writes down what is answered. To be dropped at any time.
-    pub(super) async fn run(self, stage: &mut Stage<'_>) -> Outcome {
-        match self.ask(stage).await {
-            Ok(outcome) => outcome,
-            Err(error) => error.outcome(),
-        }
-    }
-
-    async fn ask(&self, stage: &mut Stage<'_>) -> Result<Outcome, ExchangeError> {
+    /// Asks, and tells what is answered. To be dropped at any time.
+    pub(super) async fn run(self, ear: &mut impl Ear) -> Result<Answer, ExchangeError> {
         let mut hop = self.first()?;
         loop {
-            let response = self.send(&hop, stage).await?;
-            let line = format!("< {} {}\n", response.status().as_u16(), about(response.headers()));
-            stage.say(Stream::Stderr, line.as_bytes())?;
+            let response = self.send(&hop, ear).await?;
+            ear.note(&format!("< {} {}\n", response.status().as_u16(), about(response.headers())))?;
             match self.next(&hop, &response)? {
                 Some(next) => hop = next,
-                None => return self.receive(&hop, response, stage).await,
+                None => return self.receive(hop, response, ear).await,
             }
         }
     }
@@ -163,16 +173,16 @@ impl Exchange<'_> {
         Ok(Hop { url, method, headers, has_body: task.body.is_some(), redirects: 0 })
     }
 
-    async fn send(&self, hop: &Hop, stage: &mut Stage<'_>) -> Result<Response, ExchangeError> {
+    async fn send(&self, hop: &Hop, ear: &mut impl Ear) -> Result<Response, ExchangeError> {
         if let Some(rules) = &self.rules {
             rules.check_host(hop.url.host_str().unwrap_or_default()).map_err(ExchangeError::Refused)?;
         }
-        stage.say(Stream::Stderr, format!("> {} {}\n", hop.method, shown(&hop.url)).as_bytes())?;
+        ear.note(&format!("> {} {}\n", hop.method, shown(&hop.url)))?;
         let pulse = Pulse::new();
         let mut request = Request::new(hop.method.clone(), hop.url.clone());
         request.headers_mut().extend(hop.headers.clone());
         if let Some(content) = self.task.body.as_ref().filter(|_| hop.has_body) {
-            let (body, length) = upload::body(content, &self.order.blobs, &pulse).await?;
+            let (body, length) = upload::body(content, self.blobs, &pulse).await?;
             request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
             *request.body_mut() = Some(body);
         }
@@ -223,13 +233,8 @@ impl Exchange<'_> {
         Ok(Some(Hop { url, method, headers, has_body, redirects: hop.redirects + 1 }))
     }
 
-    /// Writes the body down, piece by piece, and then the result.
-    async fn receive(
-        &self,
-        hop: &Hop,
-        mut response: Response,
-        stage: &mut Stage<'_>,
-    ) -> Result<Outcome, ExchangeError> {
+    /// Hears the body, piece by piece.
+    async fn receive(&self, hop: Hop, mut response: Response, ear: &mut impl Ear) -> Result<Answer, ExchangeError> {
         let limit = self.limit;
         let whole = response.content_length().filter(|_| hop.method != Method::HEAD);
         if whole.is_some_and(|whole| whole > limit) {
@@ -250,10 +255,10 @@ impl Exchange<'_> {
                 return Err(ExchangeError::TooLong { limit });
             }
             hasher.update(&chunk);
-            stage.say(Stream::Stdout, &chunk)?;
+            ear.body(&chunk)?;
             if told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();
-                self.tell(bytes, whole);
+                ear.progress(bytes, whole);
             }
         }
         let status = response.status();
@@ -265,17 +270,7 @@ impl Exchange<'_> {
             bytes,
             blake3: (bytes > 0).then(|| hasher.finalize().to_hex().to_string()),
         };
-        let report = serde_json::to_vec(&report).map_err(|_| ExchangeError::Request("its result is no JSON"))?;
-        stage.give_result(&report)?;
-        Ok(report::outcome(self.task, status, response.headers(), &hop.url))
-    }
-
-    fn tell(&self, bytes: u64, whole: Option<u64>) {
-        let done = whole.filter(|whole| *whole > 0).and_then(|whole| {
-            u16::try_from(u128::from(bytes) * 10_000 / u128::from(whole)).ok().map(|done| done.min(10_000))
-        });
-        let of = whole.map(|whole| format!(" of {whole}")).unwrap_or_default();
-        self.control.emit(Event::Progress { run: self.order.run, done, what: format!("received {bytes}{of} bytes") });
+        Ok(Answer { status, headers: response.headers().clone(), report, url: hop.url })
     }
 }
 

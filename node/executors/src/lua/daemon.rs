@@ -16,7 +16,7 @@ use super::Socket;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longest answer: all checkpoints that a job may have.
+/// Longest answer: all checkpoints that a job may have, or the answer of a web server.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// The other end of the socket.
@@ -49,22 +49,25 @@ impl Daemon {
     }
 
     /// Says several things in one line.
-    pub(super) fn tell_all(&self, mut line: Map<String, Value>) -> Result<Value, TellError> {
+    pub(super) fn tell_all(&self, line: Map<String, Value>) -> Result<Value, TellError> {
         let socket = self.socket.as_ref().ok_or(TellError::None)?;
-        line.insert("run".to_owned(), json!(socket.run));
-        line.insert("token".to_owned(), json!(socket.token));
-        let mut line = Value::Object(line).to_string();
-        line.push('\n');
+        let line = signed(socket, line);
         let was_open = self.stream.borrow().is_some();
         let answer = match self.exchange(socket, line.as_bytes()) {
             Err(_) if was_open => self.exchange(socket, line.as_bytes())?,
             answer => answer?,
         };
-        let answer: Value = serde_json::from_slice(&answer)?;
-        match answer.pointer("/error/message").and_then(Value::as_str) {
-            Some(message) => Err(TellError::Refused(message.to_owned())),
-            None => Ok(answer),
-        }
+        read(&answer)
+    }
+
+    /// Asks for what must not be done twice, and may take long: once, on a connection of its own.
+    pub(super) fn ask_once(&self, key: &str, value: Value) -> Result<Value, TellError> {
+        let socket = self.socket.as_ref().ok_or(TellError::None)?;
+        let line = signed(socket, [(key.to_owned(), value)].into_iter().collect());
+        let mut stream = connect(socket)?;
+        // Whatever it takes: the job has a time limit, and a node that is gone closes the connection.
+        stream.get_ref().set_read_timeout(None)?;
+        read(&exchange(&mut stream, line.as_bytes())?)
     }
 
     /// Sends a line and waits for one. A connection that fails is forgotten.
@@ -74,14 +77,33 @@ impl Daemon {
             Some(stream) => stream,
             None => connect(socket)?,
         };
-        stream.get_mut().write_all(line)?;
-        let mut answer = Vec::new();
-        stream.by_ref().take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer)?;
-        if answer.last() != Some(&b'\n') {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let answer = exchange(&mut stream, line)?;
         *kept = Some(stream);
         Ok(answer)
+    }
+}
+
+/// A line of a run, with what proves that it is.
+fn signed(socket: &Socket, mut line: Map<String, Value>) -> String {
+    line.insert("run".to_owned(), json!(socket.run));
+    line.insert("token".to_owned(), json!(socket.token));
+    let mut line = Value::Object(line).to_string();
+    line.push('\n');
+    line
+}
+
+fn exchange(stream: &mut BufReader<UnixStream>, line: &[u8]) -> io::Result<Vec<u8>> {
+    stream.get_mut().write_all(line)?;
+    let mut answer = Vec::new();
+    stream.by_ref().take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer)?;
+    if answer.last() == Some(&b'\n') { Ok(answer) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn read(answer: &[u8]) -> Result<Value, TellError> {
+    let answer: Value = serde_json::from_slice(answer)?;
+    match answer.pointer("/error/message").and_then(Value::as_str) {
+        Some(message) => Err(TellError::Refused(message.to_owned())),
+        None => Ok(answer),
     }
 }
 

@@ -87,7 +87,8 @@ fn run(brief: Brief<Piece>) -> Result<End, BeginError> {
     let work = work_path(&brief.directory);
     let files = Files::open(&work, brief.memory_bytes.unwrap_or(u64::MAX)).map_err(BeginError::Work)?;
     let sockets = brief.piece.socket.is_some();
-    let room = Room { directory: &brief.directory, work: &work, sockets, memory_bytes: brief.memory_bytes };
+    let (directory, memory_bytes) = (brief.directory.as_path(), brief.memory_bytes);
+    let room = Room { directory, work: &work, sockets, code: false, memory_bytes };
     match (confine::confine(room), brief.walls) {
         (Ok(()), _) | (Err(_), Walls::AsFound) => {}
         (Err(error), Walls::Required) => return Err(error.into()),

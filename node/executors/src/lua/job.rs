@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use data_encoding::BASE64;
 use mlua::{Error, FromLuaMulti, Function, IntoLuaMulti, Lua, LuaString, MultiValue, Result, Table, Value};
 use serde_json::json;
 
@@ -106,6 +107,7 @@ pub(super) fn install(lua: &Lua, desk: &Rc<Desk>) -> Result<()> {
     ending(&shelf, desk)?;
     reporting(&shelf, desk)?;
     submitting(&shelf, desk)?;
+    fetching(&shelf, desk)?;
     files(&shelf, desk)?;
     for name in ["args", "env"] {
         job.get::<Table>(name)?.set_readonly(true);
@@ -213,6 +215,32 @@ fn submitting(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
         let json = value::encode(&Value::Table(wanted), "job")?;
         let answer = this.daemon.tell("submit", this.submission(&json)?)?;
         value::decode(lua, answer.pointer("/submitted/number").unwrap_or(&json!(null)))
+    })
+}
+
+/// `http`.
+fn fetching(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
+    let this = Rc::clone(desk);
+    shelf.add("http", move |lua, wanted: Table| {
+        let json = value::encode(&Value::Table(wanted), "request")?;
+        let mut wanted: serde_json::Value = serde_json::from_slice(&json).map_err(Error::runtime)?;
+        // A table with nothing in it says nothing of headers, and looks like a list.
+        if let Some(members) = wanted.as_object_mut()
+            && members.get("headers").is_some_and(|headers| headers.as_array().is_some_and(Vec::is_empty))
+        {
+            members.remove("headers");
+        }
+        let answer = this.daemon.ask_once("http", wanted)?;
+        let answered = answer.get("http").ok_or_else(|| Error::runtime("the node did not say what was answered"))?;
+        let text = answered.get("body").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let body = BASE64.decode(text.as_bytes()).map_err(|_| Error::runtime("the node's answer can't be read"))?;
+        let table = lua.create_table()?;
+        for key in ["status", "url"] {
+            table.raw_set(key, value::decode(lua, answered.get(key).unwrap_or(&json!(null)))?)?;
+        }
+        table.raw_set("headers", value::decode(lua, answered.get("headers").unwrap_or(&json!({})))?)?;
+        table.raw_set("body", lua.create_string(body)?)?;
+        Ok::<_, Error>(table)
     })
 }
 

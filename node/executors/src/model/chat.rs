@@ -57,7 +57,7 @@ pub(super) async fn ask(
     let began = Instant::now();
     let watch = Watch::default();
     let mut hearing = Hearing { asked, stage, used, began, text: String::new(), told: began };
-    let question = (target(asked), request(task, texts), options(task, &watch));
+    let question = (target(asked), request(task, texts), options(task, asked, &watch));
     let mut events = listen(client.clone(), question).map_err(|error| {
         Halt::Silent(Failure::new(Remedy::Retry, format!("failed to start a thread for the answer: {error}")))
     })?;
@@ -267,13 +267,18 @@ fn request(task: &LlmTask, texts: &[String]) -> ChatRequest {
     ChatRequest::new(messages.collect())
 }
 
-fn options(task: &LlmTask, watch: &Watch) -> ChatOptions {
+fn options(task: &LlmTask, asked: &Asked<'_>, watch: &Watch) -> ChatOptions {
     let watch = watch.clone();
     let mut options = ChatOptions::default()
         .with_capture_usage(true)
         .with_stream_header_timeout(FIRST_WORD_MAX)
         .with_stream_read_timeout(PAUSE_MAX)
         .with_raw_frame_fn(move |_, frame| watch.look(&frame));
+    let headers = &asked.candidate.provider.headers;
+    if !headers.is_empty() {
+        let pairs: Vec<(String, String)> = headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        options = options.with_extra_headers(pairs);
+    }
     if let Some(milli) = task.temperature_milli {
         options = options.with_temperature(f64::from(milli) / 1000.0);
     }

@@ -148,7 +148,7 @@ mod tests {
     use crate::model::settings::ProviderKind;
 
     fn settings() -> Settings {
-        let provider = |kind| Provider { kind, base_url: None, key: None, peers: true };
+        let provider = |kind| Provider { peers: true, ..Provider::new(kind) };
         let model = |provider: &str, model: &str, kind, fallback: &[&str]| Model {
             provider: provider.to_owned(),
             model: model.to_owned(),

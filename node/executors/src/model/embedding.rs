@@ -161,6 +161,8 @@ fn request(client: &Client, asked: &Asked<'_>, texts: &[String]) -> Result<Reque
         }
         (None, _) => request,
     };
+    let headers = &provider.headers;
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
     Ok(request.body(body.to_string()))
 }
 

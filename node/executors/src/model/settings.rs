@@ -4,11 +4,16 @@
 //! resources that it takes (`cpus`, a pool of its own), and as many run at once as there is room for.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use jobmesh_protocol::task::Complexity;
 
+use super::find;
+
 /// Most providers and models of a node; each model is a tag that it advertises.
 pub const MODELS_MAX: usize = 64;
+/// Most headers of a provider.
+pub const HEADERS_MAX: usize = 16;
 /// Most models that are tried after one whose provider fails.
 pub const FALLBACKS_MAX: usize = 8;
 
@@ -23,6 +28,18 @@ pub struct Settings {
     pub classes: Classes,
     /// How hard the questions of a job's type are, where the job doesn't say.
     pub types: BTreeMap<String, Complexity>,
+    /// Whether a server of models on this machine is looked for.
+    pub search: Search,
+}
+
+/// Whether a server of models is looked for that nobody told of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Search {
+    /// Where Ollama listens by default, if no provider is known.
+    #[default]
+    Local,
+    /// It isn't.
+    Off,
 }
 
 impl Settings {
@@ -43,16 +60,32 @@ impl Settings {
             let key = told(key).map(|_| KeySource::Variable(key.to_owned()));
             if key.is_some() || base_url.is_some() {
                 let peers = key.is_none();
-                self.providers.insert(kind.word().to_owned(), Provider { kind, base_url, key, peers });
+                self.providers.insert(kind.word().to_owned(), Provider { base_url, key, peers, ..Provider::new(kind) });
             }
         }
         if let Some(host) = told("OLLAMA_HOST") {
             let (kind, base_url) = (ProviderKind::Ollama, Some(ollama_url(&host)));
-            self.providers.insert(kind.word().to_owned(), Provider { kind, base_url, key: None, peers: true });
+            self.providers.insert(kind.word().to_owned(), Provider { base_url, peers: true, ..Provider::new(kind) });
+        }
+        self
+    }
+
+    /// The same, with the Ollama that answers at `address` if no provider is known: its usual place is
+    /// [`OLLAMA_ADDRESS`]. Nobody said that others may ask it, so they may not. Blocks for a fifth of a second at most, and
+    /// not at all where nobody listens.
+    #[must_use]
+    pub fn or_found(mut self, address: SocketAddr) -> Self {
+        if self.providers.is_empty() && self.search == Search::Local && find::is_ollama(address) {
+            let kind = ProviderKind::Ollama;
+            let base_url = Some(format!("http://{address}/"));
+            self.providers.insert(kind.word().to_owned(), Provider { base_url, ..Provider::new(kind) });
         }
         self
     }
 }
+
+/// Where Ollama listens unless it is told otherwise.
+pub const OLLAMA_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 11_434);
 
 /// What Ollama's own variable says, as an address: it also tells the server where to listen, without a scheme or a port.
 fn ollama_url(host: &str) -> String {
@@ -72,6 +105,8 @@ pub struct Provider {
     pub base_url: Option<String>,
     /// Where its key is, if it wants one.
     pub key: Option<KeySource>,
+    /// What it wants to hear with every question beside the key, by name: which account, which project.
+    pub headers: BTreeMap<String, String>,
     /// Whether the jobs of peers may ask it. They are asked on the owner's bill.
     pub peers: bool,
 }
@@ -118,6 +153,12 @@ impl ProviderKind {
 }
 
 impl Provider {
+    /// The usual one of a kind, without a key, and not for peers.
+    #[must_use]
+    pub const fn new(kind: ProviderKind) -> Self {
+        Self { kind, base_url: None, key: None, headers: BTreeMap::new(), peers: false }
+    }
+
     /// Its address, which everything that it is asked begins with.
     #[must_use]
     pub fn url(&self) -> String {

@@ -16,7 +16,7 @@ use crate::process::host::Host;
 use crate::process::program::Programs;
 use crate::process::spare::{make_directory, work_path};
 use crate::process::spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SpawnError, input};
-use crate::sandbox::{self, Failure, OUTER_WORD, PATH, Plan, SOCKET, Shown, WORDS, WORK, WORKER, Walls};
+use crate::sandbox::{self, Failure, OUTER_WORD, PATH, Plan, SOCKETS, Shown, WORDS, WORK, WORKER, Walls};
 use crate::worker::WORKER_WORD;
 
 /// The variable that names the task socket. It is shown inside; nothing else of where it lies is.
@@ -166,10 +166,8 @@ fn environment(order: &Order, task: &ProcessTask, host: &Host) -> (BTreeMap<Stri
             continue;
         }
         let inside = inside(name, value, &order.directory);
-        if let Some(at) = &inside {
-            shown.push(Shown { from: PathBuf::from(value), at: at.clone(), is_writable: false });
-        }
-        let value = inside.map_or_else(|| value.clone(), |at| at.to_string_lossy().into_owned());
+        let value = inside.as_ref().map_or_else(|| value.clone(), |(path, _)| path.to_string_lossy().into_owned());
+        shown.extend(inside.map(|(_, shown)| shown));
         all.insert(name.clone(), value);
     }
     all.insert(RUN_VARIABLE.to_owned(), order.run.to_string());
@@ -178,14 +176,29 @@ fn environment(order: &Order, task: &ProcessTask, host: &Host) -> (BTreeMap<Stri
     (all, shown)
 }
 
-/// Where that is inside which a variable of ours names, if it is a path that has to be shown.
-fn inside(name: &str, value: &str, directory: &Path) -> Option<PathBuf> {
+/// Where that is inside which a variable of ours names, if it is a path that has to be shown, and what is shown for it.
+fn inside(name: &str, value: &str, directory: &Path) -> Option<(PathBuf, Shown)> {
     let path = Path::new(value);
-    if name == SOCKET_VARIABLE {
-        return path.exists().then(|| PathBuf::from(SOCKET));
+    let show = |from: &Path, at: PathBuf| Shown { from: from.to_owned(), at, is_writable: false };
+    if !path.exists() {
+        return None;
     }
-    let file = path.strip_prefix(directory).ok()?.file_name()?;
-    path.exists().then(|| Path::new(FILES).join(file))
+    if name == SOCKET_VARIABLE {
+        let at = Path::new(SOCKETS).join(path.file_name()?);
+        // The next daemon makes another socket of that name, which is seen in the directory only.
+        let shown = match path.parent().filter(|parent| holds_one(parent)) {
+            Some(parent) => show(parent, PathBuf::from(SOCKETS)),
+            None => show(path, at.clone()),
+        };
+        return Some((at, shown));
+    }
+    let at = Path::new(FILES).join(path.strip_prefix(directory).ok()?.file_name()?);
+    Some((at.clone(), show(path, at)))
+}
+
+/// Whether there is one thing in a directory, so that showing it shows nothing else.
+fn holds_one(directory: &Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|entries| entries.take(2).count() == 1)
 }
 
 /// What our own workers are told by its path outside: the task's blobs, and the working directory.

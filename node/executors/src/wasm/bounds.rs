@@ -1,12 +1,9 @@
 //! How much a module may have of what grows.
 
-use wasmi::ResourceLimiter;
-use wasmi_core::LimiterError;
-
 /// Most entries of all tables together: ten times what a large program has functions.
 const ENTRIES_MAX: usize = 1_000_000;
 /// Most tables and memories each; compilers make one.
-const EACH_MAX: usize = 16;
+pub(super) const EACH_MAX: usize = 16;
 
 /// What a module has and may have.
 #[derive(Clone, Copy, Debug)]
@@ -27,40 +24,28 @@ impl Bounds {
     pub(super) fn exceeded(&self) -> Option<u64> {
         self.memory_bytes_max.filter(|_| self.was_refused)
     }
-}
 
-impl ResourceLimiter for Bounds {
-    /// Says no by the answer that the instruction has for it, so that a program that is prepared for that goes on.
-    fn memory_growing(&mut self, current: usize, wanted: usize, _most: Option<usize>) -> Result<bool, LimiterError> {
+    /// Whether a memory may grow. A no is the answer that the instruction has for it, so that a program that is prepared
+    /// for that goes on.
+    pub(super) fn grow_memory(&mut self, current: usize, wanted: usize) -> bool {
         let more = u64::try_from(wanted.saturating_sub(current)).unwrap_or(u64::MAX);
         let total = self.memory_bytes.saturating_add(more);
         if self.memory_bytes_max.is_some_and(|most| total > most) {
             self.was_refused = true;
-            return Ok(false);
+            return false;
         }
         self.memory_bytes = total;
-        Ok(true)
+        true
     }
 
-    fn table_growing(&mut self, current: usize, wanted: usize, _most: Option<usize>) -> Result<bool, LimiterError> {
+    /// Whether a table may grow.
+    pub(super) fn grow_table(&mut self, current: usize, wanted: usize) -> bool {
         let total = self.entries.saturating_add(wanted.saturating_sub(current));
         if total > ENTRIES_MAX {
-            return Ok(false);
+            return false;
         }
         self.entries = total;
-        Ok(true)
-    }
-
-    fn instances(&self) -> usize {
-        1
-    }
-
-    fn tables(&self) -> usize {
-        EACH_MAX
-    }
-
-    fn memories(&self) -> usize {
-        EACH_MAX
+        true
     }
 }
 
@@ -71,12 +56,12 @@ mod tests {
     #[test]
     fn memories_share_one_limit_and_tables_another() {
         let mut bounds = Bounds::new(Some(100));
-        assert!(matches!(bounds.memory_growing(0, 60, None), Ok(true)));
-        assert!(matches!(bounds.memory_growing(0, 40, None), Ok(true)));
+        assert!(bounds.grow_memory(0, 60));
+        assert!(bounds.grow_memory(0, 40));
         assert_eq!(bounds.exceeded(), None);
-        assert!(matches!(bounds.memory_growing(60, 61, None), Ok(false)));
+        assert!(!bounds.grow_memory(60, 61));
         assert_eq!(bounds.exceeded(), Some(100));
-        assert!(matches!(bounds.table_growing(0, ENTRIES_MAX, None), Ok(true)));
-        assert!(matches!(bounds.table_growing(0, 1, None), Ok(false)));
+        assert!(bounds.grow_table(0, ENTRIES_MAX));
+        assert!(!bounds.grow_table(0, 1));
     }
 }

@@ -11,12 +11,12 @@ use std::process::ExitCode;
 
 use rustix::fs::{CWD, renameat};
 use rustix::io::Errno;
-use wasmi::{Config, Engine, Linker, Module, Store, TrapCode};
 use wasmi_wasi::wasi_common::pipe::WritePipe;
 use wasmi_wasi::{Dir, WasiCtx, WasiCtxBuilder, ambient_authority};
 
 use super::Piece;
 use super::bounds::Bounds;
+use super::engine::{self, LoadError, Ran, Rest};
 use crate::event::chain;
 use crate::output::{outcome_path, result_path};
 use crate::process::{OUTCOME_VARIABLE, RESULT_VARIABLE, mebibytes, work_path};
@@ -28,15 +28,6 @@ const RESULT_NAME: &str = ".jobmesh-result";
 
 /// The working directory by the name that it has for code in a container or a sandbox, too.
 const WORK: &str = "/work";
-
-/// The one name under which everything that a module may use is found.
-const WASI: &str = "wasi_snapshot_preview1";
-
-/// What the interpreter keeps for a module.
-struct State {
-    wasi: WasiCtx,
-    bounds: Bounds,
-}
 
 /// Why a module did not run.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +44,8 @@ enum BeginError {
     Account(#[source] io::Error),
     #[error("the job's arguments or variables can't be given to a module: {problem}")]
     Words { problem: String },
-    #[error("the module is not valid: {problem}")]
-    Invalid { problem: String },
-    #[error("the module imports {module}.{name}; there is only {WASI}")]
-    Import { module: String, name: String },
-    #[error("the module has no function `_start`; build it as a command, not as a library")]
-    NoStart,
-    #[error("WASI can't be set up: {problem}")]
-    Wasi { problem: String },
+    #[error(transparent)]
+    Load(#[from] LoadError),
 }
 
 impl BeginError {
@@ -72,8 +57,9 @@ impl BeginError {
             | Self::Stream(_)
             | Self::Confine(_)
             | Self::Account(_)
-            | Self::Wasi { .. } => End::error(chain(self)),
-            Self::Words { .. } | Self::Invalid { .. } | Self::Import { .. } | Self::NoStart => {
+            | Self::Load(LoadError::Wasi { .. }) => End::error(chain(self)),
+            Self::Words { .. }
+            | Self::Load(LoadError::Invalid { .. } | LoadError::Import { .. } | LoadError::NoStart) => {
                 End::permanent(chain(self))
             }
         }
@@ -101,32 +87,26 @@ fn run(brief: &Brief<Piece>) -> Result<End, BeginError> {
     let bytes = fs::read(path).map_err(|source| BeginError::Read { path: path.clone(), source })?;
     let wasi = context(brief)?;
     let work = work_path(&brief.directory);
-    let room = Room { directory: &brief.directory, work: &work, sockets: false, memory_bytes: brief.memory_bytes };
+    let room = Room {
+        directory: &brief.directory,
+        work: &work,
+        sockets: false,
+        code: engine::NEEDS_CODE,
+        memory_bytes: brief.memory_bytes,
+    };
     match (confine::confine(room), brief.walls) {
         (Ok(()), _) | (Err(_), Walls::AsFound) => {}
         (Err(error), Walls::Required) => return Err(error.into()),
     }
     let mut account = Account { isolation: brief.isolation, fuel: None };
     account.leave(&brief.directory).map_err(BeginError::Account)?;
-    let mut config = Config::default();
-    config.consume_fuel(true);
-    let engine = Engine::new(&config);
-    let module = compile(&engine, &bytes)?;
-    let mut store = Store::new(&engine, State { wasi, bounds: Bounds::new(brief.memory_bytes) });
-    store.limiter(|state| &mut state.bounds);
     let fuel = brief.piece.fuel.unwrap_or(u64::MAX);
-    store.set_fuel(fuel).map_err(|error| BeginError::Wasi { problem: error.to_string() })?;
-    let linker = linker(&engine)?;
-    let ran = linker.instantiate_and_start(&mut store, &module).and_then(|instance| {
-        let start = instance.get_typed_func::<(), ()>(&store, "_start")?;
-        start.call(&mut store, ())
-    });
-    let used = fuel - store.get_fuel().unwrap_or(fuel).min(fuel);
-    account.fuel = Some(used);
+    let ran = engine::run(&bytes, wasi, Bounds::new(brief.memory_bytes), fuel)?;
+    account.fuel = Some(ran.used);
     if let Err(error) = account.leave(&brief.directory) {
         eprintln!("failed to write down the fuel used: {error}");
     }
-    Ok(judge(ran, store.data().bounds, fuel))
+    Ok(judge(ran, fuel))
 }
 
 /// What the module is given of the outside.
@@ -148,7 +128,7 @@ fn context(brief: &Brief<Piece>) -> Result<WasiCtx, BeginError> {
     for name in [".", WORK] {
         let work = Dir::open_ambient_dir(&path, ambient_authority()).map_err(BeginError::Work)?;
         let opened = builder.preopened_dir(work, name);
-        opened.map_err(|error| BeginError::Wasi { problem: error.to_string() })?;
+        opened.map_err(|error| LoadError::Wasi { problem: error.to_string() })?;
     }
     Ok(builder.build())
 }
@@ -157,65 +137,29 @@ fn stream(descriptor: BorrowedFd<'_>) -> Result<File, BeginError> {
     Ok(File::from(descriptor.try_clone_to_owned().map_err(BeginError::Stream)?))
 }
 
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<Module, BeginError> {
-    let module = Module::new(engine, bytes).map_err(|error| {
-        // What is wrong with text is shown with its line, over several lines.
-        let lines = error.to_string();
-        let words: Vec<&str> = lines.split_whitespace().collect();
-        BeginError::Invalid { problem: words.join(" ") }
-    })?;
-    if let Some(import) = module.imports().find(|import| import.module() != WASI) {
-        return Err(BeginError::Import { module: import.module().to_owned(), name: import.name().to_owned() });
-    }
-    match module.get_export("_start") {
-        Some(start) if start.func().is_some() => Ok(module),
-        Some(_) | None => Err(BeginError::NoStart),
-    }
-}
-
-fn linker(engine: &Engine) -> Result<Linker<State>, BeginError> {
-    let mut linker = Linker::new(engine);
-    let wasi = |problem: String| BeginError::Wasi { problem };
-    wasmi_wasi::add_to_linker(&mut linker, |state: &mut State| &mut state.wasi)
-        .map_err(|error| wasi(error.to_string()))?;
-    // WASI's own takes codes up to 125 only, but a command may exit with any.
-    linker.allow_shadowing(true);
-    let exit = |code: i32| -> Result<(), wasmi::Error> { Err(wasmi::Error::i32_exit(code)) };
-    linker.func_wrap(WASI, "proc_exit", exit).map_err(|error| wasi(error.to_string()))?;
-    Ok(linker)
-}
-
 /// What the end of a module means.
-fn judge(ran: Result<(), wasmi::Error>, bounds: Bounds, fuel: u64) -> End {
-    let error = match ran {
-        Ok(()) => return End::code(0),
-        Err(error) => error,
-    };
-    let plain = match (error.i32_exit_status(), error.as_trap_code()) {
-        (Some(status), _) => {
+fn judge(ran: Ran, fuel: u64) -> End {
+    let exceeded = ran.bounds.exceeded();
+    let plain = match ran.rest {
+        Rest::Returned => return End::code(0),
+        Rest::Exited(status) => {
             // As the system does with the code of every command.
             let code = u8::try_from(status & 0xff).unwrap_or(u8::MAX);
-            if code == 0 || bounds.exceeded().is_none() {
+            if code == 0 || exceeded.is_none() {
                 return End::code(code);
             }
             format!("exit code {code}")
         }
-        (None, Some(TrapCode::OutOfFuel)) => return End::permanent(format!("used more than {fuel} fuel (fuel limit)")),
-        (None, _) if is_of_wasi(&error) && bounds.exceeded().is_none() => {
-            return End::permanent(format!("the module can't be linked: {error}"));
+        Rest::OutOfFuel => return End::permanent(format!("used more than {fuel} fuel (fuel limit)")),
+        Rest::Unlinked(problem) if exceeded.is_none() => {
+            return End::permanent(format!("the module can't be linked: {problem}"));
         }
-        (None, Some(_) | None) => format!("trap: {error}"),
+        Rest::Unlinked(problem) | Rest::Trapped(problem) => format!("trap: {problem}"),
     };
-    match bounds.exceeded() {
+    match exceeded {
         Some(most) => End::error(format!("needed more than {} of memory (memory limit): {plain}", mebibytes(most))),
         None => End::error(plain),
     }
-}
-
-/// Whether a module asks WASI for something that it doesn't have, or has with other arguments.
-fn is_of_wasi(error: &wasmi::Error) -> bool {
-    use wasmi::errors::ErrorKind;
-    matches!(error.kind(), ErrorKind::Linker(_) | ErrorKind::Func(_) | ErrorKind::Instantiation(_))
 }
 
 /// Puts what the module said about its end and its result to where every command says it.

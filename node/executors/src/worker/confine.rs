@@ -3,7 +3,8 @@
 //! The interpreter is the first wall: neither a module nor a script has a way to name a file outside its working directory
 //! or to open a socket. These are the second, for the day when the interpreter has a hole: landlock leaves the process
 //! the directory of its run and no other file, and seccomp leaves it the few system calls that an interpreter makes:
-//! no program, thread, process, signal, mount or code page can be made of them.
+//! no program, thread, process, signal, mount or code page can be made of them. Where modules are compiled, a page may
+//! become code, but none that can still be written to.
 //!
 //! **The hard case** is a system that has only some of it. Then the caller decides: a worker that is not required to
 //! have every wall raises those that there are, and its run is said to be kept apart less well.
@@ -28,6 +29,8 @@ pub(crate) struct Room<'a> {
     pub(crate) work: &'a Path,
     /// Whether it may connect to sockets of this machine: the one of tasks is the only one that it knows of.
     pub(crate) sockets: bool,
+    /// Whether what was written to a page may be run as code, once it can't be written to any more.
+    pub(crate) code: bool,
     /// Most memory of what is interpreted.
     pub(crate) memory_bytes: Option<u64>,
 }
@@ -61,13 +64,13 @@ pub(crate) fn confine(room: Room<'_>) -> Result<(), ConfineError> {
         limit(Resource::As, bytes.saturating_mul(2).saturating_add(ADDRESSES_BESIDE))?;
     }
     let landlocked = walls::landlock(Some(room));
-    walls::seccomp(room.sockets)?;
+    walls::seccomp(Some(room))?;
     landlocked
 }
 
 /// Tries the walls and says on standard output which one is missing; nothing if none is.
 pub(crate) fn probe() -> ExitCode {
-    let raised = walls::landlock(None).and_then(|()| walls::seccomp(false)).and_then(|()| look_around());
+    let raised = walls::landlock(None).and_then(|()| walls::seccomp(None)).and_then(|()| look_around());
     match raised {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -102,7 +105,7 @@ mod walls {
         Err(ConfineError::System)
     }
 
-    pub(super) fn seccomp(_sockets: bool) -> Result<(), ConfineError> {
+    pub(super) fn seccomp(_room: Option<Room<'_>>) -> Result<(), ConfineError> {
         Err(ConfineError::System)
     }
 }
@@ -186,6 +189,7 @@ mod walls {
     const FCNTL_COMMANDS: [u64; 6] = [0, 1, 2, 3, 4, 1030];
     /// `TCGETS`, `FIONBIO`, `FIONREAD`.
     const IOCTL_REQUESTS: [u64; 3] = [0x5401, 0x5421, 0x541B];
+    const PROT_READ: u64 = 1;
     const PROT_EXEC: u64 = 4;
     const AF_UNIX: u64 = 1;
     const ENOSYS: u32 = 38;
@@ -223,8 +227,8 @@ mod walls {
         PathFd::new(path).map_err(|source| ConfineError::Path { path: path.display().to_string(), source })
     }
 
-    pub(super) fn seccomp(sockets: bool) -> Result<(), ConfineError> {
-        let text = filter(sockets).to_string();
+    pub(super) fn seccomp(room: Option<Room<'_>>) -> Result<(), ConfineError> {
+        let text = filter(room).to_string();
         let arch = std::env::consts::ARCH.try_into().map_err(seccompiler::Error::Backend)?;
         let filters = seccompiler::compile_from_json(text.as_bytes(), arch)?;
         for filter in filters.values() {
@@ -234,15 +238,20 @@ mod walls {
     }
 
     /// Everything that isn't listed is answered as by a kernel that doesn't have it.
-    fn filter(sockets: bool) -> Value {
+    fn filter(room: Option<Room<'_>>) -> Value {
         let mut rules: Vec<Value> = CALLS.iter().chain(OLD_CALLS).map(|name| json!({ "syscall": name })).collect();
         rules.extend(FCNTL_COMMANDS.map(|command| with("fcntl", 1, &json!("eq"), command)));
         rules.extend(IOCTL_REQUESTS.map(|request| with("ioctl", 1, &json!("eq"), request)));
         let no_code = json!({ "masked_eq": PROT_EXEC });
         rules.extend(["mmap", "mprotect"].map(|name| with(name, 2, &no_code, 0)));
+        if room.is_some_and(|room| room.code) {
+            rules.push(with("mprotect", 2, &json!("eq"), PROT_READ | PROT_EXEC));
+            // Told to every processor that may run it, where that takes a call.
+            rules.push(json!({ "syscall": "membarrier" }));
+        }
         // To end itself, which is what `abort` does; nobody else can be meant.
         rules.push(with("tgkill", 0, &json!("eq"), u64::from(std::process::id())));
-        if sockets {
+        if room.is_some_and(|room| room.sockets) {
             rules.extend(SOCKET_CALLS.map(|name| json!({ "syscall": name })));
             rules.push(with("socket", 0, &json!("eq"), AF_UNIX));
         }

@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::net::UnixListener;
 
 use jobmesh_executors::{Ended, Limits, Order, StopReason};
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::task::Task;
-use jobmesh_protocol::{DurationMillis, Isolation, Outcome};
+use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome};
 
 use crate::harness::{Node, exists};
 
@@ -254,4 +256,37 @@ fn what_can_not_be_started_is_told_apart() {
     order.run = crate::harness::run_id();
     let released = node.end_of(order);
     assert_eq!(released.outcome.word(), "released", "{released:?}");
+}
+
+/// Says hello to the task socket, and to the one that is there after it has heard a line.
+const HELLO_TWICE: &str = "import os, socket, sys
+for _ in range(2):
+    socket.socket(socket.AF_UNIX).connect(os.environ['JOBMESH_SOCKET'])
+    sys.stdin.readline()";
+
+#[test]
+fn the_task_socket_of_the_next_daemon_is_seen_inside() {
+    let Some(node) = Node::start_sandboxed(1) else { return };
+    let (sockets, stdin) = (node.home.path().join("tasks"), node.pipe().path);
+    std::fs::create_dir(&sockets).unwrap();
+    let socket = sockets.join("task.sock");
+    let first = UnixListener::bind(&socket).unwrap();
+    // Open for both, so that nobody waits for the other end.
+    let mut lines = File::options().read(true).write(true).open(&stdin).unwrap();
+    let mut order = node.command(&["python3", "-c", HELLO_TWICE]);
+    order.stdin = Some(stdin);
+    if let Task::Process(task) = &mut order.task {
+        task.stdin = Some(BlobRef::of(b""));
+    }
+    order.environment = [("JOBMESH_SOCKET".to_owned(), socket.to_str().unwrap().to_owned())].into();
+    let run = order.run;
+    node.executors.run(order);
+    first.accept().unwrap();
+    drop(first);
+    std::fs::remove_file(&socket).unwrap();
+    let second = UnixListener::bind(&socket).unwrap();
+    lines.write_all(b"the next one\n").unwrap();
+    second.accept().unwrap();
+    lines.write_all(b"done\n").unwrap();
+    assert_eq!(node.ended(run).outcome, Outcome::Ok);
 }

@@ -210,7 +210,7 @@ pub(crate) fn models(providers: &[(&str, ProviderKind, &str)]) -> ModelSettings 
     let mut settings = ModelSettings::default();
     for (name, kind, url) in providers {
         let key = Some(KeySource::Variable("CANARY".to_owned()));
-        let provider = Provider { kind: *kind, base_url: Some((*url).to_owned()), key, peers: true };
+        let provider = Provider { base_url: Some((*url).to_owned()), key, peers: true, ..Provider::new(*kind) };
         settings.providers.insert((*name).to_owned(), provider);
         for (what, kind) in [("chat", ModelKind::Chat), ("vectors", ModelKind::Embedding)] {
             let model = Model {

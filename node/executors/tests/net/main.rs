@@ -3,6 +3,7 @@
 
 mod chat;
 mod embedding;
+mod fetch;
 mod foreign;
 mod harness;
 mod http;

@@ -5,7 +5,7 @@
 use jobmesh_executors::model::settings::ProviderKind;
 use jobmesh_protocol::task::{LlmTask, Task};
 
-use crate::harness::{CANARY, Node, ask};
+use crate::harness::{CANARY, Node, ask, embed, models};
 use jobmesh_tests::web::Server;
 
 #[test]
@@ -101,4 +101,30 @@ fn ollama() {
     let missing = Server::start(|_, to| to.answer(404, &[], r#"{"error":"model \"one-chat\" not found"}"#));
     let end = Node::asking(ProviderKind::Ollama, &missing.url("")).run(task());
     assert_eq!((end.word(), end.message().contains("not found")), ("permanent", true), "{}", end.message());
+}
+
+#[test]
+fn what_a_provider_wants_to_hear_is_said_with_every_question() {
+    let server = Server::start(|request, to| {
+        assert_eq!((request.headers["x-project"].as_str(), request.headers["x-team"].as_str()), ("seven", "a b"));
+        if request.path.ends_with("/embeddings") {
+            to.answer(200, &[], r#"{"data":[{"index":0,"embedding":[0.5]}]}"#);
+        } else {
+            to.stream(
+                "text/event-stream",
+                &[
+                    r#"data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}"#,
+                    "\n\ndata: [DONE]\n\n",
+                ],
+            );
+        }
+    });
+    let mut settings = models(&[("one", ProviderKind::OpenAi, &server.url("/v1"))]);
+    let headers = [("X-Project", "seven"), ("X-Team", "a b")];
+    settings.providers.get_mut("one").unwrap().headers =
+        headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let node = Node::start(Default::default(), settings);
+    assert_eq!(node.run(ask("why?")).ok().stdout(), "hi");
+    node.run(embed(&["a"])).ok();
+    assert_eq!(server.asked().len(), 2);
 }

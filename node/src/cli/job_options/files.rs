@@ -91,7 +91,7 @@ pub(super) async fn bring(client: &Client, inputs: Vec<Input>, there: Option<Blo
         match input {
             Input::Path(path, name) => upload.add(&path, &name)?,
             Input::Tree(hash, name) => upload.add_tree(client, hash, &name).await?,
-            Input::Blob(hash, name) => upload.add_blob(blob_of(client, hash).await?, name),
+            Input::Blob(hash, name) => upload.add_blob(blob_of(client, hash).await?, &name)?,
         }
     }
     upload.send(client).await

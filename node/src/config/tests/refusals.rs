@@ -184,6 +184,15 @@ const MODELS: &[(&str, &str)] = &[
         "[providers.\"a b\"]\nkind = \"ollama\"",
         "line 1: providers.a b is no name; it must be 1 to 64 letters, digits, dots, dashes or underscores",
     ),
+    (
+        "[providers.a]\nkind = \"openai\"\nheaders = { Authorization = \"x\" }",
+        "line 3: providers.a.headers.Authorization is a header that the node writes; a key goes into key_env or key_secret",
+    ),
+    (
+        "[providers.a]\nkind = \"openai\"\nheaders = { X-A = \"x\\ny\" }",
+        "line 3: providers.a.headers.X-A is \"x\\ny\"; it must be a text of plain letters on one line",
+    ),
+    ("[providers]\nfind = 3", "line 2: providers.find is 3; it must be true or false"),
     ("[models.m]\nmodel = \"x\"", "line 1: models.m has no provider; name one of [providers]"),
     ("[models.m]\nprovider = \"x\"", "line 2: models.m.provider is \"x\"; it must be the name of one of [providers]"),
     (

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::BASE64;
 use jobmesh_engine::{Command, Refusal, Report, Response, Taken};
 use jobmesh_executors::Redaction;
-use jobmesh_protocol::{RunId, Submission};
+use jobmesh_executors::http::{Fetched, Fetcher};
+use jobmesh_protocol::task::{Content, HttpTask, Task};
+use jobmesh_protocol::{Isolation, RunId, Submission};
 use serde::{Deserialize, Serialize};
 
 use super::super::guarded;
@@ -28,6 +31,31 @@ struct Line {
     #[serde(default)]
     checkpoints: bool,
     submit: Option<Box<Submission>>,
+    http: Option<Box<Wanted>>,
+}
+
+/// A request that a script wants to be made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    url: String,
+    method: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    body: Option<String>,
+    redirects: Option<u8>,
+}
+
+impl Wanted {
+    fn task(self) -> HttpTask {
+        let usual = if self.body.is_some() { "POST" } else { "GET" };
+        let mut task = HttpTask::new(self.url);
+        task.method = self.method.map_or_else(|| usual.to_owned(), |method| method.to_ascii_uppercase());
+        task.headers = self.headers;
+        task.body = self.body.map(Content::Text);
+        task.redirects = self.redirects.unwrap_or(task.redirects);
+        task
+    }
 }
 
 /// Something for the next attempt; an empty value forgets it.
@@ -55,6 +83,19 @@ pub(super) struct Done {
     /// The job that was taken on, if one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     submitted: Option<Submitted>,
+    /// What a web server answered, if one was to be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<AnswerLine>,
+}
+
+/// What a web server answered.
+#[derive(Debug, Serialize)]
+struct AnswerLine {
+    status: u16,
+    url: String,
+    headers: BTreeMap<String, String>,
+    /// In base64: it need be no text.
+    body: String,
 }
 
 impl Reply {
@@ -79,13 +120,14 @@ pub(super) fn failure(code: ErrorCode, message: impl Into<String>, hint: Option<
 /// The talk with one job.
 pub(super) struct Talk {
     handle: Handle,
+    fetcher: Fetcher,
     /// Whom a good token has proved the other one to be.
     run: Option<RunId>,
 }
 
 impl Talk {
-    pub(super) const fn new(handle: Handle) -> Self {
-        Self { handle, run: None }
+    pub(super) const fn new(handle: Handle, fetcher: Fetcher) -> Self {
+        Self { handle, fetcher, run: None }
     }
 
     /// Whether it is known whose talk it is.
@@ -93,18 +135,28 @@ impl Talk {
         self.run.is_some()
     }
 
-    /// Does what a line says.
-    pub(super) async fn answer(&mut self, line: &[u8]) -> Reply {
-        match self.perform(line).await {
-            Ok(done) => Reply::Done(done),
-            Err(error) => Reply::Error(error),
-        }
+    /// Does what a line says. While a web server is asked, `gone` is listened to: nobody wants the answer any more, and
+    /// there is none.
+    pub(super) async fn answer(&mut self, line: &[u8], gone: impl Future<Output = ()>) -> Option<Reply> {
+        let done = match self.perform(line).await {
+            Ok((done, None)) => Ok(done),
+            Ok((done, Some(wanted))) => tokio::select! {
+                biased;
+                fetched = self.fetch(*wanted) => fetched.map(|answer| Done { http: Some(answer), ..done }),
+                () = gone => return None,
+            },
+            Err(error) => Err(error),
+        };
+        Some(done.map_or_else(Reply::Error, Reply::Done))
     }
 
-    async fn perform(&mut self, line: &[u8]) -> Result<Done, ApiError> {
+    /// What a line says, but for a request to a web server, which is given back: what a server is told, secrets included,
+    /// is nothing that is kept.
+    async fn perform(&mut self, line: &[u8]) -> Result<(Done, Option<Box<Wanted>>), ApiError> {
         let bytes = line;
-        let line: Line = serde_json::from_slice(bytes).map_err(|error| unreadable(&error))?;
+        let mut line: Line = serde_json::from_slice(bytes).map_err(|error| unreadable(&error))?;
         let run = self.introduce(&line)?;
+        let http = line.http.take();
         let line = match self.handle.shared().guarded.of(run) {
             Some(redaction) => clean(&redaction, bytes).map_err(|error| unreadable(&error))?,
             None => line,
@@ -117,7 +169,30 @@ impl Talk {
             Some(submission) => Some(self.submit(run, *submission).await?),
             None => None,
         };
-        Ok(Done { ok: true, checkpoints, submitted })
+        Ok((Done { ok: true, checkpoints, submitted, http: None }, http))
+    }
+
+    /// Makes a request for a script that was granted the network. Whose run is over has nothing to ask for.
+    async fn fetch(&self, wanted: Wanted) -> Result<AnswerLine, ApiError> {
+        let run = self.run.ok_or_else(|| failure(ErrorCode::BadRequest, "nobody said whose request it is", None))?;
+        self.handle.command(Command::Report(run, Report::Heartbeat)).await.map_err(|error| refused(&error))?;
+        let read = self.handle.read(move |view| view.job(run.job));
+        let job = read.await.map_err(|error| failure(ErrorCode::Internal, error.to_string(), None))?;
+        let job = job.ok_or_else(|| refused(&CommandError::Refused(Refusal::NotRunning)))?;
+        if !matches!(job.spec.task, Task::Lua(_)) {
+            let hint = Some("a command uses the network by itself; submit an http job");
+            return Err(failure(ErrorCode::BadRequest, "requests are made for scripts only", hint));
+        }
+        if !job.spec.network {
+            let message = "the job was not granted the network";
+            return Err(failure(ErrorCode::BadRequest, message, Some("submit it with --network")));
+        }
+        let asked = job.spec.isolation.unwrap_or(Isolation::None).max(self.handle.config().isolation.own);
+        let is_guarded = job.origin.is_some() || asked > Isolation::Contained;
+        let fetched = self.fetcher.fetch(wanted.task(), is_guarded).await;
+        let Fetched { status, url, headers, body } =
+            fetched.map_err(|error| failure(ErrorCode::BadRequest, error.to_string(), None))?;
+        Ok(AnswerLine { status, url, headers, body: BASE64.encode(&body) })
     }
 
     /// Takes on a job for a job of this node. One that a peer sent has no business with our queue.
@@ -174,8 +249,8 @@ fn clean(redaction: &Redaction, line: &[u8]) -> serde_json::Result<Line> {
 }
 
 fn unreadable(error: &serde_json::Error) -> ApiError {
-    let known =
-        "a line is one JSON object of run, token, progress, message, heartbeat, checkpoint, checkpoints, submit";
+    let known = "a line is one JSON object of run, token, progress, message, heartbeat, checkpoint, checkpoints, submit, \
+         http";
     failure(ErrorCode::BadRequest, format!("the line can't be read: {error}"), Some(known))
 }
 
@@ -244,6 +319,7 @@ mod tests {
             r#"{"run":"01890a5d-ac96-774b-bcce-b302099a8057:3","token":"x","progress":0.25,"message":"half"}"#,
             r#"{"checkpoint":{"name":"page","value":"7"},"heartbeat":true}"#,
             r#"{"checkpoints":true}"#,
+            r#"{"http":{"url":"http://a/","method":"PUT","headers":{"a":"b"},"body":"c","redirects":0}}"#,
             r#"{"submit":{"spec":{"job_type":"t","task":{"noop":{}}}}}"#,
         ];
         let target = samples.iter().fold(Target::text("task-line"), Target::sample);

@@ -37,10 +37,8 @@ impl Server {
     /// Providers by how they answer.
     pub(super) fn models(&self) -> Settings {
         let provider = |name: &str| Provider {
-            kind: ProviderKind::OpenAi,
             base_url: Some(self.url(&format!("/{name}/v1/"))),
-            key: None,
-            peers: false,
+            ..Provider::new(ProviderKind::OpenAi)
         };
         let providers = PROVIDERS.iter().map(|name| ((*name).to_owned(), provider(name))).collect();
         Settings { providers, ..Settings::default() }
