@@ -254,8 +254,8 @@ mod tests {
         let blobs = Blobs::open(folder.path().to_owned()).unwrap();
         let missing = BlobRef::of(b"not here");
         let entry = Entry { path: "a/b".to_owned(), node: Node::File { blob: missing, mode: 0o644 } };
-        let bytes: &'static [u8] = Box::leak(Tree::new(vec![entry]).unwrap().encode().into_boxed_slice());
-        let tree = blobs.write(parts(&[bytes])).await.unwrap();
+        let list = Bytes::from(Tree::new(vec![entry]).unwrap().encode());
+        let tree = blobs.write(futures::stream::iter([Ok::<_, io::Error>(list)])).await.unwrap();
         let error = blobs.check_inputs(tree).unwrap_err().to_string();
         assert!(error.contains("\"a/b\"") && error.contains(&missing.hash.to_string()), "{error}");
         blobs.write(parts(&[b"not here"])).await.unwrap();

@@ -268,6 +268,7 @@ impl Config {
             retention: self.retention,
             quotas: self.quotas,
             isolation: self.isolation.clone(),
+            entrusted: self.secrets.entrusted(),
         }
     }
 }

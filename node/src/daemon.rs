@@ -1,6 +1,6 @@
 //! The life of the daemon: lock, start, answer, drain, stop.
 //!
-//! It is ready when its control socket accepts. On `SIGHUP` it reads its configuration again, as on `POST /v1/reload`; a
+//! It is ready when its control socket accepts. On `SIGHUP` it reads its configuration again, as on `POST /v1/config/reload`; a
 //! terminal that is closed does not end it. It stops when it is told to (`SIGTERM`, `SIGINT`, or `POST /v1/shutdown`): it
 //! takes no new work, gives running jobs `drain.wait` to end, stops the rest and puts them back
 //! into the queue, here or at their origin, lets the last messages to connected peers be acknowledged, and goes. Asked

@@ -37,25 +37,15 @@ pub fn detect(slots: u32, pools: BTreeMap<Name, PoolKind>, probes: &[Probe]) -> 
         attributes.insert("memory".to_owned(), Value::Number(memory));
     }
     let own = ["noop", "builtin"].map(str::to_owned);
-    let executors = probes.iter().filter(|probe| probe.isolation.is_some()).flat_map(executors_of);
+    let executors = probes.iter().filter(|probe| probe.isolation.is_some()).map(|probe| probe.executor.to_owned());
     let tags = own.into_iter().chain(executors).filter_map(|name| format!("executor:{name}").parse().ok());
     let tags: BTreeSet<Tag> = tags.chain(probes.iter().flat_map(tags_of)).collect();
     Detected { tags, attributes, pools, slots }
 }
 
-/// The kinds of tasks that an executor runs.
-fn executors_of(probe: &Probe) -> Vec<String> {
-    // One executor asks models for both.
-    let names: &[&str] = if probe.executor == "model" { &["llm", "embedding"] } else { &[probe.executor] };
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
 /// How well an executor keeps tasks apart, and what else it knows.
 fn tags_of(probe: &Probe) -> Vec<Tag> {
-    let levels = executors_of(probe).into_iter().flat_map(|name| {
-        let best = probe.isolation.unwrap_or(Isolation::None);
-        best.tags_up_to(&name).collect::<Vec<_>>()
-    });
+    let levels = probe.isolation.unwrap_or(Isolation::None).tags_up_to(probe.executor);
     let others = probe.tags.iter().filter(|_| probe.isolation.is_some()).filter_map(|tag| tag.parse().ok());
     levels.chain(others).collect()
 }
@@ -114,18 +104,17 @@ mod tests {
         let probes = [
             probe("process", Some(Isolation::Sandboxed)),
             probe("container", None),
-            probe("model", Some(Isolation::Contained)),
+            probe("llm", Some(Isolation::Contained)),
         ];
         let found = detect(3, detect_pools(), &probes);
         let tags: Vec<&str> = found.tags.iter().map(Tag::as_str).collect();
         let expected = [
             "executor:builtin",
-            "executor:embedding",
             "executor:llm",
             "executor:noop",
             "executor:process",
             "isolation:process:sandboxed",
-            "model:extra",
+            "llm:extra",
             "process:extra",
         ];
         assert_eq!(tags, expected);

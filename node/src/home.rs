@@ -200,6 +200,12 @@ impl Home {
         self.path.join("runs")
     }
 
+    /// Where runs that have secrets are marked.
+    #[must_use]
+    pub fn guarded(&self) -> PathBuf {
+        self.path.join("guarded")
+    }
+
     /// Where directories of runs that left nothing wait for the next run.
     #[must_use]
     pub fn spares(&self) -> PathBuf {

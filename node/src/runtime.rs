@@ -24,7 +24,7 @@
 //! | sweep of containers, once at the start, on a blocking thread | the engine's list | nothing | within seconds |
 //! | socket of tasks (`task_socket`), and one task for each client | lines of jobs | commands, answers | by the token |
 //! | network task (`network`) | mesh events, restarts | engine inputs | by the token |
-//! | joins, uploads and followed outputs (`log_server`), owned by the network task | one question of a peer each | an answer to it | with the network task |
+//! | joins, uploads, followed outputs (`log_server`) and asked secrets (`secrets`), owned by the network task | one question of a peer each | an answer to it | with the network task |
 //! | slots of the executors | orders | `Started`, `Ended` | at [`Runtime::stop`] |
 //!
 //! The inbox is bounded. When it is full, commands are refused as busy and drivers wait, which slows the one peer or
@@ -44,6 +44,7 @@ mod engine_thread;
 #[cfg(test)]
 mod fixture;
 mod growth;
+mod guarded;
 mod handle;
 mod housekeeping;
 mod line;
@@ -55,6 +56,7 @@ mod readers;
 mod reduce;
 mod roster;
 mod runs;
+mod secrets;
 mod source;
 mod tail;
 mod task_socket;
@@ -65,7 +67,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
@@ -76,9 +78,9 @@ use jobmesh_executors::{Containers, Executors, Probe, STOP_GRACE_MAX, Sandboxes,
 use jobmesh_keys::key_file::KeyFileError;
 use jobmesh_protocol::id::Incarnation;
 use jobmesh_protocol::resource::{Name, NameError};
-use jobmesh_protocol::{Isolation, NodeId, RunId};
+use jobmesh_protocol::{NodeId, RunId};
 use jobmesh_store::{Lock, OpenError, Store, StoreError, find_database};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -106,9 +108,6 @@ const BATCHES_MAX: usize = 16;
 /// How long the executors may take to end: the longest grace of a stopped run, and the time that KILL may need. A slot
 /// that is stuck must not keep the daemon alive.
 const EXECUTORS_LIMIT: Duration = STOP_GRACE_MAX.saturating_add(Duration::from_secs(10));
-
-/// How long executors may look around at the start: five seconds. Each try takes milliseconds; a socket may not answer.
-const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Everything of a running node but its control socket.
 #[derive(Debug)]
@@ -255,7 +254,10 @@ impl Runtime {
         }
         // What is to be adopted is known by now.
         let (executors, handle) = (self.executors.clone(), self.handle.clone());
-        self.tasks.spawn_blocking(move || executors.sweep(|run| handle.runs().contains(&run)));
+        self.tasks.spawn_blocking(move || {
+            executors.sweep(|run| handle.runs().contains(&run));
+            handle.shared().guarded.discard_all(handle.home(), |run| handle.runs().contains(&run));
+        });
         match Network::start(settings, self.handle.clone()).await {
             Ok(network) => {
                 self.tasks.spawn(network.run(commands, self.cancel.clone()));
@@ -344,42 +346,33 @@ fn set_blob_quota(blobs: &Blobs, config: &Config) {
 
 fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle) -> Result<Executors, StartError> {
     let slots = u16::try_from(config.slots).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
-    let (told, shelf) = (handle.clone(), handle.blobs().shelf().clone());
+    let (told, keeper, shelf) = (handle.clone(), handle.clone(), handle.blobs().shelf().clone());
     let report = move |event| {
         // Called on the executors' own threads. When the engine is gone, nobody is left to be told.
+        let over = if let jobmesh_executors::Event::Ended { run, .. } = &event { Some(*run) } else { None };
         let _ = inbox.blocking_send(Message::Driver(input_of(event, &told.shared().adopting)));
+        // After that: what it reports behind its end is refused, so nothing passes that was not searched.
+        over.into_iter().for_each(|run| told.shared().guarded.forget(run));
     };
     let containers = Containers { node: handle.shared().node.to_string(), ..config.containers.clone() };
     let builtins = move |_: &jobmesh_executors::Order, builtin| housekeeping::perform(&handle, builtin);
     let groups = jobmesh_executors::Groups::default();
     let (sandboxes, spares) = (sandboxes(config), Some(config.home.spares()));
-    let surroundings = Surroundings { containers, ..surroundings(config) };
+    // What a reload says of secrets holds for the next question to a model.
+    let keys = keys(move || keeper.config());
+    let surroundings = Surroundings { containers, keys, ..surroundings(config) };
     let executors = jobmesh_executors::Config { slots, spares, groups, sandboxes, shelf, surroundings };
     Executors::start(executors, report, builtins).map_err(StartError::Executors)
 }
 
-/// What the executors find on this machine. If one of them looks for longer than [`PROBE_LIMIT`], only that is known which
-/// needs no look.
+/// What the executors find on this machine.
 async fn probe(config: &Config) -> Vec<Probe> {
     let (surroundings, sandboxes) = (surroundings(config), sandboxes(config));
     let looks = tokio::task::spawn_blocking(move || jobmesh_executors::probe(&surroundings, sandboxes));
-    match tokio::time::timeout(PROBE_LIMIT, looks).await {
-        Ok(Ok(probes)) => probes,
-        Ok(Err(_)) => {
-            tracing::error!("the look for executors ended by a panic");
-            unprobed()
-        }
-        Err(_elapsed) => {
-            tracing::error!("the look for executors takes too long; see `jobmesh doctor`");
-            unprobed()
-        }
-    }
-}
-
-/// What every machine has: own commands can be run.
-fn unprobed() -> Vec<Probe> {
-    let (tags, facts, lacks) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
-    vec![Probe { executor: "process", isolation: Some(Isolation::Contained), tags, facts, lacks }]
+    looks.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the look for executors failed; see `jobmesh doctor`");
+        Vec::new()
+    })
 }
 
 fn sandboxes(config: &Config) -> Sandboxes {
@@ -389,21 +382,21 @@ fn sandboxes(config: &Config) -> Sandboxes {
 /// What executors need of this process, which must be in a runtime.
 #[must_use]
 pub fn surroundings(config: &Config) -> Surroundings {
+    let found = Arc::new(config.clone());
     Surroundings {
         http: config.http.clone(),
         models: config.models.clone().or_usual(|variable| std::env::var(variable).ok()),
-        keys: keys(config),
+        keys: keys(move || Arc::clone(&found)),
         containers: config.containers.clone(),
         ..Surroundings::new(tokio::runtime::Handle::current(), worker())
     }
 }
 
 /// Where the keys of providers are found. Each is looked up when it is needed, so it may change while the node runs.
-fn keys(config: &Config) -> Keys {
-    let secrets = config.secrets.clone();
+fn keys(config: impl Fn() -> Arc<Config> + Send + Sync + 'static) -> Keys {
     Keys::new(move |source| match source {
         KeySource::Variable(name) => std::env::var(name).ok().and_then(Key::new),
-        KeySource::Secret(name) => match secrets.look_up(name) {
+        KeySource::Secret(name) => match config().secrets.look_up(name) {
             Ok(secret) => Key::new(secret.reveal()),
             Err(error) => {
                 tracing::warn!(secret = name, error = %crate::causes::causes(&error), "the key of a provider is not there");
@@ -465,6 +458,10 @@ struct Shared {
     /// Runs that were ordered and whose end is not committed yet.
     runs: tokio::sync::watch::Sender<runs::Runs>,
     adopting: Adopting,
+    /// Questions to peers for the secrets of their jobs.
+    questions: Semaphore,
+    /// What has to be taken out of what runs report, for those that have secrets.
+    guarded: guarded::Guarded,
 }
 
 #[cfg(test)]

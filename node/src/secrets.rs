@@ -2,15 +2,16 @@
 //!
 //! The configuration says where a value is, never what it is: in a variable of the daemon, in a file that only its user
 //! may read, or in the keyring of the system, which the system's own program is asked for. A job names the secrets that
-//! it wants; the values are looked up when it starts, live as long as its run, and are no part of a job, a row, a ticket
-//! or a message between nodes. So a job with secrets runs on the node where it was submitted, and nowhere else.
+//! it wants; the values are looked up when it starts, live as long as its run, and are no part of a job, a row or a ticket.
+//! So a job with secrets runs on the node where it was submitted, or on a peer that its owner has entrusted with all of
+//! them, by its id: that peer asks for the values when it starts the job, and has them in memory until it ends.
 //!
 //! **The hard case** is a secret that could be read by others all along, such as a file with the mode 644: that is
 //! refused, with the command that mends it, rather than used.
 
 mod error;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
@@ -20,6 +21,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jobmesh_executors::{Secret, Secrets};
+use jobmesh_protocol::NodeId;
 
 pub use error::SecretError;
 
@@ -103,19 +105,39 @@ impl fmt::Display for Source {
     }
 }
 
+/// What a node knows of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Where its value is.
+    pub source: Source,
+    /// The members that may have it for the jobs that they do for this node.
+    pub peers: BTreeSet<NodeId>,
+}
+
 /// The secrets that a node knows of, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vault(BTreeMap<String, Source>);
+pub struct Vault(BTreeMap<String, Kept>);
 
 impl Vault {
     /// Knows of these.
-    pub(crate) const fn new(sources: BTreeMap<String, Source>) -> Self {
-        Self(sources)
+    pub(crate) const fn new(kept: BTreeMap<String, Kept>) -> Self {
+        Self(kept)
     }
 
-    /// Every name with its source, in the order of the names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Source)> {
-        self.0.iter().map(|(name, source)| (name.as_str(), source))
+    /// Every name with what is known of it, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Kept)> {
+        self.0.iter().map(|(name, kept)| (name.as_str(), kept))
+    }
+
+    /// The members that may have each secret which is entrusted to any.
+    pub(crate) fn entrusted(&self) -> BTreeMap<String, BTreeSet<NodeId>> {
+        let shared = self.0.iter().filter(|(_, kept)| !kept.peers.is_empty());
+        shared.map(|(name, kept)| (name.clone(), kept.peers.clone())).collect()
+    }
+
+    /// Whether a member may have every one of these.
+    pub(crate) fn is_entrusted<'n>(&self, peer: NodeId, mut names: impl Iterator<Item = &'n String>) -> bool {
+        names.all(|name| self.0.get(name).is_some_and(|kept| kept.peers.contains(&peer)))
     }
 
     /// Looks up a value. May take as long as a keyring does.
@@ -123,8 +145,8 @@ impl Vault {
     /// # Errors
     /// [`SecretError`] says what to do about it.
     pub fn look_up(&self, name: &str) -> Result<Secret, SecretError> {
-        let Some(source) = self.0.get(name) else { return Err(SecretError::Unknown { name: name.to_owned() }) };
-        source.look_up()
+        let Some(kept) = self.0.get(name) else { return Err(SecretError::Unknown { name: name.to_owned() }) };
+        kept.source.look_up()
     }
 
     /// Looks up everything that a job wants, by the variable that it wants it in.
@@ -274,7 +296,8 @@ mod tests {
         let path = place.path().join("token");
         std::fs::write(&path, "hunter2").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let vault = Vault::new([("registry".to_owned(), Source::File(path))].into());
+        let kept = Kept { source: Source::File(path), peers: BTreeSet::new() };
+        let vault = Vault::new([("registry".to_owned(), kept)].into());
         let want = |name: &str| vault.of_job(&[("TOKEN".to_owned(), name.to_owned())].into());
         assert!(!want("registry").unwrap().is_empty());
         let missing = want("other").unwrap_err().to_string();

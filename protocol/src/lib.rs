@@ -32,6 +32,7 @@ pub mod capability;
 pub mod envelope;
 pub mod join;
 pub mod receipt;
+pub mod secret;
 pub mod session;
 pub mod summary;
 pub mod ticket;

@@ -205,7 +205,8 @@ pub enum TreeError {
     },
     /// A path that leads elsewhere.
     #[error(
-        "{path:?} can't be in a tree: a path must be relative, without `..`, and of at most {PATH_BYTES_MAX} bytes"
+        "{path:?} can't be in a tree: a path must be relative, without `..` and without control characters, and of at most \
+         {PATH_BYTES_MAX} bytes"
     )]
     Path {
         /// The path, cut to size.

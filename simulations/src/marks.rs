@@ -141,6 +141,7 @@ pub const EXCUSED: &[(&str, &str)] = &[
     ("too_large_to_offer", "no job of a world is so large"),
     ("unlearned_type", "no world has so many types of jobs"),
     ("unreadable_schedule", "no world has schedules"),
+    ("withheld_secret", "only a bug reaches it: whoever may not have a secret is left out before"),
 ];
 
 /// The causes by which jobs of these seeds must have moved.

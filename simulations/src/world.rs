@@ -402,7 +402,7 @@ impl World {
         self.perform(seat, outputs)?;
         let neighbours = self.network.neighbours(seat);
         let mut batch: Vec<Input> = neighbours.into_iter().map(|other| self.connected(other)).collect();
-        batch.extend(again.into_iter().filter(drivers::is_said_again));
+        batch.extend(again.into_iter().filter(Input::is_said_once));
         self.step(seat, batch)
     }
 

@@ -35,22 +35,6 @@ fn a_module_is_run_by_a_peer_with_its_input_and_a_receipt() {
 }
 
 #[test]
-fn a_module_out_of_fuel_and_an_endless_script_end_on_the_peer() {
-    let bench = bench();
-    let (a, _b) = pair(&bench);
-    let endless = br#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;
-    let module = a.file("endless.wat", endless);
-    let job = a.submit(&["--require", "tool:gzip", "--fuel", "5000000", "--wasm", &module]);
-    let shown = a.ended(&job);
-    assert_eq!(shown["job"]["state"], "discarded", "{shown}");
-    assert!(shown.to_string().contains("used more than 5000000 fuel"), "{shown}");
-    let job =
-        a.submit(&["--require", "tool:gzip", "--timeout", "1s", "--lua-script", "while true do pcall(error) end"]);
-    let shown = a.ended(&job);
-    assert!(shown.to_string().contains("timeout"), "{shown}");
-}
-
-#[test]
 fn a_script_is_run_by_a_peer_and_has_no_say_in_its_queue() {
     let bench = bench();
     let (a, b) = pair(&bench);

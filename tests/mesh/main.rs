@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the failure of the test")]
 
 mod audit;
+mod engine;
 mod escalation;
 mod interpreters;
 mod loss;
@@ -10,6 +11,7 @@ mod reach;
 mod receipt;
 mod refusal;
 mod remote_logs;
+mod secrets;
 mod services;
 mod transfer;
 

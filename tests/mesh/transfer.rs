@@ -4,16 +4,13 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use jobmesh_protocol::tree::{Entry, Node as TreeNode, Tree};
 use jobmesh_protocol::{BlobRef, Hash};
-use jobmesh_tests::{Mount, Node, Place, Value, json, private_mounts};
+use jobmesh_tests::{Mount, Node, Place, Value, json, private_mounts, until_folder};
 
 use crate::bench;
 
-/// How long anything here may take.
-const LIMIT: Duration = Duration::from_secs(240);
 /// Large logs are allowed, so that a large file may be an output.
 const LARGE: &str = "[limits]\nlog_bytes = \"4GiB\"\n";
 /// Most memory of a daemon that moves a gigabyte.
@@ -50,13 +47,16 @@ fn counted(node: &Node, name: &str) -> u64 {
     node.json(&["status"])["counters"][name].as_u64().unwrap_or(0)
 }
 
-/// Looks again and again, which is how one sees that a file grows.
-fn until(what: &str, node: &Node, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: {}", node.log());
-        std::thread::yield_now();
-    }
+/// Returns when more than so many bytes of a blob have come to a node.
+fn until_longer(node: &Node, input: BlobRef, bytes: u64) {
+    let part = part(node, input);
+    until_folder(part.parent().unwrap(), "nothing came", || size(&part) > bytes);
+}
+
+/// Returns when an attempt of a job has ended with these words.
+fn until_said(a: &Node, job: &str, words: &str) {
+    // Its attempts are read after each event: whatever becomes of one is one.
+    a.watch().until(words, |_| a.json(&["show", job])["attempts"].to_string().contains(words));
 }
 
 /// The most memory that a daemon has ever had, in KiB.
@@ -127,8 +127,8 @@ fn in_the_middle(a: &Node, b: &Node, folder: &Path) -> (String, BlobRef, u64) {
     let source = folder.join("source");
     let input = write_large(&source, 192);
     let job = submit(a, &source, "cat | wc -c");
+    until_longer(b, input, 4 << 20);
     let part = part(b, input);
-    until("nothing came", b, || size(&part) > 4 << 20);
     a.pid().freeze();
     b.pid().freeze();
     let so_far = size(&part);
@@ -351,10 +351,7 @@ fn a_disk_without_room_for_an_input_refuses_the_job_and_the_node_goes_on() {
     let source = bench.folder().join("source");
     write_large(&source, 64);
     let job = submit(&a, &source, "wc -c");
-    until("the job does not come back", &b, || {
-        let shown = a.json(&["show", &job]);
-        shown["attempts"].to_string().contains("the disk has no room for it")
-    });
+    until_said(&a, &job, "the disk has no room for it");
     let explained = a.json(&["explain", &job]);
     assert!(explained.to_string().contains("the disk has no room for it"), "{explained}");
     assert_eq!(a.run(&["cancel", &job]).code, 0);
@@ -362,16 +359,14 @@ fn a_disk_without_room_for_an_input_refuses_the_job_and_the_node_goes_on() {
     fs::remove_file(&source).unwrap();
     let input = write_large(&source, 30);
     let job = submit(&a, &source, "wc -c");
-    until("nothing came", &b, || size(&part(&b, input)) > 1 << 20);
+    until_longer(&b, input, 1 << 20);
     b.pid().freeze();
     assert!(!blob(&b, input).exists(), "it was too fast for this test");
     let filler = disk.directory().join("filler");
     let mut file = File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
     b.pid().thaw();
-    until("the job does not come back", &b, || {
-        a.json(&["show", &job])["attempts"].to_string().contains("the disk is full")
-    });
+    until_said(&a, &job, "the disk is full");
     fs::remove_file(&filler).unwrap();
     assert_eq!(a.run(&["cancel", &job]).code, 0);
     let small = a.file("small", b"four");

@@ -3,12 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is the failure of the test")]
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use jobmesh_tests::Bench;
-
-/// Longest wait for the daemon to have read its file.
-const LIMIT: Duration = Duration::from_secs(30);
+use jobmesh_tests::{Bench, until_folder};
 
 #[test]
 fn a_hang_up_reloads_and_a_file_that_is_wrong_changes_nothing() {
@@ -18,12 +14,8 @@ fn a_hang_up_reloads_and_a_file_that_is_wrong_changes_nothing() {
     let path = node.home().join("config.toml");
     let before = std::fs::read_to_string(&path).unwrap();
     let hang_up = || assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
-    let until = |what: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + LIMIT;
-        while !what() {
-            assert!(Instant::now() < deadline, "{}", node.log());
-        }
-    };
+    // Whatever it does about its configuration, it says so in the log beside it.
+    let until = |what: &dyn Fn() -> bool| until_folder(node.home(), "the configuration is read again", what);
     assert_ne!(node.run(&["types", "show", "hello"]).code, 0);
     std::fs::write(&path, format!("{before}\n[job_types.hello]\ncommand = [\"echo\", \"hello\"]\n")).unwrap();
     hang_up();

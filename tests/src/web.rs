@@ -31,6 +31,11 @@ impl Connection {
         let _ = self.0.write_all(text.as_ref());
     }
 
+    /// Says exactly this; whether the other side still listens.
+    pub fn is_heard(&mut self, text: impl AsRef<[u8]>) -> bool {
+        self.0.write_all(text.as_ref()).is_ok()
+    }
+
     /// Answers with a status, headers and a body of known length.
     pub fn answer(&mut self, status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) {
         let body = body.as_ref();

@@ -197,9 +197,13 @@ impl Engine {
 
     /// The connected members to ask. The search goes further out the more auctions came to nothing: to more of the
     /// connected ones, to those that are known and to Kademlia, at last to everyone by gossip. Those whose slots are all
-    /// taken are left out; if there are any, also says until when.
+    /// taken are left out; if there are any, also says until when. Whoever may not have a secret of the job is not asked.
     fn candidates(&mut self, step: &mut Step<'_>, job: &Job, class: &Class) -> (Vec<NodeId>, Option<MonoMillis>) {
-        let capable = self.matches.capable(&self.peers, &Needs::of(&job.spec));
+        if self.kept_secret(&job.spec).is_some() {
+            return (Vec::new(), None);
+        }
+        let mut capable = self.matches.capable(&self.peers, &Needs::of(&job.spec));
+        capable.retain(|node| self.is_entrusted(*node, &job.spec));
         let (connected, away): (Vec<_>, Vec<_>) = capable.into_iter().partition(|node| self.is_connected(*node));
         let fruitless = self.patience.get(&job.id).map_or(0, |patience| patience.fruitless);
         let is_alone = connected.is_empty();
@@ -428,7 +432,9 @@ impl Engine {
             return self.pass_epoch(step, job);
         }
         let bids = std::mem::take(&mut auction.bids);
-        let best = bids.into_iter().max_by_key(|received| {
+        // Who may have its secrets may have changed since it was offered.
+        let bids = bids.into_iter().filter(|received| self.is_entrusted(received.from, &job.spec));
+        let best = bids.max_by_key(|received| {
             let place = self.config.place_in_map(received.from);
             (place, self.score(&job, received.from) / 50, received.bid.free_slots, std::cmp::Reverse(received.at))
         });
@@ -478,6 +484,10 @@ impl Engine {
     /// Writes an award down and lets it leave. Returns whether it could be.
     pub(crate) fn give(&mut self, step: &mut Step<'_>, mut job: Job, giving: &Giving) -> Result<bool, StoreError> {
         let Giving { node, bid, key, salt, beat, slots, since } = *giving;
+        if !self.is_entrusted(node, &job.spec) {
+            self.count("withheld_secret");
+            return Ok(false);
+        }
         let run = RunId { job: job.id, epoch: job.epoch.next() };
         let spec = cbor::encode(self.outgoing_spec(step, &job)?.as_ref());
         let spec_hash = Hash::of(&spec);

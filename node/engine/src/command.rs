@@ -143,6 +143,8 @@ pub struct Declared {
     pub quotas: crate::quota::Quotas,
     /// How well jobs are kept apart.
     pub isolation: crate::isolation::Policy,
+    /// The members that may have a secret for the jobs that they do for this node, by its name.
+    pub entrusted: std::collections::BTreeMap<String, std::collections::BTreeSet<NodeId>>,
 }
 
 /// How long ended jobs are kept, by state; none is for ever.

@@ -207,12 +207,6 @@ impl Engine {
         &self.counters
     }
 
-    /// Gives back what the engine was started with, to recover another one from the database.
-    #[must_use]
-    pub fn into_config(self) -> Config {
-        self.config
-    }
-
     fn on_input(&mut self, step: &mut Step<'_>, input: Input) -> Result<(), StoreError> {
         match input {
             Input::Tick => Ok(()),
@@ -361,7 +355,11 @@ impl Engine {
         let refused = self.declare_schedules(step, declared.schedules.clone())?;
         debug_assert!(refused.is_empty(), "all of them were checked: {refused:?}");
         let is_other_policy = self.config.declared.isolation != declared.isolation;
+        let is_other_trust = self.config.declared.entrusted != declared.entrusted;
         self.config.declared = declared;
+        if is_other_trust {
+            self.forget_patience();
+        }
         if is_other_policy {
             self.ask_lots_anew();
         }

@@ -14,6 +14,8 @@ use crate::output::{Refusal, Response};
 use crate::step::Step;
 use crate::submit::{Answer, Edges};
 
+/// What stands before the name of a secret among what a node lacks that may not have it.
+const WITHHELD: &str = "the secret ";
 /// Most jobs ahead that are counted.
 const AHEAD_MAX: usize = 100_000;
 /// Most jobs named that a job waits for.
@@ -128,12 +130,14 @@ impl Engine {
         };
         let others = self.peers.iter().filter_map(|(node, peer)| {
             let record = peer.record.as_ref()?;
+            let mut lacks = lacks(record, &job.spec, Isolation::None);
+            lacks.extend(self.withheld(*node, &job.spec).into_iter().map(|secret| format!("{WITHHELD}{secret}")));
             Some(NodeFit {
                 node: *node,
                 name: self.name_of(*node),
                 is_self: false,
                 is_connected: peer.is_connected,
-                lacks: lacks(record, &job.spec, Isolation::None),
+                lacks,
                 answer: answers.and_then(|answers| answers.get(node)).cloned(),
                 score: self.score(job, *node),
             })
@@ -222,7 +226,10 @@ impl Engine {
         };
         let mut reasons: Vec<Reason> = here.iter().map(reason).collect();
         // Where nothing holds it back here, nobody else is asked.
-        if let Some(words) = network_reason(job, nodes).filter(|_| !here.is_empty()) {
+        let secret = secret_reason(job, nodes).filter(|_| !here.is_empty());
+        let is_kept = secret.is_some();
+        reasons.extend(secret);
+        if let Some(words) = network_reason(job, nodes).filter(|_| !here.is_empty() && !is_kept) {
             let remedy = "a capable node joins, comes back or has room".to_owned();
             reasons.push(Reason { kind: "network", words, since: job.state_since, remedy });
         }
@@ -372,6 +379,17 @@ fn time_reason(job: &Job) -> Reason {
     let verb = if job.state == JobState::Retryable { "retry" } else { "reschedule --at now" };
     let remedy = format!("`jobmesh {verb} {}`", job.number);
     Reason { kind: "time", words, since: job.state_since, remedy }
+}
+
+/// Which secret keeps a job away from a peer that could run it but for that.
+fn secret_reason(job: &Job, nodes: &[NodeFit]) -> Option<Reason> {
+    let is_kept = |fit: &&NodeFit| !fit.is_self && fit.lacks.iter().all(|lack| lack.starts_with(WITHHELD));
+    // Fewest lacks come first: whoever lacks nothing at all is waited for, and no secret is in the way.
+    let fit = nodes.iter().find(is_kept).filter(|_| job.spec.scope != Scope::Local)?;
+    let secret = fit.lacks.first()?.strip_prefix(WITHHELD)?;
+    let words = format!("{} could run it, but is not entrusted with its secret {secret}", fit.name);
+    let remedy = format!("`peers = [\"{}\"]` under [secrets.{secret}] in config.toml", fit.node);
+    Some(Reason { kind: "secret", words, since: job.state_since, remedy })
 }
 
 /// Why no peer has taken a job that may leave this node.

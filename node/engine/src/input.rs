@@ -91,6 +91,30 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// Whether drivers tell of it only once. While it can't be committed it has to be kept for later; all else comes again
+    /// by itself, or is answered with the failure.
+    #[must_use]
+    pub const fn is_said_once(&self) -> bool {
+        match self {
+            Self::Connected { .. }
+            | Self::Disconnected(_)
+            | Self::Addresses(_)
+            | Self::Started { .. }
+            | Self::Adopted { .. }
+            | Self::Ended { .. }
+            | Self::Fetched(_)
+            | Self::FetchFailed { .. } => true,
+            Self::Tick
+            | Self::Command(..)
+            | Self::Frame { .. }
+            | Self::Gossip { .. }
+            | Self::Reported { .. }
+            | Self::FetchProgress(_) => false,
+        }
+    }
+}
+
 /// What can be done about a blob that could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {

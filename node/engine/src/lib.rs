@@ -27,6 +27,7 @@ mod chain;
 mod contract;
 mod dependency;
 mod ends;
+mod entrust;
 mod evidence;
 mod fetch;
 mod group;

@@ -33,6 +33,8 @@ pub(crate) struct Profile {
     pub(crate) is_once: bool,
     /// The group, if that limits how many of its tasks run at once.
     pub(crate) group: Option<JobNumber>,
+    /// The names of its secrets, which not every peer may have.
+    pub(crate) secrets: BTreeSet<String>,
 }
 
 /// Names a lot while it exists.
@@ -285,6 +287,7 @@ mod tests {
             is_here: true,
             is_once: false,
             group: None,
+            secrets: BTreeSet::new(),
         }
     }
 

@@ -130,7 +130,9 @@ impl Engine {
     /// Whether jobs of a class could leave now: under a slot lease or by another auction.
     pub(crate) fn has_way_out(&self, spec: &JobSpec) -> bool {
         let class = Class::of(spec);
-        let has_room = |lease: &SlotLease| lease.class == class && lease.open.len() < lease.room(spec);
+        let has_room = |lease: &SlotLease| {
+            lease.class == class && lease.open.len() < lease.room(spec) && self.is_entrusted(lease.node, spec)
+        };
         self.may_auction(&class) || self.slot_leases.values().any(has_room)
     }
 
@@ -155,7 +157,8 @@ impl Engine {
         };
         let fits = |lease: &SlotLease| {
             let has_room = lease.class == class && lease.open.len() < lease.room(spec) && now < lease.until;
-            has_room && is_fresh(lease) && is_able(&lease.node) && !is_excluded(lease.node)
+            let is_welcome = self.is_entrusted(lease.node, spec) && !is_excluded(lease.node);
+            has_room && is_fresh(lease) && is_able(&lease.node) && is_welcome
         };
         let fitting = self.slot_leases.iter().filter(|(_, lease)| fits(lease));
         let best = fitting.max_by_key(|(_, lease)| lease.slots.saturating_sub(lease.open.len()));

@@ -538,6 +538,7 @@ impl Engine {
             is_here: false,
             is_once: job.spec.effects == Effects::Once,
             group: group.map(|_| job.number.group()),
+            secrets: job.spec.secrets.values().cloned().collect(),
         };
         profile.is_here = self.is_capable(&profile);
         profile

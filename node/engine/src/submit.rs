@@ -53,7 +53,8 @@ impl Engine {
         let mut request = Looked::default();
         let has_tasks = submissions.iter().any(|submission| submission.into.is_some());
         for (index, submission) in submissions.iter().enumerate() {
-            if let Err(refusal) = self.check(step, submission, &mut request)? {
+            let bound = self.bound_by_secret(&submission.spec).map_or(Ok(()), |why| Err(Refusal::BadSpec(why)));
+            if let Err(refusal) = self.check(step, submission, &mut request)?.and(bound) {
                 let place = (submissions.len() > 1).then_some(index + 1);
                 return Ok(Err(refusal.of_submission(place)));
             }
@@ -116,10 +117,6 @@ impl Engine {
     ) -> Result<Taken, StoreError> {
         if let Some(taken) = self.named(step, &submission)? {
             return Ok(taken);
-        }
-        if !submission.spec.secrets.is_empty() {
-            // Their values are for nobody else.
-            submission.spec.scope = Scope::Local;
         }
         let asked = submission.after.len();
         let key = match self.claim_unique(step, &submission)? {
@@ -380,9 +377,6 @@ fn check(submission: &Submission) -> Result<(), String> {
         | Task::Noop {}
         | Task::Builtin(_) => None,
     };
-    if !spec.secrets.is_empty() && spec.scope == Scope::Network {
-        return Err("a job with secrets runs on this node only; run it here, or leave the secrets out".to_owned());
-    }
     if directory.is_some() && spec.scope != Scope::Local {
         return Err(
             "a working directory exists on this node only; run the job here or leave the directory out".to_owned()

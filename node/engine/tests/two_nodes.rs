@@ -4,6 +4,8 @@
 
 #[path = "two_nodes/chains.rs"]
 mod chains;
+#[path = "two_nodes/entrust.rs"]
+mod entrust;
 #[path = "two_nodes/isolation.rs"]
 mod isolation;
 #[path = "two_nodes/late.rs"]

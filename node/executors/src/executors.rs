@@ -20,7 +20,7 @@ pub use state::FOLLOWERS_MAX;
 use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -33,7 +33,7 @@ use crate::event::{Ended, Event};
 use crate::executor::{Executor as _, Probe};
 use crate::executors::state::{State, Work};
 use crate::files::Files;
-use crate::kinds::{Kinds, Surroundings};
+use crate::kinds::{Kinds, PROBE_LIMIT, Surroundings};
 use crate::order::{Adopt, Order, StopReason};
 use crate::process::{self, Enforcement, Host, Process, Seat};
 use crate::shelf::Shelf;
@@ -97,7 +97,7 @@ pub struct AdoptError {
 #[must_use]
 pub fn probe(surroundings: &Surroundings, sandboxes: Sandboxes) -> Vec<Probe> {
     let host = Host::look(None, Groups::Avoid, (sandboxes, surroundings.worker.clone()));
-    Kinds::new(Process::new(host), surroundings).probe()
+    Arc::new(Kinds::new(Process::new(host), surroundings)).probe(PROBE_LIMIT)
 }
 
 /// A handle on the executors of this node. Clones share them; dropping one stops nothing.
@@ -136,7 +136,7 @@ impl Executors {
             work: Condvar::new(),
             events: Box::new(events),
             builtins: Box::new(builtins),
-            kinds: Kinds::new(Process::new(host), &config.surroundings),
+            kinds: Arc::new(Kinds::new(Process::new(host), &config.surroundings)),
             shelf: config.shelf,
             threads: Mutex::new(Vec::new()),
         });
@@ -220,7 +220,7 @@ impl Executors {
     /// What each executor finds of what it needs on this machine. Looks around anew, which may take a second.
     #[must_use]
     pub fn probe(&self) -> Vec<Probe> {
-        self.shared.kinds.probe()
+        self.shared.kinds.probe(PROBE_LIMIT)
     }
 
     /// Removes what earlier lives of the daemon left outside of its own processes, of runs that are over: containers. May
@@ -265,7 +265,7 @@ struct Shared {
     work: Condvar,
     events: Box<dyn Fn(Event) + Send + Sync>,
     builtins: Box<Builtins>,
-    kinds: Kinds,
+    kinds: Arc<Kinds>,
     shelf: Shelf,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -351,7 +351,8 @@ impl Shared {
     /// Sees one adopted run to its end, on its own thread.
     fn attend(&self, adopt: &Adopt, wake: &PipeReader) {
         let control = Control { shared: self, run: adopt.run, wake };
-        let ended = caught(adopt.run, || {
+        let has_secrets = adopt.container.as_ref().is_some_and(|order| !order.secrets.is_empty());
+        let ended = caught((adopt.run, has_secrets.then_some(&adopt.directory)), || {
             Files::of_adopted(adopt, &self.shelf, &control).around(|| match &adopt.container {
                 Some(order) => self.kinds.container.attend(order, &control),
                 None => process::attend(adopt, &control),
@@ -365,7 +366,8 @@ impl Shared {
     fn perform(&self, order: &Order, slot: &mut Slot) -> Ended {
         let control = Control { shared: self, run: order.run, wake: &slot.reader };
         let seat = &mut slot.seat;
-        caught(order.run, || {
+        let unsearched = (!order.secrets.is_empty()).then_some(&order.directory);
+        let ended = caught((order.run, unsearched), || {
             Files::of(order, &self.shelf, &control).around(|| {
                 if order.secrets.is_empty() {
                     self.dispatch(order, seat, &control)
@@ -373,7 +375,14 @@ impl Shared {
                     self.dispatch(&order.with_secrets(), seat, &control)
                 }
             })
-        })
+        });
+        // Somebody else's secrets stay here no longer than their run; what was to be kept of its files is kept by now.
+        if let Some(directory) = unsearched.filter(|_| order.is_foreign)
+            && let Err(error) = remove_work(directory)
+        {
+            tracing::error!(run = %order.run, %error, "what a peer's run with secrets left can't be removed; remove it");
+        }
+        ended
     }
 
     /// Hands an order to the executor of its task.
@@ -400,11 +409,22 @@ fn wake_pipe() -> io::Result<(PipeReader, PipeWriter)> {
     Ok((reader, writer))
 }
 
-/// Sees to it that our own panic costs one attempt and no thread.
-fn caught(run: RunId, work: impl FnOnce() -> Ended) -> Ended {
+fn remove_work(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(process::work_path(directory)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Sees to it that our own panic costs one attempt and no thread. If the run has secrets, what it left in its directory is
+/// removed, since nobody has searched it.
+fn caught((run, unsearched): (RunId, Option<&PathBuf>), work: impl FnOnce() -> Ended) -> Ended {
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         tracing::error!(run = %run, "the executor panicked; ending what it left");
         process::end_marked(run);
+        if let Some(Err(error)) = unsearched.map(|directory| crate::redact::discard_unsearched(directory)) {
+            tracing::error!(run = %run, %error, "what a run with secrets left can't be removed; remove it");
+        }
         Ended::without_process(Outcome::Lost { reason: "the executor failed; see the node's log".to_owned() })
     })
 }
@@ -452,30 +472,32 @@ impl Control<'_> {
     /// # Errors
     /// Why it must end. What was waited for is dropped then.
     pub(crate) fn wait_for<T>(&self, runtime: &Handle, work: impl Future<Output = T>) -> Result<T, StopReason> {
-        runtime.block_on(async {
-            let mut work = std::pin::pin!(work);
-            let heard = self.wake.try_clone().and_then(|wake| Receiver::from_owned_fd(wake.into()));
-            let wake = match heard {
-                Ok(wake) => wake,
-                Err(error) => {
-                    tracing::error!(run = %self.run, %error, "a run can't hear that it must end");
-                    return Ok(work.await);
-                }
-            };
-            loop {
-                if let Some(reason) = self.stop_reason() {
-                    return Err(reason);
-                }
-                tokio::select! {
-                    done = &mut work => return Ok(done),
-                    _ = wake.readable() => {
-                        let mut bytes = [0_u8; 64];
-                        // Read until there is nothing more: only then is it waited for again.
-                        while wake.try_read(&mut bytes).is_ok_and(|count| count > 0) {}
-                    }
+        runtime.block_on(self.unless_stopped(work))
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, StopReason> {
+        let mut work = std::pin::pin!(work);
+        let heard = self.wake.try_clone().and_then(|wake| Receiver::from_owned_fd(wake.into()));
+        let wake = match heard {
+            Ok(wake) => wake,
+            Err(error) => {
+                tracing::error!(run = %self.run, %error, "a run can't hear that it must end");
+                return Ok(work.await);
+            }
+        };
+        loop {
+            if let Some(reason) = self.stop_reason() {
+                return Err(reason);
+            }
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                _ = wake.readable() => {
+                    let mut bytes = [0_u8; 64];
+                    // Read until there is nothing more: only then is it waited for again.
+                    while wake.try_read(&mut bytes).is_ok_and(|count| count > 0) {}
                 }
             }
-        })
+        }
     }
 
     fn outcome_unless_stopped(&self, work: impl FnOnce() -> Outcome) -> Outcome {

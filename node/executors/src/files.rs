@@ -33,6 +33,8 @@ pub(crate) struct Files<'a> {
     control: &'a Control<'a>,
     directory: &'a Path,
     inputs: Option<BlobRef>,
+    /// Whether inputs were laid out by an earlier daemon.
+    had_inputs: bool,
     outputs: &'a [String],
     bytes_max: u64,
     is_foreign: bool,
@@ -47,6 +49,7 @@ impl<'a> Files<'a> {
             control,
             directory: &order.directory,
             inputs: order.inputs,
+            had_inputs: false,
             outputs: &order.outputs,
             bytes_max: order.limits.file_bytes_max,
             is_foreign: order.is_foreign,
@@ -61,6 +64,7 @@ impl<'a> Files<'a> {
             control,
             directory: &adopt.directory,
             inputs: None,
+            had_inputs: adopt.had_inputs,
             outputs: &adopt.outputs,
             bytes_max: adopt.limits.file_bytes_max,
             is_foreign: false,
@@ -70,7 +74,7 @@ impl<'a> Files<'a> {
 
     /// Does what is to be done before and after `run`.
     pub(crate) fn around(&self, run: impl FnOnce() -> Ended) -> Ended {
-        if self.inputs.is_none() && self.outputs.is_empty() {
+        if self.inputs.is_none() && !self.had_inputs && self.outputs.is_empty() {
             return run();
         }
         if self.is_elsewhere {

@@ -1,7 +1,8 @@
 //! The http executor: one request to a web server, its redirects, and the answer.
 //!
 //! The body of the answer is the standard output of the run, so it is a blob like any other and `jobmesh run` prints it; the
-//! result says what is to be said of it: status, headers, address, length, hash. What happened on the way is on standard
+//! result says what is to be said of it: status, headers, address, length, hash. If files of the job are to be kept, the body
+//! is one, too, called `body`, whatever the status. What happened on the way is on standard
 //! error, without what may be a secret: the headers and the query that were sent.
 //!
 //! | what comes | what it means |
@@ -43,7 +44,7 @@ use crate::http::settings::{Reach, Settings};
 use crate::kinds::Surroundings;
 use crate::order::Order;
 use crate::process::Seat;
-use crate::stage::{Account, Stage};
+use crate::stage::{Account, Leaves, Stage};
 
 /// Runs http tasks. It waits in the daemon's runtime, on the thread of a slot; stopped, it drops what it waits for.
 #[derive(Debug)]
@@ -82,10 +83,6 @@ impl Http {
             let message = "a request can't be kept apart from the network; it runs at most sandboxed".to_owned();
             return Some(Outcome::Permanent { message });
         }
-        if order.is_foreign && !order.network {
-            let message = "the job of a peer has no network unless it asks for it; submit it with --network".to_owned();
-            return Some(Outcome::Permanent { message });
-        }
         if order.is_foreign && self.settings.peers == Reach::None && self.settings.allow.is_empty() {
             return Some(Outcome::Released {
                 reason: "this node makes no requests for peers ([http] peers)".to_owned(),
@@ -110,7 +107,7 @@ impl Http {
         let exchange = Exchange { order, task, client, rules, limit, control };
         let told = control.wait_for(&self.runtime, Box::pin(exchange.run(&mut stage)));
         let outcome = told.unwrap_or_else(|reason| reason.outcome());
-        stage.clear(outcome, Account::default(), isolation)
+        stage.clear(outcome, Account { leaves: Some(Leaves::Said("body")), ..Account::default() }, isolation)
     }
 }
 

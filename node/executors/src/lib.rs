@@ -41,6 +41,7 @@ pub use process::{
     Enforced, Enforcement, OUTCOME_VARIABLE, OrphanEnd, RESULT_VARIABLE, RUN_VARIABLE, end_orphan, find_run,
     tells_exits,
 };
+pub use redact::{Redaction, discard_unsearched};
 pub use secret::{Secret, Secrets};
 pub use shelf::{BLOB_BYTES_MAX, Draft, Room, Shelf, ShelfError, TreeReadError, Written};
 pub use worker::work;

@@ -2,7 +2,8 @@
 //!
 //! They ask the providers that the node's owner has configured, in the daemon's runtime, on the thread of a slot. The words
 //! of an answer go to standard output as they come, so that they can be followed; the result says them again as JSON, with
-//! the model, the reason why it ended and the tokens. What a provider doesn't say stays unknown and is never 0.
+//! the model, the reason why it ended and the tokens. If files of the job are to be kept, the words are `answer.txt` and the
+//! vectors `vectors.json`. What a provider doesn't say stays unknown and is never 0.
 //!
 //! Each provider is asked once: another try is the queue's business. What its refusal means is sorted by `failure.rs`; a
 //! model may name others that are asked instead, in the same run, as long as nothing of an answer was heard.
@@ -25,7 +26,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 
-use jobmesh_protocol::outcome::{Exit, ModelUse, Usage};
+use jobmesh_protocol::outcome::ModelUse;
 use jobmesh_protocol::task::{Complexity, Content, EmbeddingTask, LlmTask, Task};
 use jobmesh_protocol::{Isolation, Outcome};
 use tokio::runtime::Handle;
@@ -38,10 +39,10 @@ use crate::kinds::Surroundings;
 use crate::model::choice::{Candidate, Want};
 use crate::model::failure::{Failure, Remedy};
 use crate::model::key::{Key, Keys};
-use crate::model::settings::{ModelKind, Settings};
+use crate::model::settings::{KeySource, ModelKind, Settings};
 use crate::order::Order;
 use crate::process::Seat;
-use crate::stage::{Account, Stage, StageError};
+use crate::stage::{Account, Leaves, Stage, StageError};
 
 /// Most bytes of all texts of one task: many times what the largest model reads.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
@@ -127,7 +128,7 @@ impl Model {
             let peers = if provider.peers { ", also for peers" } else { "" };
             let fact = format!("{} at {}{peers}", provider.kind.word(), provider.url());
             probe.facts.insert(format!("provider {name}"), fact);
-            if let Some(key) = provider.key.as_ref().filter(|key| self.keys.find(key).is_none()) {
+            if let Some(key) = provider.key.as_ref().filter(|key| self.is_variable_missing(key)) {
                 probe.lacks.push(format!("the key of provider {name}: {}", key_words(key)));
             }
         }
@@ -135,6 +136,11 @@ impl Model {
         probe.tags =
             models.take(settings::MODELS_MAX).map(|(name, _)| format!("model:{name}")).collect::<BTreeSet<_>>();
         probe
+    }
+
+    /// Whether a key is to be in the environment and is not. A secret is not looked up: a keyring may ask its owner first.
+    fn is_variable_missing(&self, key: &KeySource) -> bool {
+        matches!(key, KeySource::Variable(_)) && self.keys.find(key).is_none()
     }
 
     /// Whom to ask for an order, or why nobody.
@@ -169,13 +175,17 @@ impl Model {
         let mut failed: Vec<(String, Failure)> = Vec::new();
         for candidate in candidates {
             let name = format!("{} ({})", candidate.model.model, candidate.name);
-            let key = match self.key(&candidate) {
+            let key = match self.key(&candidate).await {
                 Ok(key) => key,
                 Err(failure) => {
                     failed.push((name, failure));
                     continue;
                 }
             };
+            // A server may repeat it, and a run must not end for want of room in its log before it has begun.
+            if let Some(Err(error)) = key.as_ref().map(|key| stage.guard("key", key.reveal())) {
+                return error.outcome();
+            }
             let used = known.used.insert(ModelUse {
                 provider: short(candidate.name),
                 model: short(&candidate.model.model),
@@ -208,10 +218,13 @@ impl Model {
         outcome_of(&failed)
     }
 
-    fn key(&self, candidate: &Candidate<'_>) -> Result<Option<Key>, Failure> {
+    async fn key(&self, candidate: &Candidate<'_>) -> Result<Option<Key>, Failure> {
         let Some(source) = &candidate.provider.key else { return Ok(None) };
         let missing = || Failure::new(Remedy::OtherProvider, format!("there is no key: {}", key_words(source)));
-        self.keys.find(source).map(Some).ok_or_else(missing)
+        let (keys, asked) = (self.keys.clone(), source.clone());
+        // A keyring may wait for a person, and a job that is cancelled does not.
+        let found = tokio::task::spawn_blocking(move || keys.find(&asked)).await;
+        found.ok().flatten().map(Some).ok_or_else(missing)
     }
 }
 
@@ -254,17 +267,27 @@ impl Executor for Model {
             Err(error) => return Ended::without_process(error.outcome()),
         };
         let mut known = Known::default();
+        let leaves = question.leaves();
         let sheet = Sheet { question, candidates, stage: &mut stage, control, order };
         let told = control.wait_for(&self.runtime, Box::pin(self.ask(web, sheet, &mut known)));
         let outcome = told.unwrap_or_else(|reason| reason.outcome());
-        let account = Account { exit: Exit::default(), usage: Usage::default(), model: known.used };
+        let account = Account { model: known.used, leaves: Some(leaves), ..Account::default() };
         let isolation = if order.is_foreign { Isolation::Sandboxed } else { Isolation::Contained.max(order.isolation) };
+        let notice = known.notice.map(|notice| stage.clean_text(notice));
         let ended = stage.clear(outcome, account, isolation);
-        Ended { notice: ended.notice.or(known.notice), ..ended }
+        Ended { notice: ended.notice.or(notice), ..ended }
     }
 }
 
 impl<'t> Question<'t> {
+    /// What is left of its answer as a file.
+    const fn leaves(&self) -> Leaves {
+        match self {
+            Self::Llm { .. } => Leaves::Said("answer.txt"),
+            Self::Embedding { .. } => Leaves::Result("vectors.json"),
+        }
+    }
+
     /// Reads the texts of an order's task.
     fn read(order: &'t Order) -> Result<Self, Outcome> {
         let mut room = TEXT_BYTES_MAX;
@@ -326,10 +349,10 @@ fn outcome_of(failed: &[(String, Failure)]) -> Outcome {
     }
 }
 
-fn key_words(source: &settings::KeySource) -> String {
+fn key_words(source: &KeySource) -> String {
     match source {
-        settings::KeySource::Variable(name) => format!("set {name} in the daemon's environment"),
-        settings::KeySource::Secret(name) => format!("set the secret {name}"),
+        KeySource::Variable(name) => format!("set {name} in the daemon's environment"),
+        KeySource::Secret(name) => format!("set the secret {name}"),
     }
 }
 

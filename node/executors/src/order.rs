@@ -101,6 +101,8 @@ pub struct Adopt {
     pub process: Option<ProcessId>,
     /// The directory of its order.
     pub directory: PathBuf,
+    /// Whether its working directory began with files.
+    pub had_inputs: bool,
     /// Patterns of the files in its working directory that are kept.
     pub outputs: Vec<String>,
     /// How long it may take to end after TERM; at most [`KILL_GRACE_MAX`] counts.

@@ -2,8 +2,8 @@
 //!
 //! Each value is looked for as it is and in the forms in which programs print it: base64 (also in the middle of longer
 //! text, in both alphabets), hexadecimal, percent-encoded, and as part of a JSON text; of a value of several lines, each
-//! line too. What is found becomes `[secret NAME]`. Values of fewer than four bytes are not looked for, since they would
-//! be found everywhere.
+//! line too. A line break between any two bytes hides none of them, since programs break long lines. What is found becomes
+//! `[secret NAME]`. Values of fewer than four bytes are not looked for, since they would be found everywhere.
 //!
 //! **The hard case** is a value that comes in two pieces. What may be the beginning of one is held back until it is
 //! known; all else passes at once, so a log can be followed.
@@ -18,12 +18,13 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jobmesh_protocol::Outcome;
 
 use crate::output::{outcome_path, result_path};
+use crate::process::work_path;
 use crate::secret::Secrets;
 
 pub(crate) use pipe::Strainer;
@@ -33,6 +34,13 @@ const NEEDLE_BYTES_MIN: usize = 4;
 
 /// Shortest line of a value of several that is looked for by itself.
 const LINE_BYTES_MIN: usize = 8;
+
+/// What is left as it is beside letters and digits: as RFC 3986 has it for a value, and as browsers and clients do it in a
+/// query and in a path.
+const PERCENT_KEPT: [&[u8]; 3] = [b"-._~", b"-._~!$%&()*+,/:;=?@[\\]^`{|}", b"-._~!$%&'()*+,/:;=@[\\]^|"];
+
+/// A byte and the longest line break.
+const BROKEN_BYTES: usize = 3;
 
 /// How much of a file is read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -95,10 +103,10 @@ impl Needles {
         let Some(first) = text.first() else { return (None, false) };
         let (mut found, mut may_grow) = (None, false);
         for (form, mark) in self.beginning_with(*first) {
-            if text.starts_with(form) {
-                found = found.or(Some((form.len(), mark.as_str())));
-            } else if form.starts_with(text) {
-                may_grow = true;
+            match meet(form, text) {
+                Meeting::Whole(length) => found = found.or(Some((length, mark.as_str()))),
+                Meeting::Begun => may_grow = true,
+                Meeting::None => {}
             }
         }
         (found, may_grow)
@@ -106,10 +114,15 @@ impl Needles {
 
     /// A whole text without what is looked for.
     pub(crate) fn redact(self: &Arc<Self>, text: &str) -> String {
+        String::from_utf8_lossy(&self.redact_bytes(text.as_bytes())).into_owned()
+    }
+
+    /// The same of bytes that need not be text.
+    pub(crate) fn redact_bytes(self: &Arc<Self>, bytes: &[u8]) -> Vec<u8> {
         let mut redactor = Redactor::new(Arc::clone(self));
-        let mut clean = redactor.push(text.as_bytes());
+        let mut clean = redactor.push(bytes);
         clean.extend(redactor.finish());
-        String::from_utf8_lossy(&clean).into_owned()
+        clean
     }
 
     /// An outcome with a message without what is looked for.
@@ -146,7 +159,7 @@ impl Needles {
         }
         let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
         let mut from = File::options().read(true).custom_flags(no_follow).open(path)?;
-        let beside = path.with_extension("clean");
+        let beside = beside(path);
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
@@ -165,10 +178,84 @@ impl Needles {
     }
 }
 
+/// Removes what a run with secrets left of which nobody has taken them out, because the daemon ended before it did: its
+/// result, its outcome and its working directory. Its logs stay, since what is in them was searched before it was written.
+///
+/// # Errors
+/// The first that comes up; the rest is removed all the same.
+pub fn discard_unsearched(directory: &Path) -> io::Result<()> {
+    let [outcome, result] = [outcome_path(directory), result_path(directory)];
+    let (outcome_beside, result_beside) = (beside(&outcome), beside(&result));
+    let removals = [
+        fs::remove_file(outcome),
+        fs::remove_file(result),
+        fs::remove_file(outcome_beside),
+        fs::remove_file(result_beside),
+        fs::remove_dir_all(work_path(directory)),
+    ];
+    let is_gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound);
+    removals.into_iter().filter(|removed| !removed.as_ref().is_err_and(is_gone)).collect()
+}
+
+/// Where the searched copy of a file is written before it takes its place.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("clean")
+}
+
+/// What of a needle stands at the beginning of a text.
+enum Meeting {
+    /// Nothing, or not all of it.
+    None,
+    /// All that there is room for.
+    Begun,
+    /// All of it, in so many bytes of the text.
+    Whole(usize),
+}
+
+/// Compares a needle with the beginning of a text, which may have one line break between any two of its bytes.
+fn meet(form: &[u8], text: &[u8]) -> Meeting {
+    let mut at = 0;
+    for (index, wanted) in form.iter().enumerate() {
+        let rest = text.get(at..).unwrap_or_default();
+        let skipped = match rest {
+            [found, ..] if found == wanted => 0,
+            [b'\r', b'\n', ..] if *wanted == b'\n' => 1,
+            [b'\r', b'\n', ..] if index > 0 => 2,
+            [b'\n', ..] if index > 0 => 1,
+            [] | [b'\r'] if index > 0 => return Meeting::Begun,
+            _ => return Meeting::None,
+        };
+        match rest.get(skipped) {
+            Some(found) if found == wanted => at += skipped + 1,
+            Some(_) => return Meeting::None,
+            None => return Meeting::Begun,
+        }
+    }
+    Meeting::Whole(at)
+}
+
+/// Takes the secrets of a run out of texts that do not pass through its executor. Clones share what is looked for.
+#[derive(Clone, Debug)]
+pub struct Redaction(Arc<Needles>);
+
+impl Redaction {
+    /// What has to be looked for in what a run says; none if it has no secrets.
+    #[must_use]
+    pub fn of(secrets: &Secrets) -> Option<Self> {
+        Needles::of(secrets).map(Self)
+    }
+
+    /// A whole text without them.
+    #[must_use]
+    pub fn clean(&self, text: &str) -> String {
+        self.0.redact(text)
+    }
+}
+
 /// One stream on its way through.
 pub(crate) struct Redactor {
     needles: Arc<Needles>,
-    /// What may be the beginning of something. Shorter than the longest needle.
+    /// What may be the beginning of something. Shorter than the longest needle with a line break behind each byte.
     held: Vec<u8>,
 }
 
@@ -189,7 +276,8 @@ impl Redactor {
         text.extend_from_slice(piece);
         let (passed, at) = self.strain(&text, false);
         self.held = text.get(at..).unwrap_or_default().to_vec();
-        debug_assert!(self.held.len() < self.needles.longest.max(1), "more is held back than can be waited for");
+        let most = self.needles.longest.max(1).saturating_mul(BROKEN_BYTES);
+        debug_assert!(self.held.len() < most, "more is held back than can be waited for");
         passed
     }
 
@@ -230,23 +318,33 @@ fn written_forms(text: &str) -> Vec<Vec<u8>> {
     for alphabet in ALPHABETS {
         forms.extend((0..3).map(|shift| base64_core(bytes, shift, alphabet)));
     }
-    let (mut hex, mut percent, mut percent_small) = (String::new(), String::new(), String::new());
-    for byte in bytes {
+    let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a text can't fail.
         let _ = write!(hex, "{byte:02x}");
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
-            percent.push(char::from(*byte));
-            percent_small.push(char::from(*byte));
-        } else {
-            let _ = write!(percent, "%{byte:02X}");
-            let _ = write!(percent_small, "%{byte:02x}");
-        }
+        hex
+    });
+    forms.extend([hex.to_uppercase(), hex].map(String::into_bytes));
+    for kept in PERCENT_KEPT {
+        forms.push(percent(bytes, kept, |text, byte| write!(text, "%{byte:02X}")));
+        forms.push(percent(bytes, kept, |text, byte| write!(text, "%{byte:02x}")));
     }
-    forms.extend([hex.to_uppercase(), hex, percent, percent_small].map(String::into_bytes));
     if let Ok(json) = serde_json::to_string(text) {
         forms.push(json.trim_start_matches('"').strip_suffix('"').unwrap_or(&json).as_bytes().to_vec());
     }
     forms
+}
+
+/// A value as part of an address. Writing to a text can't fail.
+fn percent(bytes: &[u8], kept: &[u8], write: impl Fn(&mut String, u8) -> std::fmt::Result) -> Vec<u8> {
+    let mut text = String::with_capacity(bytes.len() * 3);
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || kept.contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            let _ = write(&mut text, *byte);
+        }
+    }
+    text.into_bytes()
 }
 
 /// The letters of base64 that depend on `bytes` alone where those begin at the byte `shift` of a group of three.
@@ -342,6 +440,25 @@ mod tests {
     fn lines_of_a_long_value_are_found_alone() {
         let needles = needles(&[("pem", "-----BEGIN KEY-----\nMIIEvgIBADANBg\nkqhkiG9w0BAQ\n-----END KEY-----\n")]);
         assert_eq!(needles.redact("line: kqhkiG9w0BAQ."), "line: [secret pem].");
+    }
+
+    #[test]
+    fn a_line_break_hides_nothing() {
+        let needles = needles(&[("key", "canary-0123456789-canary-0123456789-canary-0123456789-canary")]);
+        let encoded = "Y2FuYXJ5LTAxMjM0NTY3ODktY2FuYXJ5LTAxMjM0NTY3ODktY2FuYXJ5LTAxMjM0NTY3ODktY2Fu\nYXJ5\n";
+        assert_eq!(needles.redact(encoded), "[secret key]\n");
+        for broken in [
+            "canary-0123456789-canary-01\n23456789-canary-0123456789-canary",
+            "canary-0123456789-canary-01\r\n23456789-canary-0123456789-\ncanary",
+            "c\na\nnary-0123456789-canary-0123456789-canary-0123456789-canary",
+        ] {
+            assert_eq!(needles.redact(&format!("it is\n{broken}\n!")), "it is\n[secret key]\n!");
+            for size in 1..broken.len() {
+                assert_eq!(in_pieces(&needles, broken.as_bytes(), size), "[secret key]", "in pieces of {size}");
+            }
+        }
+        assert_eq!(needles.redact("canary\n\n-0123456789"), "canary\n\n-0123456789");
+        assert_eq!(needles.redact("\ncanary\r"), "\ncanary\r");
     }
 
     #[test]

@@ -15,8 +15,9 @@ use jobmesh_protocol::{Isolation, Outcome};
 use crate::event::{Ended, chain};
 use crate::order::Order;
 use crate::output::{Log, Stream, log_path, result_path};
-use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare};
+use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare, work_path};
 use crate::redact::{Needles, Redactor};
+use crate::secret::{Secret, Secrets};
 
 /// Where a run leaves things.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Stage<'o> {
     began: Instant,
     spare: Spare,
     has_result: bool,
+    /// The secrets of the run, and what the node adds to them.
+    secrets: Secrets,
     strainer: Option<Strainer>,
 }
 
@@ -38,6 +41,14 @@ struct Strainer {
     needles: Arc<Needles>,
     stdout: Redactor,
     stderr: Redactor,
+}
+
+impl Strainer {
+    fn of(secrets: &Secrets) -> Option<Self> {
+        let needles = Needles::of(secrets)?;
+        let [stdout, stderr] = [(); 2].map(|()| Redactor::new(Arc::clone(&needles)));
+        Some(Self { needles, stdout, stderr })
+    }
 }
 
 /// Why a run can't leave something.
@@ -67,6 +78,17 @@ pub(crate) struct Account {
     pub(crate) exit: Exit,
     pub(crate) usage: Usage,
     pub(crate) model: Option<ModelUse>,
+    pub(crate) leaves: Option<Leaves>,
+}
+
+/// What a run that works with no files leaves in its working directory all the same if files of it are to be kept, and
+/// under which name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// What it has said on standard output.
+    Said(&'static str),
+    /// Its result, if there is one.
+    Result(&'static str),
 }
 
 /// How a command ended that ran somewhere else, such as in a container, and may have left word of its outcome.
@@ -89,11 +111,26 @@ impl<'o> Stage<'o> {
         let [stdout, stderr] = Stream::ALL.map(|stream| spare.make_log(stream));
         let (stdout, stderr) = (stdout.map_err(failed)?, stderr.map_err(failed)?);
         let room = order.limits.log_bytes_max;
-        let strainer = Needles::of(&order.secrets).map(|needles| {
-            let [stdout, stderr] = [(); 2].map(|()| Redactor::new(Arc::clone(&needles)));
-            Strainer { needles, stdout, stderr }
-        });
-        Ok(Self { order, stdout, stderr, room, began: Instant::now(), spare, has_result: false, strainer })
+        let secrets = order.secrets.clone();
+        let strainer = Strainer::of(&secrets);
+        Ok(Self { order, stdout, stderr, room, began: Instant::now(), spare, has_result: false, secrets, strainer })
+    }
+
+    /// Looks for this as well in what the run says from now on: something that is the node's own, such as a key.
+    pub(crate) fn guard(&mut self, name: &str, value: &str) -> Result<(), StageError> {
+        self.flush()?;
+        // No variable has a blank in it, so nothing of the job's own is replaced.
+        self.secrets.insert(format!("of the node: {name}"), name.to_owned(), Secret::new(value.to_owned()));
+        self.strainer = Strainer::of(&self.secrets);
+        Ok(())
+    }
+
+    /// Writes what was held back, since something else follows.
+    fn flush(&mut self) -> Result<(), StageError> {
+        let Some(mut strainer) = self.strainer.take() else { return Ok(()) };
+        let rest = [(Stream::Stdout, strainer.stdout.finish()), (Stream::Stderr, strainer.stderr.finish())];
+        self.strainer = Some(strainer);
+        rest.iter().try_for_each(|(stream, bytes)| self.write(*stream, bytes))
     }
 
     /// Writes to a log what the run says.
@@ -143,7 +180,8 @@ impl<'o> Stage<'o> {
     /// Keeps the result of the run.
     pub(crate) fn give_result(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         let path = self.result_path();
-        write_new(&path, bytes).map_err(|source| StageError::File { path, source })?;
+        let clean = self.strainer.as_ref().map(|strainer| strainer.needles.redact_bytes(bytes));
+        write_new(&path, clean.as_deref().unwrap_or(bytes)).map_err(|source| StageError::File { path, source })?;
         self.has_result();
         Ok(())
     }
@@ -173,8 +211,19 @@ impl<'o> Stage<'o> {
     /// Names everything that was written.
     pub(crate) fn clear(mut self, outcome: Outcome, account: Account, isolation: Isolation) -> Ended {
         self.strain();
+        let Account { exit, usage, model, leaves } = account;
+        let left = leaves.map_or(Ok(()), |leaves| self.leave(leaves));
+        let outcome = match left {
+            Err(error) if outcome == Outcome::Ok => error.outcome(),
+            Ok(()) | Err(_) => outcome,
+        };
         let outcome = self.clean(outcome);
-        let Account { exit, usage, model } = account;
+        let model = model.map(|model| ModelUse {
+            // These are a server's own words.
+            model: self.clean_text(model.model),
+            finish: model.finish.map(|finish| self.clean_text(finish)),
+            ..model
+        });
         let remains = Remains {
             directory: &self.order.directory,
             left: Contents::of_result(self.has_result),
@@ -190,23 +239,48 @@ impl<'o> Stage<'o> {
         self.give_back(ended)
     }
 
+    /// Gives what was said, or the result, a name in the working directory. The bytes are not written twice: nothing changes
+    /// them any more.
+    fn leave(&self, leaves: Leaves) -> Result<(), StageError> {
+        let directory = &self.order.directory;
+        let (name, source) = match leaves {
+            Leaves::Said(name) => (name, log_path(directory, Stream::Stdout)),
+            Leaves::Result(name) if self.has_result => (name, self.result_path()),
+            Leaves::Result(_) => return Ok(()),
+        };
+        if self.order.outputs.is_empty() {
+            return Ok(());
+        }
+        let path = work_path(directory).join(name);
+        let linked = remove_if_there(&path).and_then(|()| {
+            // Some file systems have no second names.
+            fs::hard_link(&source, &path).or_else(|_| fs::copy(&source, &path).map(drop))
+        });
+        linked.map_err(|source| StageError::File { path, source })
+    }
+
     /// Takes the secrets out of what the run has left.
     fn strain(&mut self) {
-        let Some(mut strainer) = self.strainer.take() else { return };
-        let rest = [(Stream::Stdout, strainer.stdout.finish()), (Stream::Stderr, strainer.stderr.finish())];
-        for (stream, bytes) in rest {
-            if let Err(error) = self.write(stream, &bytes) {
-                tracing::warn!(error = %chain(&error), "the last words of a run are lost");
-            }
+        if let Err(error) = self.flush() {
+            tracing::warn!(error = %chain(&error), "the last words of a run are lost");
         }
-        strainer.needles.redact_run(&self.order.directory);
-        self.strainer = Some(strainer);
+        if let Some(strainer) = &self.strainer {
+            strainer.needles.redact_run(&self.order.directory);
+        }
     }
 
     fn clean(&self, outcome: Outcome) -> Outcome {
         match &self.strainer {
             Some(strainer) => strainer.needles.redact_outcome(outcome),
             None => outcome,
+        }
+    }
+
+    /// A text without the secrets of the run: one that is kept beside what it left.
+    pub(crate) fn clean_text(&self, text: String) -> String {
+        match &self.strainer {
+            Some(strainer) => strainer.needles.redact(&text),
+            None => text,
         }
     }
 
@@ -223,10 +297,14 @@ impl<'o> Stage<'o> {
 /// Writes a file in place of one that an earlier try may have left.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+    remove_if_there(path)?;
     let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, bytes)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -178,9 +178,8 @@ mod tests {
 
     #[test]
     fn fuzz_questions_and_answers() {
-        let question = |within, challenge| {
-            cbor::encode(&Request { hash: Hash::of(b"blob"), offset: 300, within, challenge })
-        };
+        let question =
+            |within, challenge| cbor::encode(&Request { hash: Hash::of(b"blob"), offset: 300, within, challenge });
         Target::cbor("blob-request")
             .sample(question(None, None))
             .sample(question(Some(Hash::of(b"tree")), Some(ByteArray::new([7; 32]))))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use jobmesh_keys::{NodeId, Role};
+use jobmesh_protocol::secret::{Answer, Request};
 use jobmesh_protocol::{Hash, UnixMillis};
 use tokio::sync::{mpsc, oneshot};
 
@@ -97,6 +98,16 @@ pub enum Event {
         request: LogRequest,
         /// Takes the channel.
         reply: oneshot::Sender<Option<mpsc::Receiver<LogPiece>>>,
+    },
+    /// An admitted member asks for the secrets of a job that it was given. Dropping `reply` ends the stream without an
+    /// answer.
+    SecretsRequested {
+        /// The member.
+        from: NodeId,
+        /// What it asks for.
+        request: Request,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer>,
     },
     /// The addresses that this node listens on changed; this is all of them.
     Addresses(Vec<String>),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jobmesh_keys::{Membership, NodeId};
 use jobmesh_protocol::Hash;
+use jobmesh_protocol::secret::{Answer, Request};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::context::Context;
 use crate::driver::gossip::DIGEST_BYTES_MAX;
 use crate::event::Event;
 use crate::log::{self, LogError, LogReader, LogRequest};
+use crate::secret::{self, SecretsError};
 use crate::session::FRAME_BYTES_MAX;
 use crate::supervisor::{self, StartError};
 
@@ -172,6 +174,14 @@ impl Mesh {
     /// [`LogError`] says whether to try again.
     pub async fn read_log(&self, from: NodeId, request: LogRequest) -> Result<LogReader, LogError> {
         log::read(&self.context, from, request).await
+    }
+
+    /// Asks the admitted member `from` for the secrets of a job that it gave this node.
+    ///
+    /// # Errors
+    /// [`SecretsError`]; to ask again may help.
+    pub async fn ask_secrets(&self, from: NodeId, request: Request) -> Result<Answer, SecretsError> {
+        secret::ask(&self.context, from, request).await
     }
 
     /// Returns the addresses that this node listens on, with their real ports and without `/p2p`.

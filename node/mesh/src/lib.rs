@@ -1,7 +1,8 @@
 //! How a node talks: libp2p under a handle of plain types.
 //!
 //! The mesh carries opaque frames between admitted members, gossips opaque digests, keeps an address book in
-//! Kademlia, discovers peers on the local network, moves blobs by hash, and follows the output of runs. It knows nothing of jobs: what must
+//! Kademlia, discovers peers on the local network, moves blobs by hash, follows the output of runs, and
+//! brings the secrets of jobs. It knows nothing of jobs: what must
 //! arrive is numbered, kept and sent again by the caller; a frame that was in flight when a stream broke is gone.
 //!
 //! The hard case is who may talk at all. Every connection is encrypted and proves a node id, but only a peer that
@@ -29,6 +30,7 @@ mod frame;
 mod hello;
 mod join;
 mod log;
+mod secret;
 mod session;
 mod streams;
 
@@ -49,5 +51,6 @@ pub use handle::{Mesh, SendError};
 pub use hello::is_name;
 pub use join::{JoinError, join};
 pub use log::{LogError, LogOutput, LogPiece, LogReader, LogRequest};
+pub use secret::SecretsError;
 pub use supervisor::StartError;
 pub use transport::TransportError;

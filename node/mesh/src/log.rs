@@ -106,6 +106,8 @@ pub enum LogError {
 pub struct LogReader {
     node: NodeId,
     stream: Stream,
+    /// How long the peer may be silent; a run that is followed may be so for as long as it likes.
+    patience: Option<Duration>,
 }
 
 impl LogReader {
@@ -115,7 +117,14 @@ impl LogReader {
     /// [`LogError::Interrupted`].
     pub async fn next(&mut self) -> Result<LogPiece, LogError> {
         let interrupted = |source| LogError::Interrupted { node: self.node, source };
-        match frame::read(&mut self.stream, FRAME_BYTES_MAX).await {
+        let reading = frame::read(&mut self.stream, FRAME_BYTES_MAX);
+        let read = match self.patience {
+            Some(patience) => {
+                timeout(patience, reading).await.map_err(|_elapsed| interrupted(io::ErrorKind::TimedOut.into()))?
+            }
+            None => reading.await,
+        };
+        match read {
             Ok(Some(bytes)) if bytes.is_empty() => Ok(LogPiece::End),
             Ok(Some(bytes)) => Ok(LogPiece::Bytes(bytes)),
             Ok(None) => Err(interrupted(io::ErrorKind::UnexpectedEof.into())),
@@ -141,7 +150,10 @@ pub(crate) async fn read(context: &Context, from: NodeId, request: LogRequest) -
         Ok((stream, answer))
     };
     match timeout(ANSWER_MAX, asking).await {
-        Ok(Ok((stream, Answer { known: true }))) => Ok(LogReader { node: from, stream }),
+        Ok(Ok((stream, Answer { known: true }))) => {
+            let patience = (!request.follow).then_some(ANSWER_MAX);
+            Ok(LogReader { node: from, stream, patience })
+        }
         Ok(Ok((_, Answer { known: false }))) => Err(LogError::Unknown { node: from }),
         Ok(Err(error)) => Err(interrupted(error)),
         Err(_elapsed) => Err(interrupted(io::ErrorKind::TimedOut.into())),

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::gate::Gates;
 use crate::session::inbound::Inbound;
 use crate::session::{self, Report};
-use crate::{blob, join, log};
+use crate::{blob, join, log, secret};
 
 /// Session streams per peer: the one in use, its replacement, and one that is being refused.
 const SESSIONS_PER_PEER: usize = 3;
@@ -39,6 +39,12 @@ const LOGS_PER_PEER: usize = 16;
 
 /// Streams in all that follow the output of a run.
 const LOGS_TOTAL: usize = 128;
+
+/// Streams per peer by which it asks for secrets: it asks for a few jobs at a time.
+const SECRETS_PER_PEER: usize = 16;
+
+/// Streams in all by which peers ask for secrets: each may wait for a keyring.
+const SECRETS_TOTAL: usize = 64;
 
 /// Starts the acceptors on `tasks`.
 pub(crate) fn accept_all(
@@ -75,6 +81,13 @@ pub(crate) fn accept_all(
     let budget = Budget::new(LOGS_PER_PEER, LOGS_TOTAL);
     tasks.spawn(accept(incoming, Arc::clone(context), budget, "log_over_budget", move |peer, stream| {
         log::serve(Arc::clone(&logs), peer, stream)
+    }));
+
+    let secrets = Arc::clone(context);
+    let incoming = control.accept(secret::PROTOCOL)?;
+    let budget = Budget::new(SECRETS_PER_PEER, SECRETS_TOTAL);
+    tasks.spawn(accept(incoming, Arc::clone(context), budget, "secrets_over_budget", move |peer, stream| {
+        secret::serve(Arc::clone(&secrets), peer, stream)
     }));
     Ok(())
 }

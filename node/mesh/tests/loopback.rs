@@ -17,6 +17,8 @@ mod harness;
 mod join;
 #[path = "loopback/log.rs"]
 mod log;
+#[path = "loopback/secret.rs"]
+mod secret;
 #[path = "loopback/session.rs"]
 mod session;
 #[path = "loopback/stranger.rs"]

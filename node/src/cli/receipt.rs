@@ -1,6 +1,7 @@
 //! `jobmesh receipt`: the signed account of a job that ran on another node.
 
 mod document;
+mod kept;
 pub(crate) mod verify;
 
 use std::fmt::Write as _;

@@ -64,6 +64,7 @@ fn facts(detail: &JobDetail, now: UnixMillis) -> Vec<(&'static str, String)> {
         facts.push(("tries", format!("{} failed of at most {}", job.failures, spec.retry.max_attempts)));
     }
     facts.push(("submitted", format!("{} ({})", relative(now, job.created_at), job.created_at.to_rfc3339())));
+    facts.extend(job.run_at.map(|at| ("not before", format!("{} ({})", relative(now, at), at.to_rfc3339()))));
     facts.extend(words::took(now, job.started_at, job.stopped_at).map(|took| ("took", length(took))));
     facts.extend(detail.telling_attempt().and_then(|last| words::used(last.usage)).map(|used| ("used", used)));
     facts

@@ -91,6 +91,12 @@ async fn detach(context: &Context, arguments: &[OsString]) -> Result<Exit, Failu
         }
         Err(error) => return Err(error.into()),
     };
+    if status.is_draining {
+        let message = format!("{} (process {}) is up, but it is on its way down", status.name, status.pid);
+        return Err(
+            Failure::new(Kind::Draining, message).hint("wait until it is down, or end it with `jobmesh down --now`")
+        );
+    }
     let running = Running { started: started == Started::Now, status };
     context.output.show(&running, |_| {
         let Status { name, pid, .. } = &running.status;

@@ -18,7 +18,7 @@ use crate::config::secrets::read_secrets;
 use crate::config::table::{Document, Entry, Fault, Lined, Origin, Table};
 use crate::config::{LISTEN_MAX, SLOTS_MAX, judge_listen, judge_log, judge_name};
 use crate::job_types::{Declarations, read_declarations};
-use crate::secrets::Source;
+use crate::secrets::Kept;
 
 /// Most pools of resources.
 const POOLS_MAX: usize = 64;
@@ -110,7 +110,7 @@ pub(super) struct ConfigFile {
     pub(super) retention: RetentionTable,
     pub(super) queues: BTreeMap<String, QueueLimits>,
     pub(super) resources: BTreeMap<String, String>,
-    pub(super) secrets: BTreeMap<String, Source>,
+    pub(super) secrets: BTreeMap<String, Kept>,
     pub(super) containers: ContainerTable,
     pub(super) job_types: Declarations,
     pub(super) response_bytes: Option<Lined<u64>>,

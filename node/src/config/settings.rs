@@ -140,8 +140,12 @@ impl Config {
         if !containers.allow.is_empty() {
             add("container.allow", containers.allow.join(", "));
         }
-        for (name, source) in self.secrets.iter() {
-            add(&format!("secrets.{name}"), source.to_string());
+        for (name, kept) in self.secrets.iter() {
+            add(&format!("secrets.{name}"), kept.source.to_string());
+            if !kept.peers.is_empty() {
+                let peers: Vec<String> = kept.peers.iter().map(ToString::to_string).collect();
+                add(&format!("secrets.{name}.peers"), peers.join(", "));
+            }
         }
         for (name, limits) in &self.queues {
             add(&format!("queues.{name}"), limits_words(*limits));

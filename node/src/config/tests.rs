@@ -120,7 +120,7 @@ fn where_secrets_are_and_which_containers_run_is_read() {
         "[secrets.registry]\nfrom = \"env:TOKEN\"\n[container]\nsocket = \"unix:///run/x.sock\"\nimages = \"digest\"\n\
          allow = [\"docker.io/library/*\"]",
     );
-    let sources: Vec<_> = config.secrets.iter().map(|(name, source)| format!("{name} {source}")).collect();
+    let sources: Vec<_> = config.secrets.iter().map(|(name, kept)| format!("{name} {}", kept.source)).collect();
     assert_eq!(sources, ["registry env:TOKEN"]);
     assert_eq!(config.containers.socket.as_deref(), Some(std::path::Path::new("/run/x.sock")));
     assert_eq!(config.containers.images, jobmesh_executors::Images::Digest);

@@ -7,7 +7,7 @@
 //! it ran.
 
 use jobmesh_engine::{Process, RunOrder};
-use jobmesh_executors::{Adopt, Confinement, Executors, Order, ProcessId, find_run};
+use jobmesh_executors::{Adopt, Confinement, Executors, Order, ProcessId, Secrets, find_run};
 use jobmesh_protocol::job::Effects;
 use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{Isolation, Outcome, RunId};
@@ -35,6 +35,7 @@ pub(super) fn adopt(
         ) => None,
     };
     if process.is_none() && !directory.exists() {
+        handle.shared().guarded.discard(handle.home(), run);
         return Some(never_seen(handle, run));
     }
     let limits = limits(&handle.config(), order);
@@ -43,27 +44,29 @@ pub(super) fn adopt(
         // What it says goes through the daemon that is gone, so it can't go on.
         let ended = jobmesh_executors::end_orphan(process.unwrap_or(ProcessId { pid: 0, started: 0 }), run);
         tracing::info!(%run, ?ended, "ended a run with secrets that an earlier daemon began");
+        handle.shared().guarded.discard(handle.home(), run);
         let reason =
             "the daemon stopped while it ran, and what a job with secrets says has to pass through it".to_owned();
         return Some(Outcome::Lost { reason });
     }
     let container = if is_container {
-        let secrets = match handle.config().secrets.of_job(&order.secrets) {
+        let secrets = match guarded_secrets(handle, order) {
             Ok(secrets) => secrets,
-            Err(error) => {
+            Err(outcome) => {
                 // Without them it can't be told what to leave out of its log.
                 let ended = jobmesh_executors::end_orphan(process.unwrap_or(ProcessId { pid: 0, started: 0 }), run);
                 tracing::warn!(%run, ?ended, "ended a container whose secrets are not there any more");
-                return Some(error.outcome());
+                handle.shared().guarded.discard(handle.home(), run);
+                return Some(outcome);
             }
         };
         Some(Box::new(Order { secrets, ..for_executors(handle, order.clone(), None) }))
     } else {
         None
     };
-    let (outputs, kill_grace) = (order.outputs.clone(), order.kill_grace);
+    let (had_inputs, outputs, kill_grace) = (order.inputs.is_some(), order.outputs.clone(), order.kill_grace);
     let confinement = confinement(order);
-    let adopt = Adopt { run, process, directory, outputs, kill_grace, limits, confinement, container };
+    let adopt = Adopt { run, process, directory, had_inputs, outputs, kill_grace, limits, confinement, container };
     handle.shared().adopting.start(run);
     let error = executors.adopt(adopt).err()?;
     tracing::error!(%run, %error, "a run of an earlier daemon goes on unwatched; ending it");
@@ -71,6 +74,14 @@ pub(super) fn adopt(
     let ended = jobmesh_executors::end_orphan(process, run);
     tracing::info!(%run, ?ended, "ended what could not be watched");
     Some(Outcome::Lost { reason: "the daemon stopped while it ran, and the next one could not watch it".to_owned() })
+}
+
+/// The secrets of a container that goes on, which is marked as having some.
+fn guarded_secrets(handle: &Handle, order: &RunOrder) -> Result<Secrets, Outcome> {
+    let secrets = handle.config().secrets.of_job(&order.secrets).map_err(|error| error.outcome())?;
+    let marked = handle.shared().guarded.watch(order.run, &secrets);
+    marked.map_err(|error| Outcome::error(format!("it can't be marked as having secrets: {error}")))?;
+    Ok(secrets)
 }
 
 /// What a run of this order was kept in.

@@ -23,7 +23,7 @@ use super::download::{self, Downloads};
 use super::handle::Handle;
 use super::line::{Line, Next, Work};
 use super::order::order as for_executors;
-use super::{array, reduce};
+use super::{array, reduce, secrets};
 use crate::causes::causes;
 
 /// Most looks for processes of an earlier daemon at once: each may go through all that the system has.
@@ -202,6 +202,9 @@ impl Dispatch {
     fn on_preparation_ended(&mut self, prepared: Option<(RunId, Prepared)>) {
         let Some((run, prepared)) = prepared else { return };
         let mut left = self.line.leave(run);
+        if !matches!((&prepared, left.stop), (Prepared::Underway, _) | (Prepared::Ready(..), None)) {
+            self.handle.shared().guarded.forget(run);
+        }
         if matches!((&prepared, left.stop), (Prepared::Over(_), _) | (Prepared::Ready(..), Some(_))) {
             left.close_up();
         }
@@ -284,10 +287,14 @@ impl Dispatch {
 
     fn end_orphan(&mut self, run: RunId, process: Process) {
         let process = ProcessId { pid: process.pid, started: process.started };
-        self.orphans.spawn_blocking(move || match end_orphan(process, run) {
-            OrphanEnd::NotFound => {}
-            OrphanEnd::Ended => tracing::info!(%run, "ended what an earlier daemon left running"),
-            OrphanEnd::Remains => tracing::error!(%run, "a process of an earlier daemon can't be ended"),
+        let handle = self.handle.clone();
+        self.orphans.spawn_blocking(move || {
+            match end_orphan(process, run) {
+                OrphanEnd::NotFound => {}
+                OrphanEnd::Ended => tracing::info!(%run, "ended what an earlier daemon left running"),
+                OrphanEnd::Remains => tracing::error!(%run, "a process of an earlier daemon can't be ended"),
+            }
+            handle.shared().guarded.discard(handle.home(), run);
         });
     }
 
@@ -343,7 +350,7 @@ async fn prepare(handle: &Handle, order: Box<RunOrder>, is_stopped: Arc<AtomicBo
         },
         None => None,
     };
-    let secrets = match secrets_of(handle, &order).await {
+    let secrets = match secrets::of(handle, &order).await {
         Ok(secrets) => secrets,
         Err(outcome) => return Prepared::Over(outcome),
     };
@@ -355,23 +362,6 @@ async fn prepare(handle: &Handle, order: Box<RunOrder>, is_stopped: Arc<AtomicBo
         Ok(Ok(())) => Prepared::Ready(order, known, secrets),
         Ok(Err(error)) => Prepared::Over(Outcome::error(causes(&error))),
         Err(_) => Prepared::Over(Outcome::error("the results of the jobs before it could not be written; see the log")),
-    }
-}
-
-/// Looks up the secrets of an order.
-async fn secrets_of(handle: &Handle, order: &RunOrder) -> Result<Secrets, Outcome> {
-    if order.secrets.is_empty() {
-        return Ok(Secrets::default());
-    }
-    if order.origin.is_some() {
-        // They mean something at the origin only, where another may have the same name.
-        let message = "secrets are given to the jobs of this node only".to_owned();
-        return Err(Outcome::Permanent { message });
-    }
-    let (config, wanted) = (handle.config(), order.secrets.clone());
-    match tokio::task::spawn_blocking(move || config.secrets.of_job(&wanted)).await {
-        Ok(found) => found.map_err(|error| error.outcome()),
-        Err(_) => Err(Outcome::error("its secrets could not be looked up; see the log")),
     }
 }
 

@@ -454,20 +454,7 @@ impl EngineThread {
     /// Keeps what drivers report only once.
     fn keep(&mut self, inputs: Vec<Input>) {
         for input in inputs {
-            let is_kept = match &input {
-                Input::Started { .. }
-                | Input::Adopted { .. }
-                | Input::Ended { .. }
-                | Input::Fetched(_)
-                | Input::FetchFailed { .. } => true,
-                Input::Connected { .. } | Input::Disconnected(_) | Input::Addresses(_) => true,
-                Input::Tick
-                | Input::Command(..)
-                | Input::Frame { .. }
-                | Input::Gossip { .. }
-                | Input::Reported { .. }
-                | Input::FetchProgress(_) => false,
-            };
+            let is_kept = input.is_said_once();
             if is_kept && self.kept.len() < KEPT_MAX {
                 self.kept.push(input);
             } else if is_kept {

@@ -12,16 +12,17 @@ use jobmesh_protocol::chain::Export;
 use jobmesh_protocol::join::{Answer, RefusalReason, Request};
 use jobmesh_protocol::{NodeId, RunId, UnixMillis};
 use jobmesh_store::{StoreError, Upkeep, View};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::engine_thread::Message;
+use super::guarded::Guarded;
 use super::network::Restart;
 use super::readers::{ReadError, Readers};
 use super::roster::{Roster, Standing};
 use super::runs::Runs;
 use super::source::{Seed, Source};
 use super::task_socket::token::Tokens;
-use super::{Adopting, BringError, Shared, clock, link, type_files};
+use super::{Adopting, BringError, Shared, clock, link, secrets, type_files};
 use crate::blobs::Blobs;
 use crate::config::{Config, ConfigError, Reload};
 use crate::home::Home;
@@ -170,6 +171,8 @@ impl Handle {
             roster: Roster::new((node, config.name.clone()), standing, names),
             runs: watch::Sender::new(Runs::default()),
             adopting: Adopting::default(),
+            questions: Semaphore::new(secrets::QUESTIONS_MAX),
+            guarded: Guarded::new(&config.home),
         };
         Self(Arc::new(Inner {
             home: config.home.clone(),

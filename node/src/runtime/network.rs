@@ -22,7 +22,7 @@ use super::handle::Handle;
 use super::roster::Session;
 use super::source::{LISTEN, Seed, Source};
 use super::uploads::Trees;
-use super::{clock, log_server, uploads};
+use super::{clock, log_server, secrets, uploads};
 use crate::api::RefusedBy;
 use crate::config::Config;
 
@@ -227,6 +227,9 @@ impl Network {
             }
             Event::LogRequested { from, request, reply } => {
                 self.answers.spawn(log_server::serve(self.handle.clone(), from, request, reply));
+            }
+            Event::SecretsRequested { from, request, reply } => {
+                self.answers.spawn(secrets::serve(self.handle.clone(), from, request, reply));
             }
             Event::Addresses(addresses) => {
                 tracing::info!(?addresses, "addresses changed");

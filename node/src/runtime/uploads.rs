@@ -89,7 +89,7 @@ fn may_have_tree(view: View<'_>, me: NodeId, peer: NodeId, tree: Hash) -> Result
 }
 
 fn warn_of(peer: NodeId, hash: Hash) {
-    tracing::warn!(peer = %peer.short(), blob = hash.short(), "a peer asked for a file that is none of its business");
+    tracing::debug!(peer = %peer.short(), blob = hash.short(), "a peer asked for a file that is none of its business");
 }
 
 /// Where a file is that `peer` asks for.

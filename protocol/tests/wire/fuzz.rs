@@ -10,7 +10,7 @@ use jobmesh_protocol::session::Frame;
 use jobmesh_protocol::summary::Summary;
 use jobmesh_protocol::ticket::{Award, Payload};
 use jobmesh_protocol::tree::Tree;
-use jobmesh_protocol::{Envelope, JobSpec, cbor, join};
+use jobmesh_protocol::{Envelope, JobSpec, cbor, join, secret};
 use jobmesh_tests::fuzz::{Heap, Target};
 use serde_bytes::ByteBuf;
 
@@ -36,6 +36,15 @@ fn fuzz_frames() {
     let frames = ["frame-data", "frame-ack", "frame-note", "frame-meet"].map(bytes_of);
     let target = frames.iter().fold(Target::cbor("frame"), Target::sample);
     target.run_stable(|bytes| Frame::decode(bytes).map(|frame| frame.encode()));
+}
+
+#[test]
+fn fuzz_questions_for_secrets_and_answers() {
+    let request = |bytes: &[u8]| secret::Request::decode(bytes).map(|found| found.encode());
+    Target::cbor("secrets").sample(bytes_of("secrets-request")).run_stable(request);
+    let answer = |bytes: &[u8]| secret::Answer::decode(bytes).map(|found| found.encode());
+    let answers = Target::cbor("secrets-answer").sample(bytes_of("secrets-given")).sample(bytes_of("secrets-withheld"));
+    answers.run_stable(answer);
 }
 
 #[test]

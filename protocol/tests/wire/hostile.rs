@@ -3,7 +3,7 @@
 use jobmesh_keys::{Identity, SealSecret, UnsealError};
 use jobmesh_protocol::cbor::{self, DecodeError};
 use jobmesh_protocol::envelope::{ENVELOPE_BYTES_MAX, EnvelopeError, Kind};
-use jobmesh_protocol::job::{JobSpec, SPEC_BYTES_MAX};
+use jobmesh_protocol::job::{JobSpec, SECRETS_MAX, SPEC_BYTES_MAX};
 use jobmesh_protocol::session::{
     ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, FRAME_BYTES_MAX, Frame, MESSAGES_MAX, Message, NUMBER_MAX,
 };
@@ -12,7 +12,7 @@ use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::ticket::{Award, PAYLOAD_BYTES_MAX, Payload, PayloadError, SlotTerms, Terms};
 use jobmesh_protocol::{
     DurationMillis, Envelope, Epoch, Hash, Incarnation, JobId, MeshId, MessageId, Requirement, Tag, TicketId, join,
-    requirement,
+    requirement, secret,
 };
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
@@ -28,6 +28,8 @@ fn takers(bytes: &[u8]) -> Vec<&'static str> {
         ("Envelope", Envelope::open(bytes, &samples::mesh()).is_ok()),
         ("Request", join::Request::decode(bytes).is_ok()),
         ("Answer", join::Answer::decode(bytes).is_ok()),
+        ("SecretsRequest", secret::Request::decode(bytes).is_ok()),
+        ("SecretsAnswer", secret::Answer::decode(bytes).is_ok()),
     ];
     takers.extend(gates.iter().filter(|(_, took)| *took).map(|(name, _)| *name));
     takers
@@ -130,6 +132,12 @@ fn what_is_too_long_is_refused_before_it_is_read() {
     assert_eq!(request, Err(too_long(join::REQUEST_BYTES_MAX)));
     let answer = join::Answer::decode(&vec![0; join::ANSWER_BYTES_MAX + 1]);
     assert_eq!(answer, Err(too_long(join::ANSWER_BYTES_MAX)));
+    let request = secret::Request::decode(&vec![0; secret::REQUEST_BYTES_MAX + 1]);
+    assert_eq!(request, Err(too_long(secret::REQUEST_BYTES_MAX)));
+    let answer = secret::Answer::decode(&vec![0; secret::ANSWER_BYTES_MAX + 1]);
+    assert_eq!(answer, Err(too_long(secret::ANSWER_BYTES_MAX)));
+    let many = (0..=SECRETS_MAX).map(|index| (format!("V{index}"), "x".to_owned())).collect();
+    assert!(secret::Answer::decode(&secret::Answer::Given(many).encode()).is_err(), "more than a job has");
 }
 
 /// A frame that carries `lengths.len()` attachments of these lengths.

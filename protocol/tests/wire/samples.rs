@@ -15,6 +15,7 @@ use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::requirement::{Comparison, Requirement, Value};
 use jobmesh_protocol::resource::{Amount, Name, Offered};
 use jobmesh_protocol::retry::{Backoff, Failure, Retry};
+use jobmesh_protocol::secret;
 use jobmesh_protocol::session::{Frame, Message};
 use jobmesh_protocol::summary::{Cell, Head, Heads, Histogram, Summary};
 use jobmesh_protocol::task::{
@@ -146,6 +147,9 @@ pub(crate) fn others() -> Vec<Sample> {
         sample("join-request", &join::Request { secret: [0xA5; 16], name: "läptop".to_owned() }),
         sample("join-welcome", &welcome),
         sample("join-refused", &refused),
+        sample("secrets-request", &secret::Request { key: LEASE }),
+        sample("secrets-given", &secret::Answer::Given([("TOKEN".to_owned(), "hänter2\n".to_owned())].into())),
+        sample("secrets-withheld", &secret::Answer::Withheld),
     ]
 }
 

@@ -378,29 +378,9 @@ impl World {
     }
 }
 
-/// What a driver says again after a commit that failed. Commands are answered with an error instead.
-pub(super) fn is_said_again(input: &Input) -> bool {
-    match input {
-        Input::Connected { .. }
-        | Input::Disconnected(_)
-        | Input::Addresses(_)
-        | Input::Started { .. }
-        | Input::Adopted { .. }
-        | Input::Ended { .. }
-        | Input::Fetched(_)
-        | Input::FetchFailed { .. } => true,
-        Input::Tick
-        | Input::Command(..)
-        | Input::Frame { .. }
-        | Input::Gossip { .. }
-        | Input::Reported { .. }
-        | Input::FetchProgress(_) => false,
-    }
-}
-
 /// What a driver keeps for an engine that is still to be built. Who is connected by then, it is told anyway.
 pub(super) fn is_kept(input: &Input) -> bool {
-    is_said_again(input) && !matches!(input, Input::Connected { .. } | Input::Disconnected(_))
+    input.is_said_once() && !matches!(input, Input::Connected { .. } | Input::Disconnected(_))
 }
 
 /// The inputs of a batch, in one word each.

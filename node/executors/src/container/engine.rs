@@ -87,6 +87,8 @@ impl ContainerError {
             Self::Engine { .. } => Outcome::error(message),
             Self::Gone { .. } => Outcome::Lost { reason: message },
             Self::Pull { is_final: false, .. } => Outcome::error(message),
+            // It is this node that wants none of it; another may.
+            Self::Policy(PolicyError::Foreign { .. }) => Outcome::Released { reason: message },
             Self::Policy(_) | Self::NoImage { .. } | Self::Pull { .. } | Self::Level | Self::Command { .. } => {
                 Outcome::Permanent { message }
             }

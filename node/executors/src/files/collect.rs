@@ -24,6 +24,8 @@ use crate::shelf::{Halt, Shelf, ShelfError, Written};
 
 /// Most paths that are looked at: a minute or so.
 const SEEN_MAX: usize = 2_000_000;
+/// After how many paths it is asked whether to go on.
+const SEEN_EVERY: usize = 1024;
 /// Deepest directory that is looked into, as in a tree.
 const DEPTH_MAX: usize = 64;
 
@@ -48,6 +50,8 @@ pub(super) enum CollectError {
         "the outputs take more than {limit} bytes (`file_bytes` under [limits] in config.toml of the node that ran it)"
     )]
     TooLarge { limit: u64 },
+    #[error("the look through the job's files was given up")]
+    Stopped,
     #[error("failed to read the output {path}")]
     Read { path: String, source: io::Error },
     #[error("the output {path} could not be kept")]
@@ -70,13 +74,15 @@ impl CollectError {
             | Self::TooMany
             | Self::TooLarge { .. }
             | Self::Tree(_) => Outcome::Permanent { message },
-            Self::NoMatch { .. } | Self::Read { .. } | Self::Keep { .. } | Self::List(_) => Outcome::error(message),
+            Self::NoMatch { .. } | Self::Stopped | Self::Read { .. } | Self::Keep { .. } | Self::List(_) => {
+                Outcome::error(message)
+            }
         }
     }
 
     /// Whether it was only given up.
     pub(super) const fn is_stop(&self) -> bool {
-        matches!(self, Self::Keep { source: ShelfError::Stopped, .. })
+        matches!(self, Self::Stopped | Self::Keep { source: ShelfError::Stopped, .. })
     }
 }
 
@@ -166,6 +172,9 @@ impl Walk<'_> {
             self.seen += 1;
             if self.seen > SEEN_MAX {
                 return Err(CollectError::TooMany);
+            }
+            if self.seen.is_multiple_of(SEEN_EVERY) && (self.halt)() {
+                return Err(CollectError::Stopped);
             }
             let length = path.len();
             if length > 0 {

@@ -55,7 +55,8 @@ pub(crate) fn guarded(guard: Arc<Guard>) -> Result<Client, ClientError> {
     build(|it| it.no_gzip().no_proxy().pool_max_idle_per_host(0).dns_resolver(Arc::clone(&guard)))
 }
 
-/// One for providers of models, whom the owner of the node has named; connections to them are kept.
+/// One for providers of models, whom the owner of the node has named. A connection serves one question: it lives as
+/// long as the thread that reads the answer.
 pub(crate) fn provider() -> Result<Client, ClientError> {
-    build(|it| it.tcp_nodelay(true).pool_max_idle_per_host(4))
+    build(|it| it.tcp_nodelay(true).pool_max_idle_per_host(0))
 }

@@ -243,6 +243,8 @@ impl Exchange<'_> {
                 Ok(Err(error)) => return Err(ExchangeError::of(error, "receive all of the answer of", &hop.url)),
                 Err(_) => return Err(ExchangeError::Silence { from: shown(&hop.url) }),
             };
+            // A server that is faster than the disk must not keep a stop from being heard.
+            tokio::task::coop::consume_budget().await;
             bytes += chunk.len() as u64;
             if bytes > limit {
                 return Err(ExchangeError::TooLong { limit });

@@ -1,5 +1,6 @@
 //! A question to a language model, and its answer word by word.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -12,6 +13,7 @@ use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::outcome::ModelUse;
 use jobmesh_protocol::task::{LlmTask, Role};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::failure::{Answer, Failure, Remedy};
 use super::frames::{Seen, Watch};
@@ -25,6 +27,10 @@ use crate::stage::Stage;
 const FIRST_WORD_MAX: Duration = Duration::from_secs(600);
 /// How long it may pause in the middle.
 const PAUSE_MAX: Duration = Duration::from_secs(120);
+/// Longest answer in bytes: far more than any model says.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Pieces of an answer that may wait to be written down.
+const EVENTS_MAX: usize = 16;
 /// How often it is told how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
@@ -51,10 +57,19 @@ pub(super) async fn ask(
     let began = Instant::now();
     let watch = Watch::default();
     let mut hearing = Hearing { asked, stage, used, began, text: String::new(), told: began };
-    let opened = client.exec_chat_stream(target(asked), request(task, texts), Some(&options(task, &watch))).await;
-    let mut stream = opened.map_err(|error| Halt::Silent(failure(&error, asked)))?.stream;
+    let question = (target(asked), request(task, texts), options(task, &watch));
+    let mut events = listen(client.clone(), question).map_err(|error| {
+        Halt::Silent(Failure::new(Remedy::Retry, format!("failed to start a thread for the answer: {error}")))
+    })?;
     let mut end = None;
-    while let Some(event) = stream.next().await {
+    let mut patience = FIRST_WORD_MAX;
+    loop {
+        // A piece without an end is none, however much of it comes.
+        let Ok(event) = tokio::time::timeout(patience, events.recv()).await else {
+            return Err(hearing.halt(Failure::new(Remedy::Retry, "the model said nothing for too long")));
+        };
+        let Some(event) = event else { break };
+        patience = PAUSE_MAX;
         match event {
             Ok(ChatStreamEvent::End(last)) => {
                 end = Some(last);
@@ -72,6 +87,54 @@ pub(super) async fn ask(
     hearing.finish(end, watch.seen())
 }
 
+/// What is heard of an answer.
+type Heard = Result<ChatStreamEvent, genai::Error>;
+
+/// Has an answer read on a thread of its own, which ends when nobody listens.
+///
+/// What reads it takes all that has come before it lets anything else happen, so a server that says one endless word would
+/// keep a run from hearing that it must end. There it shares its thread with what brings more, and has to wait for that.
+fn listen(
+    client: genai::Client,
+    question: (ServiceTarget, ChatRequest, ChatOptions),
+) -> io::Result<mpsc::Receiver<Heard>> {
+    let (events, heard) = mpsc::channel(EVENTS_MAX);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listening = async move {
+        tokio::select! {
+            () = read(&client, question, &events) => {}
+            () = events.closed() => {}
+        }
+    };
+    let named = std::thread::Builder::new().name("jobmesh-answer".to_owned());
+    named.spawn(move || {
+        runtime.block_on(listening);
+        // A name that is still being looked up is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok(heard)
+}
+
+async fn read(
+    client: &genai::Client,
+    (target, request, options): (ServiceTarget, ChatRequest, ChatOptions),
+    events: &mpsc::Sender<Heard>,
+) {
+    let mut stream = match client.exec_chat_stream(target, request, Some(&options)).await {
+        Ok(opened) => opened.stream,
+        Err(error) => {
+            // Whoever asked may have gone.
+            let _ = events.send(Err(error)).await;
+            return;
+        }
+    };
+    while let Some(event) = stream.next().await {
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// An answer that is being heard.
 struct Hearing<'h, 'o> {
     asked: &'h Asked<'h>,
@@ -87,6 +150,10 @@ impl Hearing<'_, '_> {
         match event {
             ChatStreamEvent::Chunk(chunk) => {
                 self.begin();
+                if self.text.len().saturating_add(chunk.content.len()) > ANSWER_BYTES_MAX {
+                    let problem = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
+                    return Err(Halt::Midway(Failure::new(Remedy::Fatal, problem)));
+                }
                 self.stage.say(Stream::Stdout, chunk.content.as_bytes())?;
                 self.text.push_str(&chunk.content);
             }

@@ -16,7 +16,8 @@ use super::failure::{Answer, Failure, Remedy};
 use super::settings::ProviderKind;
 use super::{Asked, Halt, short};
 use crate::event::Event;
-use crate::stage::Stage;
+use crate::output::Stream;
+use crate::stage::{Stage, StageError};
 
 /// Most texts of one request: what the narrowest provider takes.
 const BATCH_MAX: usize = 100;
@@ -69,7 +70,7 @@ pub(super) async fn ask(
                 "the vectors are too large together; embed fewer texts",
             )));
         }
-        tell(asked, vectors.len(), texts.len());
+        tell(asked, stage, vectors.len(), texts.len())?;
     }
     let dimension = dimension(&vectors).map_err(Halt::Silent)?;
     used.latency_ms = Some(millis(began));
@@ -82,10 +83,15 @@ pub(super) async fn ask(
     Ok(stage.give_result(&json)?)
 }
 
-fn tell(asked: &Asked<'_>, have: usize, of: usize) {
+/// Says how far it is; in the log too, if that takes several requests and is worth following.
+fn tell(asked: &Asked<'_>, stage: &mut Stage<'_>, have: usize, of: usize) -> Result<(), StageError> {
     let done = u16::try_from((have.min(of) * 10_000).checked_div(of).unwrap_or(0)).ok();
     let what = format!("embedded {have} of {of} texts");
+    if of > BATCH_MAX {
+        stage.say(Stream::Stderr, format!("{what}\n").as_bytes())?;
+    }
     asked.control.emit(Event::Progress { run: asked.order.run, done, what });
+    Ok(())
 }
 
 /// How many numbers each vector has.

@@ -107,7 +107,7 @@ impl ProviderKind {
 
     /// Where it is usually found.
     #[must_use]
-    pub const fn usual_url(self) -> &'static str {
+    pub(crate) const fn usual_url(self) -> &'static str {
         match self {
             Self::OpenAi => "https://api.openai.com/v1/",
             Self::Anthropic => "https://api.anthropic.com/v1/",

@@ -49,6 +49,7 @@ impl Left {
 
     fn adopt(&self) -> Adopt {
         Adopt {
+            had_inputs: false,
             run: self.run,
             process: Some(self.process),
             directory: self.directory.clone(),
@@ -268,6 +269,7 @@ fn a_run_survives_the_kill_of_its_daemon_and_loses_nothing() {
     let kill_grace = DurationMillis::from_secs(5);
     node.executors
         .adopt(Adopt {
+            had_inputs: false,
             run,
             process: Some(process),
             directory: home.join("run"),

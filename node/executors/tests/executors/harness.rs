@@ -18,6 +18,7 @@ use jobmesh_executors::{
 };
 use jobmesh_protocol::task::{Builtin, ProcessTask, Task};
 use jobmesh_protocol::{BlobRef, DurationMillis, Epoch, Isolation, JobId, Outcome, RunId};
+pub(crate) use jobmesh_tests::Tools;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::runtime::{Builder, Runtime};
 
@@ -26,18 +27,6 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long is waited for an event before something else is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// What tests need of the machine beside what every machine has.
-pub(crate) struct Tools;
-
-impl Tools {
-    /// Says that something is skipped for want of a tool; where the tools are required that is a failure.
-    pub(crate) fn missing(what: &str, lacks: &str) {
-        let is_required = std::env::var_os("JOBMESH_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-        assert!(!is_required, "{what} can't be tested: {lacks}");
-        eprintln!("SKIPPED {what}: {lacks}");
-    }
-}
 
 /// Makes a run id that no other test has.
 pub(crate) fn run_id() -> RunId {

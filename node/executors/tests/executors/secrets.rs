@@ -8,7 +8,7 @@ use jobmesh_executors::{Ended, Limits, Order, Secret, Secrets, StopReason, Strea
 use jobmesh_protocol::{BlobRef, Outcome};
 
 use crate::harness::Node;
-use crate::podman::{IMAGE, podman};
+use crate::podman::{self, IMAGE, podman};
 
 /// A value that is nowhere else.
 const CANARY: &str = "canary-Zx81-\"q\"-0123456789";
@@ -65,7 +65,7 @@ fn a_command_has_its_secret_and_nobody_reads_it_afterwards() {
 #[test]
 fn a_container_has_its_secret_and_nobody_reads_it_afterwards() {
     let Some(podman) = podman() else { return };
-    let node = podman.node(podman.containers());
+    let node = podman::node(podman::containers(&podman));
     let words = ["sh", "-c", TELLTALE].map(str::to_owned).to_vec();
     let task = jobmesh_protocol::task::ContainerTask::new(IMAGE, words);
     let ended = node.end_of(with_secret(node.order(jobmesh_protocol::task::Task::Container(task))));

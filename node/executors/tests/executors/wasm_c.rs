@@ -2,32 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use jobmesh_executors::{Ended, Limits, Order, StopReason};
 use jobmesh_protocol::task::{Task, WasmTask};
 use jobmesh_protocol::{BlobRef, Outcome};
+use jobmesh_tests::{until_folder, wasi};
 
-use crate::harness::{Node, Tools};
-
-/// One program that does what its first argument says.
-const PROGRAM: &str = include_str!("wasm_c/program.c");
+use crate::harness::Node;
 
 /// A node and the compiled program; none if there is no compiler, which is said.
 fn compiled() -> Option<(Node, BlobRef)> {
+    let module = wasi::module()?;
     let node = Node::start(1);
-    let (source, module) = (node.home.path().join("program.c"), node.home.path().join("program.wasm"));
-    std::fs::write(&source, PROGRAM).unwrap();
-    let made = Command::new("clang-14").args(["--target=wasm32-wasi", "-O1", "-o"]).args([&module, &source]).output();
-    match made {
-        Ok(made) if made.status.success() => {}
-        made => {
-            Tools::missing("C for WASI", &format!("no compiler; run tests/setup/wasi.sh: {made:?}"));
-            return None;
-        }
-    }
-    let blob = node.blob(&std::fs::read(module).unwrap());
+    let blob = node.blob(module);
     Some((node, blob))
 }
 
@@ -126,17 +114,9 @@ fn what_was_written_before_a_cancel_is_kept() {
     let (run, log) = (order.run, jobmesh_executors::log_path(&order.directory, jobmesh_executors::Stream::Stdout));
     node.executors.run(order);
     node.started(run);
-    wait_for_text(&log, "no end of line");
+    let has_begun = || std::fs::read_to_string(&log).unwrap().contains("no end of line");
+    until_folder(log.parent().unwrap(), "it says nothing", has_begun);
     node.executors.stop(run, StopReason::Cancel);
     let ended = node.ended(run);
     assert_eq!((ended.outcome.clone(), stdout(&ended).as_str()), (Outcome::Cancelled, "no end of line"), "{ended:?}");
-}
-
-/// Reads a file until it holds a text.
-fn wait_for_text(path: &Path, text: &str) {
-    let until = std::time::Instant::now() + crate::harness::DEADLINE;
-    while !std::fs::read_to_string(path).unwrap().contains(text) {
-        assert!(std::time::Instant::now() < until, "{text:?} never came");
-        std::thread::yield_now();
-    }
 }

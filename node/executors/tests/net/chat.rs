@@ -219,6 +219,24 @@ fn a_missing_key_and_an_unknown_model_are_named() {
 }
 
 #[test]
+fn a_model_that_says_one_endless_word_is_stopped() {
+    let (told, begun) = sync_channel(1);
+    let server = Server::start(move |_, to| {
+        to.raw("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: ");
+        let _ = told.try_send(());
+        let word = "x".repeat(1 << 16);
+        while to.is_heard(&word) {}
+    });
+    let node = Node::asking(OPENAI, &server.url("/v1"));
+    let order = node.order(ask("Go on!"));
+    let run = order.run;
+    node.executors.run(order);
+    begun.recv().unwrap();
+    node.executors.stop(run, StopReason::Timeout);
+    assert_eq!(node.ended(run).outcome.word(), "timeout");
+}
+
+#[test]
 fn a_slow_model_is_stopped_before_and_in_the_middle_of_its_answer() {
     let (came, seen) = sync_channel(4);
     let server = Server::start(move |request, to| {

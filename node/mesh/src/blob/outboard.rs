@@ -3,16 +3,16 @@
 //! They are a thousandth of the file. Nothing here has to be right: what is sent is verified against the hash that was
 //! asked for, so hashes that were damaged on disk are found out, deleted, and computed anew.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bao_tree::io::outboard::PreOrderOutboard;
 use bao_tree::io::sync::{CreateOutboard as _, ReadAt};
 use jobmesh_protocol::Hash;
+use tempfile::NamedTempFile;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::tree;
@@ -28,6 +28,12 @@ const KEPT_BYTES_MAX: u64 = 256 << 20;
 
 /// How much is read at a time while a file is hashed.
 const READ_BYTES: usize = 1 << 20;
+
+/// How the name of a file ends while hashes are written to it.
+const DRAFT_SUFFIX: &str = ".new";
+
+/// How long nothing is written to such a file before it is taken for left behind.
+const DRAFT_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// Files that are hashed at a time: a disk is read best by few.
 const BUILDERS_MAX: usize = 2;
@@ -137,39 +143,34 @@ fn in_memory(file: &File, size: u64) -> io::Result<Outboard> {
 /// Computes the hashes and keeps them, if there is room for that.
 fn build(folder: &Path, path: &Path, hash: Hash, (file, size): (&File, u64)) -> io::Result<Option<Outboard>> {
     fs::create_dir_all(folder)?;
-    let temporary = path.with_extension("new");
+    // A name of its own: the same blob may be hashed twice at once, by two who found nothing kept.
+    let draft = NamedTempFile::with_suffix_in(DRAFT_SUFFIX, folder);
     let tree = tree::of(size);
-    let outboard = if tree.outboard_size() <= MEMORY_BYTES_MAX {
+    let (outboard, draft) = if tree.outboard_size() <= MEMORY_BYTES_MAX {
         let outboard = in_memory(file, size)?;
         let Pairs::Memory(bytes) = &outboard.data else { return Ok(outboard.filter_root(hash)) };
         // A full disk must not stop what can be sent without it.
-        let written = create(&temporary).and_then(|mut made| made.write_all(bytes));
-        if let Err(error) = written {
-            tracing::debug!(%error, "hashes of a blob are not kept");
-            let _ = fs::remove_file(&temporary);
-            return Ok(outboard.filter_root(hash));
+        let written = draft.and_then(|mut draft| draft.write_all(bytes).map(|()| draft));
+        match written {
+            Ok(draft) => (outboard, draft),
+            Err(error) => {
+                tracing::debug!(%error, "hashes of a blob are not kept");
+                return Ok(outboard.filter_root(hash));
+            }
         }
-        outboard
     } else {
-        let mut outboard = PreOrderOutboard { root: tree::root(hash), tree, data: create(&temporary)? };
-        let read = BufReader::with_capacity(READ_BYTES, FromStart { file, position: 0 });
-        if let Err(error) = outboard.init_from(read) {
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
-        }
-        PreOrderOutboard { root: outboard.root, tree, data: Pairs::File(outboard.data) }
+        let draft = draft?;
+        let mut outboard = PreOrderOutboard { root: tree::root(hash), tree, data: draft.reopen()? };
+        outboard.init_from(BufReader::with_capacity(READ_BYTES, FromStart { file, position: 0 }))?;
+        (PreOrderOutboard { root: outboard.root, tree, data: Pairs::File(outboard.data) }, draft)
     };
     if outboard.root == tree::root(hash) {
-        fs::rename(&temporary, path)?;
-        make_room(folder, path);
-    } else {
-        let _ = fs::remove_file(&temporary);
+        match draft.persist(path) {
+            Ok(_) => make_room(folder, path),
+            Err(error) => tracing::debug!(%error, "hashes of a blob are not kept"),
+        }
     }
     Ok(outboard.filter_root(hash))
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// Deletes the oldest of what is kept, but `newest`, until the rest is not too much.
@@ -177,8 +178,12 @@ fn make_room(folder: &Path, newest: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut all: Vec<(SystemTime, u64, PathBuf)> = entries
         .filter_map(|entry| {
-            let found = entry.metadata().ok()?;
-            Some((found.modified().ok()?, found.len(), entry.path()))
+            let (found, path) = (entry.metadata().ok()?, entry.path());
+            let modified = found.modified().ok()?;
+            // One that is being written is let be, unless whoever wrote it has died.
+            let is_draft = path.as_os_str().as_encoded_bytes().ends_with(DRAFT_SUFFIX.as_bytes());
+            let is_left = modified.elapsed().is_ok_and(|age| age >= DRAFT_AGE_MAX);
+            (!is_draft || is_left).then_some((modified, found.len(), path))
         })
         .collect();
     all.sort_unstable();
@@ -238,6 +243,21 @@ mod tests {
         assert!(tree::encode(&*file, &wrong, range).is_err());
         outboards.forget(blob.hash);
         assert!(!kept.exists());
+    }
+
+    #[tokio::test]
+    async fn the_same_blob_may_be_hashed_by_two_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let bytes = vec![3; 8 << 20];
+        fs::write(&path, &bytes).unwrap();
+        let (file, blob) = (Arc::new(File::open(&path).unwrap()), BlobRef::of(&bytes));
+        let outboards = Outboards::new(folder.path().join("outboards"));
+        let of = || outboards.of(blob.hash, &file, blob.size);
+        let both = tokio::join!(of(), of());
+        assert!(both.0.unwrap().is_some() && both.1.unwrap().is_some());
+        let kept: Vec<_> = fs::read_dir(folder.path().join("outboards")).unwrap().flatten().collect();
+        assert_eq!(kept.len(), 1, "{kept:?}");
     }
 
     #[test]

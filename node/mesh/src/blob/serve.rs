@@ -47,6 +47,9 @@ async fn answer(context: &Context, from: NodeId, stream: &mut Stream) -> io::Res
     let (reply, path) = oneshot::channel();
     context.events.send(Event::BlobRequested { from, hash, within, reply }).await.map_err(io::Error::other)?;
     let path = timeout(SILENCE_MAX, path).await.ok().and_then(Result::ok).flatten();
+    if path.is_none() {
+        context.counters.add("blob_not_theirs");
+    }
     // A file that went away since is as good as none, and what is no file must not be waited for.
     let file = match path {
         Some(path) => tokio::fs::File::open(path).await.ok(),

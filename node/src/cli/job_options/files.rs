@@ -21,7 +21,8 @@ pub(super) struct FilesOptions {
     #[arg(long = "input", value_name = "PATH|HASH[:NAME]", value_parser = parse_input)]
     pub(super) inputs: Vec<Input>,
     /// What is kept of its working directory: a file, a directory or a pattern such as `out/*.png` or `**/*.log`. If
-    /// nothing matches, the job has failed (may be repeated)
+    /// nothing matches, the job has failed (may be repeated). Of work without files it is `body`, what a server answered,
+    /// `answer.txt`, what a model said, or `vectors.json`
     #[arg(long = "output", value_name = "GLOB", id = "output_pattern")]
     outputs: Vec<String>,
 }

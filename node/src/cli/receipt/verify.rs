@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::io::AsyncReadExt as _;
 
 use super::document::{self, Document, FILE_BYTES_MAX};
-use super::{envelope, fetch, named};
+use super::{envelope, fetch, kept, named};
 use crate::cli::follow::word;
 use crate::cli::{Context, Exit, Failure, JobRef, Kind};
 use crate::client::Client;
@@ -169,6 +169,15 @@ async fn check(
             checks.push(check_kept(client, job, (&document, view), (stream, blob)).await?);
         }
     }
+    let receipt = &document.receipt;
+    if let Some(blob) = receipt.outputs.result {
+        is_result(&document, view, "result")?;
+        checks.push(kept::result(client, job, receipt.epoch, blob).await?);
+    }
+    if let Some(blob) = receipt.outputs.files {
+        is_result(&document, view, "files")?;
+        checks.push(kept::files(client, blob).await?);
+    }
     Ok(Verified { job: Some(job.clone()), checks })
 }
 
@@ -219,10 +228,9 @@ async fn check_kept(
     (document, view): (&Document, &ReceiptView),
     (stream, blob): (LogStream, BlobRef),
 ) -> Result<String, Failure> {
-    let is_result = view.verdict == Some(Verdict::Accepted) && view.id == document.id;
-    if !is_result && blob.size > 0 {
-        let message = format!("the node does not keep the {} of a receipt that is not the result", word(stream));
-        return Err(bad(&message).hint(format!("give it as a file with --{} FILE", word(stream))));
+    if blob.size > 0 {
+        is_result(document, view, word(stream))
+            .map_err(|failure| failure.hint(format!("give it as a file with --{} FILE", word(stream))))?;
     }
     let path = format!("/v1/jobs/{job}/logs?stream={}&attempt={}", word(stream), document.receipt.epoch);
     let mut answer = client.bytes(&path).await?;
@@ -231,6 +239,14 @@ async fn check_kept(
         hasher.update(&piece);
     }
     compare("what the node keeps", stream, hasher.finish(), Some(blob))
+}
+
+/// What came with a receipt is kept only if it is the result of its job.
+fn is_result(document: &Document, view: &ReceiptView, what: &str) -> Result<(), Failure> {
+    if view.verdict == Some(Verdict::Accepted) && view.id == document.id {
+        return Ok(());
+    }
+    Err(bad(&format!("the node does not keep the {what} of a receipt that is not the result")))
 }
 
 fn compare(what: &str, stream: LogStream, found: BlobRef, wanted: Option<BlobRef>) -> Result<String, Failure> {

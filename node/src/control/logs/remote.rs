@@ -39,8 +39,8 @@ pub(super) struct Remote {
     query: LogsQuery,
     /// Where the next byte is.
     offset: u64,
-    /// Most bytes that the job may write.
-    limit: u64,
+    /// Most bytes that the job may write, if it says so itself; else it goes by what its node allows.
+    limit: Option<u64>,
     pieces: Option<mpsc::Receiver<Result<LogPiece, LogError>>>,
     /// Reads from the peer; ended with this.
     reading: JoinSet<()>,
@@ -74,7 +74,7 @@ impl Remote {
         query: LogsQuery,
         changes: Receiver<EngineChange>,
     ) -> Result<Self, LogError> {
-        let limit = job.spec.log_bytes_max.unwrap_or(control.handle.config().limits.log_bytes);
+        let limit = job.spec.log_bytes_max;
         let query = LogsQuery { attempt: Some(attempt.epoch), ..query };
         let mut remote = Self {
             control,
@@ -112,7 +112,8 @@ impl Remote {
         let request = LogRequest { key, output, offset: self.offset, follow: self.query.follow };
         let reader = self.control.handle.read_log(self.node, request).await?;
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
-        self.reading.abort_all();
+        // A set of its own, which ends what was read before and keeps nothing of it.
+        self.reading = JoinSet::new();
         self.reading.spawn(read(reader, pieces));
         self.pieces = Some(receiver);
         Ok(())
@@ -135,12 +136,10 @@ impl Remote {
                     }
                 }
                 Turn::Piece(Some(Ok(LogPiece::Bytes(bytes)))) => {
-                    self.offset = self.offset.saturating_add(bytes.len() as u64);
-                    if self.offset > self.limit {
-                        tracing::warn!(peer = %self.node.short(), "a peer tells of more output than its job may write");
-                        return Err(io::Error::other("more than the job may write"));
+                    let bytes = self.clip(bytes);
+                    if !bytes.is_empty() {
+                        return Ok(Some(bytes.into()));
                     }
-                    return Ok(Some(bytes.into()));
                 }
                 Turn::Piece(Some(Ok(LogPiece::End))) => {
                     self.pieces = None;
@@ -159,6 +158,18 @@ impl Remote {
                 }
             }
         }
+    }
+
+    /// Leaves out what is more than the job may write: it is cut off at the run's end. Nothing more is asked for then.
+    fn clip(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let room = self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.offset));
+        if bytes.len() as u64 > room {
+            bytes.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+            self.pieces = None;
+            self.is_told = true;
+        }
+        self.offset = self.offset.saturating_add(bytes.len() as u64);
+        bytes
     }
 
     async fn turn(&mut self) -> Turn {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use jobmesh_engine::{Command, Refusal, Report, Response, Taken};
+use jobmesh_executors::Redaction;
 use jobmesh_protocol::{RunId, Submission};
 use serde::{Deserialize, Serialize};
 
+use super::super::guarded;
 use super::super::handle::{CommandError, Handle};
 use crate::api::{ApiError, ErrorBody, ErrorCode, Submitted, number_parts};
 
@@ -100,12 +102,13 @@ impl Talk {
     }
 
     async fn perform(&mut self, line: &[u8]) -> Result<Done, ApiError> {
-        let line: Line = serde_json::from_slice(line).map_err(|error| {
-            let known =
-                "a line is one JSON object of run, token, progress, message, heartbeat, checkpoint, checkpoints, submit";
-            failure(ErrorCode::BadRequest, format!("the line can't be read: {error}"), Some(known))
-        })?;
+        let bytes = line;
+        let line: Line = serde_json::from_slice(bytes).map_err(|error| unreadable(&error))?;
         let run = self.introduce(&line)?;
+        let line = match self.handle.shared().guarded.of(run) {
+            Some(redaction) => clean(&redaction, bytes).map_err(|error| unreadable(&error))?,
+            None => line,
+        };
         for report in reports(&line)? {
             self.handle.command(Command::Report(run, report)).await.map_err(|error| refused(&error))?;
         }
@@ -163,6 +166,17 @@ impl Talk {
         let found = found.ok_or_else(|| refused(&CommandError::Refused(Refusal::NotRunning)))?;
         Ok(found.into_iter().map(|checkpoint| (checkpoint.name, checkpoint.value)).collect())
     }
+}
+
+/// A line of a job that has secrets, without them: what it says is kept and shown.
+fn clean(redaction: &Redaction, line: &[u8]) -> serde_json::Result<Line> {
+    serde_json::from_value(guarded::clean(redaction, serde_json::from_slice(line)?))
+}
+
+fn unreadable(error: &serde_json::Error) -> ApiError {
+    let known =
+        "a line is one JSON object of run, token, progress, message, heartbeat, checkpoint, checkpoints, submit";
+    failure(ErrorCode::BadRequest, format!("the line can't be read: {error}"), Some(known))
 }
 
 /// What a line reports, in its order of weight.
@@ -238,6 +252,22 @@ mod tests {
             let _ = line.run.as_deref().map(RunId::parse);
             reports(&line).map(drop).map_err(|error| error.message)
         });
+    }
+
+    #[test]
+    fn a_secret_is_taken_out_of_whatever_a_line_says() {
+        let mut secrets = jobmesh_executors::Secrets::default();
+        let value = jobmesh_executors::Secret::new("hun\"ter2".to_owned());
+        secrets.insert("TOKEN".to_owned(), "registry".to_owned(), value);
+        let redaction = Redaction::of(&secrets).unwrap();
+        let line = r#"{"message":"it is hun\u0022\u0074er2","checkpoint":{"name":"hun\"ter2","value":"hun\"ter2!"},
+            "submit":{"spec":{"job_type":"t","labels":{"hun\"ter2":"hun\"ter2"},"task":{"process":{"argv":["echo","hun\"ter2"]}}}}}"#;
+        let line = clean(&redaction, line.as_bytes()).unwrap();
+        assert!(!format!("{line:?}").contains("ter2"), "{line:?}");
+        let message = Some("it is [secret registry]".to_owned());
+        let checkpoint =
+            Report::Checkpoint { key: "[secret registry]".to_owned(), value: "[secret registry]!".to_owned() };
+        assert_eq!(reports(&line).unwrap(), [Report::Progress { done: None, message }, checkpoint]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-/* What the tests of the wasm executor run: it does what its first argument says. */
+/* What tests of modules run: it does what its first argument says. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int copy(FILE *from, FILE *to) {
     char buffer[4096];
@@ -24,6 +25,17 @@ static int recurse(volatile int depth) {
     char fill[256];
     memset(fill, depth, sizeof fill);
     return recurse(depth + 1) + fill[depth & 255];
+}
+
+/* Says something, and goes on once there is a file of that name. */
+static int await(const char *name) {
+    FILE *file;
+    puts("first");
+    fflush(stdout);
+    while (!(file = fopen(name, "r")))
+        usleep(2000);
+    puts("last");
+    return fclose(file);
 }
 
 /* Kept where the compiler can't tell that nobody looks. */
@@ -51,6 +63,8 @@ int main(int argc, char **argv) {
         FILE *from = fopen(argv[2], "r"), *to = fopen(argv[3], "w");
         return from && to ? copy(from, to) : errno;
     }
+    if (!strcmp(mode, "await"))
+        return await(argv[2]);
     if (!strcmp(mode, "open")) {
         FILE *file = fopen(argv[2], "r");
         printf(file ? "opened\n" : "refused: %s\n", strerror(errno));
