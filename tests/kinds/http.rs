@@ -43,7 +43,7 @@ impl Http {
     }
 
     fn ask(&self, path: &str, more: &[&str]) -> Options {
-        options(&[&["--network", "--http", &self.server.url(path)], more].concat())
+        options(&[&["--http", &self.server.url(path)], more].concat())
     }
 }
 

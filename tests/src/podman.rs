@@ -125,7 +125,8 @@ impl Podman {
         let mut service = Command::new("sh");
         service.args(["-c", ACTIVATE, "sh"]).arg(engine.get_program()).args(engine.get_args());
         service.envs(engine.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        service.args(["system", "service", "--time=0"]).stdin(OwnedFd::from(listener));
+        // Its monitors leave a file where they stand when a container runs out of memory.
+        service.args(["system", "service", "--time=0"]).stdin(OwnedFd::from(listener)).current_dir(self.place.path());
         service.stdout(Stdio::null()).stderr(Stdio::null());
         *self.service.lock().unwrap_or_else(PoisonError::into_inner) = Some(service.spawn().unwrap());
         // Its first answer takes as long as it needs to set up its store.

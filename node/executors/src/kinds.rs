@@ -14,8 +14,9 @@ use crate::model::{self, Model};
 use crate::process::Process;
 use crate::wasm::Wasm;
 
-/// How long each kind may look around: five seconds. A try takes milliseconds; a socket may not answer.
-pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(5);
+/// How long each kind may look around: ten seconds. A try takes milliseconds; a socket may not answer, but an engine that has
+/// just been started with everything else on a small machine takes more than five seconds (Podman 4.3, two processors).
+pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What executors need of the daemon.
 #[derive(Clone, Debug)]
