@@ -1,5 +1,7 @@
 //! What a job leaves to be kept that is no file, or more than anybody wants.
 
+use jobmesh_tests::{Mount, Place, private_mounts};
+
 use crate::{TABLES, bench, goes_on, is_responsive, pair};
 
 /// What a hostile job leaves, by what is said of it. Nothing of it is kept.
@@ -31,5 +33,29 @@ fn what_is_left_is_kept_only_if_it_is_files_and_not_too_much() {
         let refused = a.run(&["submit", "--require", "tool:victim", "--output", pattern, "--", "true"]);
         assert_ne!(refused.code, 0, "{pattern}: {}", refused.text());
     }
+    goes_on(&a, &b);
+}
+
+/// Nothing of a job that has filled the disk stays on it, so the node is as good as before.
+#[test]
+fn a_job_that_fills_the_disk_leaves_it_empty() {
+    if private_mounts("files::a_job_that_fills_the_disk_leaves_it_empty") == Place::Outside {
+        return;
+    }
+    let bench = bench();
+    let disk = Mount::new(bench.folder().join("disk"), "size=96m");
+    let home = disk.directory().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let (a, b) = (bench.up("attacker"), bench.node_at(home));
+    // Without a sandbox nothing but a look now and then keeps it from filling the disk.
+    b.reconfigure("slots = 2\n[isolation]\nmembers = \"contained\"\n");
+    b.up();
+    a.admit(&b);
+    assert_eq!(b.run(&["capability", "add", "tool:victim"]).code, 0);
+    let job = a.submit(&["--require", "tool:victim", "--", "sh", "-c", "head -c 200M /dev/zero > big; sleep 100"]);
+    let shown = a.ended(&job);
+    assert_ne!(shown["job"]["state"], "completed", "{shown}");
+    let run = b.run(&["run", "--", "echo", "alive"]);
+    assert_eq!((run.code, run.text().as_str()), (0, "alive\n"), "{}\n{}", run.stderr, b.log());
     goes_on(&a, &b);
 }

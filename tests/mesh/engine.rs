@@ -56,7 +56,10 @@ impl Podman {
 
     /// What a node is told of it.
     pub(crate) fn tables(&self) -> String {
-        format!("[container]\nsocket = \"unix://{}\"\n", self.place.join("podman.sock").display())
+        format!(
+            "[container]\nsocket = \"unix://{}\"\nallow = [\"localhost/jm-busybox\"]\n",
+            self.place.join("podman.sock").display()
+        )
     }
 
     /// Its containers, running or not, with all that it says of each.

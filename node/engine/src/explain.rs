@@ -314,6 +314,9 @@ fn reason(job: &Job) -> &'static str {
 
 fn waits(nodes: &[NodeFit], reasons: &[Reason]) -> String {
     let nobody = nodes.iter().all(|fit| !fit.lacks.is_empty());
+    if let Some(kept) = reasons.iter().find(|reason| reason.kind == "secret") {
+        return format!("waits: {}", kept.words);
+    }
     match (nodes.first(), reasons.first()) {
         (Some(nearest), _) if nobody => {
             let lacks = nearest.lacks.join(", ");

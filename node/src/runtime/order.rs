@@ -1,6 +1,7 @@
 //! From what the engine orders to what the executors need: where, with which variables, within which limits.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use jobmesh_engine::RunOrder;
 use jobmesh_engine::pool::Allocation;
@@ -18,6 +19,12 @@ use crate::home::HOME_VARIABLE;
 
 /// The part of the machine's memory that a job of a peer may have if it did not ask for any: a half.
 const FOREIGN_SHARE: u64 = 2;
+
+/// The part of the free disk that the files of a job may take that has to be kept within bounds.
+const DISK_SHARE: u64 = 2;
+
+/// The part of it that its output may take.
+const LOG_SHARE: u64 = 8;
 
 /// What one run may use.
 pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
@@ -40,9 +47,22 @@ fn is_apart(order: &RunOrder) -> bool {
     order.origin.is_some() || order.isolation >= Isolation::Sandboxed
 }
 
+/// These limits, with what a run that is kept within bounds may write bounded by what is free as well: one that fills the
+/// disk takes the node's queue with it.
+fn within_free(limits: Limits, home: &Path) -> Limits {
+    let Some(disk_bytes) = limits.disk_bytes else { return limits };
+    // Where the system does not say what is free, only the limits hold.
+    let free = rustix::fs::statvfs(home).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    Limits {
+        disk_bytes: Some(disk_bytes.min(free / DISK_SHARE)),
+        log_bytes_max: limits.log_bytes_max.min(free / LOG_SHARE),
+        ..limits
+    }
+}
+
 /// The order for the executors, without its secrets.
 pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> Order {
-    let limits = limits(&handle.config(), &order);
+    let limits = within_free(limits(&handle.config(), &order), handle.home().path());
     let (is_foreign, is_apart) = (order.origin.is_some(), is_apart(&order));
     let directory = handle.home().run(order.run);
     let blobs = handle.blobs();

@@ -130,12 +130,11 @@ pub(super) async fn serve(handle: Handle, from: NodeId, request: Request, reply:
     let _ = reply.send(answer);
 }
 
+/// A job of this node that a peer runs, and the names of its secrets by the variables that they go to.
+type Awarded = (JobNumber, BTreeMap<String, String>);
+
 /// The secrets that a job of this node names, if that peer has an open attempt of it.
-fn awarded(
-    view: View<'_>,
-    peer: NodeId,
-    key: LeaseKey,
-) -> Result<Option<(JobNumber, BTreeMap<String, String>)>, StoreError> {
+fn awarded(view: View<'_>, peer: NodeId, key: LeaseKey) -> Result<Option<Awarded>, StoreError> {
     let run = RunId { job: key.ticket.into(), epoch: key.epoch };
     let is_open = view.attempt(run)?.is_some_and(|attempt| attempt.node == peer && !attempt.state.is_final());
     let job = if is_open { view.job(run.job)? } else { None };

@@ -26,7 +26,7 @@ fn with_secrets(names: &[&str]) -> JobSpec {
 
 fn reasons(wire: &mut Wire, job: JobId) -> String {
     let Response::Explained(why) = wire.command(A, Command::Explain(job)) else { panic!("no explanation") };
-    format!("{:?}", why.reasons)
+    format!("{} {:?}", why.summary, why.reasons)
 }
 
 #[test]

@@ -31,7 +31,8 @@ pub(super) struct WorkOptions {
     /// A file of variables, KEY=VALUE on each line (may be repeated)
     #[arg(long = "env-file", value_name = "FILE")]
     environment_files: Vec<PathBuf>,
-    /// A secret of this node for the command, in this variable; the job then runs on this node (may be repeated)
+    /// A secret of this node for the job, in this variable; it then stays here, or by --where goes to a peer that is entrusted
+    /// with it (may be repeated)
     #[arg(long = "secret", value_name = "[VARIABLE=]NAME", value_parser = parse_secret)]
     secrets: Vec<(String, String)>,
     /// The directory to run in, on this machine only [default: an empty one of its own]
