@@ -33,7 +33,6 @@ pub struct Fetcher(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    names: Names,
     /// Made for the first request: most nodes run no script that makes any.
     clients: OnceLock<Result<Clients, String>>,
     room: Semaphore,
@@ -76,12 +75,8 @@ impl Fetcher {
     /// With what the owner says of requests.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self::with_names(settings, Names::default())
-    }
-
-    fn with_names(settings: Settings, names: Names) -> Self {
         let (clients, room) = (OnceLock::new(), Semaphore::new(REQUESTS_MAX));
-        Self(Arc::new(Inner { settings, names, clients, room }))
+        Self(Arc::new(Inner { settings, clients, room }))
     }
 
     /// Makes a request within a runtime. With `is_guarded` it is that of somebody else. To be dropped at any time, which
@@ -96,7 +91,7 @@ impl Fetcher {
             return Err(FetchError::Peers);
         }
         let _room = inner.room.acquire().await.map_err(|_| FetchError::Failed("the node is ending".to_owned()))?;
-        let make = || Clients::new(&inner.settings, inner.names.clone()).map_err(|error| chain(&error));
+        let make = || Clients::new(&inner.settings, Names::default()).map_err(|error| chain(&error));
         let clients = inner.clients.get_or_init(make).as_ref().map_err(|error| FetchError::Failed(error.clone()))?;
         let (client, rules) = if is_guarded {
             (&clients.guarded, Some(Rules::new(inner.settings.clone())))
