@@ -233,7 +233,7 @@ fn a_byte_that_goes_bad_on_the_disk_is_found_at_its_chunk_and_the_rest_comes_onc
     let job = submit_blob(&a, input, "wc -c");
     b.up();
     let why = "is damaged";
-    until("nothing is said of it", &a, || a.json(&["show", &job])["attempts"].to_string().contains(why));
+    until_said(&a, &job, why);
     assert!(a.json(&["explain", &job]).to_string().contains(why), "{}", a.json(&["explain", &job]));
     // What was verified before that place is kept, and nothing behind it: a segment is four groups of 64 KiB.
     assert_eq!(size(&part(&b, input)), 10 << 20);

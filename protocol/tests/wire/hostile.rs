@@ -132,7 +132,7 @@ fn what_is_too_long_is_refused_before_it_is_read() {
     assert_eq!(request, Err(too_long(join::REQUEST_BYTES_MAX)));
     let answer = join::Answer::decode(&vec![0; join::ANSWER_BYTES_MAX + 1]);
     assert_eq!(answer, Err(too_long(join::ANSWER_BYTES_MAX)));
-    let request = secret::Request::decode(&vec![0; secret::REQUEST_BYTES_MAX + 1]);
+    let request = secret::Request::decode(&[0; secret::REQUEST_BYTES_MAX + 1]);
     assert_eq!(request, Err(too_long(secret::REQUEST_BYTES_MAX)));
     let answer = secret::Answer::decode(&vec![0; secret::ANSWER_BYTES_MAX + 1]);
     assert_eq!(answer, Err(too_long(secret::ANSWER_BYTES_MAX)));
