@@ -76,7 +76,12 @@ impl<'a> Files<'a> {
     /// Does what is to be done before and after `run`.
     pub(crate) fn around(&self, run: impl FnOnce() -> Ended) -> Ended {
         if self.inputs.is_none() && !self.had_inputs && self.outputs.is_empty() {
-            return run();
+            let ended = run();
+            if self.is_foreign {
+                // Nobody here looks for what it has written, and it may be as much as the disk holds.
+                self.clear(&work_path(self.directory));
+            }
+            return ended;
         }
         if self.is_elsewhere {
             let message = "a job that names its working directory can have neither inputs nor outputs; leave it out";

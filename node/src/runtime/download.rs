@@ -3,8 +3,8 @@
 //! A blob that is here is not fetched, nor is one that is on its way: whoever else wants it waits for that transfer, and
 //! tries by itself only if it fails. But that it is here is no reason to believe that the peer has it: one that names it
 //! and has only heard of it would get at ours, by a job that prints its input. So the peer must show that it has the
-//! bytes, once; of one that can't, the blob is fetched as if it was not here. A tree is its list first, which says how much is to come; then its files, a few at
-//! a time. **The hard case** is the disk: what can't fit is refused before its first byte, and what did not fit after all
+//! bytes, once; of one that can't, the blob is fetched as if it was not here. A tree is its list first, which says how
+//! much is to come; then its files, a few at a time. No peer takes more than its share of the line. **The hard case** is the disk: what can't fit is refused before its first byte, and what did not fit after all
 //! fails what it was for, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jobmesh_engine::{BlobKind, Input, Remedy, Wanted};
+use jobmesh_executors::TreeReadError;
 use jobmesh_mesh::{FetchError, Mesh, part_path};
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::tree::{TREE_BYTES_MAX, Tree};
+use jobmesh_protocol::tree::TREE_BYTES_MAX;
 use jobmesh_protocol::{BlobRef, NodeId};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -27,8 +28,10 @@ use crate::blobs::BLOB_BYTES_MAX;
 use crate::causes::causes;
 
 /// Most transfers at once: enough to fill a line, few enough to leave each a share of it.
-const TRANSFERS_MAX: usize = 8;
-/// Most files of one tree at once: half of all, so that another job's blob need not wait for a large tree.
+const TRANSFERS_MAX: usize = 16;
+/// Most of them from one peer, however slowly it sends what others wait for.
+const SHARE_MAX: usize = 6;
+/// Most files of one tree at once, so that another job's blob of that peer need not wait for a large tree.
 const FILES_MAX: usize = 4;
 /// How often the engine is told that something comes: far more often than its patience with what does not.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -48,6 +51,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// The transfers to this node.
 pub(super) struct Downloads {
     transfers: Semaphore,
+    /// What each peer may have of them, while something of it is on its way.
+    shares: Mutex<BTreeMap<NodeId, Weak<Semaphore>>>,
     /// When old parts were last looked for.
     swept: Mutex<Option<Instant>>,
     /// Blobs that are on their way: whoever has the lock fetches it.
@@ -123,6 +128,7 @@ impl Default for Downloads {
     fn default() -> Self {
         Self {
             transfers: Semaphore::new(TRANSFERS_MAX),
+            shares: Mutex::default(),
             swept: Mutex::default(),
             under_way: Mutex::default(),
             shown: Mutex::default(),
@@ -180,6 +186,8 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
         }
         let lock = self.downloads.lock_of(blob.hash);
         let _alone = self.in_line(lock.lock()).await;
+        let share = self.downloads.share_of(self.from);
+        let _share = self.in_line(share.acquire()).await;
         let _permit = self.in_line(self.downloads.transfers.acquire()).await;
         let link = &self.handle.shared().link;
         let mesh = link.mesh().ok_or_else(|| Failure::for_now("this node is not connected to its mesh"))?;
@@ -233,15 +241,17 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
             return Err(Failure::for_good(reason));
         }
         self.file(list, None).await?;
-        let (blobs, path) = (self.handle.blobs().clone(), self.handle.blobs().path_of(list.hash));
+        let blobs = self.handle.blobs().clone();
         let tree = self.wanted(list, BlobKind::Tree);
         let is_shown = self.downloads.is_shown(tree);
         let reading = tokio::task::spawn_blocking(move || {
-            let bytes = std::fs::read(&path).map_err(|error| {
-                tracing::error!(path = %path.display(), %error, "a tree of a peer can't be read");
-                Failure::for_now(format!("its list can't be read from disk: {error}"))
+            let tree = blobs.shelf().tree(list.hash).map_err(|error| match error {
+                TreeReadError::Tree(error) => Failure::for_good(error.to_string()),
+                TreeReadError::Shelf(error) => {
+                    tracing::error!(tree = %list.hash.short(), %error, "a tree of a peer can't be read");
+                    Failure::for_now("its list can't be read from disk")
+                }
             })?;
-            let tree = Tree::decode(&bytes).map_err(|error| Failure::for_good(error.to_string()))?;
             let all: BTreeSet<BlobRef> = tree.blobs().collect();
             let (here, missing): (Vec<_>, Vec<_>) = all.into_iter().partition(|blob| blobs.has(*blob));
             Ok::<_, Failure>((if is_shown { Vec::new() } else { here }, missing))
@@ -315,6 +325,17 @@ impl Downloads {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).add(wanted);
     }
 
+    fn share_of(&self, peer: NodeId) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.retain(|_, share| share.strong_count() > 0);
+        if let Some(share) = shares.get(&peer).and_then(Weak::upgrade) {
+            return share;
+        }
+        let share = Arc::new(Semaphore::new(SHARE_MAX));
+        shares.insert(peer, Arc::downgrade(&share));
+        share
+    }
+
     fn is_sweep_due(&self) -> bool {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
@@ -358,7 +379,20 @@ fn is_full(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
     use super::*;
+
+    #[test]
+    fn a_peer_has_its_share_and_leaves_the_rest_to_others() {
+        let downloads = Downloads::default();
+        let (slow, other) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+        let share = downloads.share_of(slow);
+        let _taken: Vec<_> = (0..SHARE_MAX).map(|_| share.try_acquire().unwrap()).collect();
+        assert!(downloads.share_of(slow).try_acquire().is_err());
+        assert!(downloads.share_of(other).try_acquire().is_ok());
+        assert_eq!(downloads.shares.lock().unwrap_or_else(PoisonError::into_inner).len(), 1);
+    }
 
     #[test]
     fn one_blob_has_one_lock_as_long_as_somebody_wants_it() {

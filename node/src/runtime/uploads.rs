@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jobmesh_executors::{Stream, log_path, result_path};
 use jobmesh_protocol::id::Hash;
-use jobmesh_protocol::tree::{TREE_BYTES_MAX, Tree};
+
 use jobmesh_protocol::{BlobRef, NodeId, RunId};
 use jobmesh_store::{StoreError, View};
 
@@ -51,10 +51,9 @@ impl Trees {
         if let Some(known) = self.known(tree) {
             return Some(known);
         }
-        let path = handle.blobs().path_of(tree);
+        let blobs = handle.blobs().clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let found = std::fs::metadata(&path).ok().filter(|found| found.len() <= TREE_BYTES_MAX as u64);
-            let tree = Tree::decode(&std::fs::read(found.map(|_| &path)?).ok()?).ok()?;
+            let tree = blobs.shelf().tree(tree).ok()?;
             Some(Arc::new(tree.blobs().map(|blob| blob.hash).collect::<BTreeSet<Hash>>()))
         });
         let files = reading.await.ok().flatten()?;
