@@ -31,7 +31,6 @@ use jobmesh_protocol::JobSpec;
 use jobmesh_protocol::requirement::RequirementError;
 use jobmesh_protocol::resource::RequestError;
 use jobmesh_protocol::submission::{Submission, SubmissionError};
-use jobmesh_protocol::task::Task;
 use serde_json::Value;
 
 use crate::causes::causes;
@@ -348,7 +347,7 @@ impl JobType {
         let names_path = |it: &Parameter| {
             matches!(it.kind, Kind::Path { .. }) && values.contains_key(&it.name) && !is_brought(&it.name)
         };
-        let is_elsewhere = matches!(&task, Task::Process(process) if process.directory.is_some());
+        let is_elsewhere = task.directory().is_some();
         let is_bound = self.parameters.iter().any(names_path) || is_elsewhere;
         let mut spec = JobSpec::new(self.name.clone(), task);
         spec.resources = self.declaration.demands.requests()?;

@@ -18,7 +18,8 @@ use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use jobmesh_executors::{Secret, Secrets};
 use jobmesh_protocol::NodeId;
@@ -33,9 +34,6 @@ const VALUE_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long a keyring may take. It may ask a person first.
 const KEYRING_WAIT: Duration = Duration::from_secs(30);
-
-/// Time between two looks whether the keyring has answered.
-const KEYRING_LOOK: Duration = Duration::from_millis(20);
 
 /// Where a value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,25 +216,27 @@ fn ask(mut command: Command, asked: &Source) -> Result<String, SecretError> {
     let failed = |source| SecretError::Program { program: program.clone(), source };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(failed)?;
-    let until = Instant::now() + KEYRING_WAIT;
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < until => std::thread::sleep(KEYRING_LOOK),
-            Ok(None) => {
-                let _ = child.kill().and_then(|()| child.wait());
-                return Err(SecretError::Silent { place: asked.to_string() });
-            }
-            Err(error) => return Err(failed(error)),
-        }
-    };
+    let (answered, answer) = mpsc::sync_channel(1);
+    if let Some(output) = child.stdout.take() {
+        // On a thread of its own: what the program has started may keep its output open for as long as it likes.
+        std::thread::spawn(move || {
+            let mut value = String::new();
+            let read = output.take(VALUE_BYTES_MAX + 1).read_to_string(&mut value);
+            answered.send(read.map(|_| value))
+        });
+    }
+    let said = answer.recv_timeout(KEYRING_WAIT);
+    if said.is_err() {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(failed)?;
+    let Ok(said) = said else { return Err(SecretError::Silent { place: asked.to_string() }) };
     if !status.success() {
         return Err(SecretError::NotInKeyring { place: asked.to_string() });
     }
-    let mut value = String::new();
-    if let Some(output) = child.stdout.take() {
-        // What fits a pipe, since it has ended.
-        output.take(VALUE_BYTES_MAX).read_to_string(&mut value).map_err(failed)?;
+    let value = said.map_err(failed)?;
+    if value.len() as u64 > VALUE_BYTES_MAX {
+        return Err(SecretError::TooLong { place: asked.to_string() });
     }
     Ok(without_line_break(value))
 }

@@ -94,6 +94,22 @@ impl Task {
         }
     }
 
+    /// The directory of one machine in which the task says that it works; only a command can.
+    #[must_use]
+    pub fn directory(&self) -> Option<&str> {
+        match self {
+            Self::Process(process) => process.directory.as_deref(),
+            Self::Container(_)
+            | Self::Wasm(_)
+            | Self::Lua(_)
+            | Self::Http(_)
+            | Self::Llm(_)
+            | Self::Embedding(_)
+            | Self::Noop {}
+            | Self::Builtin(_) => None,
+        }
+    }
+
     /// The bytes that must be at the executor before the task can start, each once.
     #[must_use]
     pub fn blobs(&self) -> Vec<BlobRef> {

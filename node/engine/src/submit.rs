@@ -6,7 +6,6 @@ use std::sync::Arc;
 use jobmesh_protocol::job::{JobSpec, Scope};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::submission::{Condition, Conflict, Dependency, Span, Start, Tasks, Unique};
-use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{DurationMillis, Epoch, Hash, JobId, JobNumber, JobState, Submission, UnixMillis, number};
 use jobmesh_store::{Edge, Group, Job, NewJob, Plan, StoreError};
 
@@ -366,18 +365,7 @@ fn enter_state(job: &mut Job, now: UnixMillis) {
 fn check(submission: &Submission) -> Result<(), String> {
     submission.check().map_err(|error| error.to_string())?;
     let spec: &JobSpec = &submission.spec;
-    let directory = match &spec.task {
-        Task::Process(process) => process.directory.as_ref(),
-        Task::Container(_)
-        | Task::Wasm(_)
-        | Task::Lua(_)
-        | Task::Http(_)
-        | Task::Llm(_)
-        | Task::Embedding(_)
-        | Task::Noop {}
-        | Task::Builtin(_) => None,
-    };
-    if directory.is_some() && spec.scope != Scope::Local {
+    if spec.task.directory().is_some() && spec.scope != Scope::Local {
         return Err(
             "a working directory exists on this node only; run the job here or leave the directory out".to_owned()
         );

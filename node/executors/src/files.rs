@@ -13,7 +13,6 @@ mod pattern;
 use std::path::Path;
 
 use jobmesh_protocol::outcome::Outputs;
-use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{BlobRef, Outcome};
 
 use crate::event::{Ended, chain, clip};
@@ -54,7 +53,7 @@ impl<'a> Files<'a> {
             outputs: &order.outputs,
             bytes_max: order.limits.file_bytes_max,
             is_foreign: order.is_foreign,
-            is_elsewhere: is_elsewhere(&order.task),
+            is_elsewhere: order.task.directory().is_some(),
         }
     }
 
@@ -164,19 +163,5 @@ impl<'a> Files<'a> {
             // The retention of its job tries again.
             tracing::warn!(path = %path.display(), %error, "failed to remove a working directory");
         }
-    }
-}
-
-fn is_elsewhere(task: &Task) -> bool {
-    match task {
-        Task::Process(process) => process.directory.is_some(),
-        Task::Container(_)
-        | Task::Wasm(_)
-        | Task::Lua(_)
-        | Task::Http(_)
-        | Task::Llm(_)
-        | Task::Embedding(_)
-        | Task::Noop {}
-        | Task::Builtin(_) => false,
     }
 }

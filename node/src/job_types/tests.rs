@@ -4,7 +4,7 @@ use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::job::{Effects, Scope};
 use jobmesh_protocol::schedule::{CatchUp, Overlap};
 use jobmesh_protocol::submission::{Conflict, Field, Span};
-use jobmesh_protocol::task::{Builtin, LuaTask, ProcessTask};
+use jobmesh_protocol::task::{Builtin, LuaTask, ProcessTask, Task};
 use jobmesh_protocol::{BlobRef, Isolation};
 
 use super::*;

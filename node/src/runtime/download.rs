@@ -391,6 +391,8 @@ mod tests {
         let _taken: Vec<_> = (0..SHARE_MAX).map(|_| share.try_acquire().unwrap()).collect();
         assert!(downloads.share_of(slow).try_acquire().is_err());
         assert!(downloads.share_of(other).try_acquire().is_ok());
+        // That of the other is forgotten with its last transfer.
+        assert!(Arc::ptr_eq(&share, &downloads.share_of(slow)));
         assert_eq!(downloads.shares.lock().unwrap_or_else(PoisonError::into_inner).len(), 1);
     }
 

@@ -44,10 +44,6 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// How long the end of a container may come after the end of its output before the output is doubted.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Least time from the end of an engine to the first answer of its next life (Podman 4.3: 140 ms). What answers sooner was
-/// there before; of what doesn't, the record is read, which is never wrong.
-const RESTART_LEAST: Duration = Duration::from_millis(50);
-
 /// How long the rest of the output may take after the end.
 const REST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -59,13 +55,6 @@ const MAKE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Least time between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-
-/// Whether an engine answered all the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
-    Constant,
-    Interrupted,
-}
 
 /// Why an attempt doesn't go on by itself.
 #[derive(Debug)]
@@ -257,18 +246,15 @@ impl Attempt<'_> {
     }
 
     async fn hear_out(&mut self, line: Option<Line>, stage: &mut Stage<'_>) -> Result<(), Halt> {
-        if let Some(mut line) = line
-            && self.heard.attend(&mut line, stage).await? == Flow::Over
-            && self.is_same_engine().await
-            && let Ok(exited) = tokio::time::timeout(END_PATIENCE, self.exited()).await
-            && exited? == Presence::Constant
+        if let Some(line) = line
+            && self.hear_whole(line, stage).await?
         {
             return Ok(());
         }
         // It closed its output, or the engine was restarted, which looks the same. Only its record tells.
         let mut heard = self.heard;
         let followed = tokio::select! {
-            exited = self.exited() => exited.map(drop).map_err(Halt::from),
+            exited = self.exited() => exited.map_err(Halt::from),
             Err(error) = heard.follow_record(&self.engine, &self.name, stage) => Err(Halt::from(error)),
         };
         self.heard = heard;
@@ -277,35 +263,47 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Whether the engine has been there all the time. One that systemd holds the socket for seems to be there while it
-    /// starts anew, but doesn't answer at once.
-    async fn is_same_engine(&self) -> bool {
-        tokio::time::timeout(RESTART_LEAST, self.engine.docker.ping()).await.is_ok_and(|answer| answer.is_ok())
+    /// Hears what comes over the line. Returns whether that was all: a line that ends and an engine that is restarted look
+    /// the same, but a question that was asked at the start is answered at the end only by the engine that it was put to.
+    async fn hear_whole(&mut self, mut line: Line, stage: &mut Stage<'_>) -> Result<bool, Halt> {
+        let mut ending = std::pin::pin!(self.engine.docker.wait_container(&self.name, Some(until_it_ends())));
+        let mut ended = None;
+        let flow = {
+            let mut attending = std::pin::pin!(self.heard.attend(&mut line, stage));
+            loop {
+                tokio::select! {
+                    flow = &mut attending => break flow?,
+                    said = ending.next(), if ended.is_none() => ended = Some(said),
+                }
+            }
+        };
+        if ended.is_none() {
+            ended = tokio::time::timeout(END_PATIENCE, ending.next()).await.ok();
+        }
+        Ok(flow == Flow::Over && ended.is_some_and(|said| says_end(said.as_ref())))
     }
 
     /// Waits until the container has ended. An engine that doesn't answer is given time to come back.
-    async fn exited(&self) -> Result<Presence, ContainerError> {
-        let mut presence = Presence::Constant;
+    async fn exited(&self) -> Result<(), ContainerError> {
         let mut silent_since = None::<Instant>;
         loop {
             match self.state().await {
-                Ok(state) if state.running != Some(true) => return Ok(presence),
+                Ok(state) if state.running != Some(true) => return Ok(()),
                 Ok(_) => silent_since = None,
-                Err(ContainerError::Engine { source, .. }) if is_missing(&source) => return Ok(presence),
+                Err(ContainerError::Engine { source, .. }) if is_missing(&source) => return Ok(()),
                 // It answers, of a state that has no name in the API: the container is being cleared up.
                 Err(ContainerError::Engine { source: ApiError::JsonDataError { .. }, .. }) => silent_since = None,
                 Err(ContainerError::Engine { source, .. }) => {
-                    presence = Presence::Interrupted;
                     if silent_since.get_or_insert_with(Instant::now).elapsed() > ENGINE_PATIENCE {
                         return Err(ContainerError::Gone { source });
                     }
                 }
                 Err(error) => return Err(error),
             }
-            let options = WaitContainerOptions { condition: "not-running".to_owned() };
-            let said = std::pin::pin!(self.engine.docker.wait_container(&self.name, Some(options))).next().await;
-            if matches!(said, Some(Ok(_) | Err(ApiError::DockerContainerWaitError { .. }))) {
-                return Ok(presence);
+            let said =
+                std::pin::pin!(self.engine.docker.wait_container(&self.name, Some(until_it_ends()))).next().await;
+            if says_end(said.as_ref()) {
+                return Ok(());
             }
             // Some engines say nothing before the end, and then the time for an answer is over.
             tokio::time::sleep(LOOK).await;
@@ -448,6 +446,16 @@ async fn watch(disk: Option<Disk>) -> Breach {
             Ok((true, _)) | Err(_) => return breach,
         }
     }
+}
+
+/// Asks to be told of the end of a container.
+fn until_it_ends() -> WaitContainerOptions {
+    WaitContainerOptions { condition: "not-running".to_owned() }
+}
+
+/// Whether that was told, whatever the exit code.
+const fn says_end<T>(said: Option<&Result<T, ApiError>>) -> bool {
+    matches!(said, Some(Ok(_) | Err(ApiError::DockerContainerWaitError { .. })))
 }
 
 /// The main process of a container, if it is one of this machine that can be seen.

@@ -99,10 +99,9 @@ pub(super) async fn bring(client: &Client, inputs: Vec<Input>, there: Option<Blo
 
 /// Refuses files for a job that does not work in a directory of its own.
 pub(super) fn check_directory(draft: &Draft) -> Result<(), Failure> {
-    use jobmesh_protocol::task::Task;
     let spec = &draft.submission.spec;
     let has_files = !draft.inputs.is_empty() || spec.inputs.is_some() || !spec.outputs.is_empty();
-    let is_elsewhere = matches!(&spec.task, Task::Process(process) if process.directory.is_some());
+    let is_elsewhere = spec.task.directory().is_some();
     if has_files && is_elsewhere {
         let message = "--input and --output are about the directory that a job has for itself, and --cwd names another";
         return Err(Failure::new(Kind::Usage, message).hint("leave --cwd out, or the files"));
