@@ -4,8 +4,8 @@
 //! Nothing here sleeps: a node is up when `jobmesh up -d` returns, a job has ended when `jobmesh wait` returns, a
 //! process is gone when its pidfd says so, and a job that has something to tell writes a line into a [`Fifo`].
 //!
-//! [`fuzz`], [`contract`], [`web`], [`wasi`] and [`podman`] are for the tests inside the other crates, too: they know nothing
-//! of nodes.
+//! [`fuzz`], [`contract`], [`web`], [`provider`], [`stopwatch`], [`wasi`] and [`podman`] are for the tests and benchmarks inside the other
+//! crates, too: they know nothing of nodes.
 
 mod api;
 mod canary;
@@ -19,9 +19,11 @@ mod node;
 mod pen;
 pub mod podman;
 mod process;
+pub mod provider;
 mod proxy;
 mod scale;
 mod signal;
+pub mod stopwatch;
 mod tools;
 pub mod wasi;
 mod watch;

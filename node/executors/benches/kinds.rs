@@ -19,12 +19,11 @@ mod harness;
 #[path = "../tests/executors/podman.rs"]
 mod podman;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
@@ -34,6 +33,9 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::StreamExt as _;
 use jobmesh_executors::model::settings::{Provider, ProviderKind, Settings};
 use jobmesh_protocol::task::{ContainerTask, EmbeddingTask, HttpTask, LlmTask, LuaTask, ProcessTask, Task, WasmTask};
+use jobmesh_tests::provider::provider;
+use jobmesh_tests::stopwatch::{machine, median, timed, words};
+use jobmesh_tests::web::Server;
 
 use crate::harness::Node;
 use crate::podman::{IMAGE, Podman, podman};
@@ -70,31 +72,18 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
     let share = if arguments.iter().any(|word| word == "--quick") { QUICK } else { 1 };
-    let server = serve();
-    println!("{}\n", machine());
+    let server = provider();
+    println!(
+        "{}. fsync: none, executors leave that to the node, whose commits (synchronous=FULL) `jobmesh bench` counts.\n",
+        machine()
+    );
     println!("| kind | first job | each job | floor | ratio | the floor is |");
     println!("|---|---:|---:|---:|---:|---|");
-    for kind in processes().into_iter().chain(containers()).chain(interpreted()).chain(asked(server)) {
+    for kind in processes().into_iter().chain(containers()).chain(interpreted()).chain(asked(&server)) {
         if words.is_empty() || words.iter().any(|word| kind.name.contains(word.as_str())) {
             measure(&kind, share);
         }
     }
-}
-
-/// Which machine this is, what was built, and what is on the disk at the end of a job.
-fn machine() -> String {
-    let uname = rustix::system::uname();
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = told.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
-    let build = if cfg!(debug_assertions) { "unoptimised build" } else { "optimised build" };
-    format!(
-        "{processors} × {}, {} {}, {build}. fsync: none, executors leave that to the node, whose commits \
-         (synchronous=FULL) `jobmesh bench` counts.",
-        model.unwrap_or(std::env::consts::ARCH),
-        uname.sysname().to_string_lossy(),
-        uname.release().to_string_lossy(),
-    )
 }
 
 fn processes() -> Vec<Kind> {
@@ -158,20 +147,25 @@ fn interpreted() -> Vec<Kind> {
 }
 
 /// What waits for a server.
-fn asked(server: SocketAddr) -> Vec<Kind> {
+fn asked(server: &Server) -> Vec<Kind> {
+    let (port, page) = (server.port(), server.url("/"));
     let directly = |path: &'static str, body: &'static str| -> Floor {
-        ("the same exchange over a bare socket", Box::new(move || exchange(server, path, body)))
+        ("the same exchange over a bare socket", Box::new(move || exchange(port, path, body)))
     };
+    let models = models(server);
     let kind = |name, task: Box<dyn Fn(&Node) -> Task>, floor| Kind {
         name,
-        node: Box::new(move || Some(Node::start_asking(1, models(server)))),
+        node: {
+            let models = models.clone();
+            Box::new(move || Some(Node::start_asking(1, models.clone())))
+        },
         task,
         floors: vec![floor],
         jobs: JOBS,
     };
     let model = || Some("here/small".to_owned());
     vec![
-        kind("http", Box::new(move |_| Task::Http(HttpTask::new(format!("http://{server}/")))), directly("/", "")),
+        kind("http", Box::new(move |_| Task::Http(HttpTask::new(page.clone()))), directly("/", "")),
         kind(
             "llm",
             Box::new(move |_| Task::Llm(LlmTask { model: model(), ..LlmTask::new("hello?") })),
@@ -186,8 +180,8 @@ fn asked(server: SocketAddr) -> Vec<Kind> {
 }
 
 /// The one provider of models that there is.
-fn models(server: SocketAddr) -> Settings {
-    let base_url = Some(format!("http://{server}/v1/"));
+fn models(server: &Server) -> Settings {
+    let base_url = Some(server.url("/v1/"));
     let provider = Provider { base_url, ..Provider::new(ProviderKind::OpenAi) };
     Settings { providers: [("here".to_owned(), provider)].into(), ..Settings::default() }
 }
@@ -213,30 +207,6 @@ fn measure(kind: &Kind, share: u32) {
         let floor = median(times);
         let ratio = ours.as_secs_f64() / floor.as_secs_f64();
         println!("| {} | {} | {} | {} | {ratio:.2} | {name} |", kind.name, words(first), words(ours), words(floor));
-    }
-}
-
-fn timed(work: impl Fn()) -> Duration {
-    let began = Instant::now();
-    work();
-    began.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-/// A length of time with three digits.
-fn words(length: Duration) -> String {
-    let micros = length.as_secs_f64() * 1e6;
-    match micros {
-        ..1e1 => format!("{micros:.2} µs"),
-        ..1e2 => format!("{micros:.1} µs"),
-        ..1e3 => format!("{micros:.0} µs"),
-        ..1e4 => format!("{:.2} ms", micros / 1e3),
-        ..1e5 => format!("{:.1} ms", micros / 1e3),
-        _ => format!("{:.0} ms", micros / 1e3),
     }
 }
 
@@ -298,8 +268,8 @@ impl Engine {
 }
 
 /// Sends one request over a connection of its own, as each job does, and reads the answer.
-fn exchange(server: SocketAddr, path: &str, body: &str) {
-    let mut stream = TcpStream::connect(server).unwrap();
+fn exchange(port: u16, path: &str, body: &str) {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     let method = if body.is_empty() { "GET" } else { "POST" };
     let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}", body.len());
     let request = format!("{head}\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{body}");
@@ -309,50 +279,8 @@ fn exchange(server: SocketAddr, path: &str, body: &str) {
     assert!(answer.starts_with(b"HTTP/1.1 200"));
 }
 
-/// A server of pages and models that says the same each time, for as long as this program lives.
-fn serve() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(answer));
-    address
-}
-
-/// Answers one request. Whoever went away is not missed.
-fn answer(mut stream: TcpStream) {
-    let mut head = BufReader::new(stream.try_clone().unwrap());
-    let (mut first, mut line, mut length) = (String::new(), String::new(), 0_u64);
-    let _ = head.read_line(&mut first);
-    while head.read_line(&mut line).is_ok_and(|count| count > 2) {
-        let (name, value) = line.split_once(':').unwrap_or_default();
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().unwrap();
-        }
-        line.clear();
-    }
-    let _ = head.take(length).read_to_end(&mut Vec::new());
-    let path = first.split(' ').nth(1).unwrap_or_default();
-    let (kind, body) = match path.rsplit('/').next() {
-        Some("completions") => ("text/event-stream", COMPLETION),
-        Some("embeddings") => ("application/json", EMBEDDING),
-        Some(_) | None => ("text/plain", ""),
-    };
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}", body.len());
-    let _ = stream.write_all(format!("{head}\r\nconnection: close\r\n\r\n{body}").as_bytes());
-}
-
 /// What the model is asked.
 const QUESTION: &str = r#"{"model":"small","messages":[{"role":"user","content":"hello?"}],"stream":true}"#;
 
-/// What the model says.
-const COMPLETION: &str = concat!(
-    r#"data: {"id":"x","object":"chat.completion.chunk","model":"small","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#,
-    "\n\n",
-    r#"data: {"id":"x","object":"chat.completion.chunk","model":"small","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
-    "\n\ndata: [DONE]\n\n",
-);
-
 /// What vectors are asked of.
 const TEXTS: &str = r#"{"model":"small","input":["hello"]}"#;
-
-/// The vector of a text.
-const EMBEDDING: &str = r#"{"object":"list","model":"small","data":[{"object":"embedding","index":0,"embedding":[0.5,0.25]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#;
