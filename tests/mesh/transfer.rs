@@ -88,86 +88,82 @@ fn submit(a: &Node, input: &Path, command: &str) -> String {
     a.submit(&["--require", "tool:far", "--stdin", &input, "--", "sh", "-c", command])
 }
 
-#[test]
-fn a_gigabyte_goes_there_and_back_in_little_memory() {
+/// One end of a transfer.
+#[derive(Clone, Copy)]
+enum End {
+    Origin,
+    Executor,
+}
+
+/// Submits a job that moves a gigabyte to `b` and, with a line before it, back; without that, what came back would be here.
+fn a_gigabyte_there_and_back(a: &Node, folder: &Path) -> (String, BlobRef, BlobRef) {
+    let source = folder.join("source");
+    let input = write_large(&source, 1024);
+    let job = submit(a, &source, "echo back; cat");
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"back\n").update_reader(File::open(&source).unwrap()).unwrap();
+    fs::remove_file(&source).unwrap();
+    (job, input, BlobRef { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), size: input.size + 5 })
+}
+
+/// Kills a node in the middle of a transfer `to` one of both, and starts it again. Returns how much had come.
+fn kill_within((to, from): (&Node, &Node), moved: BlobRef, killed: &Node) -> u64 {
+    until_longer(to, moved, 4 << 20);
+    let part = part(to, moved);
+    for node in [to, from] {
+        node.pid().freeze();
+    }
+    let so_far = size(&part);
+    assert!(so_far < moved.size && !blob(to, moved).exists(), "it was too fast for this test");
+    killed.kill();
+    let other = if std::ptr::eq(killed, to) { from } else { to };
+    other.pid().thaw();
+    killed.up();
+    so_far
+}
+
+/// What came before is not sent again: at most the group that was being written.
+fn has_gone_on(to: &Node, moved: BlobRef, so_far: u64) {
+    let resumed = counted(to, "blob_bytes_resumed");
+    assert!(resumed + (64 << 10) > so_far, "{resumed} of {so_far} bytes were kept\n{}", to.log());
+    assert!(!part(to, moved).exists() && size(&blob(to, moved)) == moved.size);
+}
+
+/// A gigabyte there and a gigabyte back, in little memory, with a node that is killed on the way there and on the way back.
+fn goes_on_where_it_was(end: End) {
     let bench = bench();
     let (a, b) = large_pair(&bench);
-    let source = bench.folder().join("source");
-    let input = write_large(&source, 1024);
-    // With a line before it: what came back as it was would not have to come back.
-    let job = submit(&a, &source, "echo back; cat");
-    fs::remove_file(&source).unwrap();
+    let killed = match end {
+        End::Origin => &a,
+        End::Executor => &b,
+    };
+    let (job, input, output) = a_gigabyte_there_and_back(&a, bench.folder());
+    let there = kill_within((&b, &a), input, killed);
+    until_longer(&a, output, 0);
+    has_gone_on(&b, input, there);
+    let back = kill_within((&a, &b), output, killed);
     let shown = ended(&a, &job);
-    assert_eq!(shown["job"]["state"], "completed", "{shown}");
-    let written = &shown["attempts"][0]["outputs"]["stdout"];
-    let hash: Hash = written["hash"].as_str().unwrap().parse().unwrap();
-    let output = BlobRef { hash, size: written["size"].as_u64().unwrap() };
-    assert_eq!(output.size, input.size + 5);
+    assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
+    has_gone_on(&a, output, back);
+    let written = &shown["attempts"].as_array().unwrap().last().unwrap()["outputs"]["stdout"];
+    assert_eq!(written["hash"].as_str().unwrap().parse::<Hash>().unwrap(), output.hash, "{shown}");
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"back\n");
-    let mut file = File::open(blob(&a, input)).unwrap();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut chunk).unwrap();
-        if count == 0 {
-            break;
-        }
-        hasher.update(&chunk[..count]);
-    }
-    assert_eq!(hasher.finalize().as_bytes(), hash.as_bytes());
-    assert_eq!(size(&blob(&a, output)), output.size);
+    hasher.update_reader(File::open(blob(&a, output)).unwrap()).unwrap();
+    assert_eq!(hasher.finalize().as_bytes(), output.hash.as_bytes());
     for node in [&a, &b] {
         let peak = memory_peak_kib(node);
         assert!(peak < MEMORY_KIB_MAX, "{} had {peak} KiB", node.name());
     }
 }
 
-/// Submits a job whose input is large, and returns when some of it has come to `b` and neither side goes on.
-fn in_the_middle(a: &Node, b: &Node, folder: &Path) -> (String, BlobRef, u64) {
-    let source = folder.join("source");
-    let input = write_large(&source, 192);
-    let job = submit(a, &source, "cat | wc -c");
-    until_longer(b, input, 4 << 20);
-    let part = part(b, input);
-    a.pid().freeze();
-    b.pid().freeze();
-    let so_far = size(&part);
-    assert!(so_far < input.size && !blob(b, input).exists(), "it was too fast for this test");
-    (job, input, so_far)
-}
-
-/// What came before is not sent again: at most the group that was being written.
-fn went_on(a: &Node, b: &Node, (job, input, so_far): (&str, BlobRef, u64)) {
-    let shown = ended(a, job);
-    assert_eq!(shown["job"]["state"], "completed", "{shown}\n{}", b.log());
-    assert_eq!(a.wrote(job).trim(), input.size.to_string());
-    let resumed = counted(b, "blob_bytes_resumed");
-    assert!(resumed + (64 << 10) > so_far, "{resumed} of {so_far} bytes were kept\n{}", b.log());
-    assert!(!part(b, input).exists() && size(&blob(b, input)) == input.size);
+#[test]
+fn a_gigabyte_goes_on_where_it_was_when_its_origin_was_killed() {
+    goes_on_where_it_was(End::Origin);
 }
 
 #[test]
-fn a_transfer_goes_on_where_it_was_when_its_sender_was_killed() {
-    let bench = bench();
-    let (a, b) = large_pair(&bench);
-    let (job, input, so_far) = in_the_middle(&a, &b, bench.folder());
-    a.kill();
-    b.pid().thaw();
-    a.up();
-    went_on(&a, &b, (&job, input, so_far));
-}
-
-#[test]
-fn a_transfer_goes_on_where_it_was_when_its_receiver_was_killed() {
-    let bench = bench();
-    let (a, b) = large_pair(&bench);
-    let (job, input, so_far) = in_the_middle(&a, &b, bench.folder());
-    b.kill();
-    a.pid().thaw();
-    b.up();
-    went_on(&a, &b, (&job, input, so_far));
-    let again = counted(&b, "blob_bytes_received");
-    assert!(again + so_far < input.size + (1 << 20), "{again} bytes came after the restart");
+fn a_gigabyte_goes_on_where_it_was_when_its_executor_was_killed() {
+    goes_on_where_it_was(End::Executor);
 }
 
 /// What is here already moves once, whatever is in between: the peer shows that it has it, also to a daemon that has
