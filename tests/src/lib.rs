@@ -37,7 +37,7 @@ pub use gate::Gate;
 pub use namespace::{Mount, Place, private_mounts};
 pub use node::{Bench, Node, Run};
 pub use pen::Pen;
-pub use process::{Pid, children, with_variable};
+pub use process::{Pid, children, with_argument, with_variable};
 pub use proxy::{Proxy, Wire};
 pub use scale::scaled;
 pub use signal::Signal;

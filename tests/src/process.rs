@@ -151,3 +151,13 @@ pub fn with_variable(key: &str, value: &str) -> Vec<Pid> {
     };
     numbers().filter(has_it).map(Pid::new).collect()
 }
+
+/// The living processes with an argument that contains this.
+#[must_use]
+pub fn with_argument(part: &str) -> Vec<Pid> {
+    let has_it = |number: &u64| {
+        let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(part)
+    };
+    numbers().filter(has_it).map(Pid::new).filter(|pid| pid.is_alive()).collect()
+}

@@ -10,6 +10,7 @@ use jobmesh_executors::{Ended, Limits, Order, StopReason};
 use jobmesh_protocol::outcome::Exit;
 use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{BlobRef, DurationMillis, Isolation, Outcome};
+use jobmesh_tests::{until_folder, with_argument};
 
 use crate::harness::{Node, exists};
 
@@ -162,27 +163,22 @@ fn there_is_no_network() {
 #[test]
 fn nobody_outlives_it_and_nobody_else_is_reached() {
     let Some(node) = Node::start_sandboxed(1) else { return };
-    let mut bystander = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    // Both are known by how long they sleep, whatever they do with their names and their environment.
+    let [beside, within] = ["600.25", "600.75"];
+    let mut bystander = std::process::Command::new("sleep").arg(beside).spawn().unwrap();
     let said = output(
         &node,
-        "setsid sh -c 'trap \"\" TERM HUP; echo hidden; env -i sleep 600' & \
-         echo main; trap '' TERM; kill -TERM -1; kill -KILL 1; echo still",
+        &format!(
+            "mkfifo up; setsid sh -c 'trap \"\" TERM HUP; echo hidden > up; env -i sleep {within}' & \
+             cat up; trap '' TERM; kill -TERM -1; kill -KILL 1; echo still"
+        ),
     );
-    assert!(said.contains("main") && said.contains("still"), "{said}");
+    assert_eq!(said, "hidden\nstill\n");
     assert_eq!(bystander.try_wait().unwrap(), None);
+    assert_eq!(with_argument(beside).len(), 1, "who sleeps is found");
     bystander.kill().unwrap();
     bystander.wait().unwrap();
-    assert!(!any_process("env -i sleep 600") && node.executors.running() == 0);
-}
-
-/// Whether a process with such arguments is alive.
-fn any_process(arguments: &str) -> bool {
-    let words: Vec<&str> = arguments.split(' ').collect();
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(|line| {
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        line.trim_end() == words.join(" ")
-    })
+    assert!(with_argument(within).is_empty() && node.executors.running() == 0);
 }
 
 #[test]
@@ -192,9 +188,9 @@ fn term_reaches_the_program_and_its_own_exit_code_counts() {
     let (run, directory) = (order.run, order.directory.clone());
     node.executors.run(order);
     let process = node.started(run);
-    while fs::read(directory.join("stdout")).unwrap_or_default() != b"up\n" {
-        std::thread::yield_now();
-    }
+    until_folder(&directory, "it said nothing", || {
+        fs::read(directory.join("stdout")).is_ok_and(|said| said == b"up\n")
+    });
     node.executors.stop(run, StopReason::Cancel);
     let ended = node.ended(run);
     assert_eq!((ended.outcome.clone(), ended.exit.code), (Outcome::Cancelled, Some(3)), "{ended:?}");
