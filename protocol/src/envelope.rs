@@ -149,17 +149,15 @@ impl Envelope {
     /// # Errors
     /// [`EnvelopeError`] if they are too long, malformed, of an unknown kind, or badly signed.
     pub fn open(bytes: &[u8], mesh: &MeshId) -> Result<Self, EnvelopeError> {
-        let envelope = Self::read(bytes, mesh, Check::Signature)?;
-        Ok(envelope)
+        Self::read(bytes, |wire, kind| is_signed(wire, kind, mesh))
     }
 
-    /// Takes the bytes as they are. Exists so that the simulator can show that skipping the check is caught.
+    /// Reads bytes that were verified before they were kept.
     ///
     /// # Errors
     /// [`EnvelopeError`] if they are malformed.
-    #[doc(hidden)]
-    pub fn open_unchecked(bytes: &[u8], mesh: &MeshId) -> Result<Self, EnvelopeError> {
-        Self::read(bytes, mesh, Check::Nothing)
+    pub fn reopen(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        Self::read(bytes, |_, _| true)
     }
 
     /// Takes a signature that was made for any kind of message. Exists so that the simulator can show that this is caught.
@@ -168,25 +166,17 @@ impl Envelope {
     /// [`EnvelopeError`] if the bytes are malformed, or badly signed whatever they are.
     #[doc(hidden)]
     pub fn open_as_any_kind(bytes: &[u8], mesh: &MeshId) -> Result<Self, EnvelopeError> {
-        Self::read(bytes, mesh, Check::SignatureOfAnyKind)
+        Self::read(bytes, |wire, _| Kind::ALL.iter().any(|kind| is_signed(wire, *kind, mesh)))
     }
 
-    fn read(bytes: &[u8], mesh: &MeshId, check: Check) -> Result<Self, EnvelopeError> {
+    /// Reads what `is_good`, which is given the kind that is claimed.
+    fn read(bytes: &[u8], is_good: impl FnOnce(&Wire, Kind) -> bool) -> Result<Self, EnvelopeError> {
         let wire: Wire = cbor::decode(bytes, ENVELOPE_BYTES_MAX)?;
         if wire.version != VERSION {
             return Err(EnvelopeError::Version { found: wire.version });
         }
         let kind = Kind::from_number(wire.kind).ok_or(EnvelopeError::Kind { found: wire.kind })?;
-        let is_good_for = |kind: Kind| {
-            let signed = signed_bytes(kind, mesh, &wire.body);
-            verify(&wire.signer, Domain::Envelope, &signed, &wire.signature).is_ok()
-        };
-        let is_good = match check {
-            Check::Signature => is_good_for(kind),
-            Check::SignatureOfAnyKind => Kind::ALL.iter().copied().any(is_good_for),
-            Check::Nothing => true,
-        };
-        if !is_good {
+        if !is_good(&wire, kind) {
             return Err(EnvelopeError::Signature { kind, signer: wire.signer });
         }
         Ok(Self { kind, signer: wire.signer, id: message_id(kind, &wire.body), body: wire.body })
@@ -219,12 +209,9 @@ impl Envelope {
     }
 }
 
-/// Whether [`Envelope::read`] insists on the signature.
-#[derive(Clone, Copy)]
-enum Check {
-    Signature,
-    SignatureOfAnyKind,
-    Nothing,
+/// Whether the signer signed this as a message of this kind in this mesh.
+fn is_signed(wire: &Wire, kind: Kind, mesh: &MeshId) -> bool {
+    verify(&wire.signer, Domain::Envelope, &signed_bytes(kind, mesh, &wire.body), &wire.signature).is_ok()
 }
 
 fn signed_bytes(kind: Kind, mesh: &MeshId, body: &[u8]) -> Vec<u8> {

@@ -1,6 +1,9 @@
 //! Deleting what has been kept long enough, and what is known of it in sum for much longer.
 
+use jobmesh_protocol::envelope::Envelope;
 use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::outcome::Outputs;
+use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::{DurationMillis, JobNumber, JobSpec, JobState, UnixMillis, cbor};
 use rusqlite::Row;
 
@@ -39,6 +42,12 @@ impl InUse {
     pub fn by(spec: &JobSpec) -> impl Iterator<Item = Self> {
         let bytes = spec.task.blobs().into_iter().map(|blob| Self::Bytes(blob.hash));
         bytes.chain(spec.inputs.map(|tree| Self::Tree(tree.hash)))
+    }
+
+    /// What an attempt left.
+    fn left(outputs: &Outputs) -> impl Iterator<Item = Self> {
+        let bytes = [outputs.stdout, outputs.stderr, outputs.result].into_iter().flatten();
+        bytes.map(|blob| Self::Bytes(blob.hash)).chain(outputs.files.map(|tree| Self::Tree(tree.hash)))
     }
 }
 
@@ -104,8 +113,8 @@ impl View<'_> {
         self.all(sql, [since], read_metric)
     }
 
-    /// Hands everything that attempts wrote and jobs read to `each`, some of it many times. What schedules will read is in
-    /// their bodies.
+    /// Hands everything that attempts wrote and jobs read to `each`, some of it many times; what is still on its way here
+    /// from where an attempt ran, too. What schedules will read is in their bodies.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -117,6 +126,13 @@ impl View<'_> {
                 row.hash_or_none(column)?.map(InUse::Bytes).into_iter().for_each(&mut each);
             }
             row.hash_or_none("files_hash")?.map(InUse::Tree).into_iter().for_each(&mut each);
+            Ok::<(), StoreError>(())
+        })?;
+        // What has come of the outputs of these is here, and the rest is on its way: the attempt says nothing of it yet.
+        self.each("SELECT envelope FROM receipt WHERE verdict IS NULL", [], |row| {
+            let envelope: Vec<u8> = row.column("envelope")?;
+            let receipt = Envelope::reopen(&envelope).ok().and_then(|envelope| envelope.parse::<Receipt>().ok());
+            InUse::left(&receipt.ok_or(StoreError::Damaged { what: "receipt" })?.outputs).for_each(&mut each);
             Ok::<(), StoreError>(())
         })?;
         // A job that has ended may be tried again.

@@ -1,14 +1,18 @@
 //! The typed queries: guards, numbers, and what replaces what.
 
+use jobmesh_keys::Identity;
+use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::id::{BlobRef, BootId, Hash};
 use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
+use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::state::Cause;
 use jobmesh_protocol::ticket::{LeaseKey, Verdict};
 use jobmesh_protocol::{
-    AttemptState, DurationMillis, Epoch, Incarnation, Isolation, JobId, JobState, NodeId, Outcome, RunId,
+    AttemptState, DurationMillis, Epoch, Incarnation, Isolation, JobId, JobState, MeshId, NodeId, Outcome, RunId,
+    TicketId,
 };
 use jobmesh_store::{
-    Attempt, Choice, EndedAttempt, Fault, Inbound, InviteRow, Lease, LeasePhase, NewAttempt, NewEvent, PeerRow,
+    Attempt, Choice, EndedAttempt, Fault, InUse, Inbound, InviteRow, Lease, LeasePhase, NewAttempt, NewEvent, PeerRow,
     ReceiptRow, StoreError,
 };
 
@@ -340,6 +344,51 @@ fn an_earlier_attempt_tells_of_a_job_that_completed_by_it() {
     assert_eq!(telling(3, JobState::Completed), None);
     end(3, AttemptState::Succeeded);
     assert_eq!(telling(3, JobState::Completed), Some(3));
+}
+
+/// What came of outputs was deleted as nobody's while the rest was on its way, and the job completed without it.
+#[test]
+fn outputs_on_their_way_are_needed() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    insert_job(&txn, 1);
+    let [stdout, stderr, result, files] = [b"1", b"2", b"3", b"4"].map(|bytes| Some(BlobRef::of(bytes)));
+    let receipt_of = |outputs| Receipt {
+        award: message_id(1),
+        ticket: TicketId::from_bytes([2; 16]),
+        epoch: Epoch(1),
+        to: OTHER,
+        number: 1,
+        previous: Hash::of(b""),
+        spec: Hash::of(b"spec"),
+        outcome: Outcome::Ok,
+        exit: Exit::default(),
+        outputs,
+        usage: Usage::default(),
+        model: None,
+        isolation: Isolation::Sandboxed,
+        started_at: AT,
+        finished_at: LATER,
+    };
+    let (identity, mesh) = (Identity::from_seed([7; 32]), MeshId::from_bytes([8; 32]));
+    let body = receipt_of(Outputs { stdout, stderr, result, files });
+    let envelope = Envelope::seal(&identity, &mesh, Kind::Receipt, &body);
+    let coming = ReceiptRow { envelope, ..receipt(job_id(1)) };
+    let used = || {
+        let mut used = Vec::new();
+        txn.view().each_blob_in_use(|blob| used.push(blob)).unwrap();
+        used
+    };
+    let without = used();
+    txn.put_receipt(&coming).unwrap();
+    let hash = |blob: Option<BlobRef>| blob.unwrap().hash;
+    let bytes = [stdout, stderr, result].map(|blob| InUse::Bytes(hash(blob)));
+    let all: Vec<_> = bytes.into_iter().chain([InUse::Tree(hash(files))]).collect();
+    assert!(all.iter().all(|blob| used().contains(blob) && !without.contains(blob)), "{:?}", used());
+    txn.put_receipt(&ReceiptRow { verdict: Some(Verdict::Superseded), ..coming.clone() }).unwrap();
+    assert_eq!(used(), without, "nobody brings them any more");
+    txn.put_receipt(&ReceiptRow { envelope: b"?".to_vec(), id: message_id(3), ..coming }).unwrap();
+    assert!(matches!(txn.view().each_blob_in_use(|_| ()), Err(StoreError::Damaged { what: "receipt" })));
 }
 
 #[test]
