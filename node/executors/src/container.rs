@@ -41,13 +41,13 @@ use crate::container::body::{NODE_LABEL, Plan, RUN_LABEL};
 use crate::container::engine::{ContainerError, Engine};
 use crate::container::output::Heard;
 use crate::container::policy::Policy;
+use crate::control::Control;
 use crate::event::{Ended, ProcessId, chain, clip};
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
-use crate::kinds::Surroundings;
 use crate::order::Order;
 use crate::process::{Seat, mebibytes};
 use crate::stage::{Account, Stage};
+use crate::surroundings::Surroundings;
 
 pub use crate::container::policy::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
 

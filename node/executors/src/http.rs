@@ -36,18 +36,18 @@ use jobmesh_protocol::{Isolation, Outcome, RunId};
 use reqwest::Client;
 use tokio::runtime::Handle;
 
+use crate::control::Control;
 use crate::event::{Ended, Event, chain};
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
 use crate::http::client::ClientError;
 use crate::http::egress::{Guard, Rules};
 use crate::http::exchange::{Answer, Ear, Exchange};
 use crate::http::settings::{Reach, Settings};
-use crate::kinds::Surroundings;
 use crate::order::Order;
 use crate::output::Stream;
 use crate::process::Seat;
 use crate::stage::{Account, Leaves, Stage, StageError};
+use crate::surroundings::Surroundings;
 
 /// Runs http tasks. It waits in the daemon's runtime, on the thread of a slot; stopped, it drops what it waits for.
 #[derive(Debug)]

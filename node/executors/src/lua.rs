@@ -38,13 +38,13 @@ use jobmesh_protocol::Isolation;
 use jobmesh_protocol::task::{Content, Task};
 use serde::{Deserialize, Serialize};
 
+use crate::control::Control;
 use crate::event::Ended;
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
 use crate::interpreter::{Guest, Interpreter, Levels, SOCKET_VARIABLE, TOKEN_VARIABLE};
-use crate::kinds::Surroundings;
 use crate::order::Order;
 use crate::process::{Process, Seat};
+use crate::surroundings::Surroundings;
 
 pub(crate) use guest::work;
 

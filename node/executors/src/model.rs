@@ -32,11 +32,10 @@ use jobmesh_protocol::task::{Complexity, Content, EmbeddingTask, LlmTask, Task};
 use jobmesh_protocol::{Isolation, Outcome};
 use tokio::runtime::Handle;
 
+use crate::control::Control;
 use crate::event::{Ended, chain, clip};
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
 use crate::http::client::{self, ClientError};
-use crate::kinds::Surroundings;
 use crate::model::choice::{Candidate, Want};
 use crate::model::failure::{Failure, Remedy};
 use crate::model::key::{Key, Keys};
@@ -44,6 +43,7 @@ use crate::model::settings::{KeySource, ModelKind, Settings};
 use crate::order::Order;
 use crate::process::Seat;
 use crate::stage::{Account, Leaves, Stage, StageError};
+use crate::surroundings::Surroundings;
 
 /// Most bytes of all texts of one task: many times what the largest model reads.
 const TEXT_BYTES_MAX: u64 = 64 << 20;

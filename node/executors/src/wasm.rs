@@ -23,13 +23,13 @@ use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{Isolation, Outcome};
 use serde::{Deserialize, Serialize};
 
+use crate::control::Control;
 use crate::event::Ended;
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
 use crate::interpreter::{Guest, Interpreter, Levels};
-use crate::kinds::Surroundings;
 use crate::order::Order;
 use crate::process::{Process, Seat, mebibytes};
+use crate::surroundings::Surroundings;
 
 pub(crate) use guest::work;
 

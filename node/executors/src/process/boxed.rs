@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use jobmesh_protocol::task::ProcessTask;
 use jobmesh_protocol::{Isolation, Outcome};
 
-use crate::executors::Sandboxes;
 use crate::order::{Limits, Order};
 use crate::process::cgroup::Enforced;
 use crate::process::host::Host;
@@ -17,6 +16,7 @@ use crate::process::program::Programs;
 use crate::process::spare::{make_directory, work_path};
 use crate::process::spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SpawnError, input};
 use crate::sandbox::{self, Failure, OUTER_WORD, PATH, Plan, SOCKETS, Shown, WORDS, WORK, Walls};
+use crate::surroundings::Sandboxes;
 use crate::worker::WORKER_WORD;
 
 /// The variable that names the task socket. It is shown inside; nothing else of where it lies is.
