@@ -46,7 +46,7 @@ use crate::http::settings::{Reach, Settings};
 use crate::order::Order;
 use crate::output::Stream;
 use crate::process::Seat;
-use crate::stage::{Account, Leaves, Stage, StageError};
+use crate::stage::{Leaves, Stage, StageError};
 use crate::surroundings::Surroundings;
 
 /// Runs http tasks. It waits in the daemon's runtime, on the thread of a slot; stopped, it drops what it waits for.
@@ -115,7 +115,7 @@ impl Http {
             Ok(Err(error)) => error.outcome(),
             Ok(Ok(answer)) => conclude(task, &answer, &mut stage),
         };
-        stage.clear(outcome, Account { leaves: Some(Leaves::Said("body")), ..Account::default() }, isolation)
+        stage.clear_answer(outcome, Leaves::Said("body"), None, isolation)
     }
 }
 
