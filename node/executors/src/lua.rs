@@ -26,10 +26,10 @@
 //! rules of http jobs, each once and with an answer of up to 4 MiB; every status is an answer. A script that fails is told of with its line, as `script:12: …`.
 
 mod daemon;
-mod files;
 mod guest;
 mod job;
 mod value;
+mod work_files;
 
 use std::path::PathBuf;
 use std::sync::Arc;

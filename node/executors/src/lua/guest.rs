@@ -14,9 +14,9 @@ use mlua::{Lua, LuaOptions, StdLib, Value};
 
 use super::daemon::Daemon;
 use super::job::{self, Desk};
+use super::work_files::WorkFiles;
 use super::{Piece, Script, value};
 use crate::event::chain;
-use crate::lua::files::Files;
 use crate::output::result_path;
 use crate::process::{mebibytes, work_path};
 use crate::worker::{Account, Brief, ConfineError, End, Room, Walls, confine};
@@ -86,7 +86,7 @@ fn run(mut brief: Brief<Piece>) -> Result<End, BeginError> {
         Script::File(path) => read_script(path)?,
     };
     let work = work_path(&brief.directory);
-    let files = Files::open(&work, brief.memory_bytes.unwrap_or(u64::MAX)).map_err(BeginError::Work)?;
+    let files = WorkFiles::open(&work, brief.memory_bytes.unwrap_or(u64::MAX)).map_err(BeginError::Work)?;
     let daemon = Daemon::connect(brief.piece.socket.take());
     let (directory, memory_bytes) = (brief.directory.as_path(), brief.memory_bytes);
     let room = Room { directory, work: &work, talks: daemon.is_connected(), code: false, memory_bytes };
