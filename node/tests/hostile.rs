@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jobmesh_keys::{Identity, Invite, Membership, MeshId, NodeId};
-use jobmesh_mesh::{Config, Event, FetchError, LogError, LogOutput, LogRequest, Mesh, Wanted};
+use jobmesh_mesh::{Config, Event, FetchError, LogError, LogOutput, LogRequest, Mesh, Requested};
 use jobmesh_protocol::capability::{RecordRequest, Version};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::job::Effects;
@@ -279,7 +279,7 @@ async fn what_is_none_of_a_members_business_is_not_told() {
     let (secret, tree) = (BlobRef::of(&secret), BlobRef::of(&list));
     let into = bench.folder().join("stolen");
     for (blob, within) in [(secret, None), (tree, None), (secret, Some(tree.hash))] {
-        let asked = attacker.network.fetch(attacker.victim, Wanted { blob, within }, &into, |_| ());
+        let asked = attacker.network.fetch(attacker.victim, Requested { blob, within }, &into, |_| ());
         let fetched = tokio::time::timeout(DEADLINE, Box::pin(asked)).await.unwrap();
         assert!(matches!(fetched, Err(FetchError::NotProvided { .. })), "{fetched:?}");
     }

@@ -29,7 +29,7 @@ impl Kind for Container {
     }
 
     fn tables(&self) -> String {
-        format!("[container]\nsocket = \"{}\"\nallow = [\"localhost/*\"]\n", self.0.socket().display())
+        self.0.tables()
     }
 
     fn copying(&self, site: &Site<'_>) -> (Options, &'static str) {

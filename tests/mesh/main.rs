@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the failure of the test")]
 
 mod audit;
-mod engine;
 mod escalation;
 mod interpreters;
 mod loss;

@@ -1,10 +1,10 @@
 //! Secrets on another machine: only where their owner has entrusted them, and there in nothing that is kept.
 
+use jobmesh_tests::podman::{IMAGE, Podman, podman};
 use jobmesh_tests::web::Server;
 use jobmesh_tests::{Bench, CANARY, Fifo, Node, Value, canary_file, canary_files};
 
 use crate::bench;
-use crate::engine::Podman;
 
 /// Nodes `a`, which has the secret `canary`, and `b`, which has `tool:gzip` and these tables. Both log everything.
 fn pair(bench: &Bench, tables: &str) -> (Node, Node) {
@@ -52,8 +52,8 @@ fn a_peer_that_is_entrusted_has_the_secret_while_it_runs_the_job() {
         let echo = request.headers.get("x-key").cloned().unwrap_or_default();
         to.answer(200, &[("x-echo", &echo)], format!("it is {echo}"));
     });
-    let podman = Podman::start(bench.folder());
-    let container = podman.as_ref().map(Podman::tables).unwrap_or_default();
+    let podman = podman();
+    let container = podman.as_deref().map(Podman::tables).unwrap_or_default();
     let (a, b) = pair(&bench, &format!("[http]\nallow = [\"127.0.0.0/8\"]\n{container}"));
     entrust(&bench, &a, &[&b]);
     let file = bench.folder().join("canary").display().to_string();
@@ -63,7 +63,7 @@ fn a_peer_that_is_entrusted_has_the_secret_while_it_runs_the_job() {
     if podman.is_some() {
         // The value is no part of the command, which is kept.
         let said = "test ${#TOKEN} = 41 || exit 9; echo \"it is $TOKEN\"";
-        jobs.push(a.submit(&wanted(&["--container", Podman::IMAGE, "--", "sh", "-c", said])));
+        jobs.push(a.submit(&wanted(&["--container", IMAGE, "--", "sh", "-c", said])));
     }
     for job in &jobs {
         let shown = a.ended(job);
@@ -76,7 +76,8 @@ fn a_peer_that_is_entrusted_has_the_secret_while_it_runs_the_job() {
     assert_eq!(server.asked()[0].headers["x-key"], CANARY);
     b.assert_no_canary("last");
     if let Some(podman) = podman {
-        assert_eq!(podman.containers(), "", "no container is left to be asked for its variables");
+        let left = podman.containers_of(b.json(&["status"])["node"].as_str().unwrap());
+        assert_eq!(left, Vec::<String>::new(), "no container is left to be asked for its variables");
     }
     // Nothing comes to light when both are started over what they have written down.
     for node in [&a, &b] {

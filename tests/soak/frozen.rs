@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use jobmesh_protocol::job::Effects;
-use jobmesh_tests::{Fifo, Node, Value};
+use jobmesh_tests::{Bench, Fifo, Node, Value};
 
 use crate::ledger::{Acknowledged, Jobs, Ledger, the_work_was_done};
 use crate::{alone, bench, script};
@@ -47,6 +47,12 @@ struct Probes {
     shown: Vec<Value>,
 }
 
+impl Probes {
+    fn slowest(&self) -> &Value {
+        &self.shown[PROBES - 1]
+    }
+}
+
 fn probe(origin: &Node) -> Probes {
     let ended = |job: &Value| date(&job["job"], "finished_at");
     let took = |job: &Value| ended(job) - date(&job["job"], "created_at");
@@ -61,57 +67,96 @@ fn probe(origin: &Node) -> Probes {
     Probes { median_ms: took(&shown[PROBES / 2]), most_ended_at, shown }
 }
 
-#[test]
-fn what_three_stopped_nodes_of_ten_hold_runs_again_and_counts_once() {
-    let _alone = alone();
-    let bench = bench();
-    let up = |name: &str| {
-        let node = bench.node(name);
-        node.reconfigure(SETTINGS);
-        node.up();
-        node
-    };
-    let origin = up("origin");
-    let workers: BTreeMap<String, Node> = (1..=WORKERS)
-        .map(|number| format!("w{number}"))
-        .map(|name| {
-            let node = up(&name);
-            origin.admit(&node);
-            assert_eq!(node.run(&["capability", "add", "tool:work"]).code, 0);
-            (name, node)
-        })
-        .collect();
-    let before = probe(&origin).median_ms;
+fn up(bench: &Bench, name: &str) -> Node {
+    let node = bench.node(name);
+    node.reconfigure(SETTINGS);
+    node.up();
+    node
+}
 
-    let mut told = Fifo::new(bench.folder().join("told"));
+/// The nodes that can do the work, by their names.
+fn workers(bench: &Bench, origin: &Node) -> BTreeMap<String, Node> {
+    let worker = |number| {
+        let name = format!("w{number}");
+        let node = up(bench, &name);
+        origin.admit(&node);
+        assert_eq!(node.run(&["capability", "add", "tool:work"]).code, 0);
+        (name, node)
+    };
+    (1..=WORKERS).map(worker).collect()
+}
+
+/// Submits a job for each worker that goes on until there is a file `go`, and returns when all have begun. Each attempt of
+/// them tells so in `told`, which must be open for as long.
+fn hold(bench: &Bench, origin: &Node, told: &mut Fifo) -> Jobs {
     let wait = format!(
         // Whatever becomes of the test, nobody waits in a folder that is gone.
         "echo . > {told}; while [ -d {folder} ] && [ ! -e {folder}/go ]; do sleep 0.05; done",
         told = told.path().display(),
         folder = bench.folder().display()
     );
-    let jobs: Jobs = (0..WORKERS)
-        .map(|number| {
-            // Each is of a class of its own: a slot lease would give all of them to one node.
-            let (name, own) = (format!("long-{number}"), format!("{}M", 64 + number));
-            let job = origin
-                .submit(&[WORK, &["--mem", &own, "--", "sh", "-c", &script(bench.folder(), &wait), &name]].concat());
-            (name, Acknowledged { number: job.parse().unwrap(), effects: Effects::Idempotent })
-        })
-        .collect();
+    let submit = |number| {
+        // Each is of a class of its own: a slot lease would give all of them to one node.
+        let (name, own) = (format!("long-{number}"), format!("{}M", 64 + number));
+        let command = ["--mem", &own, "--", "sh", "-c", &script(bench.folder(), &wait), &name];
+        let job = origin.submit(&[WORK, &command].concat());
+        (name, Acknowledged { number: job.parse().unwrap(), effects: Effects::Idempotent })
+    };
+    let jobs = (0..WORKERS).map(submit).collect();
     (0..WORKERS).for_each(|_| drop(told.line()));
-    let shown = |job: &Acknowledged| origin.json(&["show", &job.number.to_string()]);
-    let held: BTreeMap<&String, String> =
-        jobs.iter().map(|(name, job)| (name, ran_on(&shown(job)).pop().unwrap())).collect();
-    let stopped: BTreeSet<String> = held.values().cloned().collect::<BTreeSet<_>>().into_iter().take(STOPPED).collect();
-    assert_eq!(stopped.len(), STOPPED, "{held:?}");
+    jobs
+}
+
+fn show(origin: &Node, job: &Acknowledged) -> Value {
+    origin.json(&["show", &job.number.to_string()])
+}
+
+/// Waits for the end of the jobs. Those that a stopped node held must have been lost there, and only after the others had
+/// gone on.
+fn all_end_elsewhere(origin: &Node, jobs: &Jobs, was_stopped: impl Fn(&str) -> bool, others: &Probes) {
+    for (name, job) in jobs {
+        let shown = origin.ended(&job.number.to_string());
+        let ran_on = ran_on(&shown);
+        let (first, last) = (ran_on.first().unwrap(), ran_on.last().unwrap());
+        assert_eq!(shown["job"]["state"], "completed", "{shown}");
+        assert!(!was_stopped(last), "{name} ended on {last}, which is stopped: {shown}");
+        if was_stopped(first) {
+            let lost = &shown["attempts"][0];
+            assert_eq!(lost["state"], "lost", "{shown}");
+            let is_later = date(lost, "finished_at") > others.most_ended_at;
+            assert!(is_later, "the others waited until {name} was lost: {shown}, {}", others.slowest());
+        }
+    }
+}
+
+/// Lets a node go on, and waits until its receipts have come: a job that it runs queues behind them.
+fn wake(origin: &Node, name: &str, node: &Node) {
+    node.pid().thaw();
+    let tag = format!("tool:after-{name}");
+    assert_eq!(node.run(&["capability", "add", &tag]).code, 0);
+    let run = origin.run(&["run", "--require", &tag, "--", "true"]);
+    assert_eq!(run.code, 0, "{}\n{}", run.stderr, node.log());
+}
+
+#[test]
+fn what_three_stopped_nodes_of_ten_hold_runs_again_and_counts_once() {
+    let _alone = alone();
+    let bench = bench();
+    let origin = up(&bench, "origin");
+    let workers = workers(&bench, &origin);
+    let before = probe(&origin).median_ms;
+
+    let mut told = Fifo::new(bench.folder().join("told"));
+    let jobs = hold(&bench, &origin, &mut told);
+    let holders: BTreeSet<String> = jobs.values().map(|job| ran_on(&show(&origin, job)).pop().unwrap()).collect();
+    let stopped: BTreeSet<String> = holders.into_iter().take(STOPPED).collect();
+    assert_eq!(stopped.len(), STOPPED, "{jobs:?}");
     stopped.iter().for_each(|name| workers[name].pid().freeze());
 
     // The promise twice. As a length of time, against the same on the same machine a moment before; and as an order of
     // events, which no load can turn round: nobody has to be written off before others go on.
-    let probes = probe(&origin);
-    let after = probes.median_ms;
-    let slowest = &probes.shown[PROBES - 1];
+    let others = probe(&origin);
+    let (after, slowest) = (others.median_ms, others.slowest());
     assert!(
         after <= before + GOES_ON_MS,
         "others took {before} ms before and {after} ms after three had stopped: {slowest}"
@@ -119,30 +164,13 @@ fn what_three_stopped_nodes_of_ten_hold_runs_again_and_counts_once() {
 
     std::fs::write(bench.folder().join("go"), "").unwrap();
     let began = Instant::now();
-    for (name, job) in &jobs {
-        let shown = origin.ended(&job.number.to_string());
-        let (last, was_stopped) = (ran_on(&shown).pop().unwrap(), stopped.contains(&held[name]));
-        assert_eq!(shown["job"]["state"], "completed", "{shown}");
-        assert!(!stopped.contains(&last), "{name} ended on {last}, which is stopped: {shown}");
-        if was_stopped {
-            let first = &shown["attempts"][0];
-            assert_eq!(first["state"], "lost", "{shown}");
-            let is_later = date(first, "finished_at") > probes.most_ended_at;
-            assert!(is_later, "the others waited until {name} was lost: {shown}, {slowest}");
-        }
-    }
+    all_end_elsewhere(&origin, &jobs, |name| stopped.contains(name), &others);
     eprintln!("others: {before} ms before, {after} ms after; the lost jobs were done {:?} after", began.elapsed());
 
-    // A job on a node that has woken up queues behind its receipts, so its end shows that they have come.
-    for name in &stopped {
-        workers[name].pid().thaw();
-        let tag = format!("tool:after-{name}");
-        assert_eq!(workers[name].run(&["capability", "add", &tag]).code, 0);
-        let run = origin.run(&["run", "--require", &tag, "--", "true"]);
-        assert_eq!(run.code, 0, "{}\n{}", run.stderr, workers[name].log());
-    }
+    stopped.iter().for_each(|name| wake(&origin, name, &workers[name]));
     for (name, job) in &jobs {
-        assert_eq!(accepted(&shown(job)), 1, "{name}: {}", shown(job));
+        let shown = show(&origin, job);
+        assert_eq!(accepted(&shown), 1, "{name}: {shown}");
     }
     let mesh = origin.json(&["status"])["mesh"].as_str().unwrap().parse().unwrap();
     origin.down();

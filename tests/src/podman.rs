@@ -152,6 +152,12 @@ impl Podman {
         self.path("podman.sock")
     }
 
+    /// What a node's configuration says of it.
+    #[must_use]
+    pub fn tables(&self) -> String {
+        format!("[container]\nsocket = \"{}\"\nallow = [\"localhost/*\"]\n", self.socket().display())
+    }
+
     /// The image's digest.
     ///
     /// # Panics

@@ -41,13 +41,13 @@ use crate::container::body::{NODE_LABEL, Plan, RUN_LABEL};
 use crate::container::engine::{ContainerError, Engine};
 use crate::container::output::Heard;
 use crate::container::policy::Policy;
+use crate::control::Control;
 use crate::event::{Ended, ProcessId, chain, clip};
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
-use crate::kinds::Surroundings;
 use crate::order::Order;
 use crate::process::{Seat, mebibytes};
-use crate::stage::{Account, Stage};
+use crate::stage::Stage;
+use crate::surroundings::Surroundings;
 
 pub use crate::container::policy::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
 
@@ -95,7 +95,7 @@ impl Container {
         };
         let engine = match self.meet(control) {
             Ok(engine) => engine,
-            Err(halt) => return stage.clear(halt.outcome(), Account::default(), level),
+            Err(halt) => return stage.clear(halt.outcome(), level),
         };
         let mut attempt = self.attempt(order, engine, control);
         let mut process = None;
@@ -166,7 +166,7 @@ impl Container {
         (level, process): (Isolation, Option<ProcessId>),
     ) -> Ended {
         if let (Err(halt), false) = (&went, attempt.is_made) {
-            return stage.clear(halt.outcome(), Account::default(), level);
+            return stage.clear(halt.outcome(), level);
         }
         if let Err(halt) = &went {
             attempt.end(halt, &mut stage);

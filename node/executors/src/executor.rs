@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jobmesh_protocol::{Isolation, Outcome, Task};
 
+use crate::control::Control;
 use crate::event::Ended;
-use crate::executors::Control;
 use crate::order::Order;
 use crate::process::Seat;
 

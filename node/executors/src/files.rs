@@ -15,8 +15,8 @@ use std::path::Path;
 use jobmesh_protocol::outcome::Outputs;
 use jobmesh_protocol::{BlobRef, Outcome};
 
+use crate::control::Control;
 use crate::event::{Ended, chain, clip};
-use crate::executors::Control;
 use crate::files::collect::{CollectError, Wish};
 use crate::files::layout::LayOutError;
 use crate::order::{Adopt, Order, StopReason};

@@ -36,18 +36,18 @@ use jobmesh_protocol::{Isolation, Outcome, RunId};
 use reqwest::Client;
 use tokio::runtime::Handle;
 
+use crate::control::Control;
 use crate::event::{Ended, Event, chain};
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
 use crate::http::client::ClientError;
 use crate::http::egress::{Guard, Rules};
 use crate::http::exchange::{Answer, Ear, Exchange};
 use crate::http::settings::{Reach, Settings};
-use crate::kinds::Surroundings;
 use crate::order::Order;
 use crate::output::Stream;
 use crate::process::Seat;
-use crate::stage::{Account, Leaves, Stage, StageError};
+use crate::stage::{Leaves, Stage, StageError};
+use crate::surroundings::Surroundings;
 
 /// Runs http tasks. It waits in the daemon's runtime, on the thread of a slot; stopped, it drops what it waits for.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Http {
             Ok(Err(error)) => error.outcome(),
             Ok(Ok(answer)) => conclude(task, &answer, &mut stage),
         };
-        stage.clear(outcome, Account { leaves: Some(Leaves::Said("body")), ..Account::default() }, isolation)
+        stage.clear_answer(outcome, Leaves::Said("body"), None, isolation)
     }
 }
 

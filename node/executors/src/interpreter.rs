@@ -14,13 +14,13 @@ use jobmesh_protocol::task::ProcessTask;
 use jobmesh_protocol::{BlobRef, Isolation, Outcome};
 use serde::Serialize;
 
+use crate::control::Control;
 use crate::event::Ended;
 use crate::executor::Probe;
-use crate::executors::Control;
-use crate::kinds::Surroundings;
 use crate::order::{Limits, Order};
 use crate::output::Stream;
 use crate::process::{OUTCOME_VARIABLE, Process, RESULT_VARIABLE, RUN_VARIABLE, Seat, work_path};
+use crate::surroundings::Surroundings;
 use crate::worker::{Account, BRIEF_VARIABLE, Brief, PROBE, WORKER_WORD, Walls};
 
 /// The variable that names the socket of tasks; not for what is interpreted, which can't open one.

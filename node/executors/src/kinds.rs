@@ -1,51 +1,22 @@
-//! The executors of a node, one of each kind, and what they are given of their surroundings.
+//! The executors of a node, one of each kind, and how all of them are probed.
 
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use jobmesh_protocol::Isolation;
 
-use crate::container::{Container, Containers};
+use crate::container::Container;
 use crate::executor::{Executor, Probe};
-use crate::http::{self, Http};
+use crate::http::Http;
 use crate::lua::Lua;
-use crate::model::{self, Model};
+use crate::model::Model;
 use crate::process::Process;
+use crate::surroundings::Surroundings;
 use crate::wasm::Wasm;
 
 /// How long each kind may look around: ten seconds. A try takes milliseconds; a socket may not answer, but an engine that has
 /// just been started with everything else on a small machine takes more than five seconds (Podman 4.3, two processors).
 pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
-
-/// What executors need of the daemon.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// Where what waits for others runs. It must outlive the executors.
-    pub runtime: tokio::runtime::Handle,
-    /// This very program, which is started again as a [`worker`](crate::work): the interpreter of a module or a script,
-    /// or the first process of a sandbox.
-    pub worker: PathBuf,
-    /// What the owner says of requests to web servers.
-    pub http: http::settings::Settings,
-    /// How the names of hosts are looked up for the jobs of others.
-    pub names: http::Names,
-    /// What the owner says of models.
-    pub models: model::settings::Settings,
-    /// Where the keys of providers are found.
-    pub keys: model::key::Keys,
-    /// How containers are made.
-    pub containers: Containers,
-}
-
-impl Surroundings {
-    /// With web servers as anybody may ask them, without models, and with containers of the engine that is found.
-    #[must_use]
-    pub fn new(runtime: tokio::runtime::Handle, worker: PathBuf) -> Self {
-        let (http, names, models, keys, containers) = Default::default();
-        Self { runtime, worker, http, names, models, keys, containers }
-    }
-}
 
 /// One of each.
 pub(crate) struct Kinds {
@@ -122,10 +93,11 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
     use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
 
     use super::*;
-    use crate::executors::{Groups, Sandboxes};
     use crate::process::Host;
+    use crate::surroundings::{Groups, Sandboxes};
 
     #[test]
     fn an_engine_that_says_nothing_costs_the_others_nothing() {

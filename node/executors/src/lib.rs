@@ -9,6 +9,7 @@
 //! [`process`] tells how they are found.
 
 mod container;
+mod control;
 mod event;
 mod executor;
 mod executors;
@@ -26,15 +27,15 @@ mod sandbox;
 mod secret;
 mod shelf;
 mod stage;
+mod surroundings;
 mod wasm;
 mod worker;
 
 pub use container::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
 pub use event::{Ended, Event, ProcessId};
 pub use executor::Probe;
-pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, Groups, Sandboxes, StartError, probe};
+pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, StartError, probe};
 pub use files::{Existing, Ground, GroundError, PatternError, Selection, check_patterns, remove_tree, set_file_mode};
-pub use kinds::Surroundings;
 pub use order::{Adopt, Confinement, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
 pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
 pub use process::{
@@ -44,4 +45,5 @@ pub use process::{
 pub use redact::{Redaction, discard_unsearched};
 pub use secret::{Secret, Secrets};
 pub use shelf::{BLOB_BYTES_MAX, Draft, Room, Shelf, ShelfError, TreeReadError, Written};
+pub use surroundings::{Groups, Sandboxes, Surroundings};
 pub use worker::work;

@@ -26,10 +26,10 @@
 //! rules of http jobs, each once and with an answer of up to 4 MiB; every status is an answer. A script that fails is told of with its line, as `script:12: …`.
 
 mod daemon;
-mod files;
 mod guest;
 mod job;
 mod value;
+mod work_files;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,13 +38,13 @@ use jobmesh_protocol::Isolation;
 use jobmesh_protocol::task::{Content, Task};
 use serde::{Deserialize, Serialize};
 
+use crate::control::Control;
 use crate::event::Ended;
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
 use crate::interpreter::{Guest, Interpreter, Levels, SOCKET_VARIABLE, TOKEN_VARIABLE};
-use crate::kinds::Surroundings;
 use crate::order::Order;
 use crate::process::{Process, Seat};
+use crate::surroundings::Surroundings;
 
 pub(crate) use guest::work;
 

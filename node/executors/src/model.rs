@@ -32,18 +32,18 @@ use jobmesh_protocol::task::{Complexity, Content, EmbeddingTask, LlmTask, Task};
 use jobmesh_protocol::{Isolation, Outcome};
 use tokio::runtime::Handle;
 
+use crate::control::Control;
 use crate::event::{Ended, chain, clip};
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
 use crate::http::client::{self, ClientError};
-use crate::kinds::Surroundings;
 use crate::model::choice::{Candidate, Want};
 use crate::model::failure::{Failure, Remedy};
 use crate::model::key::{Key, Keys};
 use crate::model::settings::{KeySource, ModelKind, Settings};
 use crate::order::Order;
 use crate::process::Seat;
-use crate::stage::{Account, Leaves, Stage, StageError};
+use crate::stage::{Leaves, Stage, StageError};
+use crate::surroundings::Surroundings;
 
 /// Most bytes of all texts of one task: many times what the largest model reads.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
@@ -272,10 +272,9 @@ impl Executor for Model {
         let sheet = Sheet { question, candidates, stage: &mut stage, control, order };
         let told = control.wait_for(&self.runtime, Box::pin(self.ask(web, sheet, &mut known)));
         let outcome = told.unwrap_or_else(|reason| reason.outcome());
-        let account = Account { model: known.used, leaves: Some(leaves), ..Account::default() };
         let isolation = if order.is_foreign { Isolation::Sandboxed } else { Isolation::Contained.max(order.isolation) };
         let notice = known.notice.map(|notice| stage.clean_text(notice));
-        let ended = stage.clear(outcome, account, isolation);
+        let ended = stage.clear_answer(outcome, leaves, known.used, isolation);
         Ended { notice: ended.notice.or(notice), ..ended }
     }
 }

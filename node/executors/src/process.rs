@@ -58,15 +58,16 @@ use jobmesh_protocol::outcome::{Exit, Usage};
 use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::{DurationMillis, Isolation, Outcome};
 
+use crate::control::Control;
 use crate::event::{Ended, Event, ProcessId};
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::{Control, Sandboxes};
 use crate::order::{Order, StopReason};
 use crate::process::boxed::Boxed;
 use crate::process::limit::{Brake, Guard};
 use crate::process::tree::{Grace, Left, Target};
 use crate::process::watch::{Seen, Watch};
 use crate::sandbox;
+use crate::surroundings::Sandboxes;
 
 pub use adopt::find_run;
 pub use cgroup::{Enforced, Enforcement};

@@ -11,7 +11,7 @@
 //! This keeps a secret out of a log by accident. It does not keep in what a command wants to get out: reversed, or one
 //! letter a line, it passes.
 
-mod pipe;
+mod strainer;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ use crate::output::{outcome_path, result_path};
 use crate::process::work_path;
 use crate::secret::Secrets;
 
-pub(crate) use pipe::Strainer;
+pub(crate) use strainer::Strainer;
 
 /// Shortest text that is looked for.
 const NEEDLE_BYTES_MIN: usize = 4;

@@ -49,7 +49,7 @@ use std::process::ExitCode;
 
 use crate::files::remove_tree;
 
-pub(crate) use plan::{PATH, Plan, Shown, Walls};
+pub(crate) use plan::{PATH, Plan, ProcessLimits, Shown};
 pub(crate) use probe::probe;
 
 /// The kind of worker that is the outer process.

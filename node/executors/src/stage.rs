@@ -32,18 +32,18 @@ pub(crate) struct Stage<'o> {
     has_result: bool,
     /// The secrets of the run, and what the node adds to them.
     secrets: Secrets,
-    strainer: Option<Strainer>,
+    redactors: Option<Redactors>,
 }
 
 /// What takes the secrets of a run out of what it says.
 #[derive(Debug)]
-struct Strainer {
+struct Redactors {
     needles: Arc<Needles>,
     stdout: Redactor,
     stderr: Redactor,
 }
 
-impl Strainer {
+impl Redactors {
     fn of(secrets: &Secrets) -> Option<Self> {
         let needles = Needles::of(secrets)?;
         let [stdout, stderr] = [(); 2].map(|()| Redactor::new(Arc::clone(&needles)));
@@ -70,15 +70,6 @@ impl StageError {
             Self::Full { .. } => Outcome::Permanent { message: chain(self) },
         }
     }
-}
-
-/// What is known of a run at its end beside its outcome.
-#[derive(Debug, Default)]
-pub(crate) struct Account {
-    pub(crate) exit: Exit,
-    pub(crate) usage: Usage,
-    pub(crate) model: Option<ModelUse>,
-    pub(crate) leaves: Option<Leaves>,
 }
 
 /// What a run that works with no files leaves in its working directory all the same if files of it are to be kept, and
@@ -112,8 +103,8 @@ impl<'o> Stage<'o> {
         let (stdout, stderr) = (stdout.map_err(failed)?, stderr.map_err(failed)?);
         let room = order.limits.log_bytes_max;
         let secrets = order.secrets.clone();
-        let strainer = Strainer::of(&secrets);
-        Ok(Self { order, stdout, stderr, room, began: Instant::now(), spare, has_result: false, secrets, strainer })
+        let redactors = Redactors::of(&secrets);
+        Ok(Self { order, stdout, stderr, room, began: Instant::now(), spare, has_result: false, secrets, redactors })
     }
 
     /// Looks for this as well in what the run says from now on: something that is the node's own, such as a key.
@@ -121,15 +112,15 @@ impl<'o> Stage<'o> {
         self.flush()?;
         // No variable has a blank in it, so nothing of the job's own is replaced.
         self.secrets.insert(format!("of the node: {name}"), name.to_owned(), Secret::new(value.to_owned()));
-        self.strainer = Strainer::of(&self.secrets);
+        self.redactors = Redactors::of(&self.secrets);
         Ok(())
     }
 
     /// Writes what was held back, since something else follows.
     fn flush(&mut self) -> Result<(), StageError> {
-        let Some(mut strainer) = self.strainer.take() else { return Ok(()) };
-        let rest = [(Stream::Stdout, strainer.stdout.finish()), (Stream::Stderr, strainer.stderr.finish())];
-        self.strainer = Some(strainer);
+        let Some(mut redactors) = self.redactors.take() else { return Ok(()) };
+        let rest = [(Stream::Stdout, redactors.stdout.finish()), (Stream::Stderr, redactors.stderr.finish())];
+        self.redactors = Some(redactors);
         rest.iter().try_for_each(|(stream, bytes)| self.write(*stream, bytes))
     }
 
@@ -138,12 +129,12 @@ impl<'o> Stage<'o> {
     /// # Errors
     /// [`StageError::Full`] if it says more than it may; what there was room for is kept.
     pub(crate) fn say(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), StageError> {
-        match &mut self.strainer {
+        match &mut self.redactors {
             None => self.write(stream, bytes),
-            Some(strainer) => {
+            Some(redactors) => {
                 let redactor = match stream {
-                    Stream::Stdout => &mut strainer.stdout,
-                    Stream::Stderr => &mut strainer.stderr,
+                    Stream::Stdout => &mut redactors.stdout,
+                    Stream::Stderr => &mut redactors.stderr,
                 };
                 let clean = redactor.push(bytes);
                 self.write(stream, &clean)
@@ -180,7 +171,7 @@ impl<'o> Stage<'o> {
     /// Keeps the result of the run.
     pub(crate) fn give_result(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         let path = self.result_path();
-        let clean = self.strainer.as_ref().map(|strainer| strainer.needles.redact_bytes(bytes));
+        let clean = self.redactors.as_ref().map(|redactors| redactors.needles.redact_bytes(bytes));
         write_new(&path, clean.as_deref().unwrap_or(bytes)).map_err(|source| StageError::File { path, source })?;
         self.has_result();
         Ok(())
@@ -189,7 +180,7 @@ impl<'o> Stage<'o> {
     /// Names everything that a command has written. `brought` is the outcome if we brought its end about; else what it
     /// left word of and how it ended have a say, as for a process.
     pub(crate) fn clear_command(mut self, brought: Option<Outcome>, finish: Finish, isolation: Isolation) -> Ended {
-        self.strain();
+        self.redact();
         let brought = brought.map(|outcome| self.clean(outcome));
         let Finish { exit, ending, oom, usage, ran } = finish;
         let remains = Remains {
@@ -209,21 +200,37 @@ impl<'o> Stage<'o> {
     }
 
     /// Names everything that was written.
-    pub(crate) fn clear(mut self, outcome: Outcome, account: Account, isolation: Isolation) -> Ended {
-        self.strain();
-        let Account { exit, usage, model, leaves } = account;
-        let left = leaves.map_or(Ok(()), |leaves| self.leave(leaves));
-        let outcome = match left {
+    pub(crate) fn clear(mut self, outcome: Outcome, isolation: Isolation) -> Ended {
+        self.redact();
+        self.conclude(outcome, None, isolation)
+    }
+
+    /// Names everything that came of asking a server or a model. The answer itself is left in the working directory too, if
+    /// files of that are to be kept.
+    pub(crate) fn clear_answer(
+        mut self,
+        outcome: Outcome,
+        leaves: Leaves,
+        model: Option<ModelUse>,
+        isolation: Isolation,
+    ) -> Ended {
+        self.redact();
+        let outcome = match self.leave(leaves) {
             Err(error) if outcome == Outcome::Ok => error.outcome(),
             Ok(()) | Err(_) => outcome,
         };
-        let outcome = self.clean(outcome);
         let model = model.map(|model| ModelUse {
             // These are a server's own words.
             model: self.clean_text(model.model),
             finish: model.finish.map(|finish| self.clean_text(finish)),
             ..model
         });
+        self.conclude(outcome, model, isolation)
+    }
+
+    fn conclude(self, outcome: Outcome, model: Option<ModelUse>, isolation: Isolation) -> Ended {
+        let outcome = self.clean(outcome);
+        let exit = Exit::default();
         let remains = Remains {
             directory: &self.order.directory,
             left: Contents::of_result(self.has_result),
@@ -232,7 +239,7 @@ impl<'o> Stage<'o> {
             exit,
             ending: Ending::of(exit),
             oom: None,
-            usage,
+            usage: Usage::default(),
             ran: self.began.elapsed(),
         };
         let ended = Ended { model, isolation, ..remains.conclude(Some(outcome)) };
@@ -260,26 +267,26 @@ impl<'o> Stage<'o> {
     }
 
     /// Takes the secrets out of what the run has left.
-    fn strain(&mut self) {
+    fn redact(&mut self) {
         if let Err(error) = self.flush() {
             tracing::warn!(error = %chain(&error), "the last words of a run are lost");
         }
-        if let Some(strainer) = &self.strainer {
-            strainer.needles.redact_run(&self.order.directory);
+        if let Some(redactors) = &self.redactors {
+            redactors.needles.redact_run(&self.order.directory);
         }
     }
 
     fn clean(&self, outcome: Outcome) -> Outcome {
-        match &self.strainer {
-            Some(strainer) => strainer.needles.redact_outcome(outcome),
+        match &self.redactors {
+            Some(redactors) => redactors.needles.redact_outcome(outcome),
             None => outcome,
         }
     }
 
     /// A text without the secrets of the run: one that is kept beside what it left.
     pub(crate) fn clean_text(&self, text: String) -> String {
-        match &self.strainer {
-            Some(strainer) => strainer.needles.redact(&text),
+        match &self.redactors {
+            Some(redactors) => redactors.needles.redact(&text),
             None => text,
         }
     }

@@ -23,18 +23,22 @@ use jobmesh_protocol::task::Task;
 use jobmesh_protocol::{Isolation, Outcome};
 use serde::{Deserialize, Serialize};
 
+use crate::control::Control;
 use crate::event::Ended;
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::executors::Control;
 use crate::interpreter::{Guest, Interpreter, Levels};
-use crate::kinds::Surroundings;
 use crate::order::Order;
-use crate::process::{Process, Seat, mebibytes};
+use crate::process::{Process, Seat};
+use crate::surroundings::Surroundings;
+use crate::worker::too_large;
 
 pub(crate) use guest::work;
 
 /// The executor's name, and the worker's.
 pub(crate) const KIND: &str = "wasm";
+
+/// What is interpreted, in messages.
+const GUEST: &str = "module";
 
 /// What the module is called as its own first argument.
 const NAME: &str = "module.wasm";
@@ -74,7 +78,8 @@ impl Executor for Wasm {
     fn perform(&self, order: &Order, seat: &mut Seat, control: &Control<'_>) -> Ended {
         let Task::Wasm(task) = &order.task else { return Ended::without_process(wrong_task(&order.task)) };
         if task.module.size > MODULE_BYTES_MAX {
-            return Ended::without_process(Outcome::Permanent { message: too_large() });
+            let message = too_large(GUEST, MODULE_BYTES_MAX);
+            return Ended::without_process(Outcome::Permanent { message });
         }
         let arguments: Vec<String> = std::iter::once(NAME.to_owned()).chain(task.argv.iter().cloned()).collect();
         let guest = Guest {
@@ -87,8 +92,4 @@ impl Executor for Wasm {
         };
         self.interpreter.run(order, guest, seat, control)
     }
-}
-
-fn too_large() -> String {
-    format!("the module is larger than {}, the most that a module may have", mebibytes(MODULE_BYTES_MAX))
 }

@@ -5,8 +5,9 @@
 //! adopted and cleared away by the same means, and takes nothing of the daemon with it.
 
 mod account;
+mod begin;
 mod brief;
-pub(crate) mod confine;
+mod confine;
 mod end;
 
 use std::ffi::OsString;
@@ -15,8 +16,9 @@ use std::process::ExitCode;
 use crate::{lua, sandbox, wasm};
 
 pub(crate) use account::Account;
+pub(crate) use begin::{BeginError, interpret, raise_walls, read_guest, too_large};
 pub(crate) use brief::{BRIEF_VARIABLE, Brief, Walls};
-pub(crate) use confine::{ConfineError, Room};
+pub(crate) use confine::Allowance;
 pub(crate) use end::{End, Word};
 
 /// The first argument of a worker. No command of a person has this name.

@@ -48,16 +48,16 @@ const WAIT: u32 = 0;
 /// In place of a segment's length: the sender's file does not have that hash, or not any more.
 const DAMAGED: u32 = u32::MAX;
 
-/// A blob that is to be fetched.
+/// A blob that a member is asked for, or asked to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Requested {
     /// Which.
     pub blob: BlobRef,
     /// The tree that it is a file of, if the right to have it comes from that.
     pub within: Option<Hash>,
 }
 
-impl From<BlobRef> for Wanted {
+impl From<BlobRef> for Requested {
     fn from(blob: BlobRef) -> Self {
         Self { blob, within: None }
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::behaviour::PROVIDED_KEYS_MAX;
-use crate::blob::{self, FetchError, Wanted};
+use crate::blob::{self, FetchError, Requested};
 use crate::config::Config;
 use crate::context::Context;
 use crate::driver::gossip::DIGEST_BYTES_MAX;
@@ -145,7 +145,7 @@ impl Mesh {
     pub async fn fetch(
         &self,
         from: NodeId,
-        wanted: Wanted,
+        wanted: Requested,
         into: &Path,
         on_bytes: impl Fn(u64) + Send + Sync,
     ) -> Result<(), FetchError> {
@@ -161,7 +161,7 @@ impl Mesh {
     pub async fn verify_possession(
         &self,
         from: NodeId,
-        wanted: Wanted,
+        wanted: Requested,
         copy: &Path,
         on_step: impl Fn() + Send + Sync,
     ) -> Result<(), FetchError> {

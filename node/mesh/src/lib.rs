@@ -44,7 +44,7 @@ mod supervisor;
 mod transport;
 
 pub use behaviour::BehaviourError;
-pub use blob::{FetchError, Wanted, part_path};
+pub use blob::{FetchError, Requested, part_path};
 pub use config::{Config, NAME_BYTES_MAX};
 pub use event::{Event, Side};
 pub use handle::{Mesh, SendError};

@@ -37,47 +37,48 @@ fn process(submission: &Submission) -> &ProcessTask {
     process
 }
 
+/// A type that declares everything there is.
+const EVERYTHING: &str = r#"
+    [job_types.all]
+    executor = "process"
+    command = ["prog", "--in={{input}}", ["--level", "{{level}}"], "{{flag}}"]
+    environment = { MODE = "m {{mode}}", LEVEL = "{{level}}" }
+    directory = "/srv/{{mode}}"
+    name = "all of {{mode}}"
+    labels = { mode = "{{mode}}", level = "{{level}}" }
+    queue = "slow"
+    priority = -3
+    cpus = "1.5 tight"
+    mem = "2G"
+    resources = { "gpus/nvidia" = 0.5, licences = "all" }
+    timeout = "1h"
+    kill_grace = "0s"
+    heartbeat = "1m"
+    start_within = "2h"
+    log_limit = "1MiB"
+    keep = "3d"
+    retries = 4
+    backoff = "fixed:3s,jitter=none"
+    retry_on = ["exit=75", "timeout"]
+    fail_on = ["exit=1-9"]
+    crash_limit = 2
+    max_snoozes = 7
+    requirements = ["tool:gzip", "mode={{mode}}"]
+    effects = "pure"
+    scope = "local"
+    concurrency = 3
+    concurrency_key = "k-{{mode}}"
+    rate = ["60/1m", "{{mode}}=1/5s"]
+    unique = { key = "u-{{mode}}", by = ["type", "label:mode"], for = "1h", on_conflict = "debounce=5s" }
+    parameters.input = { type = "string", required = true }
+    parameters.level = { type = "integer" }
+    parameters.flag = { type = "boolean", default = true }
+    parameters.mode = { type = "choice", choices = ["fast", "slow"], default = "fast" }
+"#;
+
 #[test]
-fn everything_that_is_declared_lands_in_the_submission() {
-    let types = types(
-        r#"
-        [job_types.all]
-        executor = "process"
-        command = ["prog", "--in={{input}}", ["--level", "{{level}}"], "{{flag}}"]
-        environment = { MODE = "m {{mode}}", LEVEL = "{{level}}" }
-        directory = "/srv/{{mode}}"
-        name = "all of {{mode}}"
-        labels = { mode = "{{mode}}", level = "{{level}}" }
-        queue = "slow"
-        priority = -3
-        cpus = "1.5 tight"
-        mem = "2G"
-        resources = { "gpus/nvidia" = 0.5, licences = "all" }
-        timeout = "1h"
-        kill_grace = "0s"
-        heartbeat = "1m"
-        start_within = "2h"
-        log_limit = "1MiB"
-        keep = "3d"
-        retries = 4
-        backoff = "fixed:3s,jitter=none"
-        retry_on = ["exit=75", "timeout"]
-        fail_on = ["exit=1-9"]
-        crash_limit = 2
-        max_snoozes = 7
-        requirements = ["tool:gzip", "mode={{mode}}"]
-        effects = "pure"
-        scope = "local"
-        concurrency = 3
-        concurrency_key = "k-{{mode}}"
-        rate = ["60/1m", "{{mode}}=1/5s"]
-        unique = { key = "u-{{mode}}", by = ["type", "label:mode"], for = "1h", on_conflict = "debounce=5s" }
-        parameters.input = { type = "string", required = true }
-        parameters.level = { type = "integer" }
-        parameters.flag = { type = "boolean", default = true }
-        parameters.mode = { type = "choice", choices = ["fast", "slow"], default = "fast" }
-        "#,
-    );
+fn everything_that_is_declared_of_the_work_lands_in_the_submission() {
+    let types = types(EVERYTHING);
     let all = submission(&types, "all", &[("input", "a b")]);
     let task = process(&all);
     assert_eq!(task.argv, ["prog", "--in=a b", "true"]);
@@ -88,21 +89,35 @@ fn everything_that_is_declared_lands_in_the_submission() {
     assert_eq!(spec.labels, BTreeMap::from([("mode".to_owned(), "fast".to_owned())]));
     assert_eq!((spec.queue.as_str(), spec.priority), ("slow", -3));
     assert_eq!(spec.resources.to_string(), "cpus=1.5 tight,gpus/nvidia=0.5,licences=all,mem=2G");
+    assert_eq!((spec.effects, spec.scope), (Effects::Pure, Scope::Local));
+    assert_eq!(spec.requirements.iter().map(ToString::to_string).collect::<Vec<_>>(), ["tool:gzip", "mode=fast"]);
+}
+
+#[test]
+fn everything_that_is_declared_of_times_and_tries_lands_in_the_submission() {
+    let types = types(EVERYTHING);
+    let all = submission(&types, "all", &[("input", "a b")]);
+    let spec = &all.spec;
     let seconds = |secs| Some(DurationMillis::from_secs(secs));
     assert_eq!((spec.timeout_ms, spec.heartbeat_ms, spec.keep_ms), (seconds(3600), seconds(60), seconds(259_200)));
     assert_eq!((spec.kill_grace_ms, spec.log_bytes_max), (DurationMillis(0), Some(1 << 20)));
-    assert_eq!((spec.effects, spec.scope), (Effects::Pure, Scope::Local));
     let retry = &spec.retry;
     assert_eq!((retry.max_attempts, retry.crash_limit, retry.max_snoozes), (5, 2, Some(7)));
     assert_eq!(retry.backoff.wait(3, 9), DurationMillis(3000));
     let failures = retry.retry_on.iter().chain(&retry.fail_on).map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(failures, ["exit=75", "timeout", "exit=1-9"]);
-    assert_eq!(spec.requirements.iter().map(ToString::to_string).collect::<Vec<_>>(), ["tool:gzip", "mode=fast"]);
+    assert_eq!(all.start_within_ms, seconds(7200));
+}
+
+#[test]
+fn everything_that_is_declared_of_others_of_its_kind_lands_in_the_submission() {
+    let types = types(EVERYTHING);
+    let all = submission(&types, "all", &[("input", "a b")]);
+    let spec = &all.spec;
     let concurrency = spec.concurrency.as_ref().unwrap();
     assert_eq!((concurrency.key.as_str(), concurrency.limit), ("k-fast", 3));
     let rates: Vec<_> = spec.rates.iter().map(|rate| (rate.key.as_str(), rate.limit.count)).collect();
     assert_eq!(rates, [("all", 60), ("fast", 1)]);
-    assert_eq!(all.start_within_ms, Some(DurationMillis::from_secs(7200)));
     let unique = all.unique.unwrap();
     assert_eq!(
         (unique.key.as_deref(), unique.by),

@@ -191,7 +191,7 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
         let _permit = self.in_line(self.downloads.transfers.acquire()).await;
         let link = &self.handle.shared().link;
         let mesh = link.mesh().ok_or_else(|| Failure::for_now("this node is not connected to its mesh"))?;
-        let wanted = jobmesh_mesh::Wanted { blob, within };
+        let wanted = jobmesh_mesh::Requested { blob, within };
         let path = self.handle.blobs().path_of(blob.hash);
         let is_here = self.handle.blobs().has(blob);
         if is_here && (self.has(blob) || self.is_shown(&mesh, wanted, &path).await) {
@@ -219,7 +219,7 @@ impl<S: Fn() + Send + Sync> Bring<'_, S> {
     }
 
     /// Has the peer show that it has a blob that is here, at `path`.
-    async fn is_shown(&self, mesh: &Mesh, wanted: jobmesh_mesh::Wanted, path: &Path) -> bool {
+    async fn is_shown(&self, mesh: &Mesh, wanted: jobmesh_mesh::Requested, path: &Path) -> bool {
         let showing = mesh.verify_possession(self.from, wanted, path, || (self.step)());
         match self.in_line(showing).await {
             Ok(()) => {

@@ -3,9 +3,9 @@
 //! Nothing here has to stop the script. A deadline, a cancel or the end of a lease is a signal to the process, which no
 //! `pcall` catches and no pattern outlasts. What is limited here is memory, and what the script may call.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -14,18 +14,18 @@ use mlua::{Lua, LuaOptions, StdLib, Value};
 
 use super::daemon::Daemon;
 use super::job::{self, Desk};
+use super::work_files::WorkFiles;
 use super::{Piece, Script, value};
 use crate::event::chain;
-use crate::lua::files::Files;
 use crate::output::result_path;
 use crate::process::{mebibytes, work_path};
-use crate::worker::{Account, Brief, ConfineError, End, Room, Walls, confine};
+use crate::worker::{self, Allowance, Brief, End};
 
-/// Longest script: 16 MiB. The longest of people are a hundred kilobytes; of programs that write programs, a few.
+/// Largest script: 16 MiB. The longest of people are a hundred kilobytes; of programs that write programs, a few.
 const SCRIPT_BYTES_MAX: u64 = 16 << 20;
 
-/// What the script is called in messages.
-const NAME: &str = "script";
+/// What is interpreted, in messages: the node's and those of Luau.
+const GUEST: &str = "script";
 
 /// The parts of the library that reach nothing outside.
 const LIBRARY: [StdLib; 8] = [
@@ -42,16 +42,8 @@ const LIBRARY: [StdLib; 8] = [
 /// Why a script did not run.
 #[derive(Debug, thiserror::Error)]
 enum BeginError {
-    #[error("failed to read the script at {}; was it fetched to this node?", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("the script is longer than {SCRIPT_BYTES_MAX} bytes")]
-    TooLong,
-    #[error("failed to open the working directory")]
-    Work(#[source] io::Error),
-    #[error("the script can't be kept apart from the machine")]
-    Confine(#[from] ConfineError),
-    #[error("failed to write down how the script is kept apart; check the disk's space")]
-    Account(#[source] io::Error),
+    #[error(transparent)]
+    Begin(#[from] worker::BeginError),
     #[error("Luau can't be set up")]
     Luau(#[from] mlua::Error),
 }
@@ -59,61 +51,36 @@ enum BeginError {
 impl BeginError {
     fn end(&self) -> End {
         match self {
-            Self::Read { .. } | Self::Work(_) | Self::Confine(_) | Self::Account(_) | Self::Luau(_) => {
-                End::error(chain(self))
-            }
-            Self::TooLong => End::permanent(chain(self)),
+            Self::Begin(error) => error.end(),
+            Self::Luau(_) => End::error(chain(self)),
         }
     }
 }
 
 /// Does the work of a worker that is a script.
 pub(crate) fn work() -> ExitCode {
-    let brief = match Brief::<Piece>::read() {
-        Ok(brief) => brief,
-        Err(error) => {
-            eprintln!("{}", chain(&error));
-            return ExitCode::FAILURE;
-        }
-    };
-    let directory = brief.directory.clone();
-    run(brief).unwrap_or_else(|error| error.end()).tell(&directory)
+    worker::interpret(|brief| run(brief).unwrap_or_else(|error| error.end()))
 }
 
 fn run(mut brief: Brief<Piece>) -> Result<End, BeginError> {
     let script = match &brief.piece.script {
         Script::Text(text) => text.clone().into_bytes(),
-        Script::File(path) => read_script(path)?,
+        Script::File(path) => worker::read_guest(GUEST, path, SCRIPT_BYTES_MAX)?,
     };
-    let work = work_path(&brief.directory);
-    let files = Files::open(&work, brief.memory_bytes.unwrap_or(u64::MAX)).map_err(BeginError::Work)?;
-    let daemon = Daemon::connect(brief.piece.socket.take());
-    let (directory, memory_bytes) = (brief.directory.as_path(), brief.memory_bytes);
-    let room = Room { directory, work: &work, talks: daemon.is_connected(), code: false, memory_bytes };
-    match (confine::confine(room), brief.walls) {
-        (Ok(()), _) | (Err(_), Walls::AsFound) => {}
-        (Err(error), Walls::Required) => return Err(error.into()),
-    }
-    let account = Account { isolation: brief.isolation, fuel: None };
-    account.leave(&brief.directory).map_err(BeginError::Account)?;
-    let directory = brief.directory.clone();
     let memory = brief.memory_bytes.unwrap_or(u64::MAX);
+    let files = WorkFiles::open(&work_path(&brief.directory), memory).map_err(worker::BeginError::Work)?;
+    let daemon = Daemon::connect(brief.piece.socket.take());
+    let allowed = Allowance { talks: daemon.is_connected(), ..Allowance::least(&brief) };
+    worker::raise_walls(GUEST, &brief, allowed)?;
+    let directory = brief.directory.clone();
     let desk = Rc::new(Desk::new(brief, files, daemon));
     let lua = state(&desk, memory)?;
-    let chunk = lua.load(script).set_name(format!("={NAME}")).set_mode(ChunkMode::Text);
+    let chunk = lua.load(script).set_name(format!("={GUEST}")).set_mode(ChunkMode::Text);
     let end = match chunk.call::<Value>(()) {
         Ok(returned) => keep(&desk, &returned, &directory),
         Err(error) => failed(&error, memory),
     };
     Ok(end)
-}
-
-fn read_script(path: &Path) -> Result<Vec<u8>, BeginError> {
-    let failed = |source| BeginError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(SCRIPT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > SCRIPT_BYTES_MAX { Err(BeginError::TooLong) } else { Ok(bytes) }
 }
 
 /// Makes the state: the library, the table `job`, and no way to change either.

@@ -12,8 +12,8 @@ use mlua::{Error, FromLuaMulti, Function, IntoLuaMulti, Lua, LuaString, MultiVal
 use serde_json::json;
 
 use super::daemon::{Daemon, TellError};
-use super::files::{FileError, Files};
 use super::value::EncodeError;
+use super::work_files::{FileError, WorkFiles};
 use super::{Piece, value};
 use crate::process::RUN_VARIABLE;
 use crate::worker::{Brief, End, Word};
@@ -30,7 +30,7 @@ pub(super) struct Desk {
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     memory_bytes: u64,
-    files: Files,
+    files: WorkFiles,
     daemon: Daemon,
     result: RefCell<Option<Vec<u8>>>,
     input: RefCell<Option<LuaString>>,
@@ -40,7 +40,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(brief: Brief<Piece>, files: Files, daemon: Daemon) -> Self {
+    pub(super) fn new(brief: Brief<Piece>, files: WorkFiles, daemon: Daemon) -> Self {
         Self {
             directory: brief.directory,
             arguments: brief.arguments,
@@ -96,34 +96,34 @@ end";
 
 /// Puts the table into the state, and `print` with it.
 pub(super) fn install(lua: &Lua, desk: &Rc<Desk>) -> Result<()> {
-    let shelf =
-        Shelf { lua: lua.clone(), job: lua.create_table()?, raise: lua.load(RAISE).set_name("=job").into_function()? };
-    let job = &shelf.job;
-    job.set("args", desk.arguments.clone())?;
-    job.set("env", desk.environment.clone())?;
-    job.set("id", desk.environment.get("JOBMESH_JOB").cloned())?;
-    job.set("attempt", desk.number("JOBMESH_ATTEMPT"))?;
-    speaking(&shelf, desk)?;
-    ending(&shelf, desk)?;
-    reporting(&shelf, desk)?;
-    submitting(&shelf, desk)?;
-    fetching(&shelf, desk)?;
-    files(&shelf, desk)?;
+    let raise = lua.load(RAISE).set_name("=job").into_function()?;
+    let job = JobTable { lua: lua.clone(), table: lua.create_table()?, raise };
+    job.table.set("args", desk.arguments.clone())?;
+    job.table.set("env", desk.environment.clone())?;
+    job.table.set("id", desk.environment.get("JOBMESH_JOB").cloned())?;
+    job.table.set("attempt", desk.number("JOBMESH_ATTEMPT"))?;
+    speaking(&job, desk)?;
+    ending(&job, desk)?;
+    reporting(&job, desk)?;
+    submitting(&job, desk)?;
+    fetching(&job, desk)?;
+    files(&job, desk)?;
     for name in ["args", "env"] {
-        job.get::<Table>(name)?.set_readonly(true);
+        job.table.get::<Table>(name)?.set_readonly(true);
     }
-    job.set_readonly(true);
-    lua.globals().set("job", job)
+    job.table.set_readonly(true);
+    lua.globals().set("job", job.table)
 }
 
-/// Where functions are put.
-struct Shelf {
+/// The table while it is filled.
+struct JobTable {
     lua: Lua,
-    job: Table,
+    table: Table,
+    /// [`RAISE`], as a function.
     raise: Function,
 }
 
-impl Shelf {
+impl JobTable {
     /// Adds a function whose errors are texts, as those of the script itself.
     fn add<A, R, E>(&self, name: &str, call: impl Fn(&Lua, A) -> std::result::Result<R, E> + 'static) -> Result<()>
     where
@@ -142,7 +142,7 @@ impl Shelf {
             values.push_front(Value::Boolean(is_done));
             Ok(values)
         })?;
-        self.job.set(name, self.raise.call::<Function>(safe)?)
+        self.table.set(name, self.raise.call::<Function>(safe)?)
     }
 }
 
@@ -155,65 +155,65 @@ fn message(error: &Error) -> String {
 }
 
 /// `log`, `warn`, `print`; `input`, `result`, `encode`, `decode`.
-fn speaking(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
-    let text_of: Function = shelf.lua.globals().get("tostring")?;
+fn speaking(job: &JobTable, desk: &Rc<Desk>) -> Result<()> {
+    let text_of: Function = job.lua.globals().get("tostring")?;
     let as_text = text_of.clone();
-    shelf.add("log", move |_, values| say(&mut io::stdout().lock(), &text_of, values))?;
-    shelf.lua.globals().set("print", shelf.job.get::<Function>("log")?)?;
-    shelf.add("warn", move |_, values| say(&mut io::stderr().lock(), &as_text, values))?;
+    job.add("log", move |_, values| say(&mut io::stdout().lock(), &text_of, values))?;
+    job.lua.globals().set("print", job.table.get::<Function>("log")?)?;
+    job.add("warn", move |_, values| say(&mut io::stderr().lock(), &as_text, values))?;
     let this = Rc::clone(desk);
-    shelf.add("input", move |lua, ()| input(lua, &this))?;
+    job.add("input", move |lua, ()| input(lua, &this))?;
     let this = Rc::clone(desk);
-    shelf.add("result", move |_, value: Value| -> Result<()> {
+    job.add("result", move |_, value: Value| -> Result<()> {
         *this.result.borrow_mut() = Some(value::encode(&value, "result")?);
         Ok(())
     })?;
-    shelf.add("encode", |lua, value: Value| lua.create_string(value::encode(&value, "value")?))?;
-    shelf.add("decode", |lua, text: LuaString| {
+    job.add("encode", |lua, value: Value| lua.create_string(value::encode(&value, "value")?))?;
+    job.add("decode", |lua, text: LuaString| {
         let json = serde_json::from_slice(&text.as_bytes());
         value::decode(lua, &json.map_err(|error| Error::runtime(format!("this is no JSON: {error}")))?)
     })
 }
 
 /// `fail`, `permanent`, `snooze`, `cancel`.
-fn ending(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
+fn ending(job: &JobTable, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
-    shelf.add("fail", move |_, (message, seconds): (String, Option<f64>)| {
+    job.add("fail", move |_, (message, seconds): (String, Option<f64>)| {
         this.end(Word::Error { message, retry_after: seconds.map(millis).transpose()? })
     })?;
     let this = Rc::clone(desk);
-    shelf.add("permanent", move |_, message: String| this.end(Word::Permanent { message }))?;
+    job.add("permanent", move |_, message: String| this.end(Word::Permanent { message }))?;
     let this = Rc::clone(desk);
-    shelf.add("snooze", move |_, (seconds, reason): (f64, Option<String>)| {
+    job.add("snooze", move |_, (seconds, reason): (f64, Option<String>)| {
         this.end(Word::Snooze { wait: millis(seconds)?, reason })
     })?;
     let this = Rc::clone(desk);
-    shelf.add("cancel", move |_, reason: String| this.end(Word::Cancel { reason }))
+    job.add("cancel", move |_, reason: String| this.end(Word::Cancel { reason }))
 }
 
 /// `progress`, `heartbeat`, `checkpoint`, `checkpoints`.
-fn reporting(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
+fn reporting(job: &JobTable, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
-    shelf.add("progress", move |_, (done, what): (Option<f64>, Option<String>)| progress(&this, done, what))?;
+    job.add("progress", move |_, (done, what): (Option<f64>, Option<String>)| progress(&this, done, what))?;
     let this = Rc::clone(desk);
-    shelf.add("heartbeat", move |_, ()| {
+    job.add("heartbeat", move |_, ()| {
         this.daemon.mention([("heartbeat".to_owned(), json!(true))].into_iter().collect())
     })?;
     let this = Rc::clone(desk);
-    shelf.add("checkpoint", move |_, (name, value): (String, Option<String>)| {
+    job.add("checkpoint", move |_, (name, value): (String, Option<String>)| {
         this.daemon.tell("checkpoint", json!({ "name": name, "value": value.unwrap_or_default() })).map(drop)
     })?;
     let this = Rc::clone(desk);
-    shelf.add("checkpoints", move |lua, ()| {
+    job.add("checkpoints", move |lua, ()| {
         let answer = this.daemon.tell("checkpoints", json!(true))?;
         value::decode(lua, answer.get("checkpoints").unwrap_or(&json!({})))
     })
 }
 
 /// `submit`.
-fn submitting(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
+fn submitting(job: &JobTable, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
-    shelf.add("submit", move |lua, wanted: Table| {
+    job.add("submit", move |lua, wanted: Table| {
         let json = value::encode(&Value::Table(wanted), "job")?;
         let answer = this.daemon.tell("submit", this.submission(&json)?)?;
         value::decode(lua, answer.pointer("/submitted/number").unwrap_or(&json!(null)))
@@ -221,9 +221,9 @@ fn submitting(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
 }
 
 /// `http`.
-fn fetching(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
+fn fetching(job: &JobTable, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
-    shelf.add("http", move |lua, wanted: Table| {
+    job.add("http", move |lua, wanted: Table| {
         let json = value::encode(&Value::Table(wanted), "request")?;
         let mut wanted: serde_json::Value = serde_json::from_slice(&json).map_err(Error::runtime)?;
         // A table with nothing in it says nothing of headers, and looks like a list.
@@ -247,15 +247,15 @@ fn fetching(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
 }
 
 /// `read`, `write`, `list`, `remove`.
-fn files(shelf: &Shelf, desk: &Rc<Desk>) -> Result<()> {
+fn files(job: &JobTable, desk: &Rc<Desk>) -> Result<()> {
     let this = Rc::clone(desk);
-    shelf.add("read", move |lua, path: String| lua.create_string(this.files.read(&path)?))?;
+    job.add("read", move |lua, path: String| lua.create_string(this.files.read(&path)?))?;
     let this = Rc::clone(desk);
-    shelf.add("write", move |_, (path, text): (String, LuaString)| this.files.write(&path, &text.as_bytes()))?;
+    job.add("write", move |_, (path, text): (String, LuaString)| this.files.write(&path, &text.as_bytes()))?;
     let this = Rc::clone(desk);
-    shelf.add("list", move |_, path: Option<String>| this.files.list(path.as_deref().unwrap_or(".")))?;
+    job.add("list", move |_, path: Option<String>| this.files.list(path.as_deref().unwrap_or(".")))?;
     let this = Rc::clone(desk);
-    shelf.add("remove", move |_, path: String| this.files.remove(&path))
+    job.add("remove", move |_, path: String| this.files.remove(&path))
 }
 
 /// Tells how far the script is, unless it did so a moment ago.

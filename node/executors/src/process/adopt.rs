@@ -14,8 +14,8 @@ use jobmesh_protocol::Isolation;
 use jobmesh_protocol::RunId;
 use jobmesh_protocol::outcome::{Exit, Usage};
 
+use crate::control::Control;
 use crate::event::{Ended, Event, ProcessId};
-use crate::executors::Control;
 use crate::order::{Adopt, Confinement};
 use crate::output::{Log, Stream, log_path};
 use crate::process::boxed::Boxed;

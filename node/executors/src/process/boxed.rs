@@ -9,14 +9,14 @@ use std::process::{Child, Command, Stdio};
 use jobmesh_protocol::task::ProcessTask;
 use jobmesh_protocol::{Isolation, Outcome};
 
-use crate::executors::Sandboxes;
 use crate::order::{Limits, Order};
 use crate::process::cgroup::Enforced;
 use crate::process::host::Host;
 use crate::process::program::Programs;
 use crate::process::spare::{make_directory, work_path};
 use crate::process::spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SpawnError, input};
-use crate::sandbox::{self, Failure, OUTER_WORD, PATH, Plan, SOCKETS, Shown, WORDS, WORK, Walls};
+use crate::sandbox::{self, Failure, OUTER_WORD, PATH, Plan, ProcessLimits, SOCKETS, Shown, WORDS, WORK};
+use crate::surroundings::Sandboxes;
 use crate::worker::WORKER_WORD;
 
 /// The variable that names the task socket. It is shown inside; nothing else of where it lies is.
@@ -84,7 +84,7 @@ impl Boxed {
         let (environment, shown) = environment(order, task, host);
         let is_counted = host.enforcement().memory == Enforced::Kernel;
         let file_bytes = order.limits.disk_bytes;
-        let walls = Walls {
+        let limits = ProcessLimits {
             file_bytes: file_bytes.map(|bytes| bytes.max(order.limits.log_bytes_max).saturating_add(FILE_SLACK)),
             address_bytes: order.limits.memory_bytes.filter(|_| !is_counted),
         };
@@ -97,7 +97,7 @@ impl Boxed {
             program,
             argv: task.argv.clone(),
             environment,
-            walls,
+            limits,
         })
     }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::executors::{Groups, Sandboxes};
 use crate::process::cgroup::{Enforced, Enforcement, Grounds};
 use crate::process::spare;
 use crate::process::tree::scan;
+use crate::surroundings::{Groups, Sandboxes};
 
 /// What a job inherits from the daemon's environment, beside `LC_*`. The rest may hold secrets.
 const INHERITED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "SHELL"];

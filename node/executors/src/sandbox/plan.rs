@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     /// Its whole environment.
     pub(crate) environment: BTreeMap<String, String>,
     /// How much it may take where no control group counts.
-    pub(crate) walls: Walls,
+    pub(crate) limits: ProcessLimits,
 }
 
 /// Something of the machine that can be seen in a sandbox.
@@ -46,7 +46,7 @@ pub(crate) struct Shown {
 
 /// Limits that a process takes upon itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Walls {
+pub(crate) struct ProcessLimits {
     /// Largest file that it may write.
     pub(crate) file_bytes: Option<u64>,
     /// Most address space of each process.
@@ -91,7 +91,7 @@ mod tests {
             program: "/bin/true".to_owned(),
             argv: vec!["true".to_owned()],
             environment: BTreeMap::from([("A".to_owned(), "\u{1}".to_owned())]),
-            walls: Walls { file_bytes: Some(1), address_bytes: None },
+            limits: ProcessLimits { file_bytes: Some(1), address_bytes: None },
         };
         let bytes = plan.encode().unwrap();
         assert_eq!(serde_json::from_slice::<Plan>(&bytes).unwrap(), plan);

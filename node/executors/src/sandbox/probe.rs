@@ -18,7 +18,7 @@ mod linux {
     use std::process::{Command, Stdio};
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use crate::sandbox::{Failure, OUTER_WORD, PATH, Plan, Walls, failure, words_path};
+    use crate::sandbox::{Failure, OUTER_WORD, PATH, Plan, ProcessLimits, failure, words_path};
     use crate::worker::WORKER_WORD;
 
     /// Settings of the kernel that forbid namespaces of users to others than root, the value with which they do, and what
@@ -98,7 +98,7 @@ mod linux {
             program: "sh".to_owned(),
             argv: ["sh", "-c", &format!("exit {PROOF}")].map(str::to_owned).to_vec(),
             environment: BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]),
-            walls: Walls::default(),
+            limits: ProcessLimits::default(),
         };
         let mut command = Command::new(worker);
         command.args([WORKER_WORD, OUTER_WORD]).env_clear();

@@ -14,7 +14,7 @@ use landlock::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::plan::{Plan, Walls};
+use super::plan::{Plan, ProcessLimits};
 use super::{WORDS, WORK, calls};
 
 /// Most open files of a process: what most systems start with, and four times that for those who ask.
@@ -50,20 +50,20 @@ pub(super) enum WallError {
 
 /// Closes them all, for this process and everything that it starts.
 pub(super) fn close(plan: &Plan, stdin: Option<&File>) -> Result<(), WallError> {
-    limit(plan.walls).map_err(WallError::Limit)?;
+    limit(plan.limits).map_err(WallError::Limit)?;
     drop_capabilities().map_err(WallError::Capabilities)?;
     restrict(plan, stdin)?;
     calls::forbid()?;
     Ok(())
 }
 
-fn limit(walls: Walls) -> io::Result<()> {
+fn limit(limits: ProcessLimits) -> io::Result<()> {
     set(Resource::Core, (0, 0))?;
     set(Resource::Nofile, FILES)?;
-    if let Some(bytes) = walls.file_bytes {
+    if let Some(bytes) = limits.file_bytes {
         set(Resource::Fsize, (bytes, bytes))?;
     }
-    if let Some(bytes) = walls.address_bytes {
+    if let Some(bytes) = limits.address_bytes {
         set(Resource::As, (bytes, bytes))?;
     }
     Ok(())

@@ -4,9 +4,9 @@
 //! a compiler is more code to go wrong than an interpreter.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::fs::{CWD, renameat};
@@ -16,11 +16,11 @@ use wasmi_wasi::{Dir, WasiCtx, WasiCtxBuilder, ambient_authority};
 
 use super::bounds::Bounds;
 use super::engine::{self, LoadError, Ran, Rest};
-use super::{MODULE_BYTES_MAX, Piece};
+use super::{GUEST, MODULE_BYTES_MAX, Piece};
 use crate::event::chain;
 use crate::output::{outcome_path, result_path};
 use crate::process::{OUTCOME_VARIABLE, RESULT_VARIABLE, mebibytes, work_path};
-use crate::worker::{Account, Brief, ConfineError, End, Room, Walls, confine};
+use crate::worker::{self, Allowance, Brief, End};
 
 /// The files in the working directory into which a module says what other commands say to files beside it.
 const OUTCOME_NAME: &str = ".jobmesh-outcome";
@@ -32,18 +32,10 @@ const WORK: &str = "/work";
 /// Why a module did not run.
 #[derive(Debug, thiserror::Error)]
 enum BeginError {
-    #[error("failed to read the module at {}; was it fetched to this node?", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{}", super::too_large())]
-    TooLarge,
-    #[error("failed to open the working directory")]
-    Work(#[source] io::Error),
+    #[error(transparent)]
+    Begin(#[from] worker::BeginError),
     #[error("failed to open the job's streams")]
     Stream(#[source] io::Error),
-    #[error("the module can't be kept apart from the machine")]
-    Confine(#[from] ConfineError),
-    #[error("failed to write down how the module is kept apart; check the disk's space")]
-    Account(#[source] io::Error),
     #[error("the job's arguments or variables can't be given to a module: {problem}")]
     Words { problem: String },
     #[error(transparent)]
@@ -54,14 +46,9 @@ impl BeginError {
     /// What it means for the job: would it fail again?
     fn end(&self) -> End {
         match self {
-            Self::Read { .. }
-            | Self::Work(_)
-            | Self::Stream(_)
-            | Self::Confine(_)
-            | Self::Account(_)
-            | Self::Load(LoadError::Wasi { .. }) => End::error(chain(self)),
-            Self::TooLarge
-            | Self::Words { .. }
+            Self::Begin(error) => error.end(),
+            Self::Stream(_) | Self::Load(LoadError::Wasi { .. }) => End::error(chain(self)),
+            Self::Words { .. }
             | Self::Load(LoadError::Invalid { .. } | LoadError::Import { .. } | LoadError::NoStart) => {
                 End::permanent(chain(self))
             }
@@ -71,38 +58,20 @@ impl BeginError {
 
 /// Does the work of a worker that is a module.
 pub(crate) fn work() -> ExitCode {
-    let brief = match Brief::<Piece>::read() {
-        Ok(brief) => brief,
-        Err(error) => {
-            eprintln!("{}", chain(&error));
-            return ExitCode::FAILURE;
+    worker::interpret(|brief| {
+        let end = run(&brief).unwrap_or_else(|error| error.end());
+        if end.is_silent() {
+            bring_out(&brief.directory);
         }
-    };
-    let end = run(&brief).unwrap_or_else(|error| error.end());
-    if end.is_silent() {
-        bring_out(&brief.directory);
-    }
-    end.tell(&brief.directory)
+        end
+    })
 }
 
 fn run(brief: &Brief<Piece>) -> Result<End, BeginError> {
-    let path = &brief.piece.module;
-    let bytes = read(path)?;
+    let bytes = worker::read_guest(GUEST, &brief.piece.module, MODULE_BYTES_MAX)?;
     let wasi = context(brief)?;
-    let work = work_path(&brief.directory);
-    let room = Room {
-        directory: &brief.directory,
-        work: &work,
-        talks: false,
-        code: engine::NEEDS_CODE,
-        memory_bytes: brief.memory_bytes,
-    };
-    match (confine::confine(room), brief.walls) {
-        (Ok(()), _) | (Err(_), Walls::AsFound) => {}
-        (Err(error), Walls::Required) => return Err(error.into()),
-    }
-    let mut account = Account { isolation: brief.isolation, fuel: None };
-    account.leave(&brief.directory).map_err(BeginError::Account)?;
+    let allowed = Allowance { code: engine::NEEDS_CODE, ..Allowance::least(brief) };
+    let mut account = worker::raise_walls(GUEST, brief, allowed)?;
     let fuel = brief.piece.fuel.unwrap_or(u64::MAX);
     let ran = engine::run(&bytes, wasi, Bounds::new(brief.memory_bytes), fuel)?;
     account.fuel = Some(ran.used);
@@ -110,15 +79,6 @@ fn run(brief: &Brief<Piece>) -> Result<End, BeginError> {
         eprintln!("failed to write down the fuel used: {error}");
     }
     Ok(judge(ran, fuel))
-}
-
-/// The module's bytes. This process has no limits yet, and what lies there need not be what the job named.
-fn read(path: &Path) -> Result<Vec<u8>, BeginError> {
-    let failed = |source| BeginError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MODULE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MODULE_BYTES_MAX { Err(BeginError::TooLarge) } else { Ok(bytes) }
 }
 
 /// What the module is given of the outside.
@@ -138,7 +98,7 @@ fn context(brief: &Brief<Piece>) -> Result<WasiCtx, BeginError> {
     builder.stderr(Box::new(WritePipe::new(stream(io::stderr().as_fd())?)));
     let path = work_path(&brief.directory);
     for name in [".", WORK] {
-        let work = Dir::open_ambient_dir(&path, ambient_authority()).map_err(BeginError::Work)?;
+        let work = Dir::open_ambient_dir(&path, ambient_authority()).map_err(worker::BeginError::Work)?;
         let opened = builder.preopened_dir(work, name);
         opened.map_err(|error| LoadError::Wasi { problem: error.to_string() })?;
     }

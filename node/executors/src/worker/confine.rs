@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::brief::Brief;
+
 /// Most descriptors of a worker: a program that keeps more files open at once is a loop that forgets to close them.
 const FILES_MAX: u64 = 256;
 
@@ -22,17 +24,22 @@ const ADDRESSES_BESIDE: u64 = 1 << 30;
 
 /// What a worker keeps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room<'a> {
-    /// The directory of the run, in which it may make files but read none.
+pub(crate) struct Allowance<'a> {
+    /// The directory of the run, in which it may make files but read none, but for its working directory.
     pub(crate) directory: &'a Path,
-    /// The working directory.
-    pub(crate) work: &'a Path,
     /// Whether it has a connection to the socket of tasks. Another one it can't open.
     pub(crate) talks: bool,
     /// Whether what was written to a page may be run as code, once it can't be written to any more.
     pub(crate) code: bool,
     /// Most memory of what is interpreted.
     pub(crate) memory_bytes: Option<u64>,
+}
+
+impl<'a> Allowance<'a> {
+    /// What every worker needs.
+    pub(crate) fn least<P>(brief: &'a Brief<P>) -> Self {
+        Self { directory: &brief.directory, talks: false, code: false, memory_bytes: brief.memory_bytes }
+    }
 }
 
 /// Why a wall doesn't stand.
@@ -57,14 +64,14 @@ pub(crate) enum ConfineError {
 }
 
 /// Raises every wall around this process, for good. Those before one that fails stand.
-pub(crate) fn confine(room: Room<'_>) -> Result<(), ConfineError> {
+pub(crate) fn confine(allowed: Allowance<'_>) -> Result<(), ConfineError> {
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, FILES_MAX)?;
-    if let Some(bytes) = room.memory_bytes {
+    if let Some(bytes) = allowed.memory_bytes {
         limit(Resource::As, bytes.saturating_mul(2).saturating_add(ADDRESSES_BESIDE))?;
     }
-    let landlocked = walls::landlock(Some(room));
-    walls::seccomp(Some(room))?;
+    let landlocked = walls::landlock(Some(allowed));
+    walls::seccomp(Some(allowed))?;
     landlocked
 }
 
@@ -99,13 +106,13 @@ fn limit(resource: Resource, most: u64) -> Result<(), rustix::io::Errno> {
 
 #[cfg(not(target_os = "linux"))]
 mod walls {
-    use super::{ConfineError, Room};
+    use super::{Allowance, ConfineError};
 
-    pub(super) fn landlock(_room: Option<Room<'_>>) -> Result<(), ConfineError> {
+    pub(super) fn landlock(_allowed: Option<Allowance<'_>>) -> Result<(), ConfineError> {
         Err(ConfineError::System)
     }
 
-    pub(super) fn seccomp(_room: Option<Room<'_>>) -> Result<(), ConfineError> {
+    pub(super) fn seccomp(_allowed: Option<Allowance<'_>>) -> Result<(), ConfineError> {
         Err(ConfineError::System)
     }
 }
@@ -120,7 +127,8 @@ mod walls {
     };
     use serde_json::{Value, json};
 
-    use super::{ConfineError, Room};
+    use super::{Allowance, ConfineError};
+    use crate::process::work_path;
 
     /// The system calls of an interpreter with files: none of them makes, names or looks into another process.
     const CALLS: [&str; 53] = [
@@ -193,7 +201,7 @@ mod walls {
     const PROT_EXEC: u64 = 4;
     const ENOSYS: u32 = 38;
 
-    pub(super) fn landlock(room: Option<Room<'_>>) -> Result<(), ConfineError> {
+    pub(super) fn landlock(allowed: Option<Allowance<'_>>) -> Result<(), ConfineError> {
         let rules = Ruleset::default()
             .set_compatibility(CompatLevel::HardRequirement)
             .handle_access(AccessFs::from_all(ABI::V2))?
@@ -202,7 +210,7 @@ mod walls {
             .handle_access(AccessNet::from_all(ABI::V4))?
             .scope(Scope::from_all(ABI::V6))?;
         let mut rules = rules.create()?;
-        if let Some(room) = room {
+        if let Some(allowed) = allowed {
             let inside = AccessFs::ReadFile
                 | AccessFs::ReadDir
                 | AccessFs::WriteFile
@@ -215,8 +223,8 @@ mod walls {
                 | AccessFs::Refer;
             let beside = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::Refer;
             rules = rules
-                .add_rule(PathBeneath::new(open(room.work)?, inside))?
-                .add_rule(PathBeneath::new(open(room.directory)?, beside))?;
+                .add_rule(PathBeneath::new(open(&work_path(allowed.directory))?, inside))?
+                .add_rule(PathBeneath::new(open(allowed.directory)?, beside))?;
         }
         rules.restrict_self()?;
         Ok(())
@@ -226,8 +234,8 @@ mod walls {
         PathFd::new(path).map_err(|source| ConfineError::Path { path: path.display().to_string(), source })
     }
 
-    pub(super) fn seccomp(room: Option<Room<'_>>) -> Result<(), ConfineError> {
-        let text = filter(room).to_string();
+    pub(super) fn seccomp(allowed: Option<Allowance<'_>>) -> Result<(), ConfineError> {
+        let text = filter(allowed).to_string();
         let arch = std::env::consts::ARCH.try_into().map_err(seccompiler::Error::Backend)?;
         let filters = seccompiler::compile_from_json(text.as_bytes(), arch)?;
         for filter in filters.values() {
@@ -237,20 +245,20 @@ mod walls {
     }
 
     /// Everything that isn't listed is answered as by a kernel that doesn't have it.
-    fn filter(room: Option<Room<'_>>) -> Value {
+    fn filter(allowed: Option<Allowance<'_>>) -> Value {
         let mut rules: Vec<Value> = CALLS.iter().chain(OLD_CALLS).map(|name| json!({ "syscall": name })).collect();
         rules.extend(FCNTL_COMMANDS.map(|command| with("fcntl", 1, &json!("eq"), command)));
         rules.extend(IOCTL_REQUESTS.map(|request| with("ioctl", 1, &json!("eq"), request)));
         let no_code = json!({ "masked_eq": PROT_EXEC });
         rules.extend(["mmap", "mprotect"].map(|name| with(name, 2, &no_code, 0)));
-        if room.is_some_and(|room| room.code) {
+        if allowed.is_some_and(|allowed| allowed.code) {
             rules.push(with("mprotect", 2, &json!("eq"), PROT_READ | PROT_EXEC));
             // Told to every processor that may run it, where that takes a call.
             rules.push(json!({ "syscall": "membarrier" }));
         }
         // To end itself, which is what `abort` does; nobody else can be meant.
         rules.push(with("tgkill", 0, &json!("eq"), u64::from(std::process::id())));
-        if room.is_some_and(|room| room.talks) {
+        if allowed.is_some_and(|allowed| allowed.talks) {
             rules.extend(SOCKET_CALLS.map(|name| json!({ "syscall": name })));
         }
         json!({ "worker": {

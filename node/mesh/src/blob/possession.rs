@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use super::receive::Transfer;
 use super::serve::{WAIT_EVERY, write, write_all};
-use super::{Challenge, FetchError, PROTOCOL, SILENCE_MAX, WAIT, Wanted};
+use super::{Challenge, FetchError, PROTOCOL, Requested, SILENCE_MAX, WAIT};
 use crate::context::Context;
 use crate::peer_id::{node_of, peer_of};
 
@@ -88,7 +88,7 @@ async fn digest(key: Key, open: impl FnOnce() -> io::Result<File> + Send + 'stat
 pub(crate) async fn verify(
     context: &Context,
     from: NodeId,
-    wanted: Wanted,
+    wanted: Requested,
     copy: &Path,
     on_step: impl Fn() + Send + Sync,
 ) -> Result<(), FetchError> {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::{
-    Answer, Challenge, DAMAGED, FetchError, HEADER_BYTES_MAX, PROTOCOL, Request, SILENCE_MAX, WAIT, Wanted, tree,
+    Answer, Challenge, DAMAGED, FetchError, HEADER_BYTES_MAX, PROTOCOL, Request, Requested, SILENCE_MAX, WAIT, tree,
 };
 use crate::context::Context;
 use crate::counters::Counters;
@@ -29,7 +29,7 @@ const READ_BYTES: usize = 256 << 10;
 /// One transfer in progress.
 pub(super) struct Transfer<'a, P> {
     pub(super) from: NodeId,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: Requested,
     into: &'a Path,
     part: PathBuf,
     /// Of what is in the part: the bytes from an earlier attempt, read back, and those received since.
@@ -46,7 +46,7 @@ pub(super) struct Transfer<'a, P> {
 pub(crate) async fn fetch(
     context: &Context,
     from: NodeId,
-    wanted: Wanted,
+    wanted: Requested,
     into: &Path,
     on_bytes: impl Fn(u64) + Send + Sync,
 ) -> Result<(), FetchError> {
@@ -78,7 +78,12 @@ pub fn part_path(into: &Path, blob: BlobRef) -> PathBuf {
 }
 
 impl<'a, P: Fn(u64) + Send + Sync> Transfer<'a, P> {
-    pub(super) fn new((from, wanted): (NodeId, Wanted), into: &'a Path, counters: &'a Counters, on_bytes: P) -> Self {
+    pub(super) fn new(
+        (from, wanted): (NodeId, Requested),
+        into: &'a Path,
+        counters: &'a Counters,
+        on_bytes: P,
+    ) -> Self {
         let part = part_path(into, wanted.blob);
         let hasher = blake3::Hasher::new();
         Self { from, wanted, into, part, hasher, counters, on_bytes, silence_max: SILENCE_MAX }

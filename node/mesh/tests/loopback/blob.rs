@@ -19,16 +19,22 @@ pub(crate) async fn fetch(
     into: &Path,
     file: Option<PathBuf>,
 ) -> Result<(), FetchError> {
-    let (mut file, from) = (Some(file), other.id);
-    let serving = other.until("a request", |event| match event {
+    let from = other.id;
+    let (fetched, ()) = tokio::join!(one.mesh.fetch(from, blob.into(), into, |_| ()), answer(other, file));
+    fetched
+}
+
+/// Has `other` answer one request for a blob with `file`.
+async fn answer(other: &mut Node, file: Option<PathBuf>) {
+    let mut file = Some(file);
+    let answered = other.until("a request", |event| match event {
         Event::BlobRequested { reply, .. } => {
             reply.send(file.take().flatten()).unwrap();
             Some(())
         }
         _ => None,
     });
-    let (fetched, ()) = tokio::join!(one.mesh.fetch(from, blob.into(), into, |_| ()), serving);
-    fetched
+    answered.await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,15 +133,9 @@ async fn verify(
     copy: &Path,
     file: Option<PathBuf>,
 ) -> Result<(), FetchError> {
-    let (mut file, from) = (Some(file), other.id);
-    let serving = other.until("a request", |event| match event {
-        Event::BlobRequested { reply, .. } => {
-            reply.send(file.take().flatten()).unwrap();
-            Some(())
-        }
-        _ => None,
-    });
-    let (shown, ()) = tokio::join!(one.mesh.verify_possession(from, blob.into(), copy, || ()), serving);
+    let from = other.id;
+    let asked = one.mesh.verify_possession(from, blob.into(), copy, || ());
+    let (shown, ()) = tokio::join!(asked, answer(other, file));
     shown
 }
 

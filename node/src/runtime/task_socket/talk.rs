@@ -32,13 +32,13 @@ struct Line {
     #[serde(default)]
     checkpoints: bool,
     submit: Option<Box<Submission>>,
-    http: Option<Box<Wanted>>,
+    http: Option<Box<RequestLine>>,
 }
 
 /// A request that a script wants to be made.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct RequestLine {
     url: String,
     method: Option<String>,
     #[serde(default)]
@@ -47,7 +47,7 @@ struct Wanted {
     redirects: Option<u8>,
 }
 
-impl Wanted {
+impl RequestLine {
     fn task(self) -> HttpTask {
         let usual = if self.body.is_some() { "POST" } else { "GET" };
         let mut task = HttpTask::new(self.url);
@@ -160,7 +160,7 @@ impl Talk {
 
     /// What a line says, but for a request to a web server, which is given back: what a server is told, secrets included,
     /// is nothing that is kept.
-    async fn perform(&mut self, line: &[u8]) -> Result<(Done, Option<Box<Wanted>>), ApiError> {
+    async fn perform(&mut self, line: &[u8]) -> Result<(Done, Option<Box<RequestLine>>), ApiError> {
         let bytes = line;
         let mut line: Line = serde_json::from_slice(bytes).map_err(|error| unreadable(&error))?;
         let run = self.introduce(&line)?;
@@ -181,7 +181,7 @@ impl Talk {
     }
 
     /// Makes a request for a script that was granted the network. Whose run is over has nothing to ask for.
-    async fn fetch(&self, wanted: Wanted) -> Result<AnswerLine, ApiError> {
+    async fn fetch(&self, wanted: RequestLine) -> Result<AnswerLine, ApiError> {
         let run = self.run.ok_or_else(|| failure(ErrorCode::BadRequest, "nobody said whose request it is", None))?;
         self.handle.command(Command::Report(run, Report::Heartbeat)).await.map_err(|error| refused(&error))?;
         let read = self.handle.read(move |view| view.job(run.job));

@@ -8,8 +8,8 @@ use wasmi_wasi::{Dir, ambient_authority};
 /// Most names of one list.
 const NAMES_MAX: usize = 100_000;
 
-/// The working directory.
-pub(super) struct Files {
+/// What a script can do with them.
+pub(super) struct WorkFiles {
     work: Dir,
     bytes_max: u64,
 }
@@ -27,7 +27,7 @@ pub(super) enum FileError {
     TooMany { path: String },
 }
 
-impl Files {
+impl WorkFiles {
     /// Opens the directory. Nothing that is read may be longer than `bytes_max`.
     pub(super) fn open(work: &Path, bytes_max: u64) -> io::Result<Self> {
         Ok(Self { work: Dir::open_ambient_dir(work, ambient_authority())?, bytes_max })
