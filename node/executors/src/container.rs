@@ -22,6 +22,7 @@ mod engine;
 mod image;
 mod output;
 mod policy;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -49,7 +50,8 @@ use crate::process::{Seat, mebibytes};
 use crate::stage::Stage;
 use crate::surroundings::Surroundings;
 
-pub use crate::container::policy::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
+pub use crate::container::policy::check_image_pattern;
+pub use crate::container::settings::{Containers, IMAGE_PATTERNS_MAX, Images};
 
 /// Most names of containers that are remembered for their removal. One more is left to the next life of the daemon.
 const LEFT_MAX: usize = 1024;

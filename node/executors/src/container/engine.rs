@@ -7,7 +7,8 @@ use bollard::errors::Error as ApiError;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use jobmesh_protocol::Outcome;
 
-use super::policy::{Containers, PolicyError};
+use super::policy::PolicyError;
+use super::settings::Containers;
 use crate::event::{chain, clip};
 
 /// How long an engine may take to say who it is.

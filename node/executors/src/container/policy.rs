@@ -10,32 +10,7 @@
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use jobmesh_protocol::task::{ContainerTask, Pull};
 
-/// Most patterns of images.
-pub const IMAGE_PATTERNS_MAX: usize = 256;
-
-/// What the container executor is told from outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Containers {
-    /// The engine's socket; none looks in the usual places.
-    pub socket: Option<std::path::PathBuf>,
-    /// Whose containers these are: the mark by which a node finds its own again.
-    pub node: String,
-    /// Which images the node's own jobs may name.
-    pub images: Images,
-    /// Patterns of images that peers' jobs may name without a digest, and that are fetched for them, such as
-    /// `docker.io/library/*`. At most [`IMAGE_PATTERNS_MAX`].
-    pub allow: Vec<String>,
-}
-
-/// Which images the node's own jobs may name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Images {
-    /// Every one.
-    #[default]
-    Any,
-    /// Those that are named by their digest, `name@sha256:…`.
-    Digest,
-}
+use super::settings::{Containers, IMAGE_PATTERNS_MAX, Images};
 
 /// Checks a pattern of images.
 ///
