@@ -107,9 +107,7 @@ pub use node::{Alarm, ShutdownMode, ShutdownRequest, Status};
 pub use peer::{AttributeValue, PeerView, Peers, RecordView, RefusedBy, RefusedView};
 pub use queue::{QueueMode, QueueRequest, QueueView, Queues};
 pub use receipt::{Expected, ReceiptBody, ReceiptHead, ReceiptQuery, ReceiptView};
-pub use report::{
-    Checkpoints, JOB_VARIABLE, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE,
-};
+pub use report::Checkpoints;
 pub use schedule::{BackfillRequest, Backfilled, INSTANTS_MAX, Instants, NextQuery, Passed, ScheduleView, Schedules};
 pub use selection::{Filter, JobList, PICKS_MAX, Pick, PickError, SELECTED_MAX, SelectRequest, Span, WaitRequest};
 pub use submission::{BATCH_LINES_MAX, Batch, Ended, FollowLine, SubmitQuery, SubmitRequest, Submitted, number_parts};

@@ -25,8 +25,6 @@ mod policy;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,14 +33,13 @@ use jobmesh_protocol::task::{ContainerTask, Task};
 use jobmesh_protocol::{Isolation, Outcome, RunId};
 use tokio::runtime::Handle;
 
-use crate::container::attempt::{
-    Attempt, ENGINE_PATIENCE, Halt, LOOK, exchange_path, is_unstarted, name_of, take_exchange,
-};
+use crate::container::attempt::{Attempt, ENGINE_PATIENCE, Halt, LOOK, exchange_path, is_unstarted, name_of};
 use crate::container::body::{NODE_LABEL, Plan, RUN_LABEL};
 use crate::container::engine::{ContainerError, Engine};
 use crate::container::output::Heard;
 use crate::container::policy::Policy;
 use crate::control::Control;
+use crate::directory::{bring_out, make_directory};
 use crate::event::{Ended, ProcessId, chain, clip};
 use crate::executor::{Executor, Probe, wrong_task};
 use crate::order::Order;
@@ -117,8 +114,7 @@ impl Container {
         let permit = self.policy.judge(task, order.is_foreign).map_err(ContainerError::from)?;
         attempt.provide_image(&permit, stage)?;
         let exchange = exchange_path(&order.directory);
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&exchange);
-        made.map_err(|source| ContainerError::Directory { path: exchange.clone(), source })?;
+        make_directory(&exchange).map_err(|source| ContainerError::Directory { path: exchange.clone(), source })?;
         let plan = Plan { order, task, image: &permit.image, level, node: &self.settings.node, exchange: &exchange };
         let line = attempt.start(task, &plan)?;
         *process = attempt.tell_start()?;
@@ -175,7 +171,8 @@ impl Container {
         }
         let finish = attempt.finish(process);
         self.remove(&attempt);
-        take_exchange(&attempt.order.directory);
+        let directory = &attempt.order.directory;
+        bring_out(&exchange_path(directory), directory);
         let limit = attempt.order.limits.memory_bytes.filter(|_| went.is_ok() && finish.oom.is_none());
         let mut ended = stage.clear_command(went.err().map(|halt| halt.outcome()), finish, level);
         suspect_memory(&mut ended, limit);

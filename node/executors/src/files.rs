@@ -9,6 +9,7 @@ mod collect;
 mod ground;
 mod layout;
 mod pattern;
+mod plain;
 
 use std::path::Path;
 
@@ -16,16 +17,19 @@ use jobmesh_protocol::outcome::Outputs;
 use jobmesh_protocol::{BlobRef, Outcome};
 
 use crate::control::Control;
+use crate::directory::{make_directory, work_path};
 use crate::event::{Ended, chain, clip};
 use crate::files::collect::{CollectError, Wish};
 use crate::files::layout::LayOutError;
 use crate::order::{Adopt, Order, StopReason};
-use crate::process::{make_directory, work_path};
 use crate::shelf::Shelf;
 
 pub use clear::remove_tree;
 pub use ground::{Existing, Ground, GroundError, set_file_mode};
 pub use pattern::{PatternError, Selection, check_patterns};
+
+pub(crate) use clear::remove_if_there;
+pub(crate) use plain::open_plain;
 
 /// What is to be done around one run.
 pub(crate) struct Files<'a> {

@@ -15,20 +15,15 @@ use jobmesh_protocol::{BlobRef, Isolation, Outcome};
 use serde::Serialize;
 
 use crate::control::Control;
+use crate::directory::work_path;
 use crate::event::Ended;
 use crate::executor::Probe;
 use crate::order::{Limits, Order};
 use crate::output::Stream;
-use crate::process::{OUTCOME_VARIABLE, Process, RESULT_VARIABLE, RUN_VARIABLE, Seat, work_path};
+use crate::process::{Process, Seat};
 use crate::surroundings::Surroundings;
+use crate::variable::{NODE_VARIABLES, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 use crate::worker::{Account, BRIEF_VARIABLE, Brief, PROBE, WORKER_WORD, Walls};
-
-/// The variable that names the socket of tasks; not for what is interpreted, which can't open one.
-pub(crate) const SOCKET_VARIABLE: &str = "JOBMESH_SOCKET";
-/// The variable by which a run proves itself there.
-pub(crate) const TOKEN_VARIABLE: &str = "JOBMESH_TOKEN";
-/// The variable that names the node's home, where nothing that is interpreted has business.
-const HOME_VARIABLE: &str = "JOBMESH_HOME";
 
 /// How well one kind of worker keeps its work apart.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +165,7 @@ fn environment(order: &Order, own: &BTreeMap<String, String>) -> BTreeMap<String
     let mut all = own.clone();
     all.extend(order.environment.clone());
     all.insert(RUN_VARIABLE.to_owned(), order.run.to_string());
-    all.retain(|name, _| ![SOCKET_VARIABLE, TOKEN_VARIABLE, HOME_VARIABLE].contains(&name.as_str()));
+    all.retain(|name, _| !NODE_VARIABLES.contains(&name.as_str()));
     all.retain(|name, _| ![OUTCOME_VARIABLE, RESULT_VARIABLE].contains(&name.as_str()));
     all
 }

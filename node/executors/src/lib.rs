@@ -10,6 +10,7 @@
 
 mod container;
 mod control;
+mod directory;
 mod event;
 mod executor;
 mod executors;
@@ -28,22 +29,24 @@ mod secret;
 mod shelf;
 mod stage;
 mod surroundings;
+mod variable;
 mod wasm;
 mod worker;
 
 pub use container::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
+pub use directory::{log_path, result_path};
 pub use event::{Ended, Event, ProcessId};
 pub use executor::Probe;
 pub use executors::{AdoptError, Config, Executors, FOLLOWERS_MAX, StartError, probe};
 pub use files::{Existing, Ground, GroundError, PatternError, Selection, check_patterns, remove_tree, set_file_mode};
 pub use order::{Adopt, Confinement, KILL_GRACE_MAX, Limits, Order, STOP_GRACE_MAX, StopReason};
-pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream, log_path, result_path};
-pub use process::{
-    Enforced, Enforcement, OUTCOME_VARIABLE, OrphanEnd, RESULT_VARIABLE, RUN_VARIABLE, end_orphan, find_run,
-    tells_exits,
-};
+pub use output::{INLINE_BYTES_MAX, RESULT_INLINE_BYTES_MAX, Stream};
+pub use process::{Enforced, Enforcement, OrphanEnd, end_orphan, find_run, tells_exits};
 pub use redact::{Redaction, discard_unsearched};
 pub use secret::{Secret, Secrets};
 pub use shelf::{BLOB_BYTES_MAX, Draft, Room, Shelf, ShelfError, TreeReadError, Written};
 pub use surroundings::{Groups, Sandboxes, Surroundings};
+pub use variable::{
+    ATTEMPT_VARIABLE, JOB_VARIABLE, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE,
+};
 pub use worker::work;

@@ -22,8 +22,10 @@
 //! It talks to its node over a connection of its own, which it can't open anew. Once the node has been started again, nobody
 //! hears of progress any more, and what the script wants of the node fails.
 //!
-//! It has no network. If the job asked for it (`--network`) and the node grants it, the node makes requests for it, under the
-//! rules of http jobs, each once and with an answer of up to 4 MiB; every status is an answer. A script that fails is told of with its line, as `script:12: …`.
+//! It has no network. If the job asked for it (`--network`) and the node grants it, the node makes requests for it, under
+//! the rules of http jobs, each once and with an answer of up to 4 MiB; every status is an answer.
+//!
+//! A script that fails is told of with its line, as `script:12: …`.
 
 mod daemon;
 mod guest;
@@ -41,10 +43,11 @@ use serde::{Deserialize, Serialize};
 use crate::control::Control;
 use crate::event::Ended;
 use crate::executor::{Executor, Probe, wrong_task};
-use crate::interpreter::{Guest, Interpreter, Levels, SOCKET_VARIABLE, TOKEN_VARIABLE};
+use crate::interpreter::{Guest, Interpreter, Levels};
 use crate::order::Order;
 use crate::process::{Process, Seat};
 use crate::surroundings::Surroundings;
+use crate::variable::{SOCKET_VARIABLE, TOKEN_VARIABLE};
 
 pub(crate) use guest::work;
 

@@ -10,12 +10,15 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use jobmesh_protocol::{BlobRef, Hash};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, fstatvfs, openat, unlinkat};
 use rustix::io::Errno;
+
+use crate::directory::result_path;
+use crate::files::open_plain;
 
 /// Largest output whose content travels with the end of the run: 16 KiB.
 ///
@@ -58,23 +61,6 @@ impl Stream {
             Self::Stderr => "stderr",
         }
     }
-}
-
-/// Where the log of `stream` lies in the directory of a run, while it runs and after.
-#[must_use]
-pub fn log_path(directory: &Path, stream: Stream) -> PathBuf {
-    directory.join(stream.file_name())
-}
-
-/// Where a run may write its result, in its directory.
-#[must_use]
-pub fn result_path(directory: &Path) -> PathBuf {
-    directory.join("result")
-}
-
-/// Where a run may say how it ended, in its directory.
-pub(crate) fn outcome_path(directory: &Path) -> PathBuf {
-    directory.join("outcome")
 }
 
 /// The open log file of one stream.
@@ -146,12 +132,9 @@ impl Log {
         self.file.try_clone()
     }
 
-    /// Opens the log of a run that began in an earlier life of the daemon. A link in its place is not followed.
+    /// Opens the log of a run that began in an earlier life of the daemon.
     pub(crate) fn reopen(path: &Path) -> io::Result<Self> {
-        // Nor is a pipe waited for.
-        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
-        let file = File::options().read(true).append(true).custom_flags(flags).open(path)?;
-        if file.metadata()?.is_file() { Ok(Self { file }) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        Ok(Self { file: open_plain(File::options().read(true).append(true), path)? })
     }
 
     /// How much was written up to now.

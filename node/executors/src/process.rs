@@ -6,7 +6,7 @@
 //!
 //! - the tree under the main process, by the parent links in `/proc`,
 //! - the members of its process group,
-//! - the trees under those adopted children whose environment carries [`RUN_VARIABLE`] with the run's id, and
+//! - the trees under those adopted children whose environment carries [`RUN_VARIABLE`](crate::RUN_VARIABLE) with the run's id, and
 //! - the members of its slot's control group, where one can be made,
 //!
 //! and a new session or a double fork hides nobody. The main process stays a zombie until the others are gone, so
@@ -30,7 +30,6 @@
 //! A child in a session of its own survives there.
 
 mod adopt;
-mod boxed;
 mod cgroup;
 mod disk;
 mod end;
@@ -43,6 +42,7 @@ mod limit;
 mod pidfd_info;
 mod program;
 mod reaper;
+mod sandboxed;
 mod seat;
 mod spare;
 mod spawn;
@@ -62,8 +62,8 @@ use crate::control::Control;
 use crate::event::{Ended, Event, ProcessId};
 use crate::executor::{Executor, Probe, wrong_task};
 use crate::order::{Order, StopReason};
-use crate::process::boxed::Boxed;
 use crate::process::limit::{Brake, Guard};
+use crate::process::sandboxed::Sandboxed;
 use crate::process::tree::{Grace, Left, Target};
 use crate::process::watch::{Seen, Watch};
 use crate::sandbox;
@@ -72,7 +72,6 @@ use crate::surroundings::Sandboxes;
 pub use adopt::find_run;
 pub use cgroup::{Enforced, Enforcement};
 pub use pidfd_info::tells_exits;
-pub use spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 pub(crate) use adopt::attend;
 pub(crate) use disk::Disk;
@@ -82,7 +81,7 @@ pub(crate) use host::Host;
 pub(crate) use limit::Breach;
 pub(crate) use reaper::adopt_orphans;
 pub(crate) use seat::Seat;
-pub(crate) use spare::{Contents, Spare, make_directory, work_path};
+pub(crate) use spare::{Contents, Spare};
 
 /// How long processes that a finished command left behind may take to end after TERM: one second.
 ///
@@ -163,11 +162,11 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     if let Some(reason) = control.stop_reason() {
         return Ended::without_process(reason.outcome());
     }
-    let boxed = match Boxed::required(order, host) {
-        Ok(boxed) => boxed,
+    let sandboxed = match Sandboxed::required(order, host) {
+        Ok(sandboxed) => sandboxed,
         Err(outcome) => return Ended::without_process(outcome),
     };
-    let mut spawned = match spawn::spawn(order, (task, boxed), host, seat) {
+    let mut spawned = match spawn::spawn(order, (task, sandboxed), host, seat) {
         Ok(spawned) => spawned,
         Err(error) => return Ended::without_process(error.outcome()),
     };
@@ -179,7 +178,7 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     let fences = seat.fences(spawned.group.as_ref());
     let mut guard =
         Guard::new(order.limits, [Some(&spawned.stdout), Some(&spawned.stderr)], target, seat.count(), &fences)
-            .with(&order.directory, boxed.map_or(0, |_| Boxed::PROCESSES));
+            .with(&order.directory, sandboxed.map_or(0, |_| Sandboxed::PROCESSES));
     let mut brought = watch(&Watch::child(process), &mut guard, control, Some(started));
     drop(brake);
     let is_alone = brought.is_none() && seat.kin.as_ref().is_some_and(|kin| kin.is_only(process.pid));
@@ -205,19 +204,19 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     let usage = Usage { cpu_ms: spawned.cpu_ms(), memory_peak_bytes: spawned.memory_peak().or(sampled), fuel: None };
     let mut exit = spawned.reap();
     let ran = spawned.at.elapsed();
-    let failure = boxed.and_then(|_| Boxed::take_out(&order.directory));
+    let failure = sandboxed.and_then(|_| Sandboxed::take_out(&order.directory));
     if failure.is_some() {
         exit = Exit::default();
     }
     let left = seat.spare.contents();
     let outcome = brought.map(Brought::outcome);
-    let outcome = outcome.or_else(|| failure.as_ref().map(|failure| Boxed::outcome(failure, order.is_foreign)));
+    let outcome = outcome.or_else(|| failure.as_ref().map(|failure| Sandboxed::outcome(failure, order.is_foreign)));
     let mut ended = spawned.remains(order, left, exit, (usage, ran)).conclude(outcome);
     ended.notice = notice.or(ended.notice);
     if let Some(strainers) = &strainers {
         ended.outcome = strainers.clean(ended.outcome);
     }
-    ended.isolation = boxed.map_or(Isolation::Contained, |_| Boxed::level(failure.as_ref()));
+    ended.isolation = sandboxed.map_or(Isolation::Contained, |_| Sandboxed::level(failure.as_ref()));
     seat.stand_up(order, &ended, left, is_alone && brought.is_none());
     ended
 }

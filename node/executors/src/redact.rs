@@ -23,9 +23,8 @@ use std::sync::Arc;
 
 use jobmesh_protocol::Outcome;
 
-use crate::files::remove_tree;
-use crate::output::{outcome_path, result_path};
-use crate::process::work_path;
+use crate::directory::{outcome_path, result_path, work_path};
+use crate::files::{remove_if_there, remove_tree};
 use crate::secret::Secrets;
 
 pub(crate) use strainer::Strainer;
@@ -161,10 +160,7 @@ impl Needles {
         let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
         let mut from = File::options().read(true).custom_flags(no_follow).open(path)?;
         let beside = beside(path);
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        remove_if_there(&beside)?;
         let mut to = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
         let mut redactor = Redactor::new(Arc::clone(self));
         let mut chunk = vec![0_u8; CHUNK_BYTES];

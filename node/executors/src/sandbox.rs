@@ -47,8 +47,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::files::remove_tree;
-
 pub(crate) use plan::{PATH, Plan, ProcessLimits, Shown};
 pub(crate) use probe::probe;
 
@@ -104,25 +102,6 @@ pub(crate) fn work(kind: &str) -> ExitCode {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn work(_kind: &str) -> ExitCode {
     ExitCode::FAILURE
-}
-
-/// Puts what a run said of its end where it is looked for. Without a sandbox there is nothing to do.
-///
-/// The run could write to that directory and to nothing beside it, so neither a link nor anything else of its making
-/// decides where something is put.
-pub(crate) fn bring_out(directory: &Path) {
-    let words = words_path(directory);
-    for name in ["outcome", "result"] {
-        match std::fs::rename(words.join(name), directory.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(directory = %directory.display(), %error, "failed to take a run's word out of its sandbox");
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    if let Err(error) = remove_tree(&words) {
-        tracing::warn!(directory = %directory.display(), %error, "failed to remove what a run left beside its words");
-    }
 }
 
 /// Why the program of a run did not start, if it did not. Says so once.

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use jobmesh_protocol::outcome::{Exit, ModelUse, Usage};
 use jobmesh_protocol::{Isolation, Outcome};
 
+use crate::directory::{log_path, result_path, work_path};
 use crate::event::{Ended, chain};
+use crate::files::remove_if_there;
 use crate::order::Order;
-use crate::output::{Log, Stream, log_path, result_path};
-use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare, work_path};
+use crate::output::{Log, Stream};
+use crate::process::{Contents, Ending, OutOfMemory, Remains, Spare};
 use crate::redact::{Needles, Redactor};
 use crate::secret::{Secret, Secrets};
 
@@ -307,11 +309,4 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     remove_if_there(path)?;
     let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, bytes)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }

@@ -1,9 +1,9 @@
 //! The wasm executor: a WebAssembly module with the interface of WASI, preview 1.
 //!
-//! A [worker](crate::work) interprets the module, or compiles it if the node was built so. It sees its working directory as `.` and as `/work`, its arguments,
-//! its variables and its three streams, and nothing else: WASI has no other way to the outside. Like every command it
-//! may write its result to the file that `JOBMESH_RESULT` names, and a word about its outcome to `JOBMESH_OUTCOME`;
-//! both lie in the working directory for as long as it runs.
+//! A [worker](crate::work) interprets the module, or compiles it if the node was built so. It sees its working directory
+//! as `.` and as `/work`, its arguments, its variables and its three streams, and nothing else: WASI has no other way to
+//! the outside. Like every command it may write its result to the file that `JOBMESH_RESULT` names, and a word about its
+//! outcome to `JOBMESH_OUTCOME`; both lie in the working directory for as long as it runs.
 //!
 //! Each instruction costs fuel, about one unit, and the same module with the same input uses the same on every machine,
 //! as long as it asks neither for the time nor for random numbers, which it may.

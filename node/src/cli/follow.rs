@@ -15,9 +15,10 @@ use data_encoding::BASE64;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jobmesh::api::{
-    ATTEMPT_HEADER, CancelRequest, Change, Done, Ended, Explanation, FollowLine, JOB_VARIABLE, JobDetail, JobView,
-    LogStream, Reason, Submitted,
+    ATTEMPT_HEADER, CancelRequest, Change, Done, Ended, Explanation, FollowLine, JobDetail, JobView, LogStream, Reason,
+    Submitted,
 };
+use jobmesh_executors::JOB_VARIABLE;
 use jobmesh_protocol::{Epoch, JobState};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};

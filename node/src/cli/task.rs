@@ -6,9 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use jobmesh::api::{
-    Checkpoints, ErrorBody, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE,
-};
+use jobmesh::api::{Checkpoints, ErrorBody};
+use jobmesh_executors::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE};
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::retry::WAIT_MAX;
 use serde_json::{Value, json};

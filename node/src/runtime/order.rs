@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jobmesh_engine::RunOrder;
 use jobmesh_engine::pool::Allocation;
-use jobmesh_executors::{Limits, Order, Secrets};
+use jobmesh_executors::{ATTEMPT_VARIABLE, JOB_VARIABLE, Limits, Order, SOCKET_VARIABLE, Secrets, TOKEN_VARIABLE};
 use jobmesh_protocol::Isolation;
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::resource::{Amount, Name};
@@ -13,7 +13,6 @@ use jobmesh_protocol::task::{Complexity, LlmTask, ProcessTask, Task};
 
 use super::handle::Handle;
 use super::reduce::RESULTS_NAME;
-use crate::api::{JOB_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE};
 use crate::config::Config;
 use crate::home::HOME_VARIABLE;
 
@@ -105,7 +104,7 @@ fn environment(handle: &Handle, order: &RunOrder, place: Option<&Place>) -> BTre
     let Some(own) = order.task.environment() else { return BTreeMap::new() };
     let mut environment = BTreeMap::from([
         (JOB_VARIABLE.to_owned(), order.number.to_string()),
-        ("JOBMESH_ATTEMPT".to_owned(), order.run.epoch.to_string()),
+        (ATTEMPT_VARIABLE.to_owned(), order.run.epoch.to_string()),
         (SOCKET_VARIABLE.to_owned(), handle.task_socket().to_owned()),
         (TOKEN_VARIABLE.to_owned(), handle.tokens().token(order.run)),
     ]);

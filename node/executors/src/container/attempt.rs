@@ -28,11 +28,11 @@ use super::image::{self, Fetched};
 use super::output::{Flow, Heard, Line};
 use super::policy::Permit;
 use crate::control::Control;
+use crate::directory::work_path;
 use crate::event::{Event, ProcessId};
-use crate::files::remove_tree;
 use crate::order::{Order, StopReason};
-use crate::output::{Stream, outcome_path, result_path};
-use crate::process::{self, Breach, Disk, Ending, OutOfMemory, work_path};
+use crate::output::Stream;
+use crate::process::{self, Breach, Disk, Ending, OutOfMemory};
 use crate::stage::{Finish, Stage, StageError};
 
 /// How long an engine that stopped answering may take to come back.
@@ -467,22 +467,4 @@ fn process_of(state: &ContainerState) -> Option<ProcessId> {
 /// Whether a container was made and never started.
 pub(super) fn is_unstarted(state: &ContainerState) -> bool {
     state.status == Some(ContainerStateStatusEnum::CREATED)
-}
-
-/// Puts the outcome and the result where those of every run are. Names are moved, so a link stays one and is refused
-/// by whoever reads it.
-pub(super) fn take_exchange(directory: &Path) {
-    let exchange = exchange_path(directory);
-    for place in [outcome_path(directory), result_path(directory)] {
-        let Some(name) = place.file_name() else { continue };
-        match std::fs::rename(exchange.join(name), &place) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(path = %place.display(), %error, "what a container left could not be taken");
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    if let Err(error) = remove_tree(&exchange) {
-        tracing::warn!(path = %exchange.display(), %error, "failed to remove what a container left");
-    }
 }

@@ -19,8 +19,9 @@ use jobmesh_protocol::task::ContainerTask;
 use rustix::process::{Resource, getgid, getrlimit, getuid};
 
 use super::engine::Engine;
+use crate::directory::work_path;
 use crate::order::Order;
-use crate::process::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, work_path};
+use crate::variable::{NODE_VARIABLES, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 /// The label with the run's id.
 pub(super) const RUN_LABEL: &str = "jobmesh.run";
@@ -42,10 +43,6 @@ const GIVEN: &str = "/jobmesh-given";
 
 /// What a container of a job of a peer may write to `/tmp`. It counts as memory.
 const TMP: &str = "rw,nosuid,nodev,size=256m,mode=1777";
-
-/// Variables that are about the node itself, which isn't in the container: its directory, its socket and the word that
-/// opens that.
-const NODE_ONLY: [&str; 3] = ["JOBMESH_HOME", "JOBMESH_SOCKET", "JOBMESH_TOKEN"];
 
 /// Most open files of a process: what the common programs expect that close them all one by one.
 const FILES_MAX: u64 = 65_536;
@@ -128,7 +125,7 @@ impl Plan<'_> {
         for (key, value) in &self.order.environment {
             let path = Path::new(value);
             let name = path.file_name().filter(|_| path.starts_with(&self.order.directory));
-            if NODE_ONLY.contains(&key.as_str()) {
+            if NODE_VARIABLES.contains(&key.as_str()) {
                 continue;
             }
             let value = match name {

@@ -20,6 +20,7 @@ use jobmesh_protocol::task::{Builtin, Task};
 use jobmesh_protocol::{Outcome, RunId};
 
 use crate::control::{Control, Overseer, wake_pipe};
+use crate::directory::work_path;
 use crate::event::{Ended, Event};
 use crate::executor::Executor as _;
 use crate::executors::state::{State, Work};
@@ -184,7 +185,7 @@ impl Shared {
         });
         // Somebody else's secrets stay here no longer than their run; what was to be kept of its files is kept by now.
         if let Some(directory) = unsearched.filter(|_| order.is_foreign)
-            && let Err(error) = remove_tree(&process::work_path(directory))
+            && let Err(error) = remove_tree(&work_path(directory))
         {
             tracing::error!(run = %order.run, %error, "what a peer's run with secrets left can't be removed; remove it");
         }

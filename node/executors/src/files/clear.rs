@@ -5,6 +5,7 @@
 //! above it, never through a link, and given back the rights of its owner first; and what lies too deep is moved up.
 
 use std::ffi::{CStr, CString};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -39,6 +40,14 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     };
     let name = CString::new(name.as_encoded_bytes())?;
     Ok(remove(&above, &name, &mut Way::default())?)
+}
+
+/// Removes a file or a link. That it isn't there is no failure.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// How far down a removal is.
@@ -157,7 +166,6 @@ fn give_rights(above: &impl AsFd, name: &CStr) -> Result<(), Errno> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-    use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::process::Command;
 

@@ -16,9 +16,9 @@ use super::daemon::Daemon;
 use super::job::{self, Desk};
 use super::work_files::WorkFiles;
 use super::{Piece, Script, value};
+use crate::directory::{result_path, work_path};
 use crate::event::chain;
-use crate::output::result_path;
-use crate::process::{mebibytes, work_path};
+use crate::process::mebibytes;
 use crate::worker::{self, Allowance, Brief, End};
 
 /// Largest script: 16 MiB. The longest of people are a hundred kilobytes; of programs that write programs, a few.

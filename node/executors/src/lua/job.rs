@@ -15,7 +15,7 @@ use super::daemon::{Daemon, TellError};
 use super::value::EncodeError;
 use super::work_files::{FileError, WorkFiles};
 use super::{Piece, value};
-use crate::process::RUN_VARIABLE;
+use crate::variable::{ATTEMPT_VARIABLE, JOB_VARIABLE, RUN_VARIABLE};
 use crate::worker::{Brief, End, Word};
 
 /// Least time between two reports of progress: nobody reads more than ten a second, and each is a write on the disk.
@@ -100,8 +100,8 @@ pub(super) fn install(lua: &Lua, desk: &Rc<Desk>) -> Result<()> {
     let job = JobTable { lua: lua.clone(), table: lua.create_table()?, raise };
     job.table.set("args", desk.arguments.clone())?;
     job.table.set("env", desk.environment.clone())?;
-    job.table.set("id", desk.environment.get("JOBMESH_JOB").cloned())?;
-    job.table.set("attempt", desk.number("JOBMESH_ATTEMPT"))?;
+    job.table.set("id", desk.environment.get(JOB_VARIABLE).cloned())?;
+    job.table.set("attempt", desk.number(ATTEMPT_VARIABLE))?;
     speaking(&job, desk)?;
     ending(&job, desk)?;
     reporting(&job, desk)?;

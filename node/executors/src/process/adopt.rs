@@ -15,15 +15,16 @@ use jobmesh_protocol::RunId;
 use jobmesh_protocol::outcome::{Exit, Usage};
 
 use crate::control::Control;
+use crate::directory::log_path;
 use crate::event::{Ended, Event, ProcessId};
 use crate::order::{Adopt, Confinement};
-use crate::output::{Log, Stream, log_path};
-use crate::process::boxed::Boxed;
+use crate::output::{Log, Stream};
 use crate::process::cgroup::Fence;
 use crate::process::end::Remains;
 use crate::process::exit::{Ending, OutOfMemory};
 use crate::process::limit::Guard;
 use crate::process::pidfd_info::{self, Told};
+use crate::process::sandboxed::Sandboxed;
 use crate::process::spare::Contents;
 use crate::process::tree::{self, Grace, Left, Target, scan};
 use crate::process::watch::Watch;
@@ -149,16 +150,16 @@ impl Attempt<'_> {
 
     fn conclude(&self, exit: Exit, ending: Ending, usage: Usage, brought: Option<Brought>, ran: Duration) -> Ended {
         // A sandbox has such a directory, and the daemon that made it is gone. Any other job could have made one.
-        let is_boxed =
+        let is_sandboxed =
             self.adopt.confinement == Confinement::Sandbox && sandbox::words_path(&self.adopt.directory).exists();
-        sandbox::bring_out(&self.adopt.directory);
-        let failure = sandbox::failure(&self.adopt.directory);
+        let failure = Sandboxed::take_out(&self.adopt.directory);
         let isolation = match &failure {
             Some(Failure::Sandbox(_)) => Isolation::None,
-            Some(Failure::Program(_)) | None if is_boxed => Isolation::Sandboxed,
+            Some(Failure::Program(_)) | None if is_sandboxed => Isolation::Sandboxed,
             Some(Failure::Program(_)) | None => Isolation::Contained,
         };
-        let brought = brought.map(Brought::outcome).or_else(|| failure.map(|failure| Boxed::outcome(&failure, false)));
+        let brought =
+            brought.map(Brought::outcome).or_else(|| failure.map(|failure| Sandboxed::outcome(&failure, false)));
         let [stdout, stderr] = self.logs.each_ref().map(Option::as_ref);
         let oom: Option<OutOfMemory> = self.fences.iter().find_map(|fence| fence.memory()?.out_of_memory());
         let left = Contents::UNKNOWN;

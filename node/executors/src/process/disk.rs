@@ -15,9 +15,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::directory::work_path;
 use crate::process::deadline;
 use crate::process::limit::Breach;
-use crate::process::spare::work_path;
 use crate::sandbox;
 
 /// Shortest time between two measurements.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use jobmesh_protocol::outcome::{Exit, Usage};
 use jobmesh_protocol::{BlobRef, Outcome};
 
+use crate::directory::{outcome_path, result_path};
 use crate::event::{Ended, chain, clip};
-use crate::output::{self, Digest, Log, RESULT_INLINE_BYTES_MAX, outcome_path, result_path};
+use crate::output::{self, Digest, Log, RESULT_INLINE_BYTES_MAX};
 use crate::process::exit::{self, Ending, OutOfMemory};
 use crate::process::spare::Contents;
 use crate::process::word::{self, WordError};

@@ -9,35 +9,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat, unlinkat};
 
-use crate::files::remove_tree;
-use crate::output::{Log, Stream, outcome_path, result_path};
-
-/// Who may enter a run's directories: their owner.
-const MODE: u32 = 0o700;
-
-/// Where a run works unless it was given a place, in its directory.
-pub(crate) fn work_path(directory: &Path) -> PathBuf {
-    directory.join("work")
-}
-
-/// Makes a directory and those above it, for the owner only. It may exist.
-pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(MODE).create(path)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
+use crate::directory::{MODE, make_directory, outcome_path, result_path, work_path};
+use crate::files::{remove_if_there, remove_tree};
+use crate::output::{Log, Stream};
 
 /// Empties the place where spare directories are kept; they are worth nothing to another life of the daemon.
 pub(crate) fn clear(place: &Path) {

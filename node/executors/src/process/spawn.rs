@@ -13,33 +13,22 @@ use jobmesh_protocol::task::ProcessTask;
 use jobmesh_protocol::{DurationMillis, Outcome};
 use rustix::io::Errno;
 
+use crate::directory::{log_path, outcome_path, result_path, work_path};
 use crate::event::{ProcessId, chain};
 use crate::order::Order;
-use crate::output::{Log, Stream, log_path, outcome_path, result_path};
-use crate::process::boxed::{self, Boxed};
+use crate::output::{Log, Stream};
 use crate::process::cgroup::RunGroup;
 use crate::process::end::Remains;
 use crate::process::exit::Ending;
 use crate::process::host::Host;
 use crate::process::program::{FindError, Programs, shown};
 use crate::process::reaper;
+use crate::process::sandboxed::{self, Sandboxed};
 use crate::process::seat::Seat;
-use crate::process::spare::{Contents, work_path};
+use crate::process::spare::Contents;
 use crate::process::tree::scan::{self, TICK_MS};
 use crate::redact::{Needles, Strainer};
-
-/// The variable that marks every process of a run. Its value is the run's id.
-pub const RUN_VARIABLE: &str = "JOBMESH_RUN";
-
-/// The variable that names the file in which a run may say how it ended: one JSON object such as
-/// `{"outcome":"snooze","for":"5m","message":"not there yet"}`.
-///
-/// `outcome` is `ok`, `error`, `permanent`, `snooze`, `cancel` or `release`; `for` goes with `snooze` and `retry_after`
-/// with `error`, each in milliseconds or as text with units; `message` goes with all, and so does `result`, any JSON.
-pub const OUTCOME_VARIABLE: &str = "JOBMESH_OUTCOME";
-
-/// The variable that names the file to which a run may write its result.
-pub const RESULT_VARIABLE: &str = "JOBMESH_RESULT";
+use crate::variable::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
 
 /// The main process of a run and its logs.
 pub(super) struct Spawned {
@@ -171,7 +160,7 @@ impl SpawnError {
 /// Starts the command of an order.
 pub(super) fn spawn(
     order: &Order,
-    (task, boxed): (&ProcessTask, Option<Boxed>),
+    (task, sandboxed): (&ProcessTask, Option<Sandboxed>),
     host: &Host,
     seat: &mut Seat,
 ) -> Result<Spawned, SpawnError> {
@@ -180,7 +169,7 @@ pub(super) fn spawn(
     made.map_err(|source| SpawnError::Directory { path: order.directory.clone(), source })?;
     let stdout = make_log(order, seat, Stream::Stdout)?;
     let stderr = make_log(order, seat, Stream::Stderr)?;
-    let limits = boxed.map_or(order.limits, |_| Boxed::limits(order.limits));
+    let limits = sandboxed.map_or(order.limits, |_| Sandboxed::limits(order.limits));
     if let Some(group) = &mut seat.group {
         group.limit(limits.processes_max).map_err(SpawnError::Limit)?;
     }
@@ -190,8 +179,8 @@ pub(super) fn spawn(
     let (at, before) = (Instant::now(), scan::ticks_now());
     let mut is_first = true;
     let child = loop {
-        let (mut command, plan) = match boxed {
-            Some(Boxed) => Boxed::command(order, task, (host, &mut seat.programs))?,
+        let (mut command, plan) = match sandboxed {
+            Some(Sandboxed) => Sandboxed::command(order, task, (host, &mut seat.programs))?,
             None => (plain(order, task, (host, &mut seat.programs))?, None),
         };
         command.process_group(0).env(RUN_VARIABLE, order.run.to_string());
@@ -205,7 +194,7 @@ pub(super) fn spawn(
             }
         };
         match spawn_in(group.as_ref(), &mut command)? {
-            Ok(child) => break boxed::tell(child, plan.as_deref()).map_err(SpawnError::Tell)?,
+            Ok(child) => break sandboxed::tell(child, plan.as_deref()).map_err(SpawnError::Tell)?,
             // The file may have gone since it was found; then another may mean the program now. That is looked for
             // once: what else is wrong with a command stays wrong.
             Err(_) if is_first && seat.programs.forget() => is_first = false,

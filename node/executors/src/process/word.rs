@@ -5,15 +5,14 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use jobmesh_protocol::DurationMillis;
 use jobmesh_protocol::retry::WAIT_MAX;
-use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::files;
 use crate::output::RESULT_INLINE_BYTES_MAX;
 
 /// Largest outcome file: a result as large as may travel inline, and as much again for the rest.
@@ -149,19 +148,14 @@ pub(super) fn read(path: &Path) -> Result<Option<Word>, WordError> {
     parse(&bytes).map(Some)
 }
 
-/// Opens a file that a run may have made: none if it made none. A link is not followed and a pipe not waited for.
+/// Opens a file that a run may have made: none if it made none.
 pub(super) fn open_plain(path: &Path) -> Result<Option<File>, WordError> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file = match File::options().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::LOOP) => {
-            return Err(WordError::NotPlain);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(WordError::NotPlain) }
+    match files::open_plain(File::options().read(true), path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(WordError::NotPlain),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Word, WordError> {

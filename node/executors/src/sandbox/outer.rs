@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::plan::Plan;
 use super::{FAILED, Failure, INNER_WORD, keep_failure, namespaces};
-use crate::process::RUN_VARIABLE;
+use crate::variable::RUN_VARIABLE;
 use crate::worker::WORKER_WORD;
 
 /// Longest answer of an inner process.

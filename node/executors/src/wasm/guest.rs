@@ -17,9 +17,10 @@ use wasmi_wasi::{Dir, WasiCtx, WasiCtxBuilder, ambient_authority};
 use super::bounds::Bounds;
 use super::engine::{self, LoadError, Ran, Rest};
 use super::{GUEST, MODULE_BYTES_MAX, Piece};
+use crate::directory::{outcome_path, result_path, work_path};
 use crate::event::chain;
-use crate::output::{outcome_path, result_path};
-use crate::process::{OUTCOME_VARIABLE, RESULT_VARIABLE, mebibytes, work_path};
+use crate::process::mebibytes;
+use crate::variable::{OUTCOME_VARIABLE, RESULT_VARIABLE};
 use crate::worker::{self, Allowance, Brief, End};
 
 /// The files in the working directory into which a module says what other commands say to files beside it.

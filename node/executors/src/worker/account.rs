@@ -6,14 +6,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use jobmesh_protocol::Isolation;
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Ended;
+use crate::files::open_plain;
 
 /// Its name.
 const NAME: &str = "account";
@@ -41,9 +40,7 @@ impl Account {
     pub(crate) fn take(directory: &Path) -> Option<Self> {
         let path = directory.join(NAME);
         let mut bytes = Vec::new();
-        // Neither a link is followed nor a pipe waited for.
-        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
-        let file = File::options().read(true).custom_flags(flags).open(&path);
+        let file = open_plain(File::options().read(true), &path);
         let _ = fs::remove_file(&path);
         file.ok()?.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
         serde_json::from_slice(&bytes).ok()

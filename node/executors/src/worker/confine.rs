@@ -128,7 +128,8 @@ mod walls {
     use serde_json::{Value, json};
 
     use super::{Allowance, ConfineError};
-    use crate::process::work_path;
+
+    use crate::directory::work_path;
 
     /// The system calls of an interpreter with files: none of them makes, names or looks into another process.
     const CALLS: [&str; 53] = [

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::directory::outcome_path;
 use crate::event::clip;
-use crate::output::outcome_path;
 
 /// How the work ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

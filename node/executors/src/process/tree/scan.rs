@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jobmesh_protocol::{DurationMillis, RunId};
 
-use crate::process::RUN_VARIABLE;
+use crate::variable::RUN_VARIABLE;
 
 /// Longest environment that we search, in bytes. Linux allows at most 6 MiB for arguments and environment together
 /// (execve(2)).

@@ -9,21 +9,16 @@ use std::process::{Child, Command, Stdio};
 use jobmesh_protocol::task::ProcessTask;
 use jobmesh_protocol::{Isolation, Outcome};
 
+use crate::directory::{bring_out, make_directory, work_path};
 use crate::order::{Limits, Order};
 use crate::process::cgroup::Enforced;
 use crate::process::host::Host;
 use crate::process::program::Programs;
-use crate::process::spare::{make_directory, work_path};
-use crate::process::spawn::{OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SpawnError, input};
+use crate::process::spawn::{SpawnError, input};
 use crate::sandbox::{self, Failure, OUTER_WORD, PATH, Plan, ProcessLimits, SOCKETS, Shown, WORDS, WORK};
 use crate::surroundings::Sandboxes;
+use crate::variable::{HOME_VARIABLE, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE, SOCKET_VARIABLE};
 use crate::worker::WORKER_WORD;
-
-/// The variable that names the task socket. It is shown inside; nothing else of where it lies is.
-const SOCKET_VARIABLE: &str = "JOBMESH_SOCKET";
-
-/// The variable that names the data directory, which a sandboxed job doesn't see.
-const HOME_VARIABLE: &str = "JOBMESH_HOME";
 
 /// Where files of the run's directory are seen.
 const FILES: &str = "/run/jobmesh";
@@ -33,9 +28,9 @@ const FILE_SLACK: u64 = 1 << 20;
 
 /// That a run is sandboxed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Boxed;
+pub(super) struct Sandboxed;
 
-impl Boxed {
+impl Sandboxed {
     /// The processes that a sandbox adds to a run's own.
     pub(super) const PROCESSES: u32 = 2;
 
@@ -103,7 +98,7 @@ impl Boxed {
 
     /// Puts what the run said where it is looked for. Returns why its program did not start, if it did not.
     pub(super) fn take_out(directory: &Path) -> Option<Failure> {
-        sandbox::bring_out(directory);
+        bring_out(&sandbox::words_path(directory), directory);
         sandbox::failure(directory)
     }
 
