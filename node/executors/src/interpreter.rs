@@ -21,7 +21,7 @@ use crate::kinds::Surroundings;
 use crate::order::{Limits, Order};
 use crate::output::Stream;
 use crate::process::{OUTCOME_VARIABLE, Process, RESULT_VARIABLE, RUN_VARIABLE, Seat, work_path};
-use crate::worker::{Account, BRIEF_VARIABLE, Brief, PROBE, WORKER_WORD, Walls};
+use crate::worker::{Account, Brief, PROBE, WORKER_WORD, Walls};
 
 /// The variable that names the socket of tasks; not for what is interpreted, which can't open one.
 pub(crate) const SOCKET_VARIABLE: &str = "JOBMESH_SOCKET";
@@ -129,12 +129,12 @@ impl Interpreter {
             environment: environment(order, guest.environment),
             piece: guest.piece,
         };
-        let brief = match serde_json::to_string(&brief) {
-            Ok(brief) => brief,
+        let told = match brief.variables() {
+            Ok(variables) => variables,
             Err(error) => return Ended::without_process(Outcome::error(format!("a path is not text: {error}"))),
         };
         let inner = Order {
-            environment: [(BRIEF_VARIABLE.to_owned(), brief)].into(),
+            environment: told,
             // The worker confines itself; more than being contained is not asked of the one that starts it.
             isolation: order.isolation.min(Isolation::Contained),
             limits: Limits { memory_bytes: beyond, ..order.limits },

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use crate::{lua, sandbox, wasm};
 
 pub(crate) use account::Account;
-pub(crate) use brief::{BRIEF_VARIABLE, Brief, Walls};
+pub(crate) use brief::{Brief, Walls};
 pub(crate) use confine::{ConfineError, Room};
 pub(crate) use end::{End, Word};
 
