@@ -19,8 +19,8 @@ use jobmesh_protocol::ticket::{
     Release, ReleaseCause, Settle, SlotTerms, Terms,
 };
 use jobmesh_protocol::{
-    AwardId, BidId, DurationMillis, Epoch, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome,
-    RunId, TicketId,
+    AwardId, BidId, DurationMillis, Epoch, Isolation, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId,
+    Outcome, RunId, TicketId,
 };
 use jobmesh_store::{Job, Lease, LeasePhase, NewJob, Plan, StoreError};
 use serde_bytes::ByteBuf;
@@ -503,7 +503,7 @@ impl Engine {
                 outputs: end.written,
                 usage: end.usage,
                 model: end.model.cloned(),
-                isolation: end.isolation,
+                isolation: end.isolation.unwrap_or(Isolation::None),
                 started_at: started_at.or(end.started_at).unwrap_or(job.created_at),
                 finished_at: step.wall(),
             };
