@@ -145,6 +145,8 @@ impl Engine {
             Some((RefusalReason::Draining, DRAINING_AGAIN))
         } else if !self.record.meets(&offer.requirements, &offer.resources) {
             Some((RefusalReason::Incapable, DurationMillis(0)))
+        } else if let Some(refusal) = self.input_refusal(step, from, offer) {
+            Some(refusal)
         } else if let Some(level) = self.level_missed(from, &offer.requirements) {
             Some((RefusalReason::Isolation(level), DurationMillis(0)))
         } else if self.is_over_quota(step, from)? {

@@ -104,6 +104,8 @@ pub struct Engine {
     pub(crate) renew_after: MonoMillis,
     /// Searches by gossip that were heard, the oldest first.
     pub(crate) heard: VecDeque<(NodeId, u64)>,
+    /// Tickets whose inputs could not be brought here.
+    pub(crate) unfit: crate::quota::Unfit,
     /// Members that were heard of by gossip.
     pub(crate) crowd: BTreeSet<NodeId>,
     /// No job is searched for by gossip before this.
