@@ -432,8 +432,9 @@ pub enum HeldPhase {
     Reported,
 }
 
-/// Most requirements of a gossiped search, as of an offer: those of a job and its executor's.
-pub const SEEK_NEEDS_MAX: usize = crate::job::REQUIREMENTS_MAX + 1;
+/// Most requirements of an offer or a gossiped search: those of a job, its executor's, that of its isolation, and the
+/// network.
+pub const NEEDS_MAX: usize = crate::job::REQUIREMENTS_MAX + 3;
 /// Most addresses of a gossiped search.
 pub const SEEK_ADDRESSES_MAX: usize = 8;
 /// Longest such address in bytes.
@@ -460,7 +461,7 @@ impl Seek {
     /// Whether it keeps to the limits.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
-        self.requirements.len() <= SEEK_NEEDS_MAX
+        self.requirements.len() <= NEEDS_MAX
             && self.addresses.len() <= SEEK_ADDRESSES_MAX
             && self.addresses.iter().all(|address| address.len() <= SEEK_ADDRESS_BYTES_MAX)
     }

@@ -534,9 +534,10 @@ impl Engine {
     }
 }
 
-/// What a node must have to run a job, its executor included.
+/// What a peer must have to run a job, its executor included.
 pub(crate) fn needs(spec: &JobSpec) -> Vec<Requirement> {
     let executor = format!("executor:{}", spec.task.executor());
     let tag = executor.parse().ok().map(Requirement::Has);
-    spec.requirements.iter().cloned().chain(tag).chain(isolation::demand(spec)).collect()
+    let walls = isolation::demand(spec).into_iter().chain(isolation::network_demand(spec));
+    spec.requirements.iter().cloned().chain(tag).chain(walls).collect()
 }

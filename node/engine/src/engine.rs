@@ -359,11 +359,14 @@ impl Engine {
         debug_assert!(refused.is_empty(), "all of them were checked: {refused:?}");
         let is_other_policy = self.config.declared.isolation != declared.isolation;
         let is_other_trust = self.config.declared.entrusted != declared.entrusted;
+        let is_other_network = self.config.declared.isolation.network != declared.isolation.network;
         self.config.declared = declared;
         if is_other_trust {
             self.forget_patience();
         }
-        if is_other_policy {
+        if is_other_network {
+            self.advertise(step)?;
+        } else if is_other_policy {
             self.ask_lots_anew();
         }
         Ok(Ok(Response::Done))
