@@ -469,6 +469,8 @@ fn quotas(sources: &mut Sources, file: &ConfigFile, default: &ConfigFile) -> Quo
         messages: sources
             .pick("mesh.messages_per_second", [&None, &None], &file.peer_messages, &default.peer_messages)
             .unwrap_or(built_in.messages),
+        // Only the runtime knows how large the disk is.
+        input_bytes: built_in.input_bytes,
     }
 }
 

@@ -71,7 +71,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
-use jobmesh_engine::{Input, Output, Report, StopReason};
+use jobmesh_engine::{Declared, Input, Output, Report, StopReason};
 use jobmesh_executors::http::Fetcher;
 use jobmesh_executors::model::key::{Key, Keys};
 use jobmesh_executors::model::settings::{KeySource, OLLAMA_ADDRESS};
@@ -340,10 +340,22 @@ fn open_blobs(config: &Config) -> Result<Blobs, StartError> {
     Ok(blobs)
 }
 
-/// Says how much the blobs may take: what the configuration says, else half of their disk, so that they never fill it.
+/// Says how much the blobs may take.
 fn set_blob_quota(blobs: &Blobs, config: &Config) {
-    let half = || rustix::fs::statvfs(blobs.folder()).map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize) / 2);
-    blobs.shelf().set_quota(config.blob_quota.or_else(|| half().ok()).unwrap_or(u64::MAX));
+    blobs.shelf().set_quota(blob_quota(config));
+}
+
+/// How much the blobs may take: what the configuration says, else half of their disk, so that they never fill it.
+fn blob_quota(config: &Config) -> u64 {
+    let half = || rustix::fs::statvfs(config.home.blobs()).map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize) / 2);
+    config.blob_quota.or_else(|| half().ok()).unwrap_or(u64::MAX)
+}
+
+/// What the engine is told of the configuration, and of the room that there is for blobs.
+fn declared(config: &Config) -> Declared {
+    let mut declared = config.declared();
+    declared.quotas.input_bytes = blob_quota(config);
+    declared
 }
 
 fn start_executors(config: &Config, inbox: mpsc::Sender<Message>, handle: Handle) -> Result<Executors, StartError> {

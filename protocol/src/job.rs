@@ -218,6 +218,9 @@ impl JobSpec {
         for (variable, name) in &self.secrets {
             check_name("name of a secret", name)?;
             crate::task::check_variable(variable)?;
+            if is_set_by_nodes(variable) {
+                return Err(SpecError::SecretVariable { variable: variable.chars().take(NAME_BYTES_MAX).collect() });
+            }
         }
         Ok(())
     }
@@ -238,6 +241,11 @@ impl JobSpec {
         }
         Ok(())
     }
+}
+
+/// Whether every node gives its jobs a variable of this name, so that one of the two values would be lost.
+fn is_set_by_nodes(variable: &str) -> bool {
+    matches!(variable, "PATH" | "HOME" | "USER" | "LOGNAME" | "SHELL" | "TMPDIR") || variable.starts_with("JOBMESH_")
 }
 
 /// Checks that a name is printable and neither empty, blank nor too long.
@@ -339,6 +347,12 @@ pub enum SpecError {
         /// The pattern, cut to size.
         pattern: String,
     },
+    /// A secret for a variable that is not free.
+    #[error("the variable {variable} is set by the node that runs the job; give the secret another, like TOKEN=NAME")]
+    SecretVariable {
+        /// The variable, cut to size.
+        variable: String,
+    },
     /// A limit of zero.
     #[error("the {what} is 0; leave it out for no limit")]
     Zero {
@@ -390,6 +404,19 @@ mod tests {
     fn a_spec_without_a_command_is_refused() {
         let spec = JobSpec::new("x", Task::Process(ProcessTask::new(Vec::new())));
         assert_eq!(spec.check(), Err(SpecError::Task(TaskError::NoCommand)));
+    }
+
+    #[test]
+    fn a_secret_for_a_variable_of_the_node_is_refused() {
+        let check = |variable: &str| {
+            let mut spec = JobSpec::new("x", Task::Noop {});
+            spec.secrets.insert(variable.to_owned(), "key".to_owned());
+            spec.check()
+        };
+        for variable in ["PATH", "HOME", "JOBMESH_TOKEN", "JOBMESH_"] {
+            assert_eq!(check(variable), Err(SpecError::SecretVariable { variable: variable.to_owned() }));
+        }
+        assert_eq!((check("PATHS"), check("MY_JOBMESH_TOKEN")), (Ok(()), Ok(())));
     }
 
     #[test]

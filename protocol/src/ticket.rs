@@ -4,6 +4,8 @@
 //! that is keyed by ticket and epoch; so each may arrive twice, late or out of order without harm. Bodies are
 //! CBOR arrays: fields are positional, and a message of another length does not parse.
 
+use std::borrow::Cow;
+
 use jobmesh_keys::{SealError, SealKey, SealSecret, UnsealError};
 use serde::{Deserialize, Serialize};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
@@ -39,7 +41,8 @@ pub struct Offer {
     pub resources: Requests,
     /// What running it twice would do.
     pub effects: Effects,
-    /// The size of the input in bytes, rounded up to a power of two.
+    /// The size of the input in bytes, rounded up to a power of two. Of a tree only its list counts, since nobody has read
+    /// it yet.
     pub input_bytes: u64,
     /// A keyed hash of the spec, so that the award can't be for another job and a low-entropy spec can't be guessed. The
     /// key is random, and makes two offers of one ticket different messages.
@@ -104,13 +107,21 @@ pub enum RefusalReason {
     Known,
     /// It can't keep such work of this node apart at the level that it requires.
     Isolation(Isolation),
+    /// It takes at most so many bytes of input.
+    Room(u64),
+    /// It was awarded this ticket before and could not bring its input here.
+    NoInput,
 }
 
 impl RefusalReason {
     /// The words for people.
     #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
+    pub fn words(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Room(bytes) => {
+                return Cow::Owned(format!("has no room for its input: it takes {} at most", size(bytes)));
+            }
+            Self::NoInput => "could not have its input; its last attempt there says why",
             Self::Incapable => "lacks something that is required",
             Self::Busy => "has no room now",
             Self::Draining => "is shutting down",
@@ -120,7 +131,17 @@ impl RefusalReason {
             Self::Isolation(Isolation::Untrusted) => "can't keep it apart well enough (untrusted)",
             Self::Isolation(Isolation::Sandboxed) => "can't keep it apart well enough (sandboxed)",
             Self::Isolation(Isolation::Contained | Isolation::None) => "can't keep it apart well enough (contained)",
-        }
+        })
+    }
+}
+
+/// A size to two or more digits, rounded down.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_240 => format!("{bytes} bytes"),
+        10_240..10_485_760 => format!("{} KiB", bytes >> 10),
+        10_485_760..10_737_418_240 => format!("{} MiB", bytes >> 20),
+        _ => format!("{} GiB", bytes >> 30),
     }
 }
 
@@ -411,8 +432,9 @@ pub enum HeldPhase {
     Reported,
 }
 
-/// Most requirements of a gossiped search, as of an offer: those of a job and its executor's.
-pub const SEEK_NEEDS_MAX: usize = crate::job::REQUIREMENTS_MAX + 1;
+/// Most requirements of an offer or a gossiped search: those of a job, its executor's, that of its isolation, and the
+/// network.
+pub const NEEDS_MAX: usize = crate::job::REQUIREMENTS_MAX + 3;
 /// Most addresses of a gossiped search.
 pub const SEEK_ADDRESSES_MAX: usize = 8;
 /// Longest such address in bytes.
@@ -439,7 +461,7 @@ impl Seek {
     /// Whether it keeps to the limits.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
-        self.requirements.len() <= SEEK_NEEDS_MAX
+        self.requirements.len() <= NEEDS_MAX
             && self.addresses.len() <= SEEK_ADDRESSES_MAX
             && self.addresses.iter().all(|address| address.len() <= SEEK_ADDRESS_BYTES_MAX)
     }

@@ -201,7 +201,7 @@ fn complete(txn: &Txn<'_>, row: Row) {
         outputs,
         usage,
         model: None,
-        isolation: Isolation::Contained,
+        isolation: Some(Isolation::Contained),
         started_at: None,
     };
     txn.finish_attempt(run, &ended, AT).unwrap();

@@ -74,8 +74,8 @@ pub struct EndedAttempt<'a> {
     pub usage: Usage,
     /// What it asked of a model, if it did.
     pub model: Option<&'a ModelUse>,
-    /// How it was kept apart from the rest of its machine.
-    pub isolation: Isolation,
+    /// How it was kept apart from the rest of its machine; none if that is not known.
+    pub isolation: Option<Isolation>,
     /// When it started, if nobody said so before.
     pub started_at: Option<UnixMillis>,
 }
@@ -295,7 +295,7 @@ impl Txn<'_> {
                 started_at.map(|at| at.0),
                 usage.fuel,
                 model,
-                isolation.word(),
+                isolation.map(Isolation::word),
             ];
             self.run(sql, values)?;
             return Ok(());
@@ -330,7 +330,7 @@ impl Txn<'_> {
             size(outputs.files),
             usage.fuel,
             model,
-            isolation.word(),
+            isolation.map(Isolation::word),
         ];
         self.run(sql, values)?;
         Ok(())

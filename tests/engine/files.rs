@@ -210,8 +210,10 @@ fn an_output_that_is_missing_fails_the_job_and_says_so() {
     assert_eq!(shown["job"]["state"], "discarded", "{shown}");
     let message = shown["job"]["message"].as_str().unwrap();
     assert!(message.contains("no file matches the output \"out/*.png\""), "{message}");
-    let said = node.run(&["artifacts", &job]);
-    assert!(said.stderr.contains("Nothing was kept"), "{}", said.stderr);
+    let said = node.run(&["artifacts", "last"]);
+    assert!(said.stderr.contains(&format!("Nothing was kept of job {job}. ")), "{}", said.stderr);
+    let said = node.run(&["artifacts", "last", "--get"]);
+    assert!(said.stderr.contains(&format!("nothing was kept of job {job}\n")), "{}", said.stderr);
 }
 
 #[test]

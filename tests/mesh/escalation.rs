@@ -4,7 +4,7 @@ use std::process::Command;
 
 use jobmesh_tests::Node;
 
-use crate::{bench, pair};
+use crate::{admitted, bench, pair};
 
 fn gunzip(node: &Node, bytes: &[u8]) -> Vec<u8> {
     let packed = node.file("packed.gz", bytes);
@@ -41,6 +41,22 @@ fn the_exit_code_of_the_peer_is_the_exit_code_here() {
     let (a, _b) = pair(&bench);
     let run = a.run(&["run", "--require", "tool:gzip", "--", "sh", "-c", "exit 7"]);
     assert_eq!(run.code, 7, "{}\n{}", run.stderr, a.log());
+}
+
+/// It was awarded and given back for ever, and nobody was told how much there is room for.
+#[test]
+fn a_job_whose_input_has_no_room_on_a_peer_is_never_awarded_and_says_why() {
+    let bench = bench();
+    let b = bench.node_with("b", 2, "[blobs]\nquota = \"1MiB\"\n");
+    b.up();
+    let (a, b) = admitted(&bench, b);
+    let input = a.file("input", &vec![b'x'; 3 << 20]);
+    let job = a.submit(&["--require", "tool:gzip", "--stdin", &input, "--", "wc", "-c"]);
+    let why = || a.json(&["explain", &job]).to_string();
+    a.watch().until(&format!("a refusal of {}", b.name()), |_| {
+        why().contains("b has no room for its input: it takes 1024 KiB at most")
+    });
+    assert_eq!(a.json(&["show", &job])["attempts"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout};
 
 use jobmesh_keys::Invite;
-use jobmesh_tests::{Fifo, Node, Proxy};
+use jobmesh_tests::{Fifo, Node, Proxy, until_folder};
 
-use crate::{bench, open_pair};
+use crate::{bench, open_pair, pair};
 
 /// Counts in lines, each when it is told to by a line of the pipe `$0`, and ends when that says so.
 const COUNTS: &str =
@@ -58,6 +58,24 @@ fn what_a_job_writes_far_away_is_read_here_while_it_runs() {
     assert_eq!((reader.line().as_deref(), reader.line()), (Some("end"), None));
     assert_eq!(a.ended(&job)["job"]["state"], "completed");
     assert_eq!(a.wrote(&job), "line 1\nline 2\nline 3\nend\n");
+}
+
+/// It was shown as one that was not kept apart at all and had written nothing.
+#[test]
+fn what_a_cancelled_job_wrote_far_away_and_how_it_was_kept_is_known_here() {
+    let bench = bench();
+    let (a, b) = pair(&bench);
+    let job = a.submit(&["--require", "tool:gzip", "--", "sh", "-c", "echo begun; exec sleep 600"]);
+    let mut reader = Reader::follow(&a, &job);
+    assert_eq!(reader.line().as_deref(), Some("begun"), "{}", b.log());
+    assert_eq!(a.run(&["cancel", &job]).code, 0);
+    let attempt = || a.json(&["show", &job])["attempts"][0].clone();
+    // The receipt is written down beside the database; nothing becomes of the job by it.
+    until_folder(a.home(), "the receipt is here", || !attempt()["isolation"].is_null());
+    let level = attempt()["isolation"].as_str().unwrap().to_owned();
+    assert!(["sandboxed", "contained"].contains(&level.as_str()), "{}", attempt());
+    assert_eq!(a.wrote(&job), "begun\n");
+    assert_eq!(a.state(&job), "cancelled");
 }
 
 /// Settings of nodes that know each other by one wire: no other transport, and leases as of the other tests.

@@ -159,10 +159,10 @@ fn room_remedy(short: &Shortage) -> String {
     }
 }
 
-/// What a node with this record lacks for a job, in words; empty if it could run it when idle.
+/// What a node with this record lacks for a job, in words, what decides most first; empty if it could run it when idle.
 /// `least` is how well its owner wants such jobs to be kept apart, as far as that is known.
 pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec, least: Isolation) -> Vec<String> {
-    let mut lacks: Vec<String> = record.unmet(&spec.requirements).iter().map(ToString::to_string).collect();
+    let mut lacks = Vec::new();
     let executor = spec.task.executor();
     if !has_executor(record, executor) {
         lacks.push(format!("executor:{executor}"));
@@ -170,6 +170,7 @@ pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec, least: Isolation)
     if let Some(tag) = isolation::lacking(&record.tags, spec, least) {
         lacks.push(format!("{tag} (see `jobmesh doctor` there)"));
     }
+    lacks.extend(record.unmet(&spec.requirements).iter().map(ToString::to_string));
     if record.resources.first_fit(&spec.resources).is_none() {
         lacks.push(lacking_resources(record, &spec.resources));
     }
@@ -179,7 +180,15 @@ pub(crate) fn lacks(record: &CapabilityRecord, spec: &JobSpec, least: Isolation)
     lacks
 }
 
-/// Whether a node with this record lacks nothing for jobs with these needs: what [`lacks`] says in no words.
+/// The same of a peer, which also has to let the job use the network if it wants to.
+pub(crate) fn peer_lacks(record: &CapabilityRecord, spec: &JobSpec) -> Vec<String> {
+    let network =
+        isolation::network_demand(spec).filter(|demand| !record.unmet(std::slice::from_ref(demand)).is_empty());
+    let network = network.map(|demand| format!("{demand} (`isolation.network = true` in config.toml there)"));
+    network.into_iter().chain(lacks(record, spec, Isolation::None)).collect()
+}
+
+/// Whether a peer with this record lacks nothing for jobs with these needs: what [`peer_lacks`] says in no words.
 pub(crate) fn could(record: &CapabilityRecord, needs: &Needs) -> bool {
     record.meets(&needs.requirements, &needs.resources) && has_executor(record, needs.executor)
 }

@@ -46,6 +46,8 @@ pub(crate) const EXCLUDED_FOR: DurationMillis = DurationMillis::from_secs(20);
 const EXCLUDED_MAX: DurationMillis = DurationMillis::from_secs(600);
 /// The longest that a member may ask for before it is asked again.
 const RETRY_AFTER_MAX: DurationMillis = DurationMillis::from_secs(60);
+/// What `explain` says of a member that said nothing.
+const SILENT: &str = "did not answer in time";
 /// After an auction without a bid this many times as many are asked.
 const WIDER: usize = 3;
 /// After so many auctions without a bid those are dialled that are known and not connected, and Kademlia is asked.
@@ -379,7 +381,11 @@ impl Engine {
         };
         auction.waiting.remove(&from);
         let patience = self.patience.entry(job).or_default();
-        patience.answers.insert(from, refusal.reason.words().to_owned());
+        // Why it could not have the input, it said when it gave the job back.
+        let is_told = patience.answers.get(&from).is_some_and(|said| said != SILENT);
+        if refusal.reason != RefusalReason::NoInput || !is_told {
+            patience.answers.insert(from, refusal.reason.words().into_owned());
+        }
         let wait = refusal.retry_after_ms.min(RETRY_AFTER_MAX);
         match refusal.reason {
             RefusalReason::Busy | RefusalReason::Quota => {
@@ -393,7 +399,9 @@ impl Engine {
             | RefusalReason::Incapable
             | RefusalReason::Draining
             | RefusalReason::Policy
-            | RefusalReason::Isolation(_) => {
+            | RefusalReason::Isolation(_)
+            | RefusalReason::Room(_)
+            | RefusalReason::NoInput => {
                 self.leave_out(step, (job, from), (EXCLUDED_FOR, wait));
             }
         }
@@ -426,7 +434,7 @@ impl Engine {
         let Some(job) = step.view().job(id)?.filter(|job| job.state == JobState::Offered) else { return Ok(()) };
         for silent in &auction.waiting {
             let patience = self.patience.entry(id).or_default();
-            patience.answers.insert(*silent, "did not answer in time".to_owned());
+            patience.answers.insert(*silent, SILENT.to_owned());
         }
         if auction.is_stale {
             return self.pass_epoch(step, job);
@@ -526,9 +534,10 @@ impl Engine {
     }
 }
 
-/// What a node must have to run a job, its executor included.
+/// What a peer must have to run a job, its executor included.
 pub(crate) fn needs(spec: &JobSpec) -> Vec<Requirement> {
     let executor = format!("executor:{}", spec.task.executor());
     let tag = executor.parse().ok().map(Requirement::Has);
-    spec.requirements.iter().cloned().chain(tag).chain(isolation::demand(spec)).collect()
+    let walls = isolation::demand(spec).into_iter().chain(isolation::network_demand(spec));
+    spec.requirements.iter().cloned().chain(tag).chain(walls).collect()
 }

@@ -12,6 +12,7 @@ use jobmesh_store::{Choice, StoreError, Txn, View};
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::isolation;
 use crate::message::Incoming;
 use crate::output::{Output, Refusal, Response};
 use crate::pool::Pools;
@@ -37,7 +38,7 @@ const ANNOUNCE_PER_MEMBER: DurationMillis = DurationMillis(630);
 /// Largest envelope of a record.
 const RECORD_ENVELOPE_MAX: usize = RECORD_BYTES_MAX + 256;
 
-/// What a node advertises: what was detected, and what a person chose beside it.
+/// What a node advertises: what was detected, what its configuration grants, and what a person chose beside it.
 ///
 /// Its version counts the seconds of this boot, so that an engine that is built anew goes on where the last one was.
 pub(crate) fn own_record(
@@ -48,6 +49,7 @@ pub(crate) fn own_record(
 ) -> Result<CapabilityRecord, StoreError> {
     let change = u32::try_from(now.since(config.booted_at).0 / 1000).unwrap_or(u32::MAX);
     let mut tags: BTreeSet<Tag> = config.detected.tags.clone();
+    tags.extend(isolation::network_tag(&config.declared.isolation));
     for (tag, choice) in view.choices()? {
         match choice {
             Choice::Add => tags.insert(tag),
@@ -99,7 +101,7 @@ impl Engine {
     }
 
     /// Makes a new version of the own record and tells everyone.
-    fn advertise(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
+    pub(crate) fn advertise(&mut self, step: &mut Step<'_>) -> Result<(), StoreError> {
         let next = self.record.version.next();
         self.record = own_record(&self.config, &self.pools, step.view(), step.wall())?;
         self.record.version = self.record.version.max(next);

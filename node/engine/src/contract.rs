@@ -15,12 +15,12 @@ use jobmesh_protocol::resource::Offered;
 use jobmesh_protocol::session::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX};
 use jobmesh_protocol::state::{Cause, FinishReason};
 use jobmesh_protocol::ticket::{
-    Accept, Accepted, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, Offer, Refusal, RefusalReason,
-    Release, ReleaseCause, Settle, SlotTerms, Terms,
+    Accept, Accepted, Award, Bid, Cancel, Grant, Heartbeat, LEASES_MAX, LeaseKey, NEEDS_MAX, Offer, Refusal,
+    RefusalReason, Release, ReleaseCause, Settle, SlotTerms, Terms,
 };
 use jobmesh_protocol::{
-    AwardId, BidId, DurationMillis, Epoch, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId, Outcome,
-    RunId, TicketId,
+    AwardId, BidId, DurationMillis, Epoch, Isolation, JobId, JobNumber, JobSpec, JobState, MonoMillis, NodeId, OfferId,
+    Outcome, RunId, TicketId,
 };
 use jobmesh_store::{Job, Lease, LeasePhase, NewJob, Plan, StoreError};
 use serde_bytes::ByteBuf;
@@ -42,8 +42,6 @@ use crate::transition::Shift;
 const HOLDS_MAX: usize = 64;
 /// When a node that shuts down is worth asking again: by then it has gone, or come back.
 const DRAINING_AGAIN: DurationMillis = DurationMillis::from_secs(60);
-/// Most requirements of an offer: those of a job, its executor's, and that of its isolation.
-const NEEDS_MAX: usize = jobmesh_protocol::job::REQUIREMENTS_MAX + 2;
 /// An award under a slot lease is accepted this late: brief jobs have ended by then, and their receipts tell.
 const ACCEPT_AFTER: DurationMillis = DurationMillis(200);
 /// Work that may run once only is stopped this long before its lease ends, so that a kill can take effect.
@@ -147,6 +145,8 @@ impl Engine {
             Some((RefusalReason::Incapable, DurationMillis(0)))
         } else if let Some(level) = self.level_missed(from, &offer.requirements) {
             Some((RefusalReason::Isolation(level), DurationMillis(0)))
+        } else if let Some(refusal) = self.input_refusal(step, from, offer) {
+            Some(refusal)
         } else if self.is_over_quota(step, from)? {
             Some((RefusalReason::Quota, hold))
         } else if is_full {
@@ -503,7 +503,7 @@ impl Engine {
                 outputs: end.written,
                 usage: end.usage,
                 model: end.model.cloned(),
-                isolation: end.isolation,
+                isolation: end.isolation.unwrap_or(Isolation::None),
                 started_at: started_at.or(end.started_at).unwrap_or(job.created_at),
                 finished_at: step.wall(),
             };

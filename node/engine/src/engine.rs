@@ -104,6 +104,8 @@ pub struct Engine {
     pub(crate) renew_after: MonoMillis,
     /// Searches by gossip that were heard, the oldest first.
     pub(crate) heard: VecDeque<(NodeId, u64)>,
+    /// Tickets whose inputs could not be brought here.
+    pub(crate) unfit: crate::quota::Unfit,
     /// Members that were heard of by gossip.
     pub(crate) crowd: BTreeSet<NodeId>,
     /// No job is searched for by gossip before this.
@@ -357,11 +359,14 @@ impl Engine {
         debug_assert!(refused.is_empty(), "all of them were checked: {refused:?}");
         let is_other_policy = self.config.declared.isolation != declared.isolation;
         let is_other_trust = self.config.declared.entrusted != declared.entrusted;
+        let is_other_network = self.config.declared.isolation.network != declared.isolation.network;
         self.config.declared = declared;
         if is_other_trust {
             self.forget_patience();
         }
-        if is_other_policy {
+        if is_other_network {
+            self.advertise(step)?;
+        } else if is_other_policy {
             self.ask_lots_anew();
         }
         Ok(Ok(Response::Done))

@@ -3,11 +3,11 @@
 use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::state::FinishReason;
 use jobmesh_protocol::submission::{Condition, Rule};
-use jobmesh_protocol::{Isolation, JobId, JobNumber, JobState, NodeId, RunId, UnixMillis};
+use jobmesh_protocol::{JobId, JobNumber, JobState, NodeId, RunId, UnixMillis};
 use jobmesh_store::{Attempt, Edge, Job, StoreError};
 use serde::Serialize;
 
-use crate::admission::{Blocked, blocked, lacks};
+use crate::admission::{Blocked, blocked, lacks, peer_lacks};
 use crate::engine::Engine;
 use crate::group::Tasked;
 use crate::output::{Refusal, Response};
@@ -130,7 +130,7 @@ impl Engine {
         };
         let others = self.peers.iter().filter_map(|(node, peer)| {
             let record = peer.record.as_ref()?;
-            let mut lacks = lacks(record, &job.spec, Isolation::None);
+            let mut lacks = peer_lacks(record, &job.spec);
             lacks.extend(self.withheld(*node, &job.spec).into_iter().map(|secret| format!("{WITHHELD}{secret}")));
             Some(NodeFit {
                 node: *node,

@@ -131,12 +131,28 @@ impl Engine {
             let Some(job) = step.view().job(run.job)? else { continue };
             let is_over = fetch.tries >= TRIES_MAX || remedy == Remedy::None;
             match job.origin {
-                Some(_) if is_over => self.give_back(step, job, ReleaseCause::NoInput, why)?,
+                Some(_) if is_over => self.give_up_input(step, job, (why, remedy))?,
                 None if remedy == Remedy::None && fetch.tries >= TRIES_MAX => self.lose_outputs(step, *run, why)?,
                 Some(_) | None => {}
             }
         }
         self.forget_finished_fetches(step)
+    }
+
+    /// Gives an awarded job back whose input can't be had. If nothing could be done about that, this node does not bid for
+    /// it again for a while, or it would be awarded and given back for ever.
+    fn give_up_input(
+        &mut self,
+        step: &mut Step<'_>,
+        job: Job,
+        (why, remedy): (&str, Remedy),
+    ) -> Result<(), StoreError> {
+        if remedy == Remedy::None
+            && let Some(lease) = step.view().lease(job.id)?
+        {
+            self.unfit.add((lease.origin, lease.ticket), step.now.mono);
+        }
+        self.give_back(step, job, ReleaseCause::NoInput, why)
     }
 
     /// What an attempt left can't be kept here, however often it is asked for.

@@ -69,6 +69,24 @@ pub(crate) fn demand(spec: &JobSpec) -> Option<Requirement> {
     required(executor, spec.isolation, Isolation::None).tag(executor).map(Requirement::Has)
 }
 
+/// The tag of a node that lets code of members use the network.
+const NETWORK_TAG: &str = "network:members";
+
+/// The tag by which a node with this policy says so; none if it doesn't.
+pub(crate) fn network_tag(policy: &Policy) -> Option<Tag> {
+    policy.network.then(|| NETWORK_TAG.parse().ok()).flatten()
+}
+
+/// Whether a job brings code that asks for the network.
+pub(crate) fn wants_network(spec: &JobSpec) -> bool {
+    spec.network && runs_code(spec.task.executor())
+}
+
+/// What a job asks of every peer beside that, as a requirement. This node's own jobs need nobody's leave.
+pub(crate) fn network_demand(spec: &JobSpec) -> Option<Requirement> {
+    wants_network(spec).then(|| NETWORK_TAG.parse().ok().map(Requirement::Has)).flatten()
+}
+
 /// The level that a node with these tags lacks for a job, if it does.
 pub(crate) fn lacking(tags: &BTreeSet<Tag>, spec: &JobSpec, least: Isolation) -> Option<Tag> {
     let executor = spec.task.executor();
@@ -115,7 +133,7 @@ impl Engine {
         if !keeps(&self.record.tags, executor, self.level_of(spec, Some(origin))) {
             return Some("this node can't keep it apart well enough");
         }
-        let is_refused = spec.network && runs_code(executor) && !self.config.declared.isolation.network;
+        let is_refused = wants_network(spec) && !self.config.declared.isolation.network;
         is_refused.then_some("this node does not let code of members use the network")
     }
 }

@@ -19,6 +19,12 @@ const KINDS_MAX: usize = 64;
 /// Fewer members than this are looked at one by one in less time than what is kept takes to find.
 const FEW: usize = 16;
 
+/// What a job requires of a peer.
+fn requirements(spec: &JobSpec) -> Vec<Requirement> {
+    let own = spec.requirements.iter().cloned();
+    own.chain(isolation::demand(spec)).chain(isolation::network_demand(spec)).collect()
+}
+
 /// All by which records are matched with jobs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Needs {
@@ -28,13 +34,9 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// What a job needs of a node.
+    /// What a job needs of a peer.
     pub(crate) fn of(spec: &JobSpec) -> Self {
-        Self {
-            requirements: spec.requirements.iter().cloned().chain(isolation::demand(spec)).collect(),
-            resources: spec.resources.clone(),
-            executor: spec.task.executor(),
-        }
+        Self { requirements: requirements(spec), resources: spec.resources.clone(), executor: spec.task.executor() }
     }
 }
 

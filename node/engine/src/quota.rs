@@ -1,6 +1,9 @@
 //! What one peer may take of this node at most, so that no member stands in the way of the others.
 
-use jobmesh_protocol::{DurationMillis, MonoMillis, NodeId};
+use std::collections::BTreeMap;
+
+use jobmesh_protocol::ticket::{Offer, RefusalReason};
+use jobmesh_protocol::{DurationMillis, MonoMillis, NodeId, TicketId};
 use jobmesh_store::StoreError;
 
 use crate::engine::Engine;
@@ -17,13 +20,42 @@ pub struct Quotas {
     pub outbox_bytes: u64,
     /// Messages of a second, on average; ten seconds' worth may come at once.
     pub messages: u32,
+    /// Bytes of input that one of its jobs may bring: what there is room for at all.
+    pub input_bytes: u64,
 }
 
 impl Default for Quotas {
     /// A quarter of all bids, more attempts than most machines run, what a day of small receipts amounts to, and twice
     /// the frames of a thousand jobs a second.
     fn default() -> Self {
-        Self { holds: 16, leases: 256, outbox_bytes: 64 << 20, messages: 5_000 }
+        Self { holds: 16, leases: 256, outbox_bytes: 64 << 20, messages: 5_000, input_bytes: u64::MAX }
+    }
+}
+
+/// How long a ticket is not bid for whose input could not be brought here: so long a disk takes to become free.
+const UNFIT_FOR: DurationMillis = DurationMillis::from_secs(600);
+/// Most tickets of which that is remembered. Of one that is forgotten the input is asked for once more.
+const UNFIT_MAX: usize = 1024;
+
+/// Tickets whose inputs could not be brought here, by their origins, and until when they are not bid for.
+#[derive(Debug, Default)]
+pub(crate) struct Unfit(BTreeMap<(NodeId, TicketId), MonoMillis>);
+
+impl Unfit {
+    /// Remembers a ticket, in place of the one that is soonest forgotten if there are many.
+    pub(crate) fn add(&mut self, ticket: (NodeId, TicketId), now: MonoMillis) {
+        self.0.retain(|_, until| *until > now);
+        if self.0.len() >= UNFIT_MAX
+            && let Some(soonest) = self.0.iter().min_by_key(|(_, until)| **until).map(|(ticket, _)| *ticket)
+        {
+            self.0.remove(&soonest);
+        }
+        self.0.insert(ticket, now.plus(UNFIT_FOR));
+    }
+
+    /// How long a ticket is still not bid for, if it is not.
+    fn left(&self, ticket: (NodeId, TicketId), now: MonoMillis) -> Option<DurationMillis> {
+        self.0.get(&ticket).filter(|until| **until > now).map(|until| until.since(now))
     }
 }
 
@@ -70,6 +102,22 @@ impl Engine {
             || step.view().outbox_bytes(origin)? >= quotas.outbox_bytes)
     }
 
+    /// Why the input of an offered job can't be brought here, and when it is worth asking again.
+    pub(crate) fn input_refusal(
+        &self,
+        step: &Step<'_>,
+        from: NodeId,
+        offer: &Offer,
+    ) -> Option<(RefusalReason, DurationMillis)> {
+        let most = self.config.declared.quotas.input_bytes;
+        // What is told is rounded up to a power of two, so the input has more than half of that.
+        if offer.input_bytes / 2 >= most {
+            return Some((RefusalReason::Room(most), DurationMillis(0)));
+        }
+        let left = self.unfit.left((from, offer.ticket), step.now.mono)?;
+        Some((RefusalReason::NoInput, left))
+    }
+
     /// Whether a peer may have another frame judged now.
     pub(crate) fn may_speak(&mut self, step: &Step<'_>, from: NodeId) -> bool {
         let messages = self.config.declared.quotas.messages;
@@ -94,6 +142,26 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_brought_is_remembered_for_a_while_and_within_bounds() {
+        let mut unfit = Unfit::default();
+        let ticket = |number: usize| {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            (NodeId::from_bytes([1; 32]), TicketId::from_bytes(bytes))
+        };
+        let at = |number: usize| MonoMillis(number as u64);
+        for number in 0..=UNFIT_MAX {
+            unfit.add(ticket(number), at(number));
+        }
+        assert_eq!((unfit.0.len(), unfit.left(ticket(0), at(1))), (UNFIT_MAX, None), "the oldest made room");
+        assert_eq!(unfit.left(ticket(1), at(1)), Some(UNFIT_FOR));
+        let later = at(1).plus(UNFIT_FOR);
+        assert_eq!(unfit.left(ticket(1), later), None);
+        unfit.add(ticket(0), later);
+        assert_eq!(unfit.0.len(), UNFIT_MAX, "what is over went");
+    }
 
     #[test]
     fn frames_come_back_with_time() {

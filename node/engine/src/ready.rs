@@ -31,6 +31,8 @@ pub(crate) struct Profile {
     pub(crate) is_here: bool,
     /// Whether it must not run twice.
     pub(crate) is_once: bool,
+    /// Whether it may go only to peers that let it use the network.
+    pub(crate) wants_network: bool,
     /// The group, if that limits how many of its tasks run at once.
     pub(crate) group: Option<JobNumber>,
     /// The names of its secrets, which not every peer may have.
@@ -286,6 +288,7 @@ mod tests {
             scope: Scope::Local,
             is_here: true,
             is_once: false,
+            wants_network: false,
             group: None,
             secrets: BTreeSet::new(),
         }

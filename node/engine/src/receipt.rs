@@ -6,9 +6,10 @@
 //! the job finished. Anything else changes no job.
 
 use jobmesh_protocol::id::Hash;
+use jobmesh_protocol::outcome::Outputs;
 use jobmesh_protocol::receipt::Receipt;
 use jobmesh_protocol::ticket::{LeaseKey, Verdict};
-use jobmesh_protocol::{BlobRef, JobState, NodeId, Outcome, ReceiptId, RunId};
+use jobmesh_protocol::{AttemptState, BlobRef, JobState, NodeId, Outcome, ReceiptId, RunId};
 use jobmesh_store::{Attempt, Job, ReceiptRow, StoreError};
 use serde_bytes::ByteBuf;
 
@@ -71,8 +72,31 @@ impl Engine {
         } else {
             self.keep(step, (message, receipt), &attempt, Some(Verdict::Superseded))?;
             self.count("superseded_receipt");
+            self.complete_cancelled(step, &attempt, receipt, message.attachments)?;
             self.settle(step, &attempt, answered, Verdict::Superseded)
         }
+    }
+
+    /// What a cancelled attempt left is no result of anything, but its owner wants to see what it had said and how it was
+    /// kept: its first receipt completes what is kept of it. The job and the outcome stay as they are.
+    ///
+    /// Only logs count, and what came with the receipt of them. Nothing more is brought here for a job that is over.
+    fn complete_cancelled(
+        &self,
+        step: &Step<'_>,
+        attempt: &Attempt,
+        receipt: &Receipt,
+        attachments: &[ByteBuf],
+    ) -> Result<(), StoreError> {
+        if attempt.state != AttemptState::Cancelled || attempt.isolation.is_some() {
+            return Ok(());
+        }
+        let logs = Outputs { result: None, files: None, ..receipt.outputs };
+        let told = Receipt { outputs: logs, ..receipt.clone() };
+        self.keep_attachments(step, &told, attachments)?;
+        let run = RunId { job: attempt.job, epoch: attempt.epoch };
+        let end = Conclusion { outcome: &Outcome::Cancelled, ..Conclusion::of_receipt(attempt, &told) };
+        step.txn.finish_attempt(run, &end.filed(), attempt.finished_at.unwrap_or(step.wall()))
     }
 
     /// An attempt ended in another way while the outputs of its receipt were on the way: the receipt is late.

@@ -94,6 +94,7 @@ impl Engine {
             sent_up_to: txn.view().last_numbers()?.into_iter().collect(),
             renew_after: MonoMillis(0),
             heard: VecDeque::new(),
+            unfit: crate::quota::Unfit::default(),
             crowd: BTreeSet::new(),
             matches: crate::matching::Matches::default(),
             seek_after: MonoMillis(0),

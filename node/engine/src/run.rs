@@ -72,7 +72,8 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) written: Written,
     pub(crate) usage: Usage,
     pub(crate) model: Option<&'a ModelUse>,
-    pub(crate) isolation: Isolation,
+    /// How it was kept apart; none if that is not known.
+    pub(crate) isolation: Option<Isolation>,
     /// When it started, as far as its end tells.
     pub(crate) started_at: Option<UnixMillis>,
     /// What it took to end its processes, if they did not end by themselves.
@@ -89,7 +90,7 @@ impl<'a> Conclusion<'a> {
             written: Written::default(),
             usage: Usage::default(),
             model: None,
-            isolation: Isolation::None,
+            isolation: None,
             started_at: None,
             notice: None,
         }
@@ -102,7 +103,7 @@ impl<'a> Conclusion<'a> {
             written: receipt.outputs,
             usage: receipt.usage,
             model: receipt.model.as_ref(),
-            isolation: receipt.isolation,
+            isolation: Some(receipt.isolation),
             // A receipt may come before the executor has said that it runs.
             started_at: attempt.started_at.or(Some(attempt.created_at)),
             ..Self::bare(attempt.node, &receipt.outcome)
@@ -341,7 +342,7 @@ impl Engine {
             written: ended.outputs,
             usage: ended.usage,
             model: ended.model.as_ref(),
-            isolation: ended.isolation,
+            isolation: Some(ended.isolation),
             started_at: Some(UnixMillis(step.wall().0.saturating_sub(ended.ran_micros / 1000))),
             notice: notice.as_deref(),
         };

@@ -537,6 +537,7 @@ impl Engine {
             scope: job.spec.scope,
             is_here: false,
             is_once: job.spec.effects == Effects::Once,
+            wants_network: isolation::wants_network(&job.spec),
             group: group.map(|_| job.number.group()),
             secrets: job.spec.secrets.values().cloned().collect(),
         };

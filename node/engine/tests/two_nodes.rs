@@ -33,7 +33,7 @@ use jobmesh_protocol::submission::{Array, Conflict, Span, Tasks, Unique};
 use jobmesh_protocol::task::{ProcessTask, Task};
 use jobmesh_protocol::ticket::{Heartbeat, LeaseKey, Verdict};
 use jobmesh_protocol::{
-    AttemptState, BlobRef, DurationMillis, Hash, Incarnation, JobSpec, JobState, Outcome, Submission,
+    AttemptState, BlobRef, DurationMillis, Hash, Incarnation, Isolation, JobSpec, JobState, Outcome, Submission,
 };
 use serde_bytes::ByteBuf;
 use wire::{A, B, Wire};
@@ -151,8 +151,15 @@ fn a_cancelled_job_is_stopped_on_the_peer() {
     wire.command(A, Command::Job(job, JobAction::Cancel { reason: "changed my mind".to_owned(), is_forced: false }));
     assert_eq!(wire.job(A, job).state, JobState::Cancelled);
     assert_eq!(wire.stops(B), 1);
-    wire.end(B, 0, Outcome::Cancelled, b"");
+    assert_eq!(wire.attempts(A, job)[0].isolation, None, "B has not said how it kept it");
+    wire.isolation = Isolation::Sandboxed;
+    wire.end(B, 0, Outcome::Cancelled, b"half");
     assert_eq!(wire.job(A, job).state, JobState::Cancelled);
+    // The peer had run it and it had said something: that was shown as "isolation none" and an empty log.
+    let attempt = wire.attempts(A, job).remove(0);
+    assert_eq!((attempt.state, attempt.isolation), (AttemptState::Cancelled, Some(Isolation::Sandboxed)));
+    assert_eq!(attempt.outputs.stdout, Some(BlobRef::of(b"half")));
+    assert_eq!(wire.kept(A, BlobRef::of(b"half").hash).as_deref(), Some(&b"half"[..]));
     assert!(wire.outbox_is_empty());
 }
 

@@ -23,7 +23,7 @@ use crate::output::Stream;
 use crate::process::{Process, Seat};
 use crate::surroundings::Surroundings;
 use crate::variable::{NODE_VARIABLES, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
-use crate::worker::{Account, BRIEF_VARIABLE, Brief, PROBE, WORKER_WORD, Walls};
+use crate::worker::{Account, Brief, PROBE, WORKER_WORD, Walls};
 
 /// How well one kind of worker keeps its work apart.
 #[derive(Clone, Copy, Debug)]
@@ -124,12 +124,12 @@ impl Interpreter {
             environment: environment(order, guest.environment),
             piece: guest.piece,
         };
-        let brief = match serde_json::to_string(&brief) {
-            Ok(brief) => brief,
+        let told = match brief.variables() {
+            Ok(variables) => variables,
             Err(error) => return Ended::without_process(Outcome::error(format!("a path is not text: {error}"))),
         };
         let inner = Order {
-            environment: [(BRIEF_VARIABLE.to_owned(), brief)].into(),
+            environment: told,
             // The worker confines itself; more than being contained is not asked of the one that starts it.
             isolation: order.isolation.min(Isolation::Contained),
             limits: Limits { memory_bytes: beyond, ..order.limits },

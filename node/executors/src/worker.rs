@@ -17,7 +17,7 @@ use crate::{lua, sandbox, wasm};
 
 pub(crate) use account::Account;
 pub(crate) use begin::{BeginError, interpret, raise_walls, read_guest, too_large};
-pub(crate) use brief::{BRIEF_VARIABLE, Brief, Walls};
+pub(crate) use brief::{Brief, Walls};
 pub(crate) use confine::Allowance;
 pub(crate) use end::{End, Word};
 

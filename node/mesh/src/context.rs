@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::admission::Credentials;
 use crate::blob::Outboards;
-use crate::counters::Counters;
+use crate::counters::{Counters, Line};
 use crate::event::Event;
 use crate::handle::SendError;
 
@@ -29,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) events: mpsc::Sender<Event>,
     /// What went wrong, counted.
     pub(crate) counters: Counters,
+    /// When it was last said that a file is damaged that a peer asked for.
+    pub(crate) damage_told: Line,
     /// The hashes of the files that were sent.
     pub(crate) outboards: Outboards,
     /// The wall clock.

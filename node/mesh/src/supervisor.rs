@@ -24,7 +24,7 @@ use crate::behaviour::BehaviourError;
 use crate::blob::Outboards;
 use crate::config::{Config, NAME_BYTES_MAX};
 use crate::context::{Context, Routes};
-use crate::counters::Counters;
+use crate::counters::{Counters, Line};
 use crate::driver::{Driver, End};
 use crate::event::Event;
 use crate::handle::{Command, Mesh};
@@ -118,6 +118,7 @@ pub(crate) async fn start(config: Config) -> Result<(Mesh, mpsc::Receiver<Event>
         key: keypair(&config.identity).ok_or(StartError::Key { node })?,
         events,
         counters: Counters::default(),
+        damage_told: Line::default(),
         outboards: Outboards::new(config.outboards),
         now: config.now,
         credentials: RwLock::new(Credentials {

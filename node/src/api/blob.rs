@@ -5,6 +5,7 @@ use jobmesh_protocol::{BlobRef, Epoch};
 use serde::{Deserialize, Serialize};
 
 use crate::api::NodeName;
+use crate::api::submission::numbered;
 
 /// Most blobs of one question.
 pub const BLOBS_ASKED_MAX: usize = 5000;
@@ -36,6 +37,11 @@ pub struct BlobUse {
 /// The files that an attempt left and that were kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifacts {
+    /// The job's number on this node; of a task, that of its group.
+    pub number: u64,
+    /// Which task of the group it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u32>,
     /// The attempt.
     pub attempt: Epoch,
     /// Where it ran.
@@ -47,6 +53,14 @@ pub struct Artifacts {
     pub bytes: u64,
     /// Each of them, by path.
     pub artifacts: Vec<Artifact>,
+}
+
+impl Artifacts {
+    /// The job as people name it: 42, or 42.7 for a task.
+    #[must_use]
+    pub fn label(&self) -> String {
+        numbered(self.number, self.task)
+    }
 }
 
 /// A file, a directory or a link that was kept.

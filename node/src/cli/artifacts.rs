@@ -42,10 +42,10 @@ impl Artifacts {
         let answer = ask(&client, &self.job, self.attempt).await?;
         let Some(wanted) = &self.get else {
             let name = |artifact: &Artifact| artifact.path.clone();
-            context.output.list((&answer, &answer.artifacts), name, |colour| text(&answer, &self.job, colour))?;
+            context.output.list((&answer, &answer.artifacts), name, |colour| text(&answer, colour))?;
             return Ok(Exit::OK);
         };
-        let tree = tree(&client, &answer, &self.job).await?;
+        let tree = tree(&client, &answer).await?;
         let entries = chosen(&tree, wanted.as_deref())?;
         let existing = if self.force { Existing::Goes } else { Existing::Stays };
         let bytes = bytes_of(&entries);
@@ -70,10 +70,10 @@ pub(crate) async fn ask(client: &Client, job: &JobRef, attempt: Option<u32>) -> 
 ///
 /// # Errors
 /// [`Failure`] if nothing was kept.
-pub(crate) async fn tree(client: &Client, answer: &Answer, job: &JobRef) -> Result<Tree, Failure> {
+pub(crate) async fn tree(client: &Client, answer: &Answer) -> Result<Tree, Failure> {
     match answer.tree {
         Some(tree) => tree_of(client, tree.hash).await,
-        None => Err(Failure::new(Kind::NotFound, format!("nothing was kept of job {job}"))
+        None => Err(Failure::new(Kind::NotFound, format!("nothing was kept of job {}", answer.label()))
             .hint("say what is to be kept when it is submitted: --output GLOB")),
     }
 }
@@ -104,9 +104,12 @@ fn chosen(tree: &Tree, pattern: Option<&str>) -> Result<Vec<Entry>, Failure> {
     Ok(entries)
 }
 
-fn text(answer: &Answer, job: &JobRef, colour: Colour) -> String {
+fn text(answer: &Answer, colour: Colour) -> String {
     if answer.artifacts.is_empty() {
-        return format!("Nothing was kept of job {job}. Say what is to be kept when it is submitted: --output GLOB\n");
+        let number = answer.label();
+        return format!(
+            "Nothing was kept of job {number}. Say what is to be kept when it is submitted: --output GLOB\n"
+        );
     }
     let mut table = Table::new(["MODE", "SIZE", "HASH", "PATH"]);
     for artifact in &answer.artifacts {

@@ -74,8 +74,8 @@ impl Cp {
         let existing = if self.force { Existing::Goes } else { Existing::Stays };
         match (self.from, self.to) {
             (End::Job(job, path), End::Local(to)) => {
-                let tree = tree(&client, &ask(&client, &job, self.attempt).await?, &job).await?;
-                let found = Found::in_tree(&tree, &path, &job)?;
+                let left = ask(&client, &job, self.attempt).await?;
+                let found = Found::in_tree(&tree(&client, &left).await?, &path, &left.label())?;
                 if to.as_os_str() == "-" {
                     return write_out(&client, found.single()?).await;
                 }
@@ -118,7 +118,7 @@ enum Found {
 }
 
 impl Found {
-    fn in_tree(tree: &Tree, path: &str, job: &JobRef) -> Result<Self, Failure> {
+    fn in_tree(tree: &Tree, path: &str, job: &str) -> Result<Self, Failure> {
         if path.is_empty() {
             return Ok(Self::Directory(tree.entries().to_vec(), String::new()));
         }
@@ -230,12 +230,11 @@ mod tests {
         let blob = BlobRef::of(b"x");
         let file = |path: &str| Entry { path: path.to_owned(), node: Node::File { blob, mode: 0o644 } };
         let tree = Tree::new(vec![file("out/a"), file("out/b/c"), file("outer")]).unwrap();
-        let job: JobRef = "7".parse().unwrap();
         let paths = |found: Found| match found {
             Found::File(entry) => vec![entry.path],
             Found::Directory(entries, _) => entries.into_iter().map(|entry| entry.path).collect(),
         };
-        let found = |path: &str| Found::in_tree(&tree, path, &job).map(paths);
+        let found = |path: &str| Found::in_tree(&tree, path, "7").map(paths);
         assert_eq!(found("out/a").unwrap(), ["out/a"]);
         assert_eq!(found("out").unwrap(), ["a", "b/c"]);
         assert_eq!(found("").unwrap().len(), 3);

@@ -164,6 +164,7 @@ impl ConfigFile {
         file.queues = root.read("queues", read_queues)?.unwrap_or_default();
         file.resources = root.read("resources", read_resources)?.unwrap_or_default();
         file.secrets = root.read("secrets", read_secrets)?.unwrap_or_default();
+        models::check_keys(&root, &file.models.providers, &file.secrets)?;
         file.containers = root.read("container", |entry| ContainerTable::read(&entry.table()?))?.unwrap_or_default();
         file.job_types = root.read("job_types", read_declarations)?.unwrap_or_default();
         Ok(file)

@@ -13,6 +13,7 @@ use jobmesh_protocol::job::check_name;
 use jobmesh_protocol::task::Complexity;
 
 use crate::config::table::{Entry, Fault, Lined, Table, value};
+use crate::secrets::Kept;
 
 /// Longest name of a provider or model: it is part of a tag.
 const NAME_BYTES_MAX: usize = 64;
@@ -172,18 +173,52 @@ fn read_price(entry: &Entry<'_>) -> Result<Lined<u64>, Fault> {
     Ok(entry.lined(whole * 1_000_000 + part))
 }
 
-/// Every model that another falls back to must be there, and answer the same kind of thing.
+/// Writes a price the way it is read.
+fn price_words(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Every model that another falls back to must be there, answer the same kind of thing, and be another one. Two may name
+/// each other: of the one that is asked first the list is tried, and no list of those in it.
 fn check_fallbacks(table: &Table<'_>, settings: &Settings) -> Result<(), Fault> {
     for (name, model) in &settings.models {
         let missing = model
             .fallback
             .iter()
             .find(|other| settings.models.get(*other).is_none_or(|found| found.kind != model.kind));
-        if let (Some(missing), Some(entry)) = (missing, table.entry(name)) {
-            return Err(
-                entry.fault(&format!("falls back to {missing:?}, which is no model of [models] of the same kind"))
-            );
+        let problem = match missing {
+            Some(missing) => Some(format!("{missing:?}, which is no model of [models] of the same kind")),
+            None => model.fallback.contains(name).then(|| "itself; name another model, or none".to_owned()),
+        };
+        if let (Some(problem), Some(model)) = (problem, table.entry(name)) {
+            let model = model.table()?;
+            let place = model.entry("fallback").map_or(model.place(), |entry| entry.place());
+            return Err(Fault::new(place, format!("{} falls back to {problem}", model.path())));
         }
+    }
+    Ok(())
+}
+
+/// Every secret that is the key of a provider must be declared; without one each question would fail.
+pub(super) fn check_keys(
+    root: &Table<'_>,
+    providers: &BTreeMap<String, Provider>,
+    secrets: &BTreeMap<String, Kept>,
+) -> Result<(), Fault> {
+    let Some(entry) = root.entry("providers") else { return Ok(()) };
+    let table = entry.table()?;
+    for (name, provider) in providers {
+        let Some(KeySource::Secret(secret)) = &provider.key else { continue };
+        if secrets.contains_key(secret) {
+            continue;
+        }
+        let Some(key) = table.entry(name).map(|entry| entry.table()).transpose()?.and_then(|it| it.entry("key_secret"))
+        else {
+            continue;
+        };
+        let remedy = format!("declare it as [secrets.{secret}] with from = \"env:VARIABLE\" or \"file:/path\"");
+        return Err(key.fault(&format!("is {secret:?}, a secret that is not declared; {remedy}")));
     }
     Ok(())
 }
@@ -251,6 +286,12 @@ pub(super) fn words(settings: &Settings) -> Vec<(String, String)> {
     for (name, model) in &settings.models {
         let kind = KINDS.iter().find(|(_, kind)| *kind == model.kind).map_or("", |(word, _)| word);
         list.push((format!("models.{name}"), format!("{kind} {} of {}", model.model, model.provider)));
+        for (key, micros) in [("input_price", model.input_price_micros), ("output_price", model.output_price_micros)] {
+            list.extend(micros.map(|micros| (format!("models.{name}.{key}"), price_words(micros))));
+        }
+        if !model.fallback.is_empty() {
+            list.push((format!("models.{name}.fallback"), model.fallback.join(", ")));
+        }
     }
     let Classes { simple, medium, complex, embedding } = &settings.classes;
     for (class, name) in CLASS_KEYS.iter().zip([simple, medium, complex, embedding]) {

@@ -48,9 +48,8 @@ fn needs_restart(key: &str) -> bool {
 }
 
 impl Config {
-    /// Reads the file again. The queues, schedules, retention, quotas, isolation, secrets and job types of the result hold
-    /// at once, the limits
-    /// and `drain.wait` for whatever starts next.
+    /// Reads the file again. The queues, schedules, retention, quotas, isolation, secrets, blobs and job
+    /// types of the result hold at once, the limits and `drain.wait` for whatever starts next.
     ///
     /// # Errors
     /// [`ConfigError`] as at the start; the node then goes on by what it has.
@@ -82,6 +81,23 @@ impl Config {
         let both =
             |key: &str| Pending { key: key.to_owned(), running: value(&before, key), written: value(&after, key) };
         let found = keys.into_iter().filter(|key| needs_restart(key)).map(both);
-        found.filter(|pending| pending.running != pending.written).collect()
+        found.filter(|pending| pending.running != pending.written).chain(self.pending_headers(written)).collect()
+    }
+
+    /// The headers of providers whose names are the same and whose values are not, which are shown to nobody.
+    fn pending_headers(&self, written: &Self) -> impl Iterator<Item = Pending> {
+        self.models.providers.iter().filter_map(|(name, running)| {
+            let headers = &written.models.providers.get(name)?.headers;
+            let is_named_alike = headers.keys().eq(running.headers.keys());
+            let is_other = |header: &&String| headers.get(*header) != running.headers.get(*header);
+            let other: Vec<&str> = headers.keys().filter(is_other).map(String::as_str).collect();
+            let key = format!("providers.{name}.headers");
+            let written = format!("another value of {}", other.join(", "));
+            (is_named_alike && !other.is_empty()).then(|| Pending {
+                key,
+                running: "the value of the start".to_owned(),
+                written,
+            })
+        })
     }
 }

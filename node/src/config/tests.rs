@@ -195,6 +195,33 @@ fn providers_models_and_what_requests_may_reach_are_read() {
     assert_eq!(value("models.vec"), "embedding vec of here");
 }
 
+/// A new price, fallback or value of a header was taken for no change at all, and held from the next start without a word.
+#[test]
+fn every_change_of_providers_and_models_waits_for_a_restart_by_name() {
+    let file = |header: &str, price: &str, fallback: &str| {
+        format!(
+            "[providers.p]\nkind = \"openai\"\nheaders = {{ X-Project = \"{header}\" }}\n\
+             [models.m]\nprovider = \"p\"\ninput_price = {price}\nfallback = [{fallback}]\n[models.n]\nprovider = \"p\"\n"
+        )
+    };
+    let setting = Setting::new(file("a", "1", ""));
+    let config = setting.resolve(Overrides::default(), Overrides::default()).unwrap();
+    let pending = |text: String| -> Vec<String> {
+        std::fs::write(setting.folder.path().join("config.toml"), text).unwrap();
+        let pending = config.reload().unwrap().pending.into_iter();
+        pending.map(|it| format!("{}: {} -> {}", it.key, it.running, it.written)).collect()
+    };
+    assert_eq!(pending(file("a", "1.0", "")), [""; 0], "the same price in other words");
+    assert_eq!(
+        pending(file("b", "1.25", "\"n\"")),
+        [
+            "models.m.input_price: 1 -> 1.25",
+            "models.m.fallback:  -> n",
+            "providers.p.headers: the value of the start -> another value of X-Project"
+        ]
+    );
+}
+
 #[test]
 fn the_environment_is_read_and_judged() {
     let read = |name: &str, value: &str| {

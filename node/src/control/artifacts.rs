@@ -12,7 +12,9 @@ use super::error::{Answer, Failure};
 use super::extract::Params;
 use super::jobs::JobKey;
 use super::view::{self, DetailRow};
-use crate::api::{Artifact, ArtifactKind, Artifacts, ErrorCode, FILES_TOLD_MAX, FileCount, JobDetail, ResultQuery};
+use crate::api::{
+    Artifact, ArtifactKind, Artifacts, ErrorCode, FILES_TOLD_MAX, FileCount, JobDetail, ResultQuery, number_parts,
+};
 
 pub(super) async fn show(
     State(control): State<Control>,
@@ -32,7 +34,10 @@ pub(super) async fn show(
         None if attempt.epoch == job.epoch && job.state == JobState::Running => return Err(missing(&job)),
         None => Tree::default(),
     };
+    let (number, task) = number_parts(job.number);
     Ok(Json(Artifacts {
+        number,
+        task,
         attempt: attempt.epoch,
         node: view::name(&control.handle, attempt.node),
         tree: files,

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use jobmesh_executors::{Stream, log_path};
-use jobmesh_protocol::{BlobRef, Epoch, RunId};
+use jobmesh_protocol::{AttemptState, BlobRef, Epoch, RunId};
 use jobmesh_store::{Attempt, Job, View};
 
 use self::remote::Remote;
@@ -130,14 +130,29 @@ async fn locate(control: &Control, job: &Job, query: LogsQuery) -> Answer<Source
     }
     let path = output(&attempt, query.stream).map(|blob| (blob, control.handle.blobs().path_of(blob.hash)));
     match (bytes, path) {
+        (_, None) if is_untold(&attempt) && !query.follow => {
+            let (number, peer) = (job.number, view::name(&control.handle, attempt.node).name);
+            let message =
+                format!("what attempt {epoch} of job {number} wrote is on {peer}, which has not told its end yet");
+            Err(Failure::new(ErrorCode::NotFound, message)
+                .hint("short logs come here with that; `jobmesh logs` there has them"))
+        }
         (_, None) => Ok(Source::Nothing(Some(epoch))),
         (Some(bytes), Some(_)) => Ok(Source::Bytes(epoch, bytes)),
         (None, Some((blob, path))) if control.handle.blobs().has(blob) => Ok(Source::Whole(epoch, path)),
         (None, Some(_)) => {
-            let message = format!("the output of attempt {epoch} of job {} was never fetched to this node", job.number);
-            Err(Failure::new(ErrorCode::NotFound, message))
+            let (number, peer) = (job.number, view::name(&control.handle, attempt.node).name);
+            let message = format!("the output of attempt {epoch} of job {number} stayed on {peer}, which ran it");
+            let hint =
+                "of an attempt that did not decide its job only short logs come here; `jobmesh logs` there has them";
+            Err(Failure::new(ErrorCode::NotFound, message).hint(hint))
         }
     }
+}
+
+/// Whether an attempt began on a peer and was cancelled, and nothing more of it is known.
+fn is_untold(attempt: &Attempt) -> bool {
+    attempt.state == AttemptState::Cancelled && attempt.started_at.is_some() && attempt.isolation.is_none()
 }
 
 fn without_attempt(job: &Job, query: LogsQuery) -> Answer<Source> {

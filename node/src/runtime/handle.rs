@@ -316,7 +316,7 @@ impl Handle {
         let reading = tokio::task::spawn_blocking(move || running.reload());
         let reload = reading.await.map_err(|_| ReloadError::Interrupted)??;
         type_files::bring_scheduled(self.blobs(), &reload.config.job_types).await?;
-        self.command(Command::Configure(Box::new(reload.config.declared()))).await?;
+        self.command(Command::Configure(Box::new(super::declared(&reload.config)))).await?;
         super::set_blob_quota(self.blobs(), &reload.config);
         *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(reload.config.clone());
         for pending in &reload.pending {

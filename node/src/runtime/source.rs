@@ -81,7 +81,7 @@ impl Source {
             name: config.name.clone(),
             detected,
             timing: config.timing,
-            declared: config.declared(),
+            declared: super::declared(config),
             has_rebooted: has_rebooted(store)?,
         })
     }

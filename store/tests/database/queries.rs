@@ -60,7 +60,7 @@ fn what_a_peer_holds_is_found_until_it_has_ended() {
         outputs,
         usage,
         model: None,
-        isolation: Isolation::Contained,
+        isolation: Some(Isolation::Contained),
         started_at: None,
     };
     txn.finish_attempt(attempt(job_id(1)).run, &ended, LATER).unwrap();
@@ -94,7 +94,7 @@ fn an_attempt_reads_back_at_every_stage() {
     };
     let usage =
         Usage { cpu_ms: Some(DurationMillis(12)), memory_peak_bytes: Some(u64::from(u32::MAX) + 1), fuel: Some(9) };
-    let (model, isolation) = (model_use(), Isolation::Sandboxed);
+    let (model, isolation) = (model_use(), Some(Isolation::Sandboxed));
     let state = AttemptState::Failed;
     let said = EndedAttempt {
         state,
@@ -108,7 +108,7 @@ fn an_attempt_reads_back_at_every_stage() {
     };
     txn.finish_attempt(new.run, &said, LATER).unwrap();
     let ended = read();
-    assert_eq!((ended.model.as_ref(), ended.isolation), (Some(&model), Some(isolation)));
+    assert_eq!((ended.model.as_ref(), ended.isolation), (Some(&model), isolation));
     assert_eq!((ended.state, ended.exit, ended.outputs), (AttemptState::Failed, exit, outputs));
     assert_eq!((ended.usage, ended.finished_at), (usage, Some(LATER)));
     assert_eq!((ended.outcome.as_deref(), ended.message.as_deref()), (Some("error"), Some("signal 9")));
@@ -137,7 +137,7 @@ fn an_attempt_without_outputs_reads_back_too() {
         outputs,
         usage,
         model: None,
-        isolation: Isolation::Contained,
+        isolation: Some(Isolation::Contained),
         started_at: None,
     };
     txn.finish_attempt(new.run, &said, LATER).unwrap();
@@ -331,7 +331,7 @@ fn an_earlier_attempt_tells_of_a_job_that_completed_by_it() {
             outputs,
             usage,
             model: None,
-            isolation: Isolation::Contained,
+            isolation: Some(Isolation::Contained),
             started_at: None,
         };
         txn.finish_attempt(run(epoch), &ended, LATER).unwrap();

@@ -291,7 +291,7 @@ fn fill_done(txn: &Txn<'_>, job: Job) {
         outputs: Outputs { stdout: blob(b"out"), stderr: blob(b"err"), result: blob(b"result"), files: blob(b"files") },
         usage: Usage { cpu_ms: Some(DurationMillis(70)), memory_peak_bytes: Some(1 << 33), fuel: Some(1 << 40) },
         model: Some(&model_use()),
-        isolation: Isolation::Sandboxed,
+        isolation: Some(Isolation::Sandboxed),
         started_at: None,
     };
     txn.finish_attempt(new.run, &ended, LATER).unwrap();
@@ -332,7 +332,7 @@ fn fill_array(txn: &Txn<'_>) {
         outputs: Outputs::default(),
         usage: Usage::default(),
         model: None,
-        isolation: Isolation::Contained,
+        isolation: Some(Isolation::Contained),
         started_at: None,
     };
     txn.finish_attempt(new.run, &ended, LATER).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jobmesh_engine::{Command, Declared, Policy, Response};
+use jobmesh_engine::{Command, Declared, JobAction, Policy, Response};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::task::{HttpTask, Task};
 use jobmesh_protocol::ticket::{Refusal, RefusalReason};
@@ -95,7 +95,17 @@ fn code_of_members_has_the_network_only_where_it_is_granted() {
     wire.pass(DurationMillis::from_secs(5));
     assert_eq!(wire.runs(B), 0, "{:?}", wire.trace());
     let why = explained(&mut wire, job);
-    assert!(why.contains("network"), "{why}");
+    assert!(why.contains("network:members (`isolation.network = true` in config.toml there)"), "{why}");
+    // It was named only when everything else was there, after the job had been awarded and given back.
+    let mut missing = wanted.clone();
+    missing.requirements.push("tool:jq".parse().unwrap());
+    missing.isolation = Some(Isolation::Untrusted);
+    let job = wire.submit(A, missing);
+    let Response::Explained(why) = wire.command(A, Command::Explain(job)) else { panic!("no explanation") };
+    let lacks = why.nodes.iter().find(|fit| !fit.is_self).unwrap().lacks.join(", ");
+    let order = ["network:members", "isolation:process:untrusted", "tool:jq"].map(|lack| lacks.find(lack).unwrap());
+    assert!(order.is_sorted(), "what decides most comes first: {lacks}");
+    wire.command(A, Command::Job(job, JobAction::Cancel { reason: String::new(), is_forced: false }));
     decree(&mut wire, B, Policy { network: true, ..Policy::default() });
     let granted = wire.submit(A, wanted);
     wire.pass(DurationMillis::from_secs(1));

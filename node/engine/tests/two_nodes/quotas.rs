@@ -1,9 +1,9 @@
 //! What one peer may take of a node at most.
 
-use jobmesh_engine::{Command, Declared, Quotas};
+use jobmesh_engine::{Command, Declared, Input, Quotas, Remedy, Response};
 use jobmesh_protocol::envelope::{Envelope, Kind};
 use jobmesh_protocol::ticket::{Refusal, RefusalReason};
-use jobmesh_protocol::{DurationMillis, JobState, Outcome};
+use jobmesh_protocol::{BlobRef, DurationMillis, Hash, JobId, JobSpec, JobState, Outcome};
 
 use crate::wire::{A, B, Wire, mesh};
 use crate::{escalated, spec};
@@ -44,6 +44,57 @@ fn an_origin_that_acknowledges_nothing_gets_no_more_than_its_share_of_the_disk()
     wire.drop_frames();
     wire.submit(A, spec(Some("tool:gzip")));
     assert_eq!(last_refusal(&wire).reason, RefusalReason::Quota, "{:?}", wire.trace());
+}
+
+/// What a person is told of where a job of A could run.
+fn explained(wire: &mut Wire, job: JobId) -> String {
+    let Response::Explained(why) = wire.command(A, Command::Explain(job)) else { panic!("no explanation") };
+    format!("{:?}", why.reasons)
+}
+
+fn with_input(size: u64) -> JobSpec {
+    let mut spec = spec(Some("tool:gzip"));
+    spec.inputs = Some(BlobRef { hash: Hash::of(b"input"), size });
+    spec
+}
+
+/// It was awarded, given back before the first byte, and awarded again, for ever.
+#[test]
+fn a_job_whose_input_has_no_room_on_a_peer_is_refused_with_how_much_has() {
+    let mut wire = escalated();
+    limit(&mut wire, B, Quotas { input_bytes: 20 << 30, ..Quotas::default() });
+    let job = wire.submit(A, with_input((32 << 30) + 1));
+    wire.pass(DurationMillis::from_secs(60));
+    assert_eq!(last_refusal(&wire).reason, RefusalReason::Room(20 << 30));
+    assert_eq!((wire.transfers(B).0.len(), wire.attempts(A, job).len()), (0, 0), "it was never awarded");
+    let why = explained(&mut wire, job);
+    assert!(why.contains("b has no room for its input: it takes 20 GiB at most"), "{why}");
+    // What is told is rounded up, and so is no reason to refuse what may still fit.
+    wire.submit(A, with_input((16 << 30) + 1));
+    assert_eq!(wire.transfers(B).0.len(), 1);
+}
+
+#[test]
+fn a_job_whose_input_could_not_be_brought_is_not_bid_for_again_soon() {
+    let mut wire = escalated();
+    let job = wire.submit(A, with_input(100));
+    let wanted = wire.transfers(B).0[0];
+    let reason = "its files have 9 bytes; this node keeps 5 at most".to_owned();
+    wire.tell(B, Input::FetchFailed { wanted, reason, remedy: Remedy::None });
+    wire.pass(DurationMillis::from_secs(500));
+    assert_eq!(last_refusal(&wire).reason, RefusalReason::NoInput);
+    assert_eq!(wire.attempts(A, job).len(), 1, "{:?}", wire.trace());
+    let why = explained(&mut wire, job);
+    assert!(why.contains("b its files have 9 bytes; this node keeps 5 at most"), "{why}");
+    // By then somebody may have made room.
+    let asked = (0..100).find_map(|_| {
+        wire.pass(DurationMillis::from_secs(10));
+        wire.transfers(B).0.pop()
+    });
+    assert_eq!(asked, Some(wanted), "{:?}", wire.trace());
+    wire.tell(B, Input::Fetched(wanted));
+    wire.end(B, 0, Outcome::Ok, b"");
+    assert_eq!(wire.job(A, job).state, JobState::Completed);
 }
 
 #[test]

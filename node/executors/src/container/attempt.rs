@@ -414,6 +414,8 @@ impl Attempt<'_> {
         let is_oom = state.is_some_and(|state| state.oom_killed == Some(true));
         let limit = self.order.limits.memory_bytes.filter(|_| is_oom);
         let ran = process.and_then(process::age_of);
+        // An engine tells what a container takes once a second and only while it runs: the last word would be too little,
+        // which is worse than none.
         Finish { exit, ending, oom: limit.map(OutOfMemory::at), usage: Usage::default(), ran }
     }
 

@@ -92,11 +92,25 @@ impl FromStr for Allowed {
             let bits = bits.map_or(Ok(width), str::parse).map_err(|_| wrong())?;
             return if bits <= width { Ok(Self::Range(address, bits)) } else { Err(wrong()) };
         }
-        let is_host = !text.is_empty()
-            && text.len() <= 253
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-        if is_host { Ok(Self::Host(text.trim_end_matches('.').to_ascii_lowercase())) } else { Err(wrong()) }
+        let host = text.strip_suffix('.').unwrap_or(text);
+        if bits.is_none() && is_host(host) { Ok(Self::Host(host.to_ascii_lowercase())) } else { Err(wrong()) }
     }
+}
+
+/// Whether a text can be the name of a host. One whose last part is a number is an address that is cut or mistyped, and
+/// no client would look it up. Source: RFC 1123, and the URL standard for numbers.
+fn is_host(text: &str) -> bool {
+    let is_part = |part: &str| {
+        let is_legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        !part.is_empty()
+            && part.len() <= 63
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.bytes().all(is_legal)
+    };
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let is_number = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
+    text.len() <= 253 && text.split('.').all(is_part) && !is_number
 }
 
 impl fmt::Display for Allowed {
@@ -126,7 +140,8 @@ mod tests {
         let host: Allowed = "DB.example.org.".parse().unwrap();
         assert!(host.has_host("db.Example.org") && !host.has_host("other.example.org"));
         assert_eq!(host.to_string(), "db.example.org");
-        for wrong in ["", "10.0.0.0/33", "a b", "http://x/", "10.0.0.0/"] {
+        let nonsense = ["**", "*.example.org", ".", "a..b", "-a.org", "10.0.0", "10.0.0.256", "a.0x7f", "db/8"];
+        for wrong in ["", "10.0.0.0/33", "a b", "http://x/", "10.0.0.0/"].into_iter().chain(nonsense) {
             assert!(wrong.parse::<Allowed>().is_err(), "{wrong}");
         }
     }

@@ -68,6 +68,24 @@ fn a_script_finds_what_it_was_given() {
     assert_eq!(ended.outputs.result, Some(BlobRef::of(br#"[["a","b"],"red","7",2,"inputinput"]"#)), "{ended:?}");
 }
 
+/// All that a worker is told was one variable, and one of more than 128 KiB fails the start of a program on Linux.
+#[test]
+fn a_long_script_with_long_arguments_and_variables_runs() {
+    let node = Node::start(1);
+    let text = format!("-- {}\nreturn {{#job.args[1], #job.env.KEYS, job.args[1]:byte(1)}}", "x".repeat(200 << 10));
+    let mut order = script(&node, "");
+    order.task = Task::Lua(LuaTask {
+        script: Content::Blob(node.blob(text.as_bytes())),
+        // Each of these takes six bytes where they travel.
+        argv: vec!["\u{1}".repeat(50 << 10)],
+        environment: [].into(),
+        stdin: None,
+    });
+    order.environment = [("KEYS".to_owned(), "k".repeat(250 << 10))].into();
+    let ended = node.end_of(order);
+    assert_eq!(ended.outputs.result, Some(BlobRef::of(b"[51200,256000,1]")), "{ended:?}");
+}
+
 #[test]
 fn a_script_says_how_it_ended_and_no_pcall_keeps_it_from_that() {
     let node = Node::start(1);

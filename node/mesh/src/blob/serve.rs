@@ -133,7 +133,11 @@ impl Served<'_> {
 
     async fn refuse<S: AsyncWrite + Unpin>(&self, stream: &mut S) -> io::Result<()> {
         self.context.counters.add("blob_damaged");
-        tracing::error!(blob = self.hash.short(), "a file that a peer asked for is damaged, or its hashes were");
+        // Something is wrong with a disk, but how often that is said must not be up to whoever asks: all are counted.
+        if self.context.damage_told.is_due() {
+            let blob = self.hash.short();
+            tracing::warn!(blob, "a file that a peer asked for is damaged, or its hashes were");
+        }
         write_all(stream, &DAMAGED.to_be_bytes()).await
     }
 }

@@ -167,6 +167,10 @@ const MODELS: &[(&str, &str)] = &[
         "[http]\nallow = [\"http://x/\"]",
         "line 2: http.allow[0] is wrong: \"http://x/\" is neither a host such as db.example.org nor addresses such as 10.0.0.5 or 10.1.0.0/16",
     ),
+    (
+        "[http]\nallow = [\"**\"]",
+        "line 2: http.allow[0] is wrong: \"**\" is neither a host such as db.example.org nor addresses such as 10.0.0.5 or 10.1.0.0/16",
+    ),
     ("[http]\npeers = \"all\"", "line 2: http.peers is \"all\"; it must be one of public, none"),
     (
         "[providers.a]\nbase_url = \"http://x\"",
@@ -201,7 +205,15 @@ const MODELS: &[(&str, &str)] = &[
     ),
     (
         "[providers.p]\nkind = \"ollama\"\n[models.m]\nprovider = \"p\"\nfallback = [\"n\"]",
-        "line 3: models.m falls back to \"n\", which is no model of [models] of the same kind",
+        "line 5: models.m falls back to \"n\", which is no model of [models] of the same kind",
+    ),
+    (
+        "[providers.p]\nkind = \"ollama\"\n[models.m]\nprovider = \"p\"\nfallback = [\"m\"]",
+        "line 5: models.m falls back to itself; name another model, or none",
+    ),
+    (
+        "[providers.p]\nkind = \"openai\"\nkey_secret = \"prod\"\n[secrets.test]\nfrom = \"env:A\"",
+        "line 3: providers.p.key_secret is \"prod\", a secret that is not declared; declare it as [secrets.prod] with from = \"env:VARIABLE\" or \"file:/path\"",
     ),
     (
         "[models.classes]\nmedium = \"m\"",
