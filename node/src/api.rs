@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/blobs` | raw bytes | [`jobmesh_protocol::BlobRef`] |
+//! | `POST /v1/blobs/many` | up to [`BLOBS_TOGETHER_MAX`] blobs of [`SMALL_BLOB_BYTES_MAX`] at most, each behind its length as four bytes, the highest first | [`Uploaded`] |
 //! | `POST /v1/blobs/missing` | [`MissingRequest`] | [`Missing`] |
 //! | `GET`, `HEAD /v1/blobs/{hash}` | | raw bytes; their hash is for the reader to check |
 //! | `POST /v1/jobs?follow=` | [`SubmitRequest`] | [`Submitted`]; with `follow`, JSON lines of [`FollowLine`] |
@@ -90,7 +91,10 @@ pub use action::{
     ActRequest, Acted, ActedJob, Action, CancelRequest, HoldRequest, MoveRequest, PrioritizeRequest, PruneRequest,
     Pruned, RescheduleRequest,
 };
-pub use blob::{Artifact, ArtifactKind, Artifacts, BLOBS_ASKED_MAX, BlobUse, Missing, MissingRequest};
+pub use blob::{
+    Artifact, ArtifactKind, Artifacts, BLOBS_ASKED_MAX, BLOBS_TOGETHER_MAX, BlobUse, Missing, MissingRequest,
+    SMALL_BLOB_BYTES_MAX, Uploaded,
+};
 pub use capability::{Capabilities, CapabilityAnswer, CapabilityRequest, TagSource, TagView};
 pub use event::{CHANGE_EVENT, Change, FeedQuery, MISSED_EVENT, Missed};
 pub use explain::{Explanation, NodeFit, Reason};

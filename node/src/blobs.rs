@@ -3,13 +3,15 @@
 //! The files themselves, and how many there may be, are the business of [`Shelf`], which the executors use too. Here is
 //! what those need who must not wait for a disk: what takes long runs on a thread of its own, fed piece by piece.
 
+mod many;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use jobmesh_executors::{PatternError, Room, Shelf, ShelfError, TreeReadError, check_patterns};
+use jobmesh_executors::{PatternError, Room, Shelf, ShelfError, TreeReadError, Written, check_patterns};
 use jobmesh_protocol::id::Hash;
 use jobmesh_protocol::{BlobRef, JobSpec};
 use tokio::sync::mpsc;
@@ -38,6 +40,12 @@ pub enum WriteError {
     #[error("the upload ended early: {reason}")]
     Cut {
         /// What is known of it.
+        reason: String,
+    },
+    /// What was sent is not what it should be.
+    #[error("the upload can't be used: {reason}")]
+    Malformed {
+        /// Why.
         reason: String,
     },
     /// The thread that wrote is gone.
@@ -208,6 +216,17 @@ impl Blobs {
         let written = writing.await.map_err(|_| WriteError::Panicked)??;
         written.ok_or_else(|| WriteError::Cut { reason: "it was given up".to_owned() })
     }
+
+    /// Keeps every one of the small blobs that come, durably, and has the disk sync all of them at once when no more come.
+    /// Returns them in their order. A call that is dropped keeps what came until then.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing of them is kept then, unless it was the last step that failed.
+    pub async fn write_each(&self, blobs: mpsc::Receiver<Vec<u8>>) -> Result<Vec<BlobRef>, WriteError> {
+        let shelf = self.shelf.clone();
+        let writing = tokio::task::spawn_blocking(move || write_each(&shelf, blobs));
+        Ok(writing.await.map_err(|_| WriteError::Panicked)??)
+    }
 }
 
 /// Reads on where nothing is kept any more: who is cut off in the middle of what it says does not hear why.
@@ -234,6 +253,19 @@ fn write_pieces(shelf: &Shelf, mut pieces: mpsc::Receiver<Piece>) -> Result<Opti
             None => return Ok(None),
         }
     }
+}
+
+/// Writes each of the blobs that come, on a thread that may wait, and keeps them together.
+fn write_each(shelf: &Shelf, mut blobs: mpsc::Receiver<Vec<u8>>) -> Result<Vec<BlobRef>, ShelfError> {
+    let mut written = Vec::new();
+    while let Some(bytes) = blobs.blocking_recv() {
+        let mut draft = shelf.begin()?;
+        draft.write(&bytes)?;
+        written.push(draft.close()?);
+    }
+    let blobs = written.iter().map(Written::blob).collect();
+    shelf.keep(written)?;
+    Ok(blobs)
 }
 
 #[cfg(test)]
@@ -264,6 +296,35 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let other = BlobRef::of(b"other");
         assert_eq!(blobs.missing(vec![blob, other]).await, [other]);
+    }
+
+    #[tokio::test]
+    async fn many_are_kept_together_or_none_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path().to_owned()).unwrap();
+        let contents: Vec<Vec<u8>> = (0..100_u8).map(|byte| vec![byte; usize::from(byte)]).collect();
+        let send = async |contents: &[Vec<u8>]| {
+            let (into, came) = mpsc::channel(1);
+            let sending = async {
+                for bytes in contents {
+                    if into.send(bytes.clone()).await.is_err() {
+                        break;
+                    }
+                }
+                drop(into);
+            };
+            tokio::join!(blobs.write_each(came), sending).0
+        };
+        // The same twice is one file, and counts once.
+        let twice = [contents.clone(), contents.clone()].concat();
+        let kept = send(&twice).await.unwrap();
+        assert_eq!(kept, twice.iter().map(|bytes| BlobRef::of(bytes)).collect::<Vec<_>>());
+        assert_eq!(blobs.missing(kept).await, []);
+        let bytes = contents.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        assert_eq!((blobs.shelf().used(), fs::read_dir(folder.path()).unwrap().count()), (bytes, 100));
+        blobs.shelf().set_quota(bytes + 5);
+        assert!(matches!(send(&[b"four".to_vec(), b"more".to_vec()]).await, Err(WriteError::Shelf(_))));
+        assert_eq!((blobs.shelf().used(), fs::read_dir(folder.path()).unwrap().count()), (bytes, 100));
     }
 
     #[tokio::test]

@@ -125,6 +125,7 @@ fn router(control: Control) -> Router {
         .merge(job_routes())
         .merge(queue_routes())
         .route("/v1/blobs", post(blobs::upload))
+        .route("/v1/blobs/many", post(blobs::upload_many))
         .route("/v1/blobs/missing", post(blobs::missing))
         .route("/v1/blobs/{hash}", get(blobs::show))
         .route("/v1/events", get(follow::events))

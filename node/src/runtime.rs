@@ -476,6 +476,8 @@ struct Shared {
     questions: Semaphore,
     /// What has to be taken out of what runs report, for those that have secrets.
     guarded: guarded::Guarded,
+    /// What comes from peers.
+    downloads: download::Downloads,
 }
 
 #[cfg(test)]

@@ -349,6 +349,7 @@ async fn a_tree_that_claims_too_much_or_leads_elsewhere_is_not_laid_out() {
     let trees = [
         (list(&[file("x", huge(1 << 50))]), "this node keeps 1073741824 at most"),
         (list(&[file("x", huge(10 << 20))]), "has 5 bytes at the peer, but should have"),
+        (list(&[file("x", five), file("y", huge(6))]), "has 5 bytes at the peer, but should have 6"),
         (BlobRef { size: u64::MAX, ..five }, "the limit is"),
         (list(&many), "the limit is 100000"),
         (list(&[file(&deep, five)]), "d/d/d"),
@@ -404,6 +405,8 @@ async fn what_one_member_brought_is_not_had_by_another() {
     }
     let here = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        // Each look holds up this thread, by which the honest member sends.
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while counter(&node, "blob_bytes_received") < blob.size {
             ticks.tick().await;
         }

@@ -41,9 +41,6 @@ const DATE_KEPT: Duration = Duration::from_secs(600);
 /// Every unfinished file starts so; no blob does, since a hash is hexadecimal.
 const TEMPORARY: &str = "tmp-";
 
-/// Every file of a transfer that may be gone on with ends so.
-const PART: &str = ".part";
-
 /// Asked between two chunks whether to stop.
 pub(crate) type Halt<'a> = &'a dyn Fn() -> bool;
 
@@ -255,23 +252,6 @@ impl Shelf {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Deletes what has come of transfers that nobody has gone on with for so long. Returns how many.
-    ///
-    /// # Errors
-    /// What the system says if the folder can't be read, or a file can't be deleted.
-    pub fn remove_older_parts(&self, age: Duration) -> io::Result<u64> {
-        let mut removed = 0;
-        for entry in fs::read_dir(&self.inner.folder)? {
-            let entry = entry?;
-            let is_part = entry.file_name().as_encoded_bytes().ends_with(PART.as_bytes());
-            if is_part && entry.metadata().is_ok_and(|found| found.is_file() && is_older(&found, age)) {
-                fs::remove_file(entry.path())?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
     }
 
     /// Puts finished files under their names, durably: all of them, or at least none that is not whole.

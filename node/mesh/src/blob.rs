@@ -4,17 +4,20 @@
 //! of 64 KiB with the hashes that lead from them up to the root of the blob's own BLAKE3 tree (module `tree`). So every
 //! group is verified when it comes, against nothing but the hash that was asked for, and only then written. Between
 //! segments the sender may say that it has to hash its file first, or that its copy is damaged. A request with a
-//! challenge is about the same file by the same right, and moves none of it (module `possession`).
+//! challenge is about the same file by the same right, and moves none of it (module `possession`). A stream may carry any
+//! number of requests, which are answered one after the other; so come the many small files of a tree (module `small`).
 //!
-//! What arrives goes into a `.part` file beside its destination. **The hard case** is what a power cut leaves of that:
+//! What arrives of a larger blob goes into a `.part` file beside its destination. **The hard case** is what a power cut leaves of that:
 //! a length that counts and bytes that never came to the disk. So what is resumed is hashed as it is found there, and
 //! only a file with the hash of the whole, that is on disk, gets its name; a `.part` that turns out wrong is deleted, so
 //! a bad start is not resumed for ever.
 
+mod incoming;
 mod outboard;
 mod possession;
 mod receive;
 mod serve;
+mod small;
 mod tree;
 
 use std::io;
@@ -28,19 +31,24 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 pub(crate) use outboard::Outboards;
-pub(crate) use possession::verify;
+pub(crate) use possession::{verify, verify_small};
 pub(crate) use receive::fetch;
 pub use receive::part_path;
 pub(crate) use serve::serve;
+pub use small::SMALL_BYTES_MAX;
+pub(crate) use small::fetch_small;
 
 /// Name of the protocol.
-pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/jobmesh/blob/2");
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/jobmesh/blob/3");
 
 /// Largest request or answer: two hashes, a challenge and a number.
 const HEADER_BYTES_MAX: usize = 256;
 
 /// How long a peer may be silent in the middle of a transfer.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// How long it may take until a peer has answered on a new stream: its own search for the file may take [`SILENCE_MAX`].
+const ANSWER_MAX: Duration = Duration::from_secs(40);
 
 /// In place of a segment's length: the sender is about to hash its file.
 const WAIT: u32 = 0;

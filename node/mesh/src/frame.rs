@@ -89,6 +89,14 @@ pub(crate) async fn write<S: AsyncWrite + Unpin>(stream: &mut S, body: &[u8]) ->
     stream.write_all(body).await
 }
 
+/// Appends one frame to what is to be written at once. `body` is one of ours, and short.
+pub(crate) fn put(into: &mut Vec<u8>, body: &[u8]) {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    assert!(length < u32::MAX, "only short frames are put together");
+    into.extend_from_slice(&length.to_be_bytes());
+    into.extend_from_slice(body);
+}
+
 /// Writes one frame and flushes, within [`BODY_DEADLINE`]. Not cancel-safe.
 pub(crate) async fn send<S: AsyncWrite + Unpin>(stream: &mut S, body: &[u8]) -> io::Result<()> {
     let sent = timeout(BODY_DEADLINE, async {

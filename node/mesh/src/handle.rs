@@ -1,7 +1,7 @@
 //! The handle that the rest of the node holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -152,6 +152,32 @@ impl Mesh {
         blob::fetch(&self.context, from, wanted, into, on_bytes).await
     }
 
+    /// Fetches blobs of [`crate::SMALL_BYTES_MAX`] at most from the admitted member `from`, on one stream. Each is verified
+    /// and handed on as its bytes, in the order of `wanted`; whoever takes them keeps them. With nobody who takes them any
+    /// more it ends as if all had come. `on_bytes` hears of every step forward.
+    ///
+    /// # Errors
+    /// [`FetchError`] of the first that could not be had; those before it were handed on.
+    pub async fn fetch_small(
+        &self,
+        from: NodeId,
+        wanted: &[Requested],
+        into: &mpsc::Sender<Vec<u8>>,
+        on_bytes: impl Fn(u64) + Send + Sync,
+    ) -> Result<(), FetchError> {
+        blob::fetch_small(&self.context, from, wanted, into, on_bytes).await
+    }
+
+    /// The same as [`Self::verify_possession`] of many small blobs, on one stream. Returns those that were shown.
+    pub async fn verify_possession_small(
+        &self,
+        from: NodeId,
+        wanted: &[(Requested, PathBuf)],
+        on_step: impl Fn() + Send + Sync,
+    ) -> Vec<Requested> {
+        blob::verify_small(&self.context, from, wanted, on_step).await
+    }
+
     /// Has the admitted member `from` show that it has a blob of which there is a `copy` here, and not only its name.
     ///
     /// `on_step` hears that the member still works on it.
@@ -179,7 +205,7 @@ impl Mesh {
     /// Asks the admitted member `from` for the secrets of a job that it gave this node.
     ///
     /// # Errors
-    /// [`SecretsError`]; to ask again may help.
+    /// [`SecretsError`]. A stream that nobody took was asked again already.
     pub async fn ask_secrets(&self, from: NodeId, request: Request) -> Result<Answer, SecretsError> {
         secret::ask(&self.context, from, request).await
     }

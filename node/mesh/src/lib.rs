@@ -30,6 +30,7 @@ mod frame;
 mod hello;
 mod join;
 mod log;
+mod question;
 mod secret;
 mod session;
 mod streams;
@@ -44,7 +45,7 @@ mod supervisor;
 mod transport;
 
 pub use behaviour::BehaviourError;
-pub use blob::{FetchError, Requested, part_path};
+pub use blob::{FetchError, SMALL_BYTES_MAX, Requested, part_path};
 pub use config::{Config, NAME_BYTES_MAX};
 pub use event::{Event, Side};
 pub use handle::{Mesh, SendError};

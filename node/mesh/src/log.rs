@@ -21,7 +21,8 @@ use tokio::time::timeout;
 use crate::context::Context;
 use crate::event::Event;
 use crate::frame;
-use crate::peer_id::{node_of, peer_of};
+use crate::peer_id::node_of;
+use crate::question::{AskError, Question, ask};
 
 /// Name of the protocol.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/jobmesh/log/1");
@@ -135,28 +136,22 @@ impl LogReader {
 
 /// Asks the admitted member `from` for the output of a run.
 pub(crate) async fn read(context: &Context, from: NodeId, request: LogRequest) -> Result<LogReader, LogError> {
-    let not_connected = LogError::NotConnected { node: from };
-    if !context.routes.contains(&from) {
-        return Err(not_connected);
-    }
-    let (Some(peer), Some(mut control)) = (peer_of(&from), context.control()) else { return Err(not_connected) };
+    let mut frames = Vec::new();
+    frame::put(&mut frames, &cbor::encode(&request));
+    let (answer_bytes_max, patience) = (HEADER_BYTES_MAX, ANSWER_MAX);
+    let asked = ask(context, from, Question { protocol: PROTOCOL, frames: &frames, answer_bytes_max, patience }).await;
     let interrupted = |source| LogError::Interrupted { node: from, source };
-    let asking = async {
-        let mut stream = control.open_stream(peer, PROTOCOL).await.map_err(io::Error::other)?;
-        frame::send(&mut stream, &cbor::encode(&request)).await?;
-        let answer = frame::read(&mut stream, HEADER_BYTES_MAX).await.map_err(io::Error::other)?;
-        let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let answer: Answer = cbor::decode(&answer, HEADER_BYTES_MAX).map_err(io::Error::other)?;
-        Ok((stream, answer))
-    };
-    match timeout(ANSWER_MAX, asking).await {
-        Ok(Ok((stream, Answer { known: true }))) => {
+    let (stream, answer) = asked.map_err(|error| match error {
+        AskError::NotConnected => LogError::NotConnected { node: from },
+        AskError::Broken(source) => interrupted(source),
+    })?;
+    let answer = cbor::decode(&answer, HEADER_BYTES_MAX).map_err(|error| interrupted(io::Error::other(error)))?;
+    match answer {
+        Answer { known: true } => {
             let patience = (!request.follow).then_some(ANSWER_MAX);
             Ok(LogReader { node: from, stream, patience })
         }
-        Ok(Ok((_, Answer { known: false }))) => Err(LogError::Unknown { node: from }),
-        Ok(Err(error)) => Err(interrupted(error)),
-        Err(_elapsed) => Err(interrupted(io::ErrorKind::TimedOut.into())),
+        Answer { known: false } => Err(LogError::Unknown { node: from }),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The secrets of a job, from the node whose job it is to the one that runs it.
 //!
 //! Request {which attempt} → answer {values by variable, or that there are none for whoever asks}. It goes over the
-//! encrypted connection of two admitted members and is kept nowhere: not queued, not sent again, not in any frame. A stream
-//! that breaks is asked again by a new one.
+//! encrypted connection of two admitted members and is kept nowhere: not queued, not sent again, not in any frame. Who is
+//! not answered gives the attempt back.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use crate::context::Context;
 use crate::event::Event;
 use crate::frame;
-use crate::peer_id::{node_of, peer_of};
+use crate::peer_id::node_of;
+use crate::question::{self, AskError, Question};
 
 /// Name of the protocol.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/jobmesh/secrets/1");
@@ -50,22 +51,17 @@ pub enum SecretsError {
 
 /// Asks the admitted member `from` for the secrets of a job that it gave this node.
 pub(crate) async fn ask(context: &Context, from: NodeId, request: Request) -> Result<Answer, SecretsError> {
-    let not_connected = SecretsError::NotConnected { node: from };
-    if !context.routes.contains(&from) {
-        return Err(not_connected);
-    }
-    let (Some(peer), Some(mut control)) = (peer_of(&from), context.control()) else { return Err(not_connected) };
-    let asking = async {
-        let mut stream = control.open_stream(peer, PROTOCOL).await.map_err(io::Error::other)?;
-        frame::send(&mut stream, &request.encode()).await?;
-        let answer = frame::read(&mut stream, ANSWER_BYTES_MAX).await.map_err(io::Error::other)?;
-        Answer::decode(&answer.ok_or(io::ErrorKind::UnexpectedEof)?).map_err(io::Error::other)
-    };
+    let mut frames = Vec::new();
+    frame::put(&mut frames, &request.encode());
+    let (answer_bytes_max, patience) = (ANSWER_BYTES_MAX, ANSWER_MAX);
+    let asked =
+        question::ask(context, from, Question { protocol: PROTOCOL, frames: &frames, answer_bytes_max, patience });
     let interrupted = |source| SecretsError::Interrupted { node: from, source };
-    timeout(ANSWER_MAX, asking)
-        .await
-        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(interrupted)
+    let (_stream, answer) = asked.await.map_err(|error| match error {
+        AskError::NotConnected => SecretsError::NotConnected { node: from },
+        AskError::Broken(source) => interrupted(source),
+    })?;
+    Answer::decode(&answer).map_err(|error| interrupted(io::Error::other(error)))
 }
 
 /// Serves one stream, to admitted members only.

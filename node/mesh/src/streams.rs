@@ -2,7 +2,7 @@
 //!
 //! Input: a protocol's incoming streams. Output: served streams. They end with the driver that owns them, and their
 //! children with them. libp2p-stream holds one stream per protocol for us and drops the next, so an acceptor does
-//! nothing but accept; whoever finds it busy comes again.
+//! nothing but accept; whoever finds it busy comes again (module `question`).
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ const JOINS_TOTAL: usize = 4;
 /// Blob streams per peer.
 const BLOBS_PER_PEER: usize = 8;
 
-/// Blob streams in all: each holds an open file and a segment of 256 KiB.
+/// Blob streams in all: each holds an open file and a segment of 256 KiB, however many files it is asked for.
 const BLOBS_TOTAL: usize = 64;
 
 /// Streams per peer that follow the output of a run: two for each of eight runs that people look at.

@@ -10,6 +10,12 @@ use crate::api::submission::numbered;
 /// Most blobs of one question.
 pub const BLOBS_ASKED_MAX: usize = 5000;
 
+/// Most blobs of one body.
+pub const BLOBS_TOGETHER_MAX: usize = 5000;
+
+/// Longest blob that may come with others in one body.
+pub const SMALL_BLOB_BYTES_MAX: usize = 256 << 10;
+
 /// Asks which of these blobs are not on the node. Those that are stay for an hour at least.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +29,13 @@ pub struct MissingRequest {
 pub struct Missing {
     /// Those that are not there, in the order of the question.
     pub missing: Vec<BlobRef>,
+}
+
+/// Blobs that were uploaded together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uploaded {
+    /// Each of them, in the order of the body.
+    pub blobs: Vec<BlobRef>,
 }
 
 /// How much a node keeps.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use jobmesh::api::{BLOBS_ASKED_MAX, Missing, MissingRequest};
+use jobmesh::api::{BLOBS_ASKED_MAX, BLOBS_TOGETHER_MAX, Missing, MissingRequest, SMALL_BLOB_BYTES_MAX, Uploaded};
 use jobmesh::gather::{Gathered, hash_file};
 use jobmesh_protocol::BlobRef;
 use jobmesh_protocol::id::Hash;
@@ -19,6 +19,8 @@ use crate::client::Client;
 
 /// An upload of more is told of while it goes on: it takes a second or so.
 const TOLD_BYTES: u64 = 64 << 20;
+/// Most bytes of small files that are sent in one body.
+const TOGETHER_BYTES_MAX: u64 = 8 << 20;
 /// Time between two words on that.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 
@@ -70,10 +72,13 @@ impl Upload {
             missing.extend(answer.missing);
         }
         let mut progress = Progress::of(missing.iter().map(|blob| blob.size).sum());
-        for blob in missing {
-            if let Some(path) = sources.get(&blob) {
-                send_file(client, path, blob, &mut progress).await?;
-            }
+        let files = missing.iter().filter_map(|blob| Some((*blob, sources.get(blob)?.as_path())));
+        let (small, large): (Vec<_>, Vec<_>) = files.partition(|(blob, _)| blob.size <= SMALL_BLOB_BYTES_MAX as u64);
+        for (blob, path) in large {
+            send_file(client, path, blob, &mut progress).await?;
+        }
+        for files in batches(&small) {
+            send_together(client, files, &mut progress).await?;
         }
         progress.end();
         Ok(client.upload(io::Cursor::new(tree.encode())).await?)
@@ -92,6 +97,40 @@ pub(crate) async fn send_one(client: &Client, path: &Path) -> Result<BlobRef, Fa
     Ok(blob)
 }
 
+/// Small files that are sent in one body each: so many, and so many bytes, as may well be in memory.
+fn batches<'a>(mut files: &'a [(BlobRef, &'a Path)]) -> impl Iterator<Item = &'a [(BlobRef, &'a Path)]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |(blob, _): &&(BlobRef, &Path)| {
+            bytes += blob.size;
+            bytes <= TOGETHER_BYTES_MAX
+        };
+        let count = files.iter().take(BLOBS_TOGETHER_MAX).take_while(fits).count();
+        let (batch, rest) = files.split_at_checked(count).filter(|(batch, _)| !batch.is_empty())?;
+        files = rest;
+        Some(batch)
+    })
+}
+
+async fn send_together(client: &Client, files: &[(BlobRef, &Path)], progress: &mut Progress) -> Result<(), Failure> {
+    let mut body = Vec::new();
+    for (blob, path) in files {
+        let bytes = tokio::fs::read(path).await.map_err(|error| unread(path, &error))?;
+        // One that has become too long would not be taken.
+        let length = u32::try_from(bytes.len()).ok().filter(|length| u64::from(*length) == blob.size);
+        body.extend_from_slice(&length.ok_or_else(|| changed(path))?.to_be_bytes());
+        body.extend_from_slice(&bytes);
+    }
+    let sent: Uploaded = client.post_bytes("/v1/blobs/many", body.into()).await?;
+    for (number, (blob, path)) in files.iter().enumerate() {
+        if sent.blobs.get(number) != Some(blob) {
+            return Err(changed(path));
+        }
+        progress.add(blob.size);
+    }
+    Ok(())
+}
+
 async fn send_file(client: &Client, path: &Path, blob: BlobRef, progress: &mut Progress) -> Result<(), Failure> {
     let file = tokio::fs::File::open(path).await.map_err(|error| unread(path, &error))?;
     let told = progress.clone();
@@ -100,7 +139,11 @@ async fn send_file(client: &Client, path: &Path, blob: BlobRef, progress: &mut P
     if sent == blob {
         return Ok(());
     }
-    Err(Failure::new(Kind::File, format!("{} has changed while it was read; try again", path.display())))
+    Err(changed(path))
+}
+
+fn changed(path: &Path) -> Failure {
+    Failure::new(Kind::File, format!("{} has changed while it was read; try again", path.display()))
 }
 
 /// A tree that the node has, checked against its hash.
@@ -193,5 +236,22 @@ impl AsyncRead for Counted {
         let count = buffer.filled().len().saturating_sub(before) as u64;
         self.progress.add(count);
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_files_go_in_bodies_of_bounded_size_and_none_is_left_out() {
+        let of = |count: u64, size: u64| -> Vec<(BlobRef, &Path)> {
+            let blob = |number: u64| BlobRef { hash: Hash::of(&number.to_le_bytes()), size };
+            (0..count).map(|number| (blob(number), Path::new("x"))).collect()
+        };
+        for (files, bodies) in [(of(0, 0), 0), (of(5000, 10), 1), (of(5001, 10), 2), (of(100, 256 << 10), 4)] {
+            let all: Vec<_> = batches(&files).collect();
+            assert_eq!((all.len(), all.concat() == files), (bodies, true));
+        }
     }
 }

@@ -11,7 +11,7 @@ use jobmesh_protocol::id::Hash;
 use super::Control;
 use super::error::{Answer, Failure};
 use super::extract::Ask;
-use crate::api::{BLOBS_ASKED_MAX, ErrorCode, Missing, MissingRequest};
+use crate::api::{BLOBS_ASKED_MAX, ErrorCode, Missing, MissingRequest, Uploaded};
 
 /// Bytes of one read.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -19,6 +19,11 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Keeps a raw stream of any length and answers with its hash. Until then nothing of it is visible.
 pub(super) async fn upload(State(control): State<Control>, body: Body) -> Answer<Json<BlobRef>> {
     Ok(Json(control.handle.blobs().write(body.into_data_stream()).await?))
+}
+
+/// Keeps many small blobs at once, and answers with their hashes.
+pub(super) async fn upload_many(State(control): State<Control>, body: Body) -> Answer<Json<Uploaded>> {
+    Ok(Json(Uploaded { blobs: control.handle.blobs().write_many(body.into_data_stream()).await? }))
 }
 
 /// Says what of a list is still to be uploaded.

@@ -168,7 +168,9 @@ impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Shelf(error) => error.into(),
-            WriteError::Cut { .. } => Self::new(ErrorCode::BadRequest, error.to_string()),
+            WriteError::Cut { .. } | WriteError::Malformed { .. } => {
+                Self::new(ErrorCode::BadRequest, error.to_string())
+            }
             WriteError::Panicked => Self::internal(&error),
         }
     }

@@ -19,7 +19,7 @@ use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 
 use super::adoption;
 use super::array::{Arrays, Known, Look};
-use super::download::{self, Downloads};
+use super::download;
 use super::handle::Handle;
 use super::line::{Line, Next, Work};
 use super::order::order as for_executors;
@@ -56,7 +56,6 @@ struct Dispatch {
     fetches: JoinSet<()>,
     /// What is on its way, and what ends that.
     fetching: BTreeMap<Wanted, AbortHandle>,
-    downloads: Arc<Downloads>,
     /// Jobs whose directories are to be deleted; one deletion at a time takes them all.
     forgotten: BTreeSet<JobId>,
     deletion: JoinSet<()>,
@@ -98,7 +97,6 @@ impl Dispatch {
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             fetches: JoinSet::new(),
             fetching: BTreeMap::new(),
-            downloads: Arc::default(),
             forgotten: BTreeSet::new(),
             deletion: JoinSet::new(),
             reports: JoinSet::new(),
@@ -311,8 +309,7 @@ impl Dispatch {
     /// Brings something here, unless it is on its way: an engine that was built anew asks again.
     fn fetch(&mut self, wanted: Wanted) {
         if !self.fetching.contains_key(&wanted) {
-            let (handle, downloads) = (self.handle.clone(), Arc::clone(&self.downloads));
-            let fetch = self.fetches.spawn(download::bring(handle, downloads, wanted));
+            let fetch = self.fetches.spawn(download::bring(self.handle.clone(), wanted));
             self.fetching.insert(wanted, fetch);
         }
     }

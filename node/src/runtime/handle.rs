@@ -14,6 +14,7 @@ use jobmesh_protocol::{NodeId, RunId, UnixMillis};
 use jobmesh_store::{StoreError, Upkeep, View};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
+use super::download::Downloads;
 use super::engine_thread::Message;
 use super::guarded::Guarded;
 use super::network::Restart;
@@ -173,6 +174,7 @@ impl Handle {
             adopting: Adopting::default(),
             questions: Semaphore::new(secrets::QUESTIONS_MAX),
             guarded: Guarded::new(&config.home),
+            downloads: Downloads::default(),
         };
         Self(Arc::new(Inner {
             home: config.home.clone(),

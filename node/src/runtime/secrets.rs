@@ -7,7 +7,6 @@
 //! neither node writes them down.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jobmesh_engine::RunOrder;
 use jobmesh_executors::{Secret, Secrets};
@@ -16,18 +15,13 @@ use jobmesh_protocol::secret::{Answer, Request, VALUES_BYTES_MAX};
 use jobmesh_protocol::ticket::LeaseKey;
 use jobmesh_protocol::{JobNumber, NodeId, Outcome, RunId};
 use jobmesh_store::{StoreError, View};
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::sleep;
+use tokio::sync::oneshot;
 
 use super::handle::Handle;
 use crate::causes::causes;
 
 /// Most questions of this node at once: the peer that is asked takes a few at a time.
 pub(super) const QUESTIONS_MAX: usize = 8;
-/// How often a peer is asked that does not answer: a connection that broke is back within seconds.
-const TRIES: u32 = 5;
-/// Time between two tries.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The secrets of an order.
 ///
@@ -80,26 +74,12 @@ async fn of_peer(handle: &Handle, order: &RunOrder) -> Result<Secrets, Outcome> 
     }
 }
 
+/// Asks once. What is not answered gives the attempt back, and its origin decides what becomes of it.
 async fn ask(handle: &Handle, origin: NodeId, request: Request) -> Result<Answer, SecretsError> {
-    let questions: &Semaphore = &handle.shared().questions;
-    let mut tries = 0;
-    loop {
-        // Closed it never is; if it were, more would be asked at once.
-        let permit = questions.acquire().await.ok();
-        let answer = match handle.shared().link.mesh() {
-            Some(mesh) => mesh.ask_secrets(origin, request).await,
-            None => Err(SecretsError::NotConnected { node: origin }),
-        };
-        drop(permit);
-        tries += 1;
-        match answer {
-            Err(error) if tries < TRIES => {
-                tracing::debug!(%error, tries, "a question for secrets was not answered");
-                sleep(PAUSE).await;
-            }
-            answer => return answer,
-        }
-    }
+    // Closed it never is; if it were, more would be asked at once.
+    let _permit = handle.shared().questions.acquire().await.ok();
+    let mesh = handle.shared().link.mesh().ok_or(SecretsError::NotConnected { node: origin })?;
+    mesh.ask_secrets(origin, request).await
 }
 
 /// What was wanted of what was given; none if something is missing.

@@ -77,18 +77,19 @@ impl Outboards {
     /// # Errors
     /// What the system says if the file can't be read, or many hashes not be kept.
     pub(super) async fn of(&self, hash: Hash, file: &Arc<File>, size: u64) -> io::Result<Option<Outboard>> {
-        let path = self.path_of(hash);
-        if let Some(known) = kept(&path, hash, size) {
+        let (path, file) = (self.path_of(hash), Arc::clone(file));
+        if size <= SMALL_BYTES_MAX {
+            return tokio::task::spawn_blocking(move || small(hash, &file, size)).await.map_err(io::Error::other)?;
+        }
+        let place = path.clone();
+        let looking = tokio::task::spawn_blocking(move || kept(&place, hash, size));
+        if let Some(known) = looking.await.map_err(io::Error::other)? {
             return Ok(Some(known));
         }
-        let is_small = size <= SMALL_BYTES_MAX;
         let permit = self.turn(size).await;
-        let (folder, file) = (self.folder.clone(), Arc::clone(file));
+        let folder = self.folder.clone();
         let building = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            if is_small {
-                return Ok(in_memory(&file, size)?.filter_root(hash));
-            }
             // Whoever had the permit before may have done it.
             match kept(&path, hash, size) {
                 Some(known) => Ok(Some(known)),
@@ -131,6 +132,11 @@ fn kept(path: &Path, hash: Hash, size: u64) -> Option<Outboard> {
     let (tree, found) = (tree::of(size), file.metadata().ok()?);
     let outboard = PreOrderOutboard { root: tree::root(hash), tree, data: Pairs::File(file) };
     (found.is_file() && found.len() == tree.outboard_size()).then_some(outboard)
+}
+
+/// The hashes of a small file, computed now. None if the file is another blob.
+pub(super) fn small(hash: Hash, file: &File, size: u64) -> io::Result<Option<Outboard>> {
+    Ok(in_memory(file, size)?.filter_root(hash))
 }
 
 fn in_memory(file: &File, size: u64) -> io::Result<Outboard> {

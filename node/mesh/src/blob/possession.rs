@@ -18,14 +18,14 @@ use std::sync::{Arc, Weak};
 
 use futures::{AsyncRead, AsyncWrite};
 use jobmesh_keys::NodeId;
-use libp2p::Stream;
 use tokio::time::timeout;
 
-use super::receive::Transfer;
+use super::incoming::Incoming;
 use super::serve::{WAIT_EVERY, write, write_all};
-use super::{Challenge, FetchError, PROTOCOL, Requested, SILENCE_MAX, WAIT};
+use super::small::Line;
+use super::{Challenge, FetchError, WAIT, Requested};
 use crate::context::Context;
-use crate::peer_id::{node_of, peer_of};
+use crate::peer_id::node_of;
 
 /// What keys are made for here and nowhere else.
 const PURPOSE: &str = "jobmesh 2026-11 possession of a blob";
@@ -35,9 +35,6 @@ const ANSWER_BYTES: u32 = 32;
 
 /// How much is read at a time.
 const READ_BYTES: usize = 256 << 10;
-
-/// How often the peer may say that it still reads: every five seconds for ten minutes.
-const WAITS_MAX: u32 = 120;
 
 /// What the bytes are hashed with.
 #[derive(Clone, Copy)]
@@ -92,77 +89,135 @@ pub(crate) async fn verify(
     copy: &Path,
     on_step: impl Fn() + Send + Sync,
 ) -> Result<(), FetchError> {
-    let not_connected = FetchError::NotConnected { node: from };
     if !context.routes.contains(&from) {
-        return Err(not_connected);
+        return Err(FetchError::NotConnected { node: from });
     }
-    let (Some(peer), Some(mut control)) = (peer_of(&from), context.control()) else { return Err(not_connected) };
-    let Some(me) = node_of(&context.key.public().to_peer_id()) else { return Err(not_connected) };
-    let (step, counters) = (|_| on_step(), &context.counters);
-    let transfer = Transfer::new((from, wanted), copy, counters, step);
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| transfer.interrupted(io::Error::other(error)))?;
-    let asked = Asked { transfer, challenge: Challenge::new(bytes), me };
     let shown = async {
-        let mut stream: Stream = match timeout(SILENCE_MAX, control.open_stream(peer, PROTOCOL)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(asked.transfer.interrupted(io::Error::other(error))),
-            Err(_elapsed) => return Err(asked.transfer.interrupted(io::ErrorKind::TimedOut.into())),
-        };
-        asked.answered(&mut stream, copy.to_owned()).await
+        let mut asked = Asked::new(context, (from, wanted), |_| on_step())?;
+        let line = Line::open(context, from, std::iter::once(asked.question())).await;
+        let mut line = line.map_err(|error| asked.incoming.unanswered(error))?;
+        let shown = asked.answered(&mut line, copy.to_owned()).await;
+        line.close().await;
+        shown
     };
     let shown = shown.await;
-    counters.add(if shown.is_ok() { "blob_shown" } else { "blob_not_shown" });
+    context.counters.add(if shown.is_ok() { "blob_shown" } else { "blob_not_shown" });
     shown
+}
+
+/// Has the admitted member `from` show which of these blobs it has, of each of which there is a copy here, on one stream.
+/// Returns those that it has shown, in their order. `on_step` hears of each.
+pub(crate) async fn verify_small(
+    context: &Context,
+    from: NodeId,
+    wanted: &[(Requested, PathBuf)],
+    on_step: impl Fn() + Send + Sync,
+) -> Vec<Requested> {
+    let mut shown = Vec::new();
+    if let Err(error) = verify_each(context, from, (wanted, &mut shown), &on_step).await {
+        tracing::debug!(%error, "a peer has not shown all that it was asked for");
+    }
+    context.counters.add_many("blob_shown", shown.len() as u64);
+    context.counters.add_many("blob_not_shown", wanted.len().saturating_sub(shown.len()) as u64);
+    shown
+}
+
+async fn verify_each(
+    context: &Context,
+    from: NodeId,
+    (wanted, shown): (&[(Requested, PathBuf)], &mut Vec<Requested>),
+    on_step: &(impl Fn() + Send + Sync),
+) -> Result<(), FetchError> {
+    let asked = wanted.iter().map(|(wanted, _)| Asked::new(context, (from, *wanted), |_| on_step()));
+    let mut asked = asked.collect::<Result<Vec<_>, FetchError>>()?;
+    let questions: Vec<Vec<u8>> = asked.iter().map(Asked::question).collect();
+    let Some(first) = asked.first() else { return Ok(()) };
+    let line = Line::open(context, from, questions.into_iter()).await;
+    let mut line = line.map_err(|error| first.incoming.unanswered(error))?;
+    for (asked, (wanted, copy)) in asked.iter_mut().zip(wanted) {
+        match asked.answered(&mut line, copy.clone()).await {
+            Ok(()) => shown.push(*wanted),
+            // Whatever was said of this one, all of it was read.
+            Err(error) if error.is_whole_answer() => tracing::debug!(%error, "a peer has not shown a blob"),
+            Err(error) => return Err(error),
+        }
+        on_step();
+    }
+    line.close().await;
+    Ok(())
 }
 
 /// A question that is being answered.
 struct Asked<'a, P> {
-    transfer: Transfer<'a, P>,
+    incoming: Incoming<'a, P>,
     challenge: Challenge,
     me: NodeId,
 }
 
-impl<P: Fn(u64) + Send + Sync> Asked<'_, P> {
-    /// Asks on a stream, and computes meanwhile what the answer must be.
-    async fn answered<S>(&self, stream: &mut S, copy: PathBuf) -> Result<(), FetchError>
+impl<'a, P: Fn(u64) + Send + Sync> Asked<'a, P> {
+    fn new(context: &'a Context, (from, wanted): (NodeId, Requested), on_bytes: P) -> Result<Self, FetchError> {
+        let not_connected = FetchError::NotConnected { node: from };
+        let me = node_of(&context.key.public().to_peer_id()).ok_or(not_connected)?;
+        let incoming = Incoming::new((from, wanted), &context.counters, on_bytes);
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|error| incoming.interrupted(io::Error::other(error)))?;
+        Ok(Self { incoming, challenge: Challenge::new(bytes), me })
+    }
+
+    fn question(&self) -> Vec<u8> {
+        self.incoming.question(0, Some(self.challenge))
+    }
+
+    /// Reads the answer, and computes meanwhile what it must be.
+    async fn answered<S, Q>(&mut self, line: &mut Line<S, Q>, copy: PathBuf) -> Result<(), FetchError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
+        Q: Iterator<Item = Vec<u8>>,
     {
-        let transfer = &self.transfer;
-        transfer.request(stream, 0, Some(self.challenge)).await?;
-        let (from, blob) = (transfer.from, transfer.wanted.blob);
-        let key = Key::new(&self.challenge, self.me, from);
-        let ours = async {
-            let digest = digest(key, || File::open(copy), blob.size).await;
-            digest.map_err(|error| transfer.file_error(error))
-        };
-        let (theirs, ours) = futures::future::try_join(self.answer(stream), ours).await?;
+        let announced = line.answer().await.map_err(|error| self.incoming.interrupted(error))?;
+        self.incoming.check(&announced)?;
+        let (from, blob) = (self.incoming.from, self.incoming.wanted.blob);
+        let (key, path) = (Key::new(&self.challenge, self.me, from), copy.clone());
+        let ours = digest(key, || File::open(copy), blob.size);
+        // Both are waited for: what comes next on the stream answers the next question.
+        let (theirs, ours) = futures::future::join(self.answer(&mut line.stream), ours).await;
+        let theirs = theirs?;
+        let ours = ours.map_err(|source| FetchError::File { hash: blob.hash, path, source })?;
         // The comparison of hashes takes the same time wherever they differ.
         let is_shown = blake3::Hash::from_bytes(theirs) == blake3::Hash::from_bytes(ours);
         if is_shown { Ok(()) } else { Err(self.not_shown()) }
     }
 
-    async fn answer<S: AsyncRead + Unpin>(&self, stream: &mut S) -> Result<[u8; 32], FetchError> {
-        let mut waits = 0;
-        loop {
-            match self.transfer.length(stream).await {
-                Ok(WAIT) if waits < WAITS_MAX => {
-                    waits += 1;
-                    (self.transfer.on_bytes)(0);
-                }
-                Ok(ANSWER_BYTES) => break,
-                Ok(_) => return Err(self.not_shown()),
-                Err(error) => return Err(self.transfer.interrupted(error)),
-            }
+    async fn answer<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<[u8; 32], FetchError> {
+        if self.incoming.length(stream).await? != ANSWER_BYTES {
+            return Err(self.malformed());
         }
         let mut answer = [0; 32];
-        self.transfer.read_all(stream, &mut answer).await.map_err(|error| self.transfer.interrupted(error))?;
+        self.incoming.read_all(stream, &mut answer).await?;
         Ok(answer)
     }
 
     fn not_shown(&self) -> FetchError {
-        FetchError::NotShown { node: self.transfer.from, hash: self.transfer.wanted.blob.hash }
+        FetchError::NotShown { node: self.incoming.from, hash: self.incoming.wanted.blob.hash }
+    }
+
+    /// What was said is no proof, and where the next answer begins nobody can tell.
+    fn malformed(&self) -> FetchError {
+        self.incoming.interrupted(io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl FetchError {
+    /// Whether the peer said all that it had to say of the blob, so that what follows is about the next one.
+    const fn is_whole_answer(&self) -> bool {
+        match self {
+            Self::NotProvided { .. } | Self::NotShown { .. } | Self::WrongSize { .. } | Self::File { .. } => true,
+            Self::NotConnected { .. }
+            | Self::Damaged { .. }
+            | Self::WrongBytes { .. }
+            | Self::WrongStart { .. }
+            | Self::Interrupted { .. } => false,
+        }
     }
 }
 

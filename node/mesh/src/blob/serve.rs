@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use rustix::fs::OFlags;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::outboard::{Outboard, Outboards};
+use super::outboard::{self, Outboard, Outboards};
+use super::small::SMALL_BYTES_MAX;
 use super::{Answer, DAMAGED, HEADER_BYTES_MAX, Request, SILENCE_MAX, WAIT, possession, tree};
 use crate::context::Context;
 use crate::event::Event;
@@ -34,18 +36,26 @@ pub(crate) async fn serve(context: Arc<Context>, peer: PeerId, mut stream: Strea
         context.counters.add("blob_from_stranger");
         return;
     };
+    context.counters.add("blob_streams");
     if let Err(error) = answer(&context, node, &mut stream).await {
         context.counters.add("blob_broken");
         tracing::debug!(%node, %error, "blob was not served to its end");
     }
 }
 
+/// Answers one question after the other, until no more is asked.
 async fn answer(context: &Context, from: NodeId, stream: &mut Stream) -> io::Result<()> {
-    let request = timeout(SILENCE_MAX, frame::read(stream, HEADER_BYTES_MAX)).await;
-    let request = request.map_err(|_elapsed| io::ErrorKind::TimedOut)?.map_err(io::Error::other)?;
-    let Some(request) = request else { return Ok(()) };
-    let Request { hash, offset, within, challenge } =
-        cbor::decode(&request, HEADER_BYTES_MAX).map_err(io::Error::other)?;
+    loop {
+        let request = timeout(SILENCE_MAX, frame::read(stream, HEADER_BYTES_MAX)).await;
+        let request = request.map_err(|_elapsed| io::ErrorKind::TimedOut)?.map_err(io::Error::other)?;
+        let Some(request) = request else { return stream.close().await };
+        let request = cbor::decode(&request, HEADER_BYTES_MAX).map_err(io::Error::other)?;
+        answer_one(context, from, stream, request).await?;
+    }
+}
+
+async fn answer_one(context: &Context, from: NodeId, stream: &mut Stream, request: Request) -> io::Result<()> {
+    let Request { hash, offset, within, challenge } = request;
     let (reply, path) = oneshot::channel();
     context.events.send(Event::BlobRequested { from, hash, within, reply }).await.map_err(io::Error::other)?;
     let path = timeout(SILENCE_MAX, path).await.ok().and_then(Result::ok).flatten();
@@ -53,33 +63,35 @@ async fn answer(context: &Context, from: NodeId, stream: &mut Stream) -> io::Res
         context.counters.add("blob_not_theirs");
     }
     // A file that went away since is as good as none, and what is no file must not be waited for.
-    let file = match path {
-        Some(path) => open(&path).await.ok(),
+    let opened = match path {
+        Some(path) => tokio::task::spawn_blocking(move || open(&path)).await.map_err(io::Error::other)?.ok().flatten(),
         None => None,
     };
-    let size = match &file {
-        Some(file) => Some(file.metadata().await?).filter(std::fs::Metadata::is_file).map(|found| found.len()),
-        None => None,
+    let size = opened.as_ref().map(|(_, size)| *size);
+    // Written with what follows it: a small file then takes one packet, not three.
+    let mut announced = Vec::new();
+    frame::put(&mut announced, &cbor::encode(&Answer { size }));
+    let Some((file, size)) = opened.map(|(file, size)| (Arc::new(file), size)) else {
+        return write_all(stream, &announced).await;
     };
-    frame::send(stream, &cbor::encode(&Answer { size })).await?;
-    if let (Some(file), Some(size)) = (file, size) {
-        let file = Arc::new(file.into_std().await);
-        if let Some(challenge) = challenge {
-            possession::show(context, (from, challenge), stream, (file, size)).await?;
-            return stream.close().await;
-        }
-        let served = Served { context, hash, file, size };
-        if size > 0 && offset < size {
-            served.send(stream, offset).await?;
-        }
+    if let Some(challenge) = challenge {
+        write_all(stream, &announced).await?;
+        return possession::show(context, (from, challenge), stream, (file, size)).await;
     }
-    stream.close().await
+    let served = Served { context, hash, file, size };
+    if offset == 0 && (1..=SMALL_BYTES_MAX).contains(&size) {
+        return served.send_small(stream, announced).await;
+    }
+    write_all(stream, &announced).await?;
+    served.send(stream, offset).await
 }
 
-/// Opens what is to be served. It may be a link or a pipe by now, which is neither followed nor waited for.
-async fn open(path: &Path) -> io::Result<tokio::fs::File> {
+/// Opens what is to be served, if it is a file. It may be a link or a pipe by now, which is neither followed nor waited for.
+fn open(path: &Path) -> io::Result<Option<(File, u64)>> {
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
-    tokio::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).await
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    Ok(found.is_file().then_some((file, found.len())))
 }
 
 /// A file on its way out.
@@ -113,6 +125,29 @@ impl Served<'_> {
             self.context.counters.add_many("blob_bytes_sent", range.end.saturating_sub(range.start));
             offset = range.end;
         }
+        Ok(())
+    }
+
+    /// Sends a file that is one segment, behind what announces it. It is hashed faster than its hashes are looked for.
+    async fn send_small<S: AsyncWrite + Unpin>(&self, stream: &mut S, mut announced: Vec<u8>) -> io::Result<()> {
+        let (file, hash, size) = (Arc::clone(&self.file), self.hash, self.size);
+        let encoding = tokio::task::spawn_blocking(move || {
+            let Some(outboard) = outboard::small(hash, &file, size)? else { return Ok(None) };
+            match tree::encode(&*file, &outboard, 0..size) {
+                Ok(encoded) => Ok(Some(encoded)),
+                Err(EncodeError::Io(error)) => Err(error),
+                Err(_damaged) => Ok(None),
+            }
+        });
+        let Some(encoded) = encoding.await.map_err(io::Error::other)?? else {
+            write_all(stream, &announced).await?;
+            return self.refuse(stream).await;
+        };
+        frame::put(&mut announced, &encoded);
+        for piece in announced.chunks(WRITE_BYTES) {
+            write_all(stream, piece).await?;
+        }
+        self.context.counters.add_many("blob_bytes_sent", size);
         Ok(())
     }
 
@@ -167,16 +202,15 @@ mod tests {
     use super::*;
 
     /// A job put a pipe in the place of its log, and each request for it took a thread for good.
-    #[tokio::test]
-    async fn neither_a_link_is_followed_nor_a_pipe_waited_for() {
+    #[test]
+    fn neither_a_link_is_followed_nor_a_pipe_waited_for() {
         let home = tempfile::tempdir().unwrap();
         let [file, link, pipe] = ["file", "link", "pipe"].map(|name| home.path().join(name));
         std::fs::write(&file, "x").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        assert!(open(&file).await.unwrap().metadata().await.unwrap().is_file());
-        assert!(open(&link).await.is_err());
-        let opened = timeout(SILENCE_MAX, open(&pipe)).await.unwrap().unwrap();
-        assert!(!opened.metadata().await.unwrap().is_file());
+        assert_eq!(open(&file).unwrap().map(|(_, size)| size), Some(1));
+        assert!(open(&link).is_err());
+        assert!(open(&pipe).unwrap().is_none());
     }
 }

@@ -14,7 +14,7 @@ const BLOCK: BlockSize = BlockSize::from_chunk_log(6);
 pub(super) const GROUP_BYTES: u64 = 64 << 10;
 
 /// Bytes of a segment: four groups. A sender and a receiver hold one each, and 20 s for a quarter of it is a slow line.
-const SEGMENT_BYTES: u64 = 4 * GROUP_BYTES;
+pub(super) const SEGMENT_BYTES: u64 = 4 * GROUP_BYTES;
 
 /// Longest encoded segment: its bytes, and a pair of hashes for each level of the tree above and inside of it.
 pub(super) const ENCODED_BYTES_MAX: usize = (256 << 10) + 64 * 64;

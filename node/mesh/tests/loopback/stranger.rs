@@ -50,7 +50,7 @@ async fn a_stranger_that_welcomes_everyone_stays_one() {
     let mut ana = Node::start(config(1)).await;
     let mut stranger = Stranger::connect(9, &ana);
     let _welcomed = stranger.welcome().await;
-    for (protocol, counter) in [("/jobmesh/blob/2", "blob_from_stranger"), ("/jobmesh/log/1", "log_from_stranger")] {
+    for (protocol, counter) in [("/jobmesh/blob/3", "blob_from_stranger"), ("/jobmesh/log/1", "log_from_stranger")] {
         let mut stream = stranger.open(StreamProtocol::new(protocol)).await.unwrap();
         until_ended(&mut stream).await;
         ana.counted(counter).await;

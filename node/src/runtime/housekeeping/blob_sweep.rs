@@ -1,4 +1,4 @@
-//! Deleting blobs that nothing refers to.
+//! Deleting blobs that nothing refers to, and what has come of transfers that nobody goes on with.
 //!
 //! The files are compared with all that jobs, attempts and schedules refer to, the files of the trees among that included:
 //! everything that is referred to is struck from a list of files, and what is left on it goes. **The hard case** is a job that is submitted at that moment with an
@@ -36,7 +36,9 @@ pub(super) struct Swept {
 
 pub(super) fn perform(handle: &Handle) -> Result<Swept, ChoreError> {
     let shelf = handle.blobs().shelf();
-    let swept = sweep(shelf, KEPT, u64::MAX, &|| check(handle), &|| reader(handle))?;
+    let parts = handle.shared().downloads.sweep_old_parts(shelf.folder());
+    let mut swept = sweep(shelf, KEPT, u64::MAX, &|| check(handle), &|| reader(handle))?;
+    swept.files += parts;
     // Others may have put files there, or taken them away.
     shelf.count_again().map_err(ChoreError::file(shelf.folder()))?;
     Ok(swept)
@@ -64,7 +66,7 @@ fn sweep(
     reader: &dyn Fn() -> Result<Reader, ChoreError>,
 ) -> Result<Swept, ChoreError> {
     let failed = || ChoreError::file(shelf.folder());
-    let mut swept = Swept { files: shelf.remove_older_parts(age).map_err(failed())?, bytes: 0 };
+    let mut swept = Swept::default();
     let parts = shelf.each_older(age, |_, _| ()).map_err(failed())? / LISTED_MAX + 1;
     for part in 0..parts {
         check()?;

@@ -56,14 +56,14 @@ impl AsyncWrite for Peer {
 
 /// Asks a peer that announces `size` and then says `rest`.
 async fn ask(blob: BlobRef, copy: &Path, size: Option<u64>, rest: &[u8]) -> Result<(), FetchError> {
-    let mut said = Cursor::new(Vec::new());
-    frame::send(&mut said, &cbor::encode(&Answer { size })).await.unwrap();
-    let mut said = said.into_inner();
+    let mut said = Vec::new();
+    frame::put(&mut said, &cbor::encode(&Answer { size }));
     said.extend_from_slice(rest);
     let counters = Counters::default();
-    let transfer = Transfer::new((HOLDER, blob.into()), copy, &counters, |_| ());
-    let asked = Asked { transfer, challenge: challenge(7), me: ASKER };
-    asked.answered(&mut Peer(Cursor::new(said)), copy.to_owned()).await
+    let incoming = Incoming::new((HOLDER, blob.into()), &counters, |_| ());
+    let mut asked = Asked { incoming, challenge: challenge(7), me: ASKER };
+    let mut line = Line::on(Peer(Cursor::new(said)), std::iter::once(asked.question()));
+    asked.answered(&mut line, copy.to_owned()).await
 }
 
 #[tokio::test]
@@ -105,11 +105,11 @@ async fn whatever_else_is_said_shows_nothing() {
     let size = ask(blob, &copy, Some(5), &[]).await;
     assert!(matches!(size, Err(FetchError::WrongSize { found: 5, .. })), "{size:?}");
     let long = ask(blob, &copy, Some(blob.size), &u32::MAX.to_be_bytes()).await;
-    assert!(matches!(long, Err(FetchError::NotShown { .. })), "{long:?}");
+    assert!(matches!(long, Err(FetchError::Interrupted { .. })), "{long:?}");
     let cut = ask(blob, &copy, Some(blob.size), &[0, 0, 0, 32, 1, 2]).await;
     assert!(matches!(cut, Err(FetchError::Interrupted { .. })), "{cut:?}");
     let ever = ask(blob, &copy, Some(blob.size), &[0; 4 * 200]).await;
-    assert!(matches!(ever, Err(FetchError::NotShown { .. })), "no wait is for ever: {ever:?}");
+    assert!(matches!(ever, Err(FetchError::Interrupted { .. })), "no wait is for ever: {ever:?}");
 }
 
 /// A copy that is damaged, or longer than it should be, is none: it is fetched.

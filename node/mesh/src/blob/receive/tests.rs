@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use bao_tree::io::outboard::PreOrderOutboard;
 use bao_tree::io::sync::CreateOutboard as _;
@@ -13,6 +14,7 @@ use futures::io::Cursor;
 use jobmesh_protocol::Hash;
 
 use super::*;
+use crate::blob::{DAMAGED, WAIT};
 
 fn content() -> Vec<u8> {
     (0..1_000_000_u32).map(|index| index.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
@@ -66,7 +68,7 @@ impl Place {
         };
         let from = NodeId::from_bytes([1; 32]);
         let mut transfer = Transfer::new((from, blob.into()), &into, &self.counters, on_bytes);
-        transfer.silence_max = Duration::from_millis(20);
+        transfer.incoming.silence_max = Duration::from_millis(20);
         let (mut file, offset) = transfer.open_part().await.unwrap();
         let mut stream = make(offset);
         let received = transfer.receive(&mut stream, &mut file, offset).await;
