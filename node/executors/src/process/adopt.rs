@@ -57,7 +57,10 @@ pub(crate) fn attend(adopt: &Adopt, control: &Control<'_>) -> Ended {
     let process = life.as_ref().map(Watch::process);
     let logs = [Stream::Stdout, Stream::Stderr].map(|stream| Log::reopen(&log_path(&adopt.directory, stream)).ok());
     let fences = process.map(Fence::around).unwrap_or_default();
-    let attempt = Attempt { adopt, target: Target { root: process, run: adopt.run, root_started: None }, logs, fences };
+    let target = Target { root: process, run: adopt.run, root_started: None };
+    // A sandbox has such a directory, and the daemon that made it is gone. Any other job could have made one.
+    let is_boxed = adopt.confinement == Confinement::Sandbox && sandbox::words_path(&adopt.directory).exists();
+    let attempt = Attempt { adopt, target, is_boxed, logs, fences };
     let ended = match life {
         Some(life) => {
             // Its number may never have been written down.
@@ -108,6 +111,8 @@ fn is_still(process: ProcessId) -> bool {
 struct Attempt<'a> {
     adopt: &'a Adopt,
     target: Target,
+    /// Whether it is in a sandbox, whose processes are not the run's own.
+    is_boxed: bool,
     logs: [Option<Log>; 2],
     fences: Vec<Fence>,
 }
@@ -119,7 +124,7 @@ impl Attempt<'_> {
         let _root = reaper::Root::new(process.pid);
         let mut guard =
             Guard::new(self.adopt.limits, self.logs.each_ref().map(Option::as_ref), self.target, None, &self.fences)
-                .with(&self.adopt.directory, 0);
+                .with(&self.adopt.directory, if self.is_boxed { Boxed::PROCESSES } else { 0 });
         let mut brought = watch(life, &mut guard, control, None);
         let notice = self.end_tree(brought, &|| control.is_urgent());
         brought = brought.or_else(|| guard.at_end().or_else(|| guard.disk_at_end()).map(Brought::Breach));
@@ -148,14 +153,11 @@ impl Attempt<'_> {
     }
 
     fn conclude(&self, exit: Exit, ending: Ending, usage: Usage, brought: Option<Brought>, ran: Duration) -> Ended {
-        // A sandbox has such a directory, and the daemon that made it is gone. Any other job could have made one.
-        let is_boxed =
-            self.adopt.confinement == Confinement::Sandbox && sandbox::words_path(&self.adopt.directory).exists();
         sandbox::bring_out(&self.adopt.directory);
         let failure = sandbox::failure(&self.adopt.directory);
         let isolation = match &failure {
             Some(Failure::Sandbox(_)) => Isolation::None,
-            Some(Failure::Program(_)) | None if is_boxed => Isolation::Sandboxed,
+            Some(Failure::Program(_)) | None if self.is_boxed => Isolation::Sandboxed,
             Some(Failure::Program(_)) | None => Isolation::Contained,
         };
         let brought = brought.map(Brought::outcome).or_else(|| failure.map(|failure| Boxed::outcome(&failure, false)));
