@@ -120,7 +120,7 @@ impl Container {
         let plan = Plan { order, task, image: &permit.image, level, node: &self.settings.node, exchange: &exchange };
         let line = attempt.start(task, &plan)?;
         *process = attempt.tell_start()?;
-        attempt.follow(Some(line), stage)
+        attempt.follow(Some(line), *process, stage)
     }
 
     /// Sees a container of an earlier life of the daemon to its end.
@@ -152,7 +152,7 @@ impl Container {
         let mut process = None;
         let went = attempt.tell_start().and_then(|found| {
             process = found;
-            attempt.follow(None, &mut stage)
+            attempt.follow(None, process, &mut stage)
         });
         self.conclude(attempt, went, stage, (level, process))
     }
