@@ -117,7 +117,8 @@ impl Container {
         let exchange = exchange_path(&order.directory);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&exchange);
         made.map_err(|source| ContainerError::Directory { path: exchange.clone(), source })?;
-        let plan = Plan { order, task, image: &permit.image, level, node: &self.settings.node, exchange: &exchange };
+        let image = attempt.know_image(&permit.image, level)?;
+        let plan = Plan { order, task, image: &image, level, node: &self.settings.node, exchange: &exchange };
         let line = attempt.start(task, &plan)?;
         *process = attempt.tell_start()?;
         attempt.follow(Some(line), *process, stage)

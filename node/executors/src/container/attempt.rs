@@ -25,7 +25,7 @@ use jobmesh_protocol::{Isolation, Outcome, RunId};
 
 use super::body::{LEVEL_LABEL, Plan};
 use super::engine::{ContainerError, Engine, is_missing, status};
-use super::image::{self, Fetched};
+use super::image::{self, Fetched, Image};
 use super::output::{Flow, Heard, Line};
 use super::policy::Permit;
 use crate::control::Control;
@@ -147,6 +147,14 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    /// What is known of the image that it is made of.
+    pub(super) fn know_image(&self, image: &str, level: Isolation) -> Result<Image, Halt> {
+        if level < Isolation::Sandboxed {
+            return Ok(Image { name: image.to_owned(), volumes: Vec::new() });
+        }
+        Ok(self.wait(image::inspect(&self.engine, image))??)
+    }
+
     /// Makes the container, connects to it and starts it.
     pub(super) fn start(&mut self, task: &ContainerTask, plan: &Plan<'_>) -> Result<Line, Halt> {
         let stdin = match (&self.order.stdin, task.stdin) {
@@ -202,7 +210,7 @@ impl Attempt<'_> {
         match made {
             Ok(_) => Ok(()),
             Err(error) if is_missing(&error) => {
-                Err(ContainerError::NoImage { image: plan.image.to_owned(), engine: self.engine.kind })
+                Err(ContainerError::NoImage { image: plan.image.name.clone(), engine: self.engine.kind })
             }
             Err(source) => Err(ContainerError::Engine { what: "make the container", source }),
         }
@@ -245,7 +253,7 @@ impl Attempt<'_> {
     }
 
     /// The watch over what it writes, if that is limited. What it writes elsewhere is in memory: a container that is kept
-    /// apart can't change its image.
+    /// apart can't change its image, and the image's volumes are there, too.
     fn disk(&self) -> Option<Disk> {
         let directory = &self.order.directory;
         self.order.limits.disk_bytes.map(|bytes_max| Disk::over(directory, exchange_path(directory), bytes_max))

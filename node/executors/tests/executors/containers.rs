@@ -415,6 +415,20 @@ fn containers_of_runs_that_are_over_are_swept() {
     assert_eq!(site.podman.containers_of(&site.name), Vec::<String>::new());
 }
 
+/// An image's volume is room on the engine's own disk, which nobody measures: a job of a peer could fill it.
+#[test]
+fn a_volume_of_an_image_is_small_for_who_is_kept_apart() {
+    let Some(site) = Site::start() else { return };
+    let image = site.podman.import_with("localhost/jm-volume:1", "VOLUME /data");
+    let script = "echo kept > /data/small && cat /data/small; grep -c ' /data tmpfs ' /proc/mounts; \
+                  head -c 96M /dev/zero > /data/big; echo $?";
+    let order = site.node.order(shell(&image, script));
+    let limits = Limits { disk_bytes: Some(4 << 20), ..Limits::default() };
+    let ended = site.node.end_of(Order { isolation: Isolation::Sandboxed, limits, ..order });
+    assert_eq!(ended.isolation, Isolation::Sandboxed, "{ended:?}");
+    assert_eq!(stdout(&ended), "kept\n1\n1\n", "{ended:?}");
+}
+
 /// A way to the engine on which the making of a container is told of, and then waits to be let through.
 fn slow_way(engine: PathBuf, at: &std::path::Path, is_asked: SyncSender<()>, go: Receiver<()>) {
     let listener = UnixListener::bind(at).unwrap();
