@@ -59,7 +59,7 @@ pub fn detect_pools() -> BTreeMap<Name, PoolKind> {
     let root = Path::new("/");
     // Knows of quotas on processor time besides the mask.
     let parallelism = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let memory = memory::limit_bytes(root).unwrap_or(u64::MAX).min(memory_bytes());
+    let memory = memory_bytes();
     let visible = |variable: &str| std::env::var(variable).ok();
     let found = [
         (Name::CPUS, Some(cpus::pool(root, parallelism))),
@@ -70,9 +70,14 @@ pub fn detect_pools() -> BTreeMap<Name, PoolKind> {
     found.into_iter().filter_map(|(name, kind)| Some((name, kind?))).collect()
 }
 
+/// The memory that this node may use: the machine's, or what its control groups are given of it.
+pub(crate) fn memory_bytes() -> u64 {
+    memory::limit_bytes(Path::new("/")).unwrap_or(u64::MAX).min(installed_bytes())
+}
+
 /// All of the machine's memory.
 #[cfg(target_os = "linux")]
-pub(crate) fn memory_bytes() -> u64 {
+fn installed_bytes() -> u64 {
     let found = rustix::system::sysinfo();
     // Both fields are as wide as the machine's words, so the conversions are no-ops on 64 bits.
     #[expect(clippy::useless_conversion, reason = "the field is 32 bits wide on some machines")]
@@ -81,7 +86,7 @@ pub(crate) fn memory_bytes() -> u64 {
 
 /// Not known here without a system call of its own: jobs that ask for memory then go elsewhere.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn memory_bytes() -> u64 {
+fn installed_bytes() -> u64 {
     0
 }
 

@@ -21,7 +21,7 @@
 //! | preparations, owned likewise | one order or adoption each | what it needs to start | with the dispatch task |
 //! | one deletion at a time, owned likewise, on a blocking thread | jobs that are not kept any more | nothing | by itself |
 //! | reports, owned likewise | one end that was found without the executors | `Ended` | with the dispatch task |
-//! | sweep of containers, once at the start, on a blocking thread | the engine's list | nothing | within seconds |
+//! | sweep of containers, once at the start or when an engine is first met, on a blocking thread | the engine's list | nothing | within seconds |
 //! | socket of tasks (`task_socket`), and one task for each client | lines of jobs | commands, answers | by the token |
 //! | network task (`network`) | mesh events, restarts | engine inputs | by the token |
 //! | joins, uploads, followed outputs (`log_server`) and asked secrets (`secrets`), owned by the network task | one question of a peer each | an answer to it | with the network task |
@@ -257,7 +257,8 @@ impl Runtime {
         // What is to be adopted is known by now.
         let (executors, handle) = (self.executors.clone(), self.handle.clone());
         self.tasks.spawn_blocking(move || {
-            executors.sweep(|run| handle.runs().contains(&run));
+            let asked = handle.clone();
+            executors.sweep(move |run| asked.runs().contains(&run));
             handle.shared().guarded.discard_all(handle.home(), |run| handle.runs().contains(&run));
         });
         match Network::start(settings, self.handle.clone()).await {

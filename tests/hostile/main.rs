@@ -130,11 +130,13 @@ fn bombs_are_ended_and_the_node_answers() {
         "mkfifo up; setsid sh -c 'trap \"\" TERM HUP INT; echo up > up; while :; do sleep 1; done' {escaped} & \
          cat up; exit 9"
     );
-    let bombs: [(&str, &str); 6] = [
+    let bombs: [(&str, &str); 7] = [
         ("process limit", "f() { f | f & }; f; sleep 100"),
         ("log limit", "yes"),
         ("disk limit", "head -c 200M /dev/zero > big; sleep 100"),
         ("disk limit", "i=0; while :; do i=$((i+1)); head -c 500k /dev/zero > f$i; done"),
+        // No directory tells of a file that was removed and is written on.
+        ("disk limit", "exec 3>f 4>g; rm f g; head -c 7M /dev/zero >&3; head -c 7M /dev/zero >&4; sleep 100"),
         // What is small until somebody unpacks it: the node does not, and the job only within its limit.
         ("disk limit", "head -c 200M /dev/zero | gzip -1 > bomb.gz; gzip -dc bomb.gz > big; sleep 100"),
         ("exit code 9", &escape),

@@ -96,9 +96,24 @@ impl Podman {
         for program in PROGRAMS {
             symlink("busybox", programs.join(program)).unwrap();
         }
+        self.take_in(IMAGE, &[]);
+    }
+
+    /// The same image, with a change by a line of a `Dockerfile`, under another name.
+    ///
+    /// # Panics
+    /// If the engine does not take it.
+    #[must_use]
+    pub fn import_with(&self, name: &str, change: &str) -> String {
+        self.take_in(name, &["--change", change]);
+        name.to_owned()
+    }
+
+    fn take_in(&self, name: &str, options: &[&str]) {
         let tar = Command::new("tar").arg("-C").arg(self.path("image")).args(["-c", "."]).output().unwrap();
         let mut import = self.command();
-        import.args(["import", "-", IMAGE]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        import.arg("import").args(options).args(["-", name]);
+        import.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut import = import.spawn().unwrap();
         import.stdin.take().unwrap().write_all(&tar.stdout).unwrap();
         assert!(import.wait().unwrap().success(), "the image was not taken");

@@ -14,28 +14,31 @@
 //! | what it says | [`output`] |
 //!
 //! **The hard case** is an engine that is restarted, or gone when a container is to be removed: what could not be removed
-//! is remembered and removed before the next run, or swept by the next life of the daemon.
+//! is remembered and removed before the next run, or swept by the next life of the daemon ([`leftovers`]).
 
 mod attempt;
 mod body;
 mod engine;
 mod image;
+mod leftovers;
 mod output;
 mod policy;
 mod settings;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::ListContainersOptions;
 use jobmesh_protocol::task::{ContainerTask, Task};
-use jobmesh_protocol::{Isolation, Outcome, RunId};
+use jobmesh_protocol::{Isolation, Outcome};
 use tokio::runtime::Handle;
 
-use crate::container::attempt::{Attempt, ENGINE_PATIENCE, Halt, LOOK, exchange_path, is_unstarted, name_of};
-use crate::container::body::{NODE_LABEL, Plan, RUN_LABEL};
+use crate::container::attempt::{
+    Attempt, ENGINE_PATIENCE, Halt, LOOK, exchange_path, is_unstarted, name_of, take_exchange,
+};
+use crate::container::body::Plan;
 use crate::container::engine::{ContainerError, Engine};
+use crate::container::leftovers::{CLEAR_MAX, Leftovers};
 use crate::container::output::Heard;
 use crate::container::policy::Policy;
 use crate::control::Control;
@@ -47,11 +50,9 @@ use crate::process::{Seat, mebibytes};
 use crate::stage::Stage;
 use crate::surroundings::Surroundings;
 
+pub(crate) use crate::container::leftovers::IsLive;
 pub use crate::container::policy::check_image_pattern;
 pub use crate::container::settings::{Containers, IMAGE_PATTERNS_MAX, Images};
-
-/// Most names of containers that are remembered for their removal. One more is left to the next life of the daemon.
-const LEFT_MAX: usize = 1024;
 
 /// How long what an engine said of itself is believed: it may have been replaced by a newer one.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
@@ -67,15 +68,15 @@ pub(crate) struct Container {
     policy: Policy,
     /// The engine that was found last, and when it was asked what it is.
     known: Mutex<Option<(Engine, Instant)>>,
-    /// Containers whose removal failed.
-    left: Mutex<BTreeSet<String>>,
+    /// Containers that are still there and belong to nobody.
+    left: Leftovers,
 }
 
 impl Container {
     pub(crate) fn new(surroundings: &Surroundings) -> Self {
         let settings = surroundings.containers.clone();
         let policy = Policy::new(&settings);
-        let (known, left) = (Mutex::new(None), Mutex::new(BTreeSet::new()));
+        let (known, left) = (Mutex::new(None), Leftovers::default());
         Self { runtime: surroundings.runtime.clone(), settings, policy, known, left }
     }
 
@@ -115,10 +116,11 @@ impl Container {
         attempt.provide_image(&permit, stage)?;
         let exchange = exchange_path(&order.directory);
         make_directory(&exchange).map_err(|source| ContainerError::Directory { path: exchange.clone(), source })?;
-        let plan = Plan { order, task, image: &permit.image, level, node: &self.settings.node, exchange: &exchange };
+        let image = attempt.know_image(&permit.image, level)?;
+        let plan = Plan { order, task, image: &image, level, node: &self.settings.node, exchange: &exchange };
         let line = attempt.start(task, &plan)?;
         *process = attempt.tell_start()?;
-        attempt.follow(Some(line), stage)
+        attempt.follow(Some(line), *process, stage)
     }
 
     /// Sees a container of an earlier life of the daemon to its end.
@@ -150,7 +152,7 @@ impl Container {
         let mut process = None;
         let went = attempt.tell_start().and_then(|found| {
             process = found;
-            attempt.follow(None, &mut stage)
+            attempt.follow(None, process, &mut stage)
         });
         self.conclude(attempt, went, stage, (level, process))
     }
@@ -208,15 +210,12 @@ impl Container {
         found
     }
 
-    /// Finds the engine, and removes what could not be removed before.
+    /// Finds the engine, and has what is left on it removed.
     fn meet(&self, control: &Control<'_>) -> Result<Engine, Halt> {
         let engine = control.wait_for(&self.runtime, self.engine())??;
-        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
-        for name in left {
-            if let Err(error) = self.runtime.block_on(attempt::remove(&engine, &name)) {
-                self.remember(name, &error);
-            }
-        }
+        let cleared = self.left.clear(&engine, &self.settings.node);
+        // What takes longer goes on with the next run.
+        let _ = control.wait_for(&self.runtime, async { tokio::time::timeout(CLEAR_MAX, cleared).await })?;
         Ok(engine)
     }
 
@@ -237,49 +236,19 @@ impl Container {
         match self.runtime.block_on(attempt.remove()) {
             Ok(()) if attempt.is_adrift => {
                 tracing::warn!(container = attempt.name, "a container is still being made; it is removed later");
-                self.keep_name(attempt.name.clone());
+                self.left.keep(attempt.name.clone());
             }
             Ok(()) => {}
-            Err(error) => self.remember(attempt.name.clone(), &error),
+            Err(error) => self.left.remember(attempt.name.clone(), &error),
         }
     }
 
-    fn remember(&self, name: String, error: &ContainerError) {
-        tracing::warn!(container = name, error = %chain(error), "a container is left; it is removed later");
-        self.keep_name(name);
-    }
-
-    fn keep_name(&self, name: String) {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if left.len() < LEFT_MAX {
-            left.insert(name);
-        }
-    }
-
-    /// Removes every container of this node whose run is over.
-    pub(crate) fn sweep(&self, is_live: impl Fn(RunId) -> bool) {
+    /// Removes every container of this node whose run is over: now, or as soon as a run meets an engine.
+    pub(crate) fn sweep(&self, is_live: IsLive) {
+        self.left.expect_sweep(is_live);
         self.runtime.block_on(async {
-            // Where there is no engine there is nothing to remove.
-            let Ok(engine) = Engine::find(&self.settings).await else { return };
-            let mine = format!("{NODE_LABEL}={}", self.settings.node);
-            let filters = Some(HashMap::from([("label".to_owned(), vec![mine])]));
-            let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
-            let found = match engine.docker.list_containers(Some(options)).await {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::warn!(%error, "failed to list the containers of this node");
-                    return;
-                }
-            };
-            for container in found {
-                let run = container.labels.as_ref().and_then(|labels| RunId::parse(labels.get(RUN_LABEL)?));
-                // Asked only now: whatever is in the list and not over was ordered before.
-                if let Some(run) = run.filter(|run| !is_live(*run)) {
-                    match attempt::remove(&engine, &name_of(run)).await {
-                        Ok(()) => tracing::info!(%run, "removed the container of a run that is over"),
-                        Err(error) => self.remember(name_of(run), &error),
-                    }
-                }
+            if let Ok(engine) = Engine::find(&self.settings).await {
+                self.left.clear(&engine, &self.settings.node).await;
             }
         });
     }

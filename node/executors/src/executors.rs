@@ -167,9 +167,10 @@ impl Executors {
     }
 
     /// Removes what earlier lives of the daemon left outside of its own processes, of runs that are over: containers. May
-    /// take as long as a container engine does; not to be called within an asynchronous runtime.
-    pub fn sweep(&self, is_live: impl Fn(RunId) -> bool) {
-        self.shared.kinds.container.sweep(is_live);
+    /// take as long as a container engine does, and is done later if none is there; not to be called within an
+    /// asynchronous runtime.
+    pub fn sweep(&self, is_live: impl Fn(RunId) -> bool + Send + Sync + 'static) {
+        self.shared.kinds.container.sweep(Arc::new(is_live));
     }
 
     /// How many orders have not ended yet, waiting ones included.

@@ -120,6 +120,7 @@ impl Interpreter {
             walls,
             isolation: level,
             memory_bytes: guest.memory_bytes,
+            file_bytes: order.limits.largest_file(),
             arguments: guest.arguments.to_vec(),
             environment: environment(order, guest.environment),
             piece: guest.piece,

@@ -21,6 +21,7 @@ mod failure;
 mod find;
 mod frames;
 pub mod key;
+mod meter;
 pub mod settings;
 
 use std::collections::BTreeSet;

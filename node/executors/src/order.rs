@@ -75,6 +75,16 @@ pub struct Limits {
     pub disk_bytes: Option<u64>,
 }
 
+/// What a file may be larger than the disk limit, so that the limit is what is told of and not the signal.
+const FILE_SLACK: u64 = 1 << 20;
+
+impl Limits {
+    /// Largest file that a process of the run may write where the kernel is told, its log among them; none is no limit.
+    pub(crate) fn largest_file(&self) -> Option<u64> {
+        self.disk_bytes.map(|bytes| bytes.max(self.log_bytes_max).saturating_add(FILE_SLACK))
+    }
+}
+
 impl Default for Limits {
     /// 1 GiB of logs: more than anybody reads, and a tenth of what a small disk has left. 2,048 processes: twice what a
     /// parallel build on a large machine or a browser starts, and few enough that the machine can still be used. Files up

@@ -51,6 +51,7 @@ mod urgent;
 mod watch;
 mod word;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use jobmesh_protocol::RunId;
@@ -208,6 +209,7 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     if failure.is_some() {
         exit = Exit::default();
     }
+    brought = brought.or_else(|| Breach::by_signal(&order.limits, exit.signal).map(Brought::Breach));
     let left = seat.spare.contents();
     let outcome = brought.map(Brought::outcome);
     let outcome = outcome.or_else(|| failure.as_ref().map(|failure| Sandboxed::outcome(failure, order.is_foreign)));
@@ -267,6 +269,11 @@ pub enum OrphanEnd {
 pub fn end_orphan(process: ProcessId, run: RunId) -> OrphanEnd {
     let root = tree::is_orphan(process).then_some(process);
     tree::end_orphan(Target { root, run, root_started: None })
+}
+
+/// The living processes of a run under its main process, as of a moment ago; none if that can't be seen.
+pub(crate) fn members_under(root: Option<ProcessId>, run: RunId) -> BTreeSet<u32> {
+    root.map_or_else(BTreeSet::new, |root| tree::members(Target { root: Some(root), run, root_started: None }, &[]))
 }
 
 /// Names the living process of this number; none if there is none, or it can't be seen.

@@ -38,7 +38,7 @@ pub(super) fn adopt(
         handle.shared().guarded.discard(handle.home(), run);
         return Some(never_seen(handle, run));
     }
-    let limits = limits(&handle.config(), order);
+    let limits = limits(&handle.config(), order, crate::detect::memory_bytes());
     let is_container = matches!(order.task, Task::Container(_));
     if !order.secrets.is_empty() && !is_container {
         // What it says goes through the daemon that is gone, so it can't go on.

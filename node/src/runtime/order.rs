@@ -16,24 +16,31 @@ use super::reduce::RESULTS_NAME;
 use crate::config::Config;
 use crate::home::HOME_VARIABLE;
 
-/// The part of the machine's memory that a job of a peer may have if it did not ask for any: a half.
-const FOREIGN_SHARE: u64 = 2;
+/// The part of the node's memory that all jobs together may have which did not ask for any and are kept within bounds: a
+/// half. What jobs ask for comes out of the pool.
+const MEMORY_PART: u64 = 2;
 
-/// The part of the free disk that the files of a job may take that has to be kept within bounds.
-const DISK_SHARE: u64 = 2;
+/// The part of the free disk that the files of all jobs together may take which have to be kept within bounds: a half.
+const DISK_PART: u64 = 2;
 
-/// The part of it that its output may take.
-const LOG_SHARE: u64 = 8;
+/// The part of it that their output may take: an eighth.
+const LOG_PART: u64 = 8;
 
-/// What one run may use.
-pub(super) fn limits(config: &Config, order: &RunOrder) -> Limits {
+/// What one of so many slots gets of the part that all have together. As many of them as there are may be taken by jobs
+/// that want all they can get.
+fn share(whole: u64, part: u64, slots: u32) -> u64 {
+    whole / part / u64::from(slots.max(1))
+}
+
+/// What one run may use on a node with so much memory.
+pub(super) fn limits(config: &Config, order: &RunOrder, memory_bytes: u64) -> Limits {
     let amount = |name| order.allocation.as_ref().map_or(Amount::ZERO, |allocation| allocation.amount(name));
     let (memory, processors) = (amount(&Name::MEM), amount(&Name::CPUS));
-    let share = || Some(crate::detect::memory_bytes() / FOREIGN_SHARE).filter(|bytes| *bytes > 0 && is_apart(order));
+    let unasked = || Some(share(memory_bytes, MEMORY_PART, config.slots)).filter(|bytes| *bytes > 0 && is_apart(order));
     Limits {
         log_bytes_max: order.log_bytes_max.unwrap_or(config.limits.log_bytes),
         processes_max: config.limits.processes,
-        memory_bytes: if memory.is_zero() { share() } else { Some(memory.floor()) },
+        memory_bytes: if memory.is_zero() { unasked() } else { Some(memory.floor()) },
         disk_bytes: is_apart(order).then_some(config.limits.disk_bytes),
         file_bytes_max: config.limits.file_bytes,
         // From ten-thousandths to thousandths.
@@ -46,22 +53,27 @@ fn is_apart(order: &RunOrder) -> bool {
     order.origin.is_some() || order.isolation >= Isolation::Sandboxed
 }
 
-/// These limits, with what a run that is kept within bounds may write bounded by what is free as well: one that fills the
-/// disk takes the node's queue with it.
-fn within_free(limits: Limits, home: &Path) -> Limits {
+/// These limits, with what a run that is kept within bounds may write bounded by what is free as well: those that fill the
+/// disk take the node's queue with them.
+fn within_free(limits: Limits, free_bytes: u64, slots: u32) -> Limits {
     let Some(disk_bytes) = limits.disk_bytes else { return limits };
-    // Where the system does not say what is free, only the limits hold.
-    let free = rustix::fs::statvfs(home).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     Limits {
-        disk_bytes: Some(disk_bytes.min(free / DISK_SHARE)),
-        log_bytes_max: limits.log_bytes_max.min(free / LOG_SHARE),
+        disk_bytes: Some(disk_bytes.min(share(free_bytes, DISK_PART, slots))),
+        log_bytes_max: limits.log_bytes_max.min(share(free_bytes, LOG_PART, slots)),
         ..limits
     }
 }
 
+/// What is free on the disk of this directory. Where the system does not say, only the limits hold.
+fn free_bytes(home: &Path) -> u64 {
+    rustix::fs::statvfs(home).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// The order for the executors, without its secrets.
 pub(super) fn order(handle: &Handle, order: RunOrder, place: Option<&Place>) -> Order {
-    let limits = within_free(limits(&handle.config(), &order), handle.home().path());
+    let config = handle.config();
+    let limits = limits(&config, &order, crate::detect::memory_bytes());
+    let limits = within_free(limits, free_bytes(handle.home().path()), config.slots);
     let (is_foreign, is_apart) = (order.origin.is_some(), is_apart(&order));
     let directory = handle.home().run(order.run);
     let blobs = handle.blobs();
@@ -121,4 +133,73 @@ fn environment(handle: &Handle, order: &RunOrder, place: Option<&Place>) -> BTre
         environment.insert("JOBMESH_RESULTS".to_owned(), results.to_string_lossy().into_owned());
     }
     environment
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use jobmesh_protocol::{DurationMillis, Epoch, JobId, NodeId, RunId};
+
+    use super::*;
+    use crate::config::Overrides;
+    use crate::home::Home;
+
+    const GIB: u64 = 1 << 30;
+
+    fn config(slots: u32) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::locate(Some(folder.path())).unwrap();
+        Config::resolve(home, Overrides { slots: Some(slots), ..Overrides::default() }).unwrap()
+    }
+
+    fn ordered(origin: Option<NodeId>, isolation: Isolation) -> RunOrder {
+        RunOrder {
+            run: RunId { job: JobId::from_bytes([1; 16]), epoch: Epoch(1) },
+            number: "1".parse().unwrap(),
+            job_type: "x".to_owned(),
+            task: Task::Process(ProcessTask::new(vec!["true".to_owned()])),
+            inputs: None,
+            outputs: Vec::new(),
+            secrets: [].into(),
+            network: false,
+            isolation,
+            kill_grace: DurationMillis(0),
+            log_bytes_max: None,
+            origin,
+            follows: None,
+            allocation: None,
+            reduce: false,
+        }
+    }
+
+    /// Each had half of it all, so that two hostile jobs at once had everything.
+    #[test]
+    fn jobs_that_are_kept_within_bounds_have_no_more_together_than_a_part() {
+        let (memory, free) = (8 * GIB, 100 * GIB);
+        for (origin, isolation) in
+            [(Some(NodeId::from_bytes([7; 32])), Isolation::Contained), (None, Isolation::Sandboxed)]
+        {
+            for slots in [1, 2, 7, 64] {
+                let limits = limits(&config(slots), &ordered(origin, isolation), memory);
+                let limits = within_free(limits, free, slots);
+                let all = |each: u64| each * u64::from(slots);
+                assert!(all(limits.memory_bytes.unwrap()) <= memory / 2, "{slots}: {limits:?}");
+                assert!(all(limits.disk_bytes.unwrap()) <= free / 2, "{slots}: {limits:?}");
+                assert!(all(limits.log_bytes_max) <= free / 8, "{slots}: {limits:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_job_of_the_owner_has_the_limits_of_the_owner() {
+        let config = config(4);
+        let limits = limits(&config, &ordered(None, Isolation::None), 8 * GIB);
+        assert_eq!((limits.memory_bytes, limits.disk_bytes), (None, None));
+        assert_eq!(within_free(limits, 1, 4), limits);
+        let one = ordered(Some(NodeId::from_bytes([7; 32])), Isolation::Contained);
+        let roomy = within_free(super::limits(&config, &one, 0), u64::MAX, 4);
+        assert_eq!((roomy.disk_bytes, roomy.log_bytes_max), (Some(config.limits.disk_bytes), config.limits.log_bytes));
+        assert_eq!(roomy.memory_bytes, None, "a machine that does not tell how much it has");
+    }
 }

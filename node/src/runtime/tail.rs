@@ -12,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use jobmesh_engine::Change;
 use jobmesh_executors::{Stream, log_path};
 use jobmesh_protocol::{JobId, RunId};
-use tokio::fs::File;
+use rustix::fs::OFlags;
+use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -152,12 +153,44 @@ pub(crate) async fn changed(changes: &mut Receiver<Change>, job: JobId) -> bool 
     }
 }
 
-/// Opens a file and goes to this place in it.
+/// Opens a file and goes to this place in it. A job may have put a link or a pipe there, which is neither followed nor
+/// waited for.
 ///
 /// # Errors
-/// What the system says.
+/// What the system says, also of something that is no file.
 pub(crate) async fn open_at(path: &Path, offset: u64) -> io::Result<File> {
-    let mut file = File::open(path).await?;
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).await?;
+    if !file.metadata().await?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "what lies there is no file"));
+    }
     file.seek(io::SeekFrom::Start(offset)).await?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    /// Whoever followed such an output read what a job led it to, or waited until somebody wrote into the pipe.
+    #[tokio::test]
+    async fn a_link_is_not_followed_and_a_pipe_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), "0123").unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+        let open = |name| {
+            let path = path(name);
+            async move { tokio::time::timeout(CHECK, open_at(&path, 2)).await.unwrap() }
+        };
+        let mut rest = String::new();
+        open("file").await.unwrap().read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "23");
+        for name in ["link", "pipe"] {
+            open(name).await.unwrap_err();
+        }
+    }
 }

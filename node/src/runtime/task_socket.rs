@@ -18,11 +18,11 @@
 //! [`token`].
 //!
 //! One task accepts, with one task for each connection below it; all end by the runtime's token. **The hard case** is
-//! the client that does nothing: there are at most [`CONNECTIONS_MAX`], whoever has not shown within [`FIRST_LIMIT`]
-//! whose it is must go, a line that was begun must end within [`LINE_LIMIT`], and whoever says nothing for
-//! [`IDLE_LIMIT`] is let go and may come again. But the one who interprets a script can't come again, since it connects
-//! before it raises its walls. So each run may keep one connection for as long as it runs, beside those that all share:
-//! see [`seat`].
+//! the client that does nothing, or keeps others out: whoever has not shown within [`FIRST_LIMIT`] whose it is must go, a
+//! line that was begun must end within [`LINE_LIMIT`], and whoever says nothing for [`IDLE_LIMIT`] is let go and may come
+//! again. But the one who interprets a script can't come again, since it connects before it raises its walls. So each run
+//! may keep one connection for as long as it runs, beside a few of those that all share: see [`seat`]. Whoever has no
+//! seat, since its run has enough of them or is over, has one line answered and must go.
 
 mod seat;
 mod talk;
@@ -45,12 +45,11 @@ use super::handle::Handle;
 use crate::api::{ApiError, ErrorCode};
 use crate::home::Home;
 use crate::listener::OwnerListener;
-use seat::{Seat, Seats};
+use seat::{Limits, Seat, Seats};
 use talk::{Reply, Talk, failure};
 
-/// Most connections at once beside one for each run: a job needs one for a moment, and each that stays takes a descriptor of
-/// the daemon.
-const CONNECTIONS_MAX: usize = 64;
+/// Most connections at once: a job needs one for a moment, and each that stays takes a descriptor of the daemon.
+const LIMITS: Limits = Limits { lobby: 64, shared: 64, of_run: 8 };
 /// Longest line: the largest checkpoint, with every byte written as six in JSON.
 const LINE_BYTES_MAX: u64 = 128 * 1024;
 /// How long a client may take to say whose it is: it knows that when it connects.
@@ -95,7 +94,7 @@ impl TaskSocket {
 
     /// Serves jobs until the token is cancelled, then removes the socket.
     pub(super) async fn serve(mut self, handle: Handle, cancel: CancellationToken) {
-        let (mut connections, seats) = (JoinSet::new(), Seats::new(CONNECTIONS_MAX));
+        let (mut connections, seats) = (JoinSet::new(), Seats::new(LIMITS));
         loop {
             let (stream, ()) = tokio::select! {
                 biased;
@@ -103,27 +102,14 @@ impl TaskSocket {
                 Some(_) = connections.join_next() => continue,
                 accepted = self.listener.accept() => accepted,
             };
-            match seats.take() {
-                Some(seat) => {
-                    connections
-                        .spawn(Connection::new(stream, Talk::new(handle.clone(), self.fetcher.clone()), seat).serve());
-                }
-                None => turn_away(&stream),
-            }
+            let talk = Talk::new(handle.clone(), self.fetcher.clone());
+            connections.spawn(Connection::new(stream, talk, seats.enter()).serve());
         }
         connections.shutdown().await;
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(%error, "failed to remove the socket of tasks");
         }
     }
-}
-
-/// Says to one client too many that it is one, without waiting for it.
-fn turn_away(stream: &UnixStream) {
-    let message = format!("{CONNECTIONS_MAX} jobs are connected already");
-    let error = failure(ErrorCode::Busy, message, Some("close the connection after each report, then try again"));
-    // A client that has gone need not be told.
-    let _ = stream.try_write(&Reply::Error(error).line());
 }
 
 /// One client.
@@ -152,14 +138,24 @@ impl Connection {
         Self { reader: BufReader::new(reader), writer, talk, seat }
     }
 
+    /// Serves it until it ends, or has to leave its place to another.
     async fn serve(mut self) {
+        let shown_out = self.seat.shown_out();
+        let is_shown_out = shown_out.run_until_cancelled(self.listen()).await.is_none();
+        if is_shown_out {
+            // One that has gone need not be told.
+            let _ = timeout(LINE_LIMIT, self.writer.write_all(&Reply::Error(crowded_out()).line())).await;
+        }
+    }
+
+    async fn listen(&mut self) {
         let connected = Instant::now();
         loop {
             let is_known = self.talk.run().is_some();
             let patience = if is_known { PATIENCE } else { PATIENCE.until(connected + FIRST_LIMIT) };
             let (reply, goes_on) = match hear(&mut self.reader, patience).await {
                 Heard::Line(line) => match self.answer(&line).await {
-                    Some(reply) => (reply, true),
+                    Some(answer) => answer,
                     None => break,
                 },
                 Heard::TooLong => (Reply::Error(too_long()), false),
@@ -173,21 +169,19 @@ impl Connection {
             }
         }
     }
-}
 
-impl Connection {
-    /// Answers a line; none if the client goes away meanwhile. The first line that says whose it is may get it the seat of its
-    /// run, if that goes on: a token is good for longer.
-    async fn answer(&mut self, line: &[u8]) -> Option<Reply> {
-        let was_known = self.talk.run().is_some();
-        let reply = self.talk.answer(line, gone(&mut self.reader)).await;
-        if !was_known
-            && let Some(run) = self.talk.run()
-            && self.talk.is_of_live_run().await
+    /// Answers a line, and says whether there may be another; none if the client goes away meanwhile. The first line that
+    /// says whose it is gets it a seat, if its run goes on: a token is good for longer.
+    async fn answer(&mut self, line: &[u8]) -> Option<(Reply, bool)> {
+        let mut goes_on = true;
+        // Before anything is done: who is in the lobby can be shown out in the middle of it.
+        if self.talk.run().is_none()
+            && let Some(run) = self.talk.meet(line)
         {
-            self.seat.introduce(run);
+            goes_on = self.talk.is_of_live_run().await && self.seat.introduce(run);
         }
-        reply
+        let reply = self.talk.answer(line, gone(&mut self.reader)).await?;
+        Some((reply, goes_on))
     }
 }
 
@@ -234,6 +228,11 @@ fn too_slow() -> ApiError {
          {idle} s"
     );
     failure(ErrorCode::Timeout, message, Some("connect again when there is something to say"))
+}
+
+fn crowded_out() -> ApiError {
+    let message = format!("{} others came meanwhile and have not said yet whose they are, either", LIMITS.lobby);
+    failure(ErrorCode::Busy, message, Some("say `run` and `token` at once, then try again"))
 }
 
 #[cfg(test)]

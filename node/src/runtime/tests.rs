@@ -144,35 +144,53 @@ async fn a_job_of_this_node_knows_its_home_and_one_of_a_peer_does_not() {
     node.stop().await;
 }
 
+/// One job took all seats of the socket, by connections that said something now and then, and no other was heard.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_too_many_is_told_so() {
+async fn no_run_keeps_the_others_from_the_socket() {
     let node = Node::start("").await;
+    let [greedy, other] = [node.submit(UNTIL_GO, json!({})).await, node.submit(UNTIL_GO, json!({})).await];
+    let beat = |run: jobmesh_protocol::RunId| json!({ "run": run.to_string(), "token": node.handle().tokens().token(run), "heartbeat": true });
     let mut clients = Vec::new();
-    let run = jobmesh_protocol::RunId {
-        job: jobmesh_protocol::JobId::from_bytes([7; 16]),
-        epoch: jobmesh_protocol::Epoch(1),
-    };
-    // Good for a run that is over as well, so each may stay.
-    let first = json!({ "run": run.to_string(), "token": node.handle().tokens().token(run), "heartbeat": true });
-    for _ in 0..64 {
+    for taken in [greedy, other] {
+        node.wait(taken, |state| state == JobState::Running).await;
+    }
+    for _ in 0..70 {
         let mut client = Client::connect(&node).await;
-        // Answered, so it is served and not only queued.
-        assert_eq!(code(&client.say(&first).await), "not_found");
+        assert_eq!(client.say(&beat(first_run(greedy))).await, json!({ "ok": true }), "one line is always answered");
         clients.push(client);
     }
-    assert_eq!(code(&Client::connect(&node).await.hear().await), "busy");
-    drop(clients.pop());
-    let again = async {
-        loop {
-            let mut client = Client::connect(&node).await;
-            // Turned away it may be before it has said anything.
-            let _ = client.0.write_all(b"{}\n").await;
-            if code(&client.hear().await) == "bad_request" {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(LIMIT, again).await.unwrap();
+    // Its own and eight; the rest had to go.
+    let mut kept = 0;
+    for client in &mut clients {
+        let said = client.0.write_all(format!("{}\n", beat(first_run(greedy))).as_bytes()).await;
+        let mut line = String::new();
+        let heard = tokio::time::timeout(LIMIT, client.0.read_line(&mut line)).await.unwrap();
+        kept += usize::from(said.is_ok() && heard.is_ok_and(|count| count > 0));
+    }
+    assert_eq!(kept, 9);
+    let mut client = Client::connect(&node).await;
+    for _ in 0..2 {
+        assert_eq!(client.say(&beat(first_run(other))).await, json!({ "ok": true }));
+    }
+    for taken in [greedy, other] {
+        go(&node, taken).await;
+        node.ended(taken).await;
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_goes_when_another_comes() {
+    let node = Node::start("").await;
+    let mut clients = Vec::new();
+    for _ in 0..=64 {
+        let mut client = Client::connect(&node).await;
+        // Answered, so it is served and not only queued.
+        assert_eq!(code(&client.say(&json!({})).await), "bad_request");
+        clients.push(client);
+    }
+    assert_eq!(code(&clients.remove(0).hear().await), "busy");
+    assert_eq!(code(&clients.remove(0).say(&json!({})).await), "bad_request");
     node.stop().await;
 }
 

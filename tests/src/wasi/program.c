@@ -51,6 +51,19 @@ static int eat(void) {
     return 3;
 }
 
+/* Writes so many mebibytes to a file that has no name any more, and stays. */
+static int swell(int mebibytes) {
+    static char zeros[1 << 20];
+    FILE *file = fopen("swollen", "w");
+    if (!file || unlink("swollen"))
+        return errno;
+    while (mebibytes-- > 0)
+        if (fwrite(zeros, 1, sizeof zeros, file) != sizeof zeros)
+            return errno;
+    for (;;)
+        usleep(1000000);
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     if (!strcmp(mode, "echo")) {
@@ -74,6 +87,8 @@ int main(int argc, char **argv) {
         return keep("JOBMESH_OUTCOME", argv[2]) || keep("JOBMESH_RESULT", argv[3]);
     if (!strcmp(mode, "eat"))
         return eat();
+    if (!strcmp(mode, "swell"))
+        return swell(atoi(argv[2]));
     if (!strcmp(mode, "recurse"))
         return recurse(0);
     if (!strcmp(mode, "abort"))

@@ -7,6 +7,7 @@
 //! back, the attempt is lost rather than repeated beside one that may still run, and its processes are killed by their
 //! mark as far as they can be seen.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use jobmesh_protocol::{Isolation, Outcome, RunId};
 
 use super::body::{LEVEL_LABEL, Plan};
 use super::engine::{ContainerError, Engine, is_missing, status};
-use super::image::{self, Fetched};
+use super::image::{self, Fetched, Image};
 use super::output::{Flow, Heard, Line};
 use super::policy::Permit;
 use crate::control::Control;
@@ -146,6 +147,14 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    /// What is known of the image that it is made of.
+    pub(super) fn know_image(&self, image: &str, level: Isolation) -> Result<Image, Halt> {
+        if level < Isolation::Sandboxed {
+            return Ok(Image { name: image.to_owned(), volumes: Vec::new() });
+        }
+        Ok(self.wait(image::inspect(&self.engine, image))??)
+    }
+
     /// Makes the container, connects to it and starts it.
     pub(super) fn start(&mut self, task: &ContainerTask, plan: &Plan<'_>) -> Result<Line, Halt> {
         let stdin = match (&self.order.stdin, task.stdin) {
@@ -201,7 +210,7 @@ impl Attempt<'_> {
         match made {
             Ok(_) => Ok(()),
             Err(error) if is_missing(&error) => {
-                Err(ContainerError::NoImage { image: plan.image.to_owned(), engine: self.engine.kind })
+                Err(ContainerError::NoImage { image: plan.image.name.clone(), engine: self.engine.kind })
             }
             Err(source) => Err(ContainerError::Engine { what: "make the container", source }),
         }
@@ -220,17 +229,23 @@ impl Attempt<'_> {
     }
 
     /// Hears the container out and waits for its end. Without a line, from the engine's record.
-    pub(super) fn follow(&mut self, line: Option<Line>, stage: &mut Stage<'_>) -> Result<(), Halt> {
-        let (control, runtime, disk) = (self.control, self.runtime, self.disk());
+    pub(super) fn follow(
+        &mut self,
+        line: Option<Line>,
+        process: Option<ProcessId>,
+        stage: &mut Stage<'_>,
+    ) -> Result<(), Halt> {
+        let (control, runtime, run, disk) = (self.control, self.runtime, self.order.run, self.disk());
+        let holders = move || process::members_under(process, run);
         control.wait_for(runtime, async {
             tokio::select! {
                 heard = self.hear_out(line, stage) => heard,
-                breach = watch(disk) => Err(Halt::Beyond(breach)),
+                breach = watch(disk, holders) => Err(Halt::Beyond(breach)),
             }
         })??;
-        // It may have been faster than the looks.
+        // It may have been faster than the looks. Nobody lives any more who could hold a file open.
         if let Some(mut disk) = self.disk()
-            && disk.look_now()
+            && disk.look_now(BTreeSet::new)
         {
             return Err(Halt::Beyond(disk.breach()));
         }
@@ -238,11 +253,10 @@ impl Attempt<'_> {
     }
 
     /// The watch over what it writes, if that is limited. What it writes elsewhere is in memory: a container that is kept
-    /// apart can't change its image.
+    /// apart can't change its image, and the image's volumes are there, too.
     fn disk(&self) -> Option<Disk> {
         let directory = &self.order.directory;
-        let places = [work_path(directory), exchange_path(directory)];
-        self.order.limits.disk_bytes.map(|bytes_max| Disk::over(places, bytes_max))
+        self.order.limits.disk_bytes.map(|bytes_max| Disk::over(directory, exchange_path(directory), bytes_max))
     }
 
     async fn hear_out(&mut self, line: Option<Line>, stage: &mut Stage<'_>) -> Result<(), Halt> {
@@ -435,13 +449,13 @@ pub(super) async fn remove(engine: &Engine, name: &str) -> Result<(), ContainerE
     }
 }
 
-/// Looks at a run's disk now and then until that is beyond its limit.
-async fn watch(disk: Option<Disk>) -> Breach {
+/// Looks at a run's disk now and then until that is beyond its limit. `holders` names its processes.
+async fn watch(disk: Option<Disk>, holders: impl Fn() -> BTreeSet<u32> + Copy + Send + 'static) -> Breach {
     let Some(mut disk) = disk else { return std::future::pending().await };
     loop {
         tokio::time::sleep_until(disk.next().into()).await;
         let breach = disk.breach();
-        let looked = tokio::task::spawn_blocking(move || (disk.look_now(), disk)).await;
+        let looked = tokio::task::spawn_blocking(move || (disk.look_now(holders), disk)).await;
         match looked {
             Ok((false, next)) => disk = next,
             // What can't be measured is too much.

@@ -3,7 +3,7 @@
 //!
 //! A container of the node's own jobs is what a person gets who types the engine's own command. One that must be kept
 //! apart (every job of a peer) has no capabilities, can't gain any, sees an image that it can't change, has no network
-//! unless it was granted, and writes to its working directory and a small `/tmp` only.
+//! unless it was granted, and writes to its working directory, a small `/tmp` and small volumes only.
 //!
 //! **The hard case** is an engine that runs as root for a node that doesn't: what the command writes would belong to
 //! root and the node could never clear it away. There the command runs as the node's user.
@@ -19,6 +19,7 @@ use jobmesh_protocol::task::ContainerTask;
 use rustix::process::{Resource, getgid, getrlimit, getuid};
 
 use super::engine::Engine;
+use super::image::Image;
 use crate::directory::work_path;
 use crate::order::Order;
 use crate::variable::{NODE_VARIABLES, OUTCOME_VARIABLE, RESULT_VARIABLE, RUN_VARIABLE};
@@ -44,6 +45,9 @@ const GIVEN: &str = "/jobmesh-given";
 /// What a container of a job of a peer may write to `/tmp`. It counts as memory.
 const TMP: &str = "rw,nosuid,nodev,size=256m,mode=1777";
 
+/// What it may write to each volume of its image. It counts as memory.
+const VOLUME: &str = "rw,nosuid,nodev,size=64m,mode=1777";
+
 /// Most open files of a process: what the common programs expect that close them all one by one.
 const FILES_MAX: u64 = 65_536;
 
@@ -56,7 +60,7 @@ const PROCESSES_MAX: u64 = 32_768;
 pub(super) struct Plan<'a> {
     pub(super) order: &'a Order,
     pub(super) task: &'a ContainerTask,
-    pub(super) image: &'a str,
+    pub(super) image: &'a Image,
     pub(super) level: Isolation,
     pub(super) node: &'a str,
     /// The directory in which it leaves its outcome and its result.
@@ -75,7 +79,7 @@ impl Plan<'_> {
             (LEVEL_LABEL, self.level.word().to_owned()),
         ];
         ContainerCreateBody {
-            image: Some(self.image.to_owned()),
+            image: Some(self.image.name.clone()),
             cmd: (!self.task.argv.is_empty()).then(|| self.task.argv.clone()),
             env: Some(environment.into_iter().map(|(key, value)| format!("{key}={value}")).collect()),
             labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
@@ -112,11 +116,20 @@ impl Plan<'_> {
             host.readonly_rootfs = Some(true);
             host.cap_drop = Some(vec!["ALL".to_owned()]);
             host.security_opt = Some(vec!["no-new-privileges".to_owned()]);
-            host.tmpfs = Some(HashMap::from([("/tmp".to_owned(), TMP.to_owned())]));
+            host.tmpfs = Some(self.in_memory());
         }
         attach(&mut host, &work_path(&self.order.directory), WORK, Access::Write);
         attach(&mut host, self.exchange, EXCHANGE, Access::Write);
         host
+    }
+
+    /// What is writable and no directory of the run: `/tmp`, and the volumes of the image, for which an engine would take
+    /// its own disk.
+    fn in_memory(&self) -> HashMap<String, String> {
+        let mounted = [WORK, EXCHANGE];
+        let volumes = self.image.volumes.iter().filter(|path| !mounted.contains(&path.trim_end_matches('/')));
+        let all = volumes.map(|path| (path.clone(), VOLUME.to_owned()));
+        all.chain([("/tmp".to_owned(), TMP.to_owned())]).collect()
     }
 
     /// The variables, and the mounts of the files that they name.

@@ -60,6 +60,8 @@ pub(super) enum ContainerError {
     NoImage { image: String, engine: &'static str },
     #[error("failed to fetch image {image}: {problem}")]
     Pull { image: String, problem: String, is_final: bool },
+    #[error("image {image} has more than {max} volumes, the most that a container which is kept apart may have")]
+    Volumes { image: String, max: usize },
     #[error("a container does not keep a job apart as well as level `untrusted` asks; send it as a module (wasm)")]
     Level,
     #[error("the job has an input, but it was not fetched to this node")]
@@ -90,9 +92,12 @@ impl ContainerError {
             Self::Pull { is_final: false, .. } => Outcome::error(message),
             // It is this node that wants none of it; another may.
             Self::Policy(PolicyError::Foreign { .. }) => Outcome::Released { reason: message },
-            Self::Policy(_) | Self::NoImage { .. } | Self::Pull { .. } | Self::Level | Self::Command { .. } => {
-                Outcome::Permanent { message }
-            }
+            Self::Policy(_)
+            | Self::NoImage { .. }
+            | Self::Pull { .. }
+            | Self::Volumes { .. }
+            | Self::Level
+            | Self::Command { .. } => Outcome::Permanent { message },
         }
     }
 }

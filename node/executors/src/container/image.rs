@@ -27,6 +27,34 @@ pub(super) async fn must_be_fetched(engine: &Engine, permit: &Permit) -> Result<
     }
 }
 
+/// An image as it is made into a container.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Image {
+    /// Its name, or for a container that is kept apart its id: what was looked at is what is run.
+    pub(super) name: String,
+    /// The directories that the engine would give it room for on its own disk.
+    pub(super) volumes: Vec<String>,
+}
+
+/// Most volumes of an image for a container that is kept apart. The images of databases have one or two.
+const VOLUMES_MAX: usize = 16;
+
+/// Looks at an image that is to run kept apart.
+pub(super) async fn inspect(engine: &Engine, image: &str) -> Result<Image, ContainerError> {
+    let found = match engine.docker.inspect_image(image).await {
+        Ok(found) => found,
+        Err(error) if is_missing(&error) => {
+            return Err(ContainerError::NoImage { image: image.to_owned(), engine: engine.kind });
+        }
+        Err(source) => return Err(ContainerError::Engine { what: "look at the image", source }),
+    };
+    let volumes = found.config.and_then(|config| config.volumes).unwrap_or_default();
+    if volumes.len() > VOLUMES_MAX {
+        return Err(ContainerError::Volumes { image: image.to_owned(), max: VOLUMES_MAX });
+    }
+    Ok(Image { name: found.id.unwrap_or_else(|| image.to_owned()), volumes })
+}
+
 /// Begins to fetch an image.
 pub(super) fn fetch(engine: &Engine, image: &str) -> Transfer {
     // A name without a tag means every tag to an engine; the full name always has one, or a digest.

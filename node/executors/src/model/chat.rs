@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::failure::{Answer, Failure, Remedy};
 use super::frames::{Seen, Watch};
+use super::meter::Meter;
 use super::settings::ProviderKind;
 use super::{Asked, Halt, short};
 use crate::event::{Event, chain, clip};
@@ -100,15 +101,16 @@ fn listen(
 ) -> io::Result<mpsc::Receiver<Heard>> {
     let (events, heard) = mpsc::channel(EVENTS_MAX);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listening = async move {
-        tokio::select! {
-            () = read(&client, question, &events) => {}
-            () = events.closed() => {}
-        }
-    };
     let named = std::thread::Builder::new().name("jobmesh-answer".to_owned());
     named.spawn(move || {
-        runtime.block_on(listening);
+        let meter = Meter::start();
+        runtime.block_on(async {
+            tokio::select! {
+                () = read(&client, question, &events, &meter) => {}
+                () = meter.ran_out() => tracing::warn!("a provider says one piece without an end"),
+                () = events.closed() => {}
+            }
+        });
         // A name that is still being looked up is not waited for.
         runtime.shutdown_background();
     })?;
@@ -119,6 +121,7 @@ async fn read(
     client: &genai::Client,
     (target, request, options): (ServiceTarget, ChatRequest, ChatOptions),
     events: &mpsc::Sender<Heard>,
+    meter: &Meter,
 ) {
     let mut stream = match client.exec_chat_stream(target, request, Some(&options)).await {
         Ok(opened) => opened.stream,
@@ -129,6 +132,7 @@ async fn read(
         }
     };
     while let Some(event) = stream.next().await {
+        meter.begin();
         if events.send(event).await.is_err() {
             return;
         }

@@ -58,7 +58,10 @@ pub(crate) fn attend(adopt: &Adopt, control: &Control<'_>) -> Ended {
     let process = life.as_ref().map(Watch::process);
     let logs = [Stream::Stdout, Stream::Stderr].map(|stream| Log::reopen(&log_path(&adopt.directory, stream)).ok());
     let fences = process.map(Fence::around).unwrap_or_default();
-    let attempt = Attempt { adopt, target: Target { root: process, run: adopt.run, root_started: None }, logs, fences };
+    let target = Target { root: process, run: adopt.run, root_started: None };
+    // A sandbox has such a directory, and the daemon that made it is gone. Any other job could have made one.
+    let is_sandboxed = adopt.confinement == Confinement::Sandbox && sandbox::words_path(&adopt.directory).exists();
+    let attempt = Attempt { adopt, target, is_sandboxed, logs, fences };
     let ended = match life {
         Some(life) => {
             // Its number may never have been written down.
@@ -109,6 +112,8 @@ fn is_still(process: ProcessId) -> bool {
 struct Attempt<'a> {
     adopt: &'a Adopt,
     target: Target,
+    /// Whether it is in a sandbox, whose processes are not the run's own.
+    is_sandboxed: bool,
     logs: [Option<Log>; 2],
     fences: Vec<Fence>,
 }
@@ -120,7 +125,7 @@ impl Attempt<'_> {
         let _root = reaper::Root::new(process.pid);
         let mut guard =
             Guard::new(self.adopt.limits, self.logs.each_ref().map(Option::as_ref), self.target, None, &self.fences)
-                .with(&self.adopt.directory, 0);
+                .with(&self.adopt.directory, if self.is_sandboxed { Sandboxed::PROCESSES } else { 0 });
         let mut brought = watch(life, &mut guard, control, None);
         let notice = self.end_tree(brought, &|| control.is_urgent());
         brought = brought.or_else(|| guard.at_end().or_else(|| guard.disk_at_end()).map(Brought::Breach));
@@ -149,13 +154,10 @@ impl Attempt<'_> {
     }
 
     fn conclude(&self, exit: Exit, ending: Ending, usage: Usage, brought: Option<Brought>, ran: Duration) -> Ended {
-        // A sandbox has such a directory, and the daemon that made it is gone. Any other job could have made one.
-        let is_sandboxed =
-            self.adopt.confinement == Confinement::Sandbox && sandbox::words_path(&self.adopt.directory).exists();
         let failure = Sandboxed::take_out(&self.adopt.directory);
         let isolation = match &failure {
             Some(Failure::Sandbox(_)) => Isolation::None,
-            Some(Failure::Program(_)) | None if is_sandboxed => Isolation::Sandboxed,
+            Some(Failure::Program(_)) | None if self.is_sandboxed => Isolation::Sandboxed,
             Some(Failure::Program(_)) | None => Isolation::Contained,
         };
         let brought =

@@ -5,11 +5,13 @@
 //! that can't be read or entered, entries without a byte. The first two count as too much, and each entry counts as
 //! something.
 //!
-//! A file that has no name any more isn't found, and takes its room until the run closes it. What a run can take that way
-//! is bounded by the kernel: so many files as it may hold open, each as large as a file may be. It is free again with the
-//! run's last process.
+//! A file that has no name any more is in no directory, and takes its room until nobody holds it open: those are counted
+//! among what the run's processes hold ([`unlinked`]).
 
-use std::fs;
+mod unlinked;
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ const ENTRY_BYTES: u64 = 1024;
 /// The watch over what one run writes.
 #[derive(Debug)]
 pub(crate) struct Disk {
+    directory: PathBuf,
     places: [PathBuf; 2],
     bytes_max: u64,
     next: Instant,
@@ -40,12 +43,13 @@ pub(crate) struct Disk {
 impl Disk {
     /// Watches the run of this directory.
     pub(super) fn new(directory: &Path, bytes_max: u64) -> Self {
-        Self::over([work_path(directory), sandbox::words_path(directory)], bytes_max)
+        Self::over(directory, sandbox::words_path(directory), bytes_max)
     }
 
-    /// Watches a run that can write to these directories.
-    pub(crate) fn over(places: [PathBuf; 2], bytes_max: u64) -> Self {
-        Self { places, bytes_max, next: deadline(REST_MIN) }
+    /// Watches a run that can write to its working directory and to this one.
+    pub(crate) fn over(directory: &Path, beside: PathBuf, bytes_max: u64) -> Self {
+        let places = [work_path(directory), beside];
+        Self { directory: directory.to_owned(), places, bytes_max, next: deadline(REST_MIN) }
     }
 
     /// What the run is guilty of if it uses more than it may.
@@ -58,16 +62,17 @@ impl Disk {
         self.next
     }
 
-    /// Whether it uses more than it may, if it is time to look.
-    pub(super) fn look(&mut self) -> bool {
-        Instant::now() >= self.next && self.look_now()
+    /// Whether it uses more than it may, if it is time to look. `holders` names its processes.
+    pub(super) fn look(&mut self, holders: impl FnOnce() -> BTreeSet<u32>) -> bool {
+        Instant::now() >= self.next && self.look_now(holders)
     }
 
-    /// Whether it uses more than it may.
-    pub(crate) fn look_now(&mut self) -> bool {
+    /// Whether it uses more than it may. `holders` names its processes.
+    pub(crate) fn look_now(&mut self, holders: impl FnOnce() -> BTreeSet<u32>) -> bool {
         let began = Instant::now();
         let mut left = self.bytes_max;
-        let is_beyond = !self.places.iter().all(|place| fits(place, &mut left));
+        let has_room = self.places.iter().all(|place| fits(place, &mut left));
+        let is_beyond = !has_room || !unlinked::fit(&self.directory, &holders(), &mut left);
         self.next = deadline(REST_MIN.max(began.elapsed().saturating_mul(REST_FACTOR)));
         is_beyond
     }
@@ -91,16 +96,22 @@ fn fits(place: &Path, left: &mut u64) -> bool {
                 Err(_) => return false,
             };
             let (found, entry) = found;
-            let Some(rest) = left.checked_sub(found.blocks().saturating_mul(512).max(ENTRY_BYTES)) else {
+            if !take(&found, left) {
                 return false;
-            };
-            *left = rest;
+            }
             if found.is_dir() {
                 directories.push(entry.path());
             }
         }
     }
     true
+}
+
+/// Takes one thing from what is left. `false` if it is more.
+fn take(found: &Metadata, left: &mut u64) -> bool {
+    let rest = left.checked_sub(found.blocks().saturating_mul(512).max(ENTRY_BYTES));
+    *left = rest.unwrap_or_default();
+    rest.is_some()
 }
 
 #[cfg(test)]
@@ -114,7 +125,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let work = work_path(home.path());
         fs::create_dir_all(work.join("deeper")).unwrap();
-        let is_beyond = |bytes_max| Disk::new(home.path(), bytes_max).look_now();
+        let is_beyond = |bytes_max| Disk::new(home.path(), bytes_max).look_now(BTreeSet::new);
         assert!(!is_beyond(100_000));
         fs::write(work.join("deeper/file"), vec![1; 200_000]).unwrap();
         assert!(is_beyond(100_000) && !is_beyond(300_000));
@@ -122,7 +133,7 @@ mod tests {
             fs::write(work.join(number.to_string()), "").unwrap();
         }
         assert!(is_beyond(300_000));
-        assert!(!Disk::new(Path::new("/nowhere"), 0).look_now());
+        assert!(!Disk::new(Path::new("/nowhere"), 0).look_now(BTreeSet::new));
     }
 
     /// A run that isn't root's took the right to enter its directory away, and wrote on by what it held open.
@@ -136,7 +147,7 @@ mod tests {
         fs::set_permissions(&work, fs::Permissions::from_mode(0o400)).unwrap();
         // Root enters it all the same.
         let is_root = rustix::process::geteuid().is_root();
-        assert_eq!(Disk::new(home.path(), 1 << 30).look_now(), !is_root);
+        assert_eq!(Disk::new(home.path(), 1 << 30).look_now(BTreeSet::new), !is_root);
         fs::set_permissions(&work, fs::Permissions::from_mode(0o700)).unwrap();
     }
 
@@ -146,7 +157,7 @@ mod tests {
         let script = "mkdir work && cd work && n=0; while [ $n -lt 30 ]; do \
                       d=$(printf %0200d 0); mkdir $d && cd -P $d; n=$((n+1)); done";
         let made = std::process::Command::new("sh").args(["-c", script]).current_dir(home.path()).status().unwrap();
-        let is_beyond = Disk::new(home.path(), 1 << 30).look_now();
+        let is_beyond = Disk::new(home.path(), 1 << 30).look_now(BTreeSet::new);
         // Taken away by the shell as well: no path reaches the last of them.
         std::process::Command::new("rm").arg("-rf").arg(home.path().join("work")).status().unwrap();
         assert!(made.success() && is_beyond);

@@ -3,6 +3,7 @@
 //! There is no thread for this alone: a slot with a run sleeps in one `poll`, which may as well wake it after 100 ms, and
 //! a run that is shorter is never looked at until its end. A look costs about 15 µs where the kernel counts processes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,6 +69,12 @@ pub(crate) enum Breach {
 }
 
 impl Breach {
+    /// What the signal says that ended a run within these limits: the kernel sends one at a file that grows too large.
+    pub(super) fn by_signal(limits: &Limits, signal: Option<i32>) -> Option<Self> {
+        let bytes_max = limits.disk_bytes.filter(|_| signal == Some(Signal::XFSZ.as_raw()))?;
+        Some(Self::Disk { bytes_max })
+    }
+
     pub(crate) fn outcome(self) -> Outcome {
         let message = match self {
             Self::Logs { bytes_max } => format!("wrote more than {} of output (log limit)", size(bytes_max)),
@@ -147,7 +154,8 @@ impl<'a> Guard<'a> {
         if self.looks <= LOOKS_EAGER || self.looks.is_multiple_of(LOOKS_EAGER) {
             self.sample_memory();
         }
-        if self.disk.as_mut().is_some_and(Disk::look) {
+        let (target, fences) = (self.target, self.fences);
+        if self.disk.as_mut().is_some_and(|disk| disk.look(|| tree::members(target, fences))) {
             return self.full();
         }
         self.at_end().or_else(|| match self.counter {
@@ -172,7 +180,8 @@ impl<'a> Guard<'a> {
 
     /// What can be told of its disk when all is over: it may have been faster than the looks.
     pub(super) fn disk_at_end(&mut self) -> Option<Breach> {
-        if self.disk.as_mut().is_some_and(Disk::look_now) { self.full() } else { None }
+        // Nobody lives who could hold a file open.
+        if self.disk.as_mut().is_some_and(|disk| disk.look_now(BTreeSet::new)) { self.full() } else { None }
     }
 
     fn full(&self) -> Option<Breach> {
@@ -213,7 +222,7 @@ impl<'a> Guard<'a> {
         if is_stopped {
             tree::signal_group(self.target, Signal::STOP);
         }
-        let is_beyond = u64::try_from(tree::count(self.target, self.fences)).unwrap_or(u64::MAX) > max;
+        let is_beyond = u64::try_from(tree::members(self.target, self.fences).len()).unwrap_or(u64::MAX) > max;
         if is_stopped && !is_beyond {
             tree::signal_group(self.target, Signal::CONT);
         }

@@ -23,9 +23,6 @@ use crate::worker::WORKER_WORD;
 /// Where files of the run's directory are seen.
 const FILES: &str = "/run/jobmesh";
 
-/// What a file may be larger than the disk limit, so that the limit is what is told of and not the signal.
-const FILE_SLACK: u64 = 1 << 20;
-
 /// That a run is sandboxed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sandboxed;
@@ -78,9 +75,8 @@ impl Sandboxed {
         let program = programs.find(program, OsStr::new(PATH))?.to_string_lossy().into_owned();
         let (environment, shown) = environment(order, task, host);
         let is_counted = host.enforcement().memory == Enforced::Kernel;
-        let file_bytes = order.limits.disk_bytes;
         let limits = ProcessLimits {
-            file_bytes: file_bytes.map(|bytes| bytes.max(order.limits.log_bytes_max).saturating_add(FILE_SLACK)),
+            file_bytes: order.limits.largest_file(),
             address_bytes: order.limits.memory_bytes.filter(|_| !is_counted),
         };
         Ok(Plan {

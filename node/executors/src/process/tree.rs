@@ -75,9 +75,9 @@ fn end_found(finder: &mut Finder<'_>, fences: &[Fence], grace: Grace<'_>) -> Swe
     swept
 }
 
-/// How many processes one of our runs has, as of a moment ago.
-pub(super) fn count(target: Target, fences: &[Fence]) -> usize {
-    Finder::among_ours(target, fences).count(&Table::recent())
+/// The processes of one of our runs, as of a moment ago.
+pub(super) fn members(target: Target, fences: &[Fence]) -> BTreeSet<u32> {
+    Finder::among_ours(target, fences).among(&Table::recent())
 }
 
 /// Tells the process group of a run's main process with one call, however many are in it: what takes microseconds for

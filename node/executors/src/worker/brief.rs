@@ -39,6 +39,8 @@ pub(crate) struct Brief<P> {
     pub(crate) isolation: Isolation,
     /// Most memory of what is interpreted; none is no limit.
     pub(crate) memory_bytes: Option<u64>,
+    /// Largest file that the worker may write; none is no limit.
+    pub(crate) file_bytes: Option<u64>,
     /// What is interpreted finds these as its arguments.
     pub(crate) arguments: Vec<String>,
     /// And these as its variables.

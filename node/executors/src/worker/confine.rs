@@ -33,12 +33,15 @@ pub(crate) struct Allowance<'a> {
     pub(crate) code: bool,
     /// Most memory of what is interpreted.
     pub(crate) memory_bytes: Option<u64>,
+    /// Largest file that it may write.
+    pub(crate) file_bytes: Option<u64>,
 }
 
 impl<'a> Allowance<'a> {
     /// What every worker needs.
     pub(crate) fn least<P>(brief: &'a Brief<P>) -> Self {
-        Self { directory: &brief.directory, talks: false, code: false, memory_bytes: brief.memory_bytes }
+        let (memory_bytes, file_bytes) = (brief.memory_bytes, brief.file_bytes);
+        Self { directory: &brief.directory, talks: false, code: false, memory_bytes, file_bytes }
     }
 }
 
@@ -69,6 +72,9 @@ pub(crate) fn confine(allowed: Allowance<'_>) -> Result<(), ConfineError> {
     limit(Resource::Nofile, FILES_MAX)?;
     if let Some(bytes) = allowed.memory_bytes {
         limit(Resource::As, bytes.saturating_mul(2).saturating_add(ADDRESSES_BESIDE))?;
+    }
+    if let Some(bytes) = allowed.file_bytes {
+        limit(Resource::Fsize, bytes)?;
     }
     let landlocked = walls::landlock(Some(allowed));
     walls::seccomp(Some(allowed))?;

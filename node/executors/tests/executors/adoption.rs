@@ -304,6 +304,26 @@ fn what_an_adopted_run_leaves_is_kept_like_any_other() {
     assert!(ended.outputs.files.is_some() && node.shelf.has(BlobRef::of(b"kept\n")));
 }
 
+/// A sandboxed run with nearly as many processes as it may have was killed for those of its sandbox after a restart.
+#[test]
+fn the_processes_of_its_sandbox_are_not_its_own() {
+    let node = Node::start(1);
+    // Six are alive at most, of which two stand for those of a sandbox.
+    let script = "sleep 600 & sleep 600 & sleep 600 & sleep 600 & sleep 1; echo '{\"outcome\":\"ok\"}' > words/outcome";
+    let script = format!("cd \"${{JOBMESH_OUTCOME%/*}}\"; {script}");
+    for (processes_max, expected) in [(4, "ok"), (3, "permanent")] {
+        let mut left = Left::start(&node, &script);
+        std::fs::create_dir(left.directory.join("words")).unwrap();
+        let limits = Limits { processes_max, ..Limits::default() };
+        node.executors.adopt(Adopt { confinement: Confinement::Sandbox, limits, ..left.adopt() }).unwrap();
+        node.started(left.run);
+        left.go();
+        let ended = node.ended(left.run);
+        left.parent.wait().unwrap();
+        assert_eq!(ended.outcome.word(), expected, "{ended:?}");
+    }
+}
+
 /// A command that outlived its daemon was believed whatever it wrote into the files of a worker or of a sandbox, and so
 /// could have the receipt say that it had been kept apart, and what fuel it took.
 #[test]

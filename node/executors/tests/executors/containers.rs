@@ -409,14 +409,45 @@ fn containers_of_runs_that_are_over_are_swept() {
     let Some(site) = Site::start() else { return };
     let home = tempfile::tempdir().unwrap();
     let order = left_behind(&site, home.path());
-    site.node.executors.sweep(|run| run == order.run);
+    let live = order.run;
+    site.node.executors.sweep(move |run| run == live);
     assert_eq!(site.podman.containers_of(&site.name).len(), 1, "it is under way");
     site.node.executors.sweep(|_| false);
     assert_eq!(site.podman.containers_of(&site.name), Vec::<String>::new());
 }
 
-/// A way to the engine on which the making of a container is told of, and then waits to be let through.
-fn slow_way(engine: PathBuf, at: &std::path::Path, is_asked: SyncSender<()>, go: Receiver<()>) {
+/// An image's volume is room on the engine's own disk, which nobody measures: a job of a peer could fill it.
+#[test]
+fn a_volume_of_an_image_is_small_for_who_is_kept_apart() {
+    let Some(site) = Site::start() else { return };
+    let image = site.podman.import_with("localhost/jm-volume:1", "VOLUME /data");
+    let script = "echo kept > /data/small && cat /data/small; grep -c ' /data tmpfs ' /proc/mounts; \
+                  head -c 96M /dev/zero > /data/big; echo $?";
+    let order = site.node.order(shell(&image, script));
+    let limits = Limits { disk_bytes: Some(4 << 20), ..Limits::default() };
+    let ended = site.node.end_of(Order { isolation: Isolation::Sandboxed, limits, ..order });
+    assert_eq!(ended.isolation, Isolation::Sandboxed, "{ended:?}");
+    assert_eq!(stdout(&ended), "kept\n1\n1\n", "{ended:?}");
+}
+
+/// At the start of the machine the engine came up later than the node, and what was left was never removed.
+#[test]
+fn what_earlier_lives_left_is_swept_once_an_engine_is_met() {
+    let Some(mut site) = Site::start() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let order = left_behind(&site, place.path());
+    let late =
+        Containers { socket: Some(place.path().join("later.sock")), node: site.name.clone(), ..Containers::default() };
+    site.node = podman::node(late);
+    site.node.executors.sweep(|_| false);
+    assert_eq!(site.podman.containers_of(&site.name).len(), 1, "{} is still there", order.run);
+    std::os::unix::fs::symlink(site.podman.socket(), place.path().join("later.sock")).unwrap();
+    assert_eq!(site.end_of("true").outcome, Outcome::Ok);
+    assert_eq!(site.podman.containers_of(&site.name), Vec::<String>::new());
+}
+
+/// A way to the engine on which a request with this word is told of, and then waits to be let through.
+fn slow_way(engine: PathBuf, word: &'static str, at: &std::path::Path, (is_asked, go): (SyncSender<()>, Receiver<()>)) {
     let listener = UnixListener::bind(at).unwrap();
     let go = Arc::new(Mutex::new(go));
     std::thread::spawn(move || {
@@ -430,7 +461,7 @@ fn slow_way(engine: PathBuf, at: &std::path::Path, is_asked: SyncSender<()>, go:
                 while let Ok(count) = client.read(&mut bytes)
                     && count > 0
                 {
-                    if String::from_utf8_lossy(&bytes[..count]).contains("containers/create") {
+                    if String::from_utf8_lossy(&bytes[..count]).contains(word) {
                         is_asked.send(()).unwrap();
                         // A test that has failed lets everything through.
                         let _ = go.lock().unwrap().recv();
@@ -452,7 +483,7 @@ fn a_container_that_is_being_made_when_its_run_is_stopped_is_removed() {
     let place = tempfile::tempdir().unwrap();
     let at = place.path().join("engine.sock");
     let ((asked, is_asked), (go, gate)) = (sync_channel(8), sync_channel(8));
-    slow_way(engine.socket(), &at, asked, gate);
+    slow_way(engine.socket(), "containers/create", &at, (asked, gate));
     let Some(site) = Site::start_with(|containers| containers.socket = Some(at.clone())) else { return };
     let order = site.order("sleep 600");
     let run = order.run;
@@ -461,4 +492,27 @@ fn a_container_that_is_being_made_when_its_run_is_stopped_is_removed() {
     site.node.executors.stop(run, StopReason::Cancel);
     go.send(()).unwrap();
     assert_eq!(site.node.ended(run).outcome, Outcome::Cancelled);
+}
+
+/// A run that met what others had left heard nothing until the engine had answered for each of it.
+#[test]
+fn a_run_that_has_leftovers_removed_hears_that_it_must_end() {
+    let Some(site) = Site::start() else { return };
+    let place = tempfile::tempdir().unwrap();
+    left_behind(&site, place.path());
+    let at = place.path().join("engine.sock");
+    let late = podman::node(Containers { socket: Some(at.clone()), node: site.name.clone(), ..Containers::default() });
+    late.executors.sweep(|_| false);
+    let ((asked, is_asked), (go, gate)) = (sync_channel(8), sync_channel::<()>(8));
+    slow_way(site.podman.socket(), "DELETE ", &at, (asked, gate));
+    let order = late.order(shell(IMAGE, "true"));
+    let run = order.run;
+    late.executors.run(order);
+    is_asked.recv_timeout(DEADLINE).unwrap();
+    let began = Instant::now();
+    late.executors.stop(run, StopReason::Cancel);
+    assert_eq!(late.ended(run).outcome, Outcome::Cancelled);
+    assert!(began.elapsed() < DEADLINE / 6, "{:?}", began.elapsed());
+    drop(go);
+    site.node.executors.sweep(|_| false);
 }

@@ -144,6 +144,21 @@ fn memory_beyond_the_limit_is_an_end_by_name() {
     assert_eq!(node.end_of(limited(node.script("echo small"), limits)).outcome, Outcome::Ok);
 }
 
+/// Whoever removed a file and wrote on into it took what it liked: no directory told of it.
+#[test]
+fn files_without_a_name_are_part_of_what_a_run_may_use() {
+    let nodes = [Some(Node::start(1)), Some(Node::start_with(1, Groups::Avoid)), Node::start_sandboxed(1)];
+    for node in nodes.into_iter().flatten() {
+        let limits = Limits { disk_bytes: Some(8 << 20), ..Limits::default() };
+        let script = "exec 3>f 4>g; rm f g; head -c 7M /dev/zero >&3; head -c 7M /dev/zero >&4; sleep 600";
+        let ended = node.end_of(limited(node.script(script), limits));
+        let message = "used more than 8 MiB of disk (disk limit)".to_owned();
+        assert_eq!(ended.outcome, Outcome::Permanent { message }, "{:?}", node.isolation);
+        let small = "exec 3>f; rm f; head -c 7M /dev/zero >&3; sleep 1.5";
+        assert_eq!(node.end_of(limited(node.script(small), limits)).outcome, Outcome::Ok, "{:?}", node.isolation);
+    }
+}
+
 #[test]
 fn the_groups_of_a_node_go_with_it() {
     let groups = || {

@@ -120,3 +120,17 @@ fn what_was_written_before_a_cancel_is_kept() {
     let ended = node.ended(run);
     assert_eq!((ended.outcome.clone(), stdout(&ended).as_str()), (Outcome::Cancelled, "no end of line"), "{ended:?}");
 }
+
+/// A worker had no limit on the size of a file, and a file that was removed while it was open was never found: one module
+/// could fill the disk.
+#[test]
+fn a_file_without_a_name_is_no_way_round_the_disk_limit() {
+    let Some((node, module)) = compiled() else { return };
+    // The kernel ends the one that makes a file too large; a look, the one that holds some less than that.
+    for mebibytes in ["200", "9"] {
+        let limits = Limits { disk_bytes: Some(8 << 20), log_bytes_max: 1 << 20, ..Limits::default() };
+        let ended = node.end_of(Order { limits, ..order(&node, module, &["swell", mebibytes]) });
+        let message = "used more than 8 MiB of disk (disk limit)".to_owned();
+        assert_eq!(ended.outcome, Outcome::Permanent { message }, "{ended:?}");
+    }
+}

@@ -236,6 +236,31 @@ fn a_model_that_says_one_endless_word_is_stopped() {
     assert_eq!(node.ended(run).outcome.word(), "timeout");
 }
 
+/// It was kept in memory for ten minutes, and copied anew with every part of it that came.
+#[test]
+fn a_model_that_says_one_endless_word_ends_by_itself_and_takes_little_memory() {
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    };
+    let server = Server::start(move |_, to| {
+        to.raw("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: ");
+        let word = "x".repeat(1 << 16);
+        while to.is_heard(&word) {}
+    });
+    let node = Node::asking(OPENAI, &server.url("/v1"));
+    let before = peak();
+    let order = node.order(ask("Go on!"));
+    let run = order.run;
+    node.executors.run(order);
+    let ended = node.ended(run);
+    assert_eq!(ended.outcome.word(), "error", "{ended:?}");
+    assert!(ended.outcome.message().unwrap().contains("not in its format"), "{ended:?}");
+    // Other tests run beside it.
+    assert!(peak() - before < 512, "{} MiB", peak() - before);
+}
+
 #[test]
 fn a_slow_model_is_stopped_before_and_in_the_middle_of_its_answer() {
     let (came, seen) = sync_channel(4);

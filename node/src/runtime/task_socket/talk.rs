@@ -136,6 +136,12 @@ impl Talk {
         self.run
     }
 
+    /// Hears whose line it is and does nothing of what it says. If that can't be told, the answer will say why.
+    pub(super) fn meet(&mut self, line: &[u8]) -> Option<RunId> {
+        let line = serde_json::from_slice(line).ok()?;
+        self.introduce(&line).ok()
+    }
+
     /// Whether the run whose talk it is goes on.
     pub(super) async fn is_of_live_run(&self) -> bool {
         let Some(run) = self.run else { return false };

@@ -62,9 +62,9 @@ impl<'a> Finder<'a> {
         self.target
     }
 
-    /// How many there are in a table that somebody read a moment ago.
-    pub(super) fn count(&self, table: &Table) -> usize {
-        self.members(table).0.len()
+    /// The members in a table that somebody read a moment ago.
+    pub(super) fn among(&self, table: &Table) -> BTreeSet<u32> {
+        self.members(table).0
     }
 
     /// The living members, in the order of their numbers.
