@@ -34,9 +34,7 @@ use jobmesh_protocol::task::{ContainerTask, Task};
 use jobmesh_protocol::{Isolation, Outcome, RunId};
 use tokio::runtime::Handle;
 
-use crate::container::attempt::{
-    Attempt, ENGINE_PATIENCE, Halt, LOOK, exchange_path, is_unstarted, name_of, take_exchange,
-};
+use crate::container::attempt::{Attempt, ENGINE_PATIENCE, Halt, LOOK, is_unstarted, name_of, take_exchange};
 use crate::container::body::{NODE_LABEL, Plan, RUN_LABEL};
 use crate::container::engine::{ContainerError, Engine};
 use crate::container::output::Heard;
@@ -49,6 +47,7 @@ use crate::order::Order;
 use crate::process::{Seat, mebibytes};
 use crate::stage::{Account, Stage};
 
+pub(crate) use crate::container::attempt::exchange_path;
 pub use crate::container::policy::{Containers, IMAGE_PATTERNS_MAX, Images, check_image_pattern};
 
 /// Most names of containers that are remembered for their removal. One more is left to the next life of the daemon.

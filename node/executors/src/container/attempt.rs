@@ -115,7 +115,7 @@ pub(super) fn name_of(run: RunId) -> String {
 }
 
 /// The directory in which a container leaves its outcome and its result.
-pub(super) fn exchange_path(directory: &Path) -> PathBuf {
+pub(crate) fn exchange_path(directory: &Path) -> PathBuf {
     directory.join("exchange")
 }
 
