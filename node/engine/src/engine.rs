@@ -240,6 +240,7 @@ impl Engine {
         let answer = match command {
             Command::Submit(submissions) => self.submit(step, submissions)?,
             Command::SubmitChild(parent, submission) => self.submit_child(step, parent, *submission)?,
+            Command::GrantRequest(run) => self.grant_request(step, run)?,
             Command::Job(job, action) => self.act_on_job(step, job, action)?,
             Command::NameTasks(numbers) => self.name_tasks(step, &numbers)?,
             Command::NameRange(first, last) => self.name_range(step, first, last)?,
