@@ -137,6 +137,18 @@ fn the_level_that_the_owner_wants_binds_children_as_one_that_was_asked_for() {
     child(&mut node, with(|job| job.spec.network = true)).unwrap();
 }
 
+#[test]
+fn whether_something_may_be_submitted_is_told_before_it_is() {
+    let mut node = parent(Some(Isolation::Sandboxed), |_| {});
+    let run = node.executor.running()[0];
+    let before = node.jobs().len();
+    let mut judge = |submission| node.command(Command::JudgeChild(run, Box::new(submission)));
+    assert!(matches!(judge(plain()), Ok(Response::Done)));
+    let refusal = judge(with(|job| job.spec.network = true)).unwrap_err();
+    assert!(matches!(refusal, Refusal::Confined { .. }), "{refusal}");
+    assert_eq!(node.jobs().len(), before);
+}
+
 /// A node on which a script runs.
 fn script(own: Isolation, network: bool, level: Option<Isolation>) -> Node {
     let mut node = node(1);

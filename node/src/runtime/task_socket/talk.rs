@@ -191,8 +191,11 @@ impl Talk {
         Ok(AnswerLine { status, url, headers, body: BASE64.encode(&body) })
     }
 
-    /// Takes on a job for a job, as far as that one may: the engine knows.
+    /// Takes on a job for a job, as far as that one may: the engine knows, and is asked before any file is looked for. Who
+    /// may not submit is not told what is here.
     async fn submit(&self, run: RunId, submission: Submission) -> Result<Submitted, ApiError> {
+        let judge = Command::JudgeChild(run, Box::new(submission.clone()));
+        self.handle.command(judge).await.map_err(|error| refused(&error))?;
         let checked = self.handle.blobs().check(&submission.spec, &mut BTreeSet::new()).await;
         checked.map_err(|error| failure(ErrorCode::BadRequest, causes(&error), error.hint()))?;
         let command = Command::SubmitChild(run, Box::new(submission));
