@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jobmesh_protocol::{BlobRef, Hash};
+use jobmesh_tests::web::Server;
 use jobmesh_tests::{Node, Value, json};
 
 use crate::{bench, node, refused};
@@ -273,6 +274,40 @@ fn a_damaged_blob_is_noticed_and_can_be_brought_anew() {
     let job = submit();
     node.wait_for(std::slice::from_ref(&job));
     assert_eq!(node.wrote(&job), "as it was");
+}
+
+/// Only trees were compared with their hash. What else a job reads ran as the disk had it, under the hash of what it was.
+#[test]
+fn whatever_a_job_reads_is_compared_with_its_hash_when_it_runs() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let server = Server::start(|_, to| to.answer(200, &[], ""));
+    let url = server.url("/");
+    let (script, module) = ("print('as it was')".repeat(10_000), "(module (func (export \"_start\")))");
+    let large = "as it was".repeat(100_000);
+    let cases: [(&str, &str, &[&str]); 4] = [
+        ("--stdin", &large, &["--", "true"]),
+        ("--lua", &script, &[]),
+        ("--wasm", module, &[]),
+        ("--body", &large, &["--http", &url, "-X", "POST"]),
+    ];
+    for (option, content, rest) in cases {
+        let file = node.file("read", content.as_bytes());
+        let named = if option == "--body" { format!("@{file}") } else { file };
+        let submit = |more: &[&str]| node.submit(&[more, &["--retries", "0", option, &named], rest].concat());
+        let path = blob_path(&node, content.as_bytes());
+        let job = submit(&["--hold"]);
+        let mut bytes = content.as_bytes().to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(node.run(&["release", &job]).code, 0);
+        let shown = node.ended(&job);
+        let message = shown["job"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("was damaged") && message.contains("what the job reads"), "{option}: {shown}");
+        assert!(!path.exists(), "{option}");
+        assert_eq!(node.ended(&submit(&[]))["job"]["state"], "completed", "{option}: it was brought anew");
+    }
+    assert_eq!(server.asked().len(), 1, "the damaged body was not sent");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::sync::mpsc::sync_channel;
 
+use jobmesh_tests::Node;
 use jobmesh_tests::web::Server;
 
-use crate::{bench, node};
+use crate::{bench, node, refused};
 
 #[test]
 fn a_script_that_was_granted_the_network_asks_a_server_and_one_that_was_not_does_not() {
@@ -41,6 +42,48 @@ fn a_script_that_was_granted_the_network_asks_a_server_and_one_that_was_not_does
     let shown = node.ended(&node.submit(&apart));
     assert!(shown.to_string().contains("is a loopback address"), "{shown}");
     assert_eq!(server.asked().len(), 2);
+}
+
+/// `--isolation` meant nothing to what brings no code, and a script that was kept from this machine's own addresses had
+/// an http job ask them for it.
+#[test]
+fn a_request_that_is_to_be_kept_apart_is_and_so_is_the_one_of_a_child() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let server = Server::start(|_, to| to.answer(200, &[], "secret"));
+    let url = server.url("/");
+    let shown = node.ended(&node.submit(&["--isolation", "sandboxed", "--http", &url]));
+    assert_eq!(shown["job"]["state"], "discarded", "{shown}");
+    assert_eq!(shown["attempts"][0]["isolation"], "sandboxed", "{shown}");
+    assert!(shown.to_string().contains("is a loopback address"), "{shown}");
+    for asking in [["--http", url.as_str()], ["--llm", "why?"], ["--embed", "this"]] {
+        let said = refused(&node, 2, &[&["submit", "--isolation", "untrusted"][..], &asking].concat());
+        assert!(said.contains("`sandboxed` at most"), "{said}");
+    }
+
+    let script = "return job.submit({job_type = 'child', task = {http = {url = job.args[1]}}})";
+    let parent = |node: &Node, level: &[&str]| {
+        let job = node.submit(&[level, &["--network", "--lua-script", script, "--", &url]].concat());
+        assert_eq!(node.ended(&job)["job"]["state"], "completed", "{}", node.json(&["show", &job]));
+        let child = node.run(&["result", &job]).text().trim().to_owned();
+        node.ended(&child)
+    };
+    let child = parent(&node, &["--isolation", "sandboxed"]);
+    assert!(child.to_string().contains("is a loopback address"), "{child}");
+    node.down();
+    node.configure(2, "[isolation]\nown = \"sandboxed\"\n");
+    node.up();
+    let child = parent(&node, &[]);
+    assert!(child.to_string().contains("is a loopback address"), "{child}");
+    let script = ["--network", "--lua-script", "job.http{ url = job.args[1] }", "--", &url];
+    let shown = node.ended(&node.submit(&script));
+    assert!(shown.to_string().contains("is a loopback address"), "{shown}");
+    assert!(server.asked().is_empty(), "{:?}", server.asked());
+    node.down();
+    node.configure(2, "");
+    node.up();
+    assert_eq!(parent(&node, &[])["job"]["state"], "completed");
+    assert_eq!(server.asked().len(), 1);
 }
 
 #[test]

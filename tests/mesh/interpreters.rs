@@ -41,10 +41,14 @@ fn a_script_is_run_by_a_peer_and_has_no_say_in_its_queue() {
     let input = a.file("input", b"from a");
     let script = "print(job.input(), job.args[1])
         local ok, why = pcall(job.submit, {job_type = 't', task = {process = {argv = {'true'}}}})
-        print(ok, why)";
+        print(ok, why)
+        -- Whether a file is there is none of its business either.
+        local away = {hash = string.rep('0', 64), size = 4}
+        print(pcall(job.submit, {job_type = 't', task = {process = {argv = {'cat'}, stdin = away}}}))";
     let run = a.run(&["run", "--require", "tool:gzip", "--stdin", &input, "--lua-script", script, "--", "x"]);
     assert_eq!(run.code, 0, "{}\n{}", run.stderr, a.log());
     assert!(run.text().starts_with("from a\tx\nfalse\t"), "{}", run.text());
+    assert_eq!(run.text().matches("only a job of this node may submit").count(), 2, "{}", run.text());
     assert!(b.listed(&["--all"]).len() <= 1, "it put a job into the queue of the node that it was sent to");
     assert_eq!(a.json(&["show", "last"])["attempts"][0]["node"]["name"], b.name());
     assert_eq!(a.run(&["receipt", "verify", "last"]).code, 0);

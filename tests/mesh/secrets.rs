@@ -87,6 +87,29 @@ fn a_peer_that_is_entrusted_has_the_secret_while_it_runs_the_job() {
     }
 }
 
+/// Says it wherever a command in a sandbox can, and ends well: once with a result of its own, once with one in its word.
+const BOXED_TELLTALE: &str = r#"test ${#TOKEN} = 41 || exit 9
+    echo "plain $TOKEN"; printf %s "$TOKEN" | base64 -w0 >&2; printf %s "$TOKEN" > file
+    if [ "$0" = result ]; then printf %s "$TOKEN" > "$JOBMESH_RESULT"; exit; fi
+    printf '{"outcome":"ok","result":"%s"}' "$(printf %s "$TOKEN" | sed 's/"/\\"/g')" > "$JOBMESH_OUTCOME""#;
+
+/// The result of a member's sandboxed job, which is what it is unless the owner says otherwise, came back with the value.
+#[test]
+fn a_sandboxed_job_of_a_peer_says_its_secret_to_nobody() {
+    let bench = bench();
+    let (a, b) = pair(&bench, "[isolation]\nmembers = \"sandboxed\"\n");
+    entrust(&bench, &a, &[&b]);
+    for place in ["result", "outcome"] {
+        let job = a.submit(&wanted(&["--", "sh", "-c", BOXED_TELLTALE, place]));
+        let shown = a.ended(&job);
+        assert_eq!(shown["job"]["state"], "completed", "{shown}");
+        assert_eq!(shown["attempts"][0]["isolation"], "sandboxed", "{shown}");
+        assert!(a.run(&["result", &job]).text().contains("[secret canary]"), "of {place}");
+        a.assert_no_canary(&job);
+        b.assert_no_canary("last");
+    }
+}
+
 #[test]
 fn without_trust_it_stays_and_explain_names_the_secret() {
     let bench = bench();

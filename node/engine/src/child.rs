@@ -1,44 +1,72 @@
-//! What a running job may submit.
+//! What a running job may submit, and what may be asked of a server for it.
 //!
-//! A job of this node that nothing keeps apart from it speaks for the node's user, and may submit what that user may. One
-//! that was asked to be kept apart must not have another job do what it can't do itself: its children are kept apart as
-//! well as it is at least, and have no network and no secret that it doesn't have. Their own children are bound by the
-//! same, since what binds a child is in its spec.
+//! A job of this node that nothing keeps apart from it speaks for the node's user, and may do what that user may. One that
+//! is kept apart, because it was asked for or because the node's owner wants it of every job, must not have another job do
+//! what it can't do itself: its children are kept apart as well as it is at least, and have no network and no secret that
+//! it doesn't have. Their own children are bound by the same, since what binds a child is in its spec. A request that is
+//! made for a script reaches what its http job would reach.
 //!
 //! The hard case is what has no code: a request, a question or an image goes out over the network by the node's own
 //! hands, and says to whoever answers what the submission says.
-
-use std::sync::Arc;
 
 use jobmesh_protocol::submission::Conflict;
 use jobmesh_protocol::task::{Pull, Task};
 use jobmesh_protocol::{Isolation, JobSpec, RunId, Submission};
 
+use crate::command::Report;
 use crate::engine::Engine;
-use crate::output::Refusal;
+use crate::output::{Reach, Refusal, Response};
+use crate::run::Running;
 use crate::step::Step;
 use crate::submit::Answer;
 
 impl Engine {
     /// Takes on what a running job submits.
     pub(crate) fn submit_child(&mut self, step: &mut Step<'_>, parent: RunId, mut submission: Submission) -> Answer {
-        let Some(running) = self.running.get(&parent) else { return Ok(Err(Refusal::NotRunning)) };
+        match self.judge_child(parent, &mut submission) {
+            Ok(()) => self.submit(step, vec![submission]),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Judges what a running job would submit, and binds it to what that one may do.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub(crate) fn judge_child(&self, parent: RunId, submission: &mut Submission) -> Result<(), Refusal> {
+        let running = self.running.get(&parent).ok_or(Refusal::NotRunning)?;
         if running.job.origin.is_some() {
-            return Ok(Err(Refusal::ForeignParent));
+            return Err(Refusal::ForeignParent);
         }
-        let (number, spec) = (running.job.number, Arc::clone(&running.job.spec));
-        if let Some(level) = confinement(&spec)
-            && let Err(rule) = bind(&spec, level, &mut submission)
-        {
-            return Ok(Err(Refusal::Confined { parent: number, level, rule }));
+        let Some(level) = confinement(running) else { return Ok(()) };
+        let bound = bind(&running.job.spec, level, submission);
+        bound.map_err(|rule| Refusal::Confined { parent: running.job.number, level, rule })
+    }
+
+    /// Says what a request may reach that a running job wants to be made. That it wants one shows that it lives.
+    pub(crate) fn grant_request(&mut self, step: &Step<'_>, run: RunId) -> Answer {
+        if let Err(refusal) = self.on_report(step, run, Report::Heartbeat)? {
+            return Ok(Err(refusal));
         }
-        self.submit(step, vec![submission])
+        Ok(self.running.get(&run).ok_or(Refusal::NotRunning).and_then(reach).map(Response::Granted))
     }
 }
 
-/// The level that binds the children of a job; none if it may do what its owner may.
-fn confinement(parent: &JobSpec) -> Option<Isolation> {
-    parent.isolation.filter(|level| *level > Isolation::Contained)
+/// The level that binds what is done for a run; none if it may do what its owner may.
+fn confinement(running: &Running) -> Option<Isolation> {
+    Some(running.level).filter(|level| *level > Isolation::Contained)
+}
+
+/// What a request of a run may reach.
+fn reach(running: &Running) -> Result<Reach, Refusal> {
+    if !matches!(running.job.spec.task, Task::Lua(_)) {
+        return Err(Refusal::NoScript);
+    }
+    if !running.job.spec.network {
+        return Err(Refusal::NoNetwork);
+    }
+    let is_apart = running.job.origin.is_some() || confinement(running).is_some();
+    Ok(if is_apart { Reach::Guarded } else { Reach::Open })
 }
 
 /// Binds a child to what its parent may do.

@@ -13,6 +13,10 @@ pub enum Command {
     Submit(Vec<Submission>),
     /// Queue what a running job of this node submits, as far as that job may. The same holds for its input blobs.
     SubmitChild(RunId, Box<Submission>),
+    /// Say whether a running job may submit this, without queueing it: before anything is looked up for it.
+    JudgeChild(RunId, Box<Submission>),
+    /// Say what a request to a web server may reach that a running script wants to be made for it.
+    GrantRequest(RunId),
     /// Do something to a job.
     Job(JobId, JobAction),
     /// Make those tasks of arrays that have these numbers and are still to be made, at most [`crate::NAMED_MAX`] of them:

@@ -242,6 +242,10 @@ impl Engine {
         let answer = match command {
             Command::Submit(submissions) => self.submit(step, submissions)?,
             Command::SubmitChild(parent, submission) => self.submit_child(step, parent, *submission)?,
+            Command::JudgeChild(parent, mut submission) => {
+                self.judge_child(parent, &mut submission).map(|()| Response::Done)
+            }
+            Command::GrantRequest(run) => self.grant_request(step, run)?,
             Command::Job(job, action) => self.act_on_job(step, job, action)?,
             Command::NameTasks(numbers) => self.name_tasks(step, &numbers)?,
             Command::NameRange(first, last) => self.name_range(step, first, last)?,

@@ -4,9 +4,10 @@
 //! The level is the highest of what is usual, what the job asks for, and what the node's owner wants for jobs from there.
 //! Nobody lowers it later: whoever can't give it refuses, and a receipt that tells of less is a failure.
 //!
-//! Tasks without code of their own, such as a question to a model, have no level. What they can reach is up to their
-//! executor. The hard case is a name: a node says of itself what it is called, so an owner's exception for one peer goes
-//! by its id and by nothing else.
+//! What a node's owner wants holds for code. A request or a question to a model brings none, so it has the level that is
+//! asked for it and no other; kept apart, it reaches what the requests of peers reach. As untrusted none of them can run
+//! anywhere, since each is an exchange with somebody else by the node's own hands. The hard case is a name: a node says of
+//! itself what it is called, so an owner's exception for one peer goes by its id and by nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,12 +51,30 @@ fn runs_code(executor: &str) -> bool {
     matches!(executor, "process" | "container" | "wasm" | "lua")
 }
 
+/// Whether tasks of this executor have the node ask somebody else.
+fn asks_others(executor: &str) -> bool {
+    matches!(executor, "http" | "llm" | "embedding")
+}
+
 /// The level that a task has to be kept apart at.
 pub(crate) fn required(executor: &str, wanted: Option<Isolation>, least: Isolation) -> Isolation {
-    if !runs_code(executor) {
-        return Isolation::None;
+    let wanted = wanted.unwrap_or(Isolation::None);
+    if runs_code(executor) {
+        Isolation::Contained.max(least).max(wanted)
+    } else if asks_others(executor) {
+        wanted
+    } else {
+        Isolation::None
     }
-    Isolation::Contained.max(least).max(wanted.unwrap_or(Isolation::None))
+}
+
+/// Why no node can ever keep a job apart as it asks for.
+pub(crate) fn impossible(spec: &JobSpec) -> Option<&'static str> {
+    let is_impossible = spec.isolation == Some(Isolation::Untrusted) && asks_others(spec.task.executor());
+    is_impossible.then_some(
+        "a request or a question to a model can't be kept apart from the network, so it is `sandboxed` at most and never \
+         `untrusted`; ask for `sandboxed`",
+    )
 }
 
 /// Whether a node with these tags keeps tasks of an executor apart so well.
@@ -145,12 +164,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_highest_of_all_wishes_counts_and_data_has_none() {
+    fn the_highest_of_all_wishes_counts_and_without_code_the_one_of_the_job() {
         use Isolation::{Contained, None as Nothing, Sandboxed, Untrusted};
         assert_eq!(required("process", None, Nothing), Contained);
         assert_eq!(required("process", Some(Sandboxed), Contained), Sandboxed);
         assert_eq!(required("wasm", Some(Contained), Untrusted), Untrusted);
-        assert_eq!(required("http", Some(Untrusted), Sandboxed), Nothing);
+        for asking in ["http", "llm", "embedding"] {
+            assert_eq!(required(asking, Some(Sandboxed), Contained), Sandboxed);
+            assert_eq!(required(asking, None, Untrusted), Nothing, "the owner's wish is about code");
+        }
+        assert_eq!(required("noop", Some(Untrusted), Sandboxed), Nothing);
     }
 
     #[test]

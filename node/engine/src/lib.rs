@@ -80,7 +80,7 @@ pub use isolation::Policy;
 pub use membership::founding;
 pub use mutant::Mutant;
 pub use naming::NAMED_MAX;
-pub use output::{BlobKind, Change, Output, Outputs, Refusal, Response, RunOrder, StopReason, Taken, Wanted};
+pub use output::{BlobKind, Change, Output, Outputs, Reach, Refusal, Response, RunOrder, StopReason, Taken, Wanted};
 pub use quota::Quotas;
 pub use schedule::{BACKFILL_MAX, SCHEDULE_BYTES_MAX, instants_missed};
 pub use start::SUCCESSORS_MAX;

@@ -189,6 +189,17 @@ pub enum Response {
     Judged(Vec<u8>),
     /// What was counted, by name.
     Counted(std::collections::BTreeMap<&'static str, u64>),
+    /// What a request may reach.
+    Granted(Reach),
+}
+
+/// What a request to a web server may reach that is made for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Whatever this node reaches.
+    Open,
+    /// No more than the requests of peers: nothing that only this machine or its network can reach.
+    Guarded,
 }
 
 /// What became of a submission.
@@ -298,6 +309,12 @@ pub enum Refusal {
         /// What holds for whatever it submits.
         rule: &'static str,
     },
+    /// Somebody wants a request to be made and can make it without the node's help.
+    #[error("requests are made for scripts only; a command uses the network by itself, or submits an http job")]
+    NoScript,
+    /// A request without the right to the network.
+    #[error("the job was not granted the network; submit it with --network")]
+    NoNetwork,
     /// No such schedule.
     #[error("there is no schedule {0:?}; `jobmesh cron ls` lists them")]
     NoSuchSchedule(String),

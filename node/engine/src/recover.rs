@@ -242,6 +242,7 @@ impl Engine {
             successors: VecDeque::new(),
             profile: None,
             is_ordered,
+            level: self.level_of(&job.spec, job.origin),
             reported: Reported::default(),
             stopped_for: None,
         };
@@ -327,6 +328,7 @@ impl Engine {
             successors: VecDeque::new(),
             profile: Some(std::sync::Arc::new(self.profile(job))),
             is_ordered: false,
+            level: self.level_of(&job.spec, job.origin),
             reported: Reported::default(),
             stopped_for: None,
         };
@@ -349,9 +351,8 @@ impl Engine {
             return Ok(());
         }
         let process = attempt.process.map(|(pid, started)| Process { pid, started });
-        let level = self.level_of(&job.spec, job.origin);
         let Some(running) = self.running.get(&run) else { return Ok(()) };
-        let order = crate::run::job_order(&job, (run, None), running.allocation.clone(), level);
+        let order = crate::run::job_order(&job, (run, None), running.allocation.clone(), running.level);
         self.outputs.push(Output::Adopt { order: Box::new(order), process });
         self.watch_run(step, run, ran(step, attempt));
         self.stop_if_cancelled(step, &job, run)

@@ -41,6 +41,8 @@ pub(crate) struct Running {
     pub(crate) profile: Option<Arc<Profile>>,
     /// Whether the executor was told: an awarded job may wait for its input first.
     pub(crate) is_ordered: bool,
+    /// How well it is kept apart, whatever the policy says by now: at least so well as it was ordered to be.
+    pub(crate) level: Isolation,
     /// What it said of itself.
     pub(crate) reported: Reported,
     /// Why it is stopped, if it has had its time: words for the history.
@@ -168,6 +170,7 @@ impl Engine {
         };
         step.txn.insert_attempt(&attempt)?;
         let Room { allocation, follows, profile } = room;
+        let level = self.level_of(&job.spec, job.origin);
         if follows.is_some() {
             // It takes the place of one that counts already.
             self.occupy(&job, JobState::Running, JobState::Available);
@@ -182,6 +185,7 @@ impl Engine {
                 successors: VecDeque::new(),
                 profile,
                 is_ordered: false,
+                level,
                 reported: Reported::default(),
                 stopped_for: None,
             },
@@ -241,7 +245,7 @@ impl Engine {
         self.outputs.push(Output::Run(Box::new(order)));
         let is_first = running.follows.is_none();
         if let Some(running) = self.running.get_mut(&run) {
-            running.is_ordered = true;
+            (running.is_ordered, running.level) = (true, level);
         }
         if is_first {
             self.watch_run(step, run, DurationMillis(0));

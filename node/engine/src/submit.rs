@@ -12,6 +12,7 @@ use jobmesh_store::{Edge, Group, Job, NewJob, Plan, StoreError};
 use crate::dependency::Looked;
 use crate::engine::Engine;
 use crate::group::Tasked;
+use crate::isolation;
 use crate::output::{Refusal, Response, Taken};
 use crate::step::Step;
 use crate::transition::Shift;
@@ -365,6 +366,9 @@ fn enter_state(job: &mut Job, now: UnixMillis) {
 fn check(submission: &Submission) -> Result<(), String> {
     submission.check().map_err(|error| error.to_string())?;
     let spec: &JobSpec = &submission.spec;
+    if let Some(why) = isolation::impossible(spec) {
+        return Err(why.to_owned());
+    }
     if spec.task.directory().is_some() && spec.scope != Scope::Local {
         return Err(
             "a working directory exists on this node only; run the job here or leave the directory out".to_owned()

@@ -33,9 +33,7 @@ use jobmesh_protocol::task::{ContainerTask, Task};
 use jobmesh_protocol::{Isolation, Outcome};
 use tokio::runtime::Handle;
 
-use crate::container::attempt::{
-    Attempt, ENGINE_PATIENCE, Halt, LOOK, exchange_path, is_unstarted, name_of, take_exchange,
-};
+use crate::container::attempt::{Attempt, ENGINE_PATIENCE, Halt, LOOK, is_unstarted, name_of};
 use crate::container::body::Plan;
 use crate::container::engine::{ContainerError, Engine};
 use crate::container::leftovers::{CLEAR_MAX, Leftovers};
@@ -50,6 +48,7 @@ use crate::process::{Seat, mebibytes};
 use crate::stage::Stage;
 use crate::surroundings::Surroundings;
 
+pub(crate) use crate::container::attempt::exchange_path;
 pub(crate) use crate::container::leftovers::IsLive;
 pub use crate::container::policy::check_image_pattern;
 pub use crate::container::settings::{Containers, IMAGE_PATTERNS_MAX, Images};

@@ -1,8 +1,12 @@
-//! The files of a run: what its working directory begins with, and what of it is kept.
+//! The files of a run: what its task reads, what its working directory begins with, and what of it is kept.
 //!
 //! The same for every executor, around it: inputs are laid out before it is called, and outputs are collected once nothing
 //! of the run is left. They are collected after a success, and then all of them must be there; and after a failure, since
 //! half a result often says why there is no whole one. What was cancelled or ran out of time was not wanted any more.
+//!
+//! **The hard case** is a disk that has changed a blob since it came: its name says otherwise, and so would the receipt.
+//! So inputs are compared with their hashes while they are laid out, and what the task itself names (its standard input, a
+//! script, a module, a body, texts) before it is handed to anybody who reads it by its path.
 
 mod clear;
 mod collect;
@@ -22,7 +26,7 @@ use crate::event::{Ended, chain, clip};
 use crate::files::collect::{CollectError, Wish};
 use crate::files::layout::LayOutError;
 use crate::order::{Adopt, Order, StopReason};
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, ShelfError};
 
 pub use clear::remove_tree;
 pub use ground::{Existing, Ground, GroundError, set_file_mode};
@@ -36,6 +40,8 @@ pub(crate) struct Files<'a> {
     shelf: &'a Shelf,
     control: &'a Control<'a>,
     directory: &'a Path,
+    /// What the task reads.
+    named: Vec<BlobRef>,
     inputs: Option<BlobRef>,
     /// Whether inputs were laid out by an earlier daemon.
     had_inputs: bool,
@@ -52,6 +58,7 @@ impl<'a> Files<'a> {
             shelf,
             control,
             directory: &order.directory,
+            named: order.task.blobs(),
             inputs: order.inputs,
             had_inputs: false,
             outputs: &order.outputs,
@@ -67,6 +74,8 @@ impl<'a> Files<'a> {
             shelf,
             control,
             directory: &adopt.directory,
+            // It has read them, or has them open.
+            named: Vec::new(),
             inputs: None,
             had_inputs: adopt.had_inputs,
             outputs: &adopt.outputs,
@@ -78,6 +87,11 @@ impl<'a> Files<'a> {
 
     /// Does what is to be done before and after `run`.
     pub(crate) fn around(&self, run: impl FnOnce() -> Ended) -> Ended {
+        if let Err(error) = self.verify() {
+            return Ended::without_process(self.unless_stopped(matches!(error, ShelfError::Stopped), || {
+                Outcome::error(format!("what the job reads can't be used: {}", chain(&error)))
+            }));
+        }
         if self.inputs.is_none() && !self.had_inputs && self.outputs.is_empty() {
             let ended = run();
             if self.is_foreign {
@@ -95,8 +109,7 @@ impl<'a> Files<'a> {
         }
         if let Err(error) = self.lay_out() {
             self.clear(self.directory);
-            let stopped = self.control.stop_reason().filter(|_| error.is_stop());
-            return Ended::without_process(stopped.map_or_else(|| error.outcome(), |reason| reason.outcome()));
+            return Ended::without_process(self.unless_stopped(error.is_stop(), || error.outcome()));
         }
         let ended = self.collect(run());
         if ended.outcome == Outcome::Ok || self.is_foreign {
@@ -115,6 +128,20 @@ impl<'a> Files<'a> {
             Some(StopReason::Cancel | StopReason::Kill | StopReason::Timeout | StopReason::LeaseEnded) => true,
             None | Some(StopReason::Shutdown | StopReason::Withdraw) => false,
         }
+    }
+
+    /// What an error means that may be none: if it `is_stop`, the outcome of the stop.
+    fn unless_stopped(&self, is_stop: bool, outcome: impl FnOnce() -> Outcome) -> Outcome {
+        let stopped = self.control.stop_reason().filter(|_| is_stop);
+        stopped.map_or_else(outcome, StopReason::outcome)
+    }
+
+    /// Compares what the task reads with the hashes that it names. Of what isn't here whoever opens it tells.
+    fn verify(&self) -> Result<(), ShelfError> {
+        self.named.iter().try_for_each(|blob| match self.shelf.verify(blob.hash, &|| self.is_stopped()) {
+            Ok(()) | Err(ShelfError::Missing { .. }) => Ok(()),
+            Err(error) => Err(error),
+        })
     }
 
     fn lay_out(&self) -> Result<(), LayOutError> {
@@ -156,9 +183,7 @@ impl<'a> Files<'a> {
             let notice = ended.notice.map_or_else(|| said.clone(), |notice| format!("{notice}; {said}"));
             return Ended { notice: Some(clip(notice)), ..ended };
         }
-        let stopped = self.control.stop_reason().filter(|_| error.is_stop());
-        let outcome = stopped.map_or_else(|| error.outcome(), |reason| reason.outcome());
-        Ended { outcome, ..ended }
+        Ended { outcome: self.unless_stopped(error.is_stop(), || error.outcome()), ..ended }
     }
 
     /// Removes what is of no use to anybody any more.

@@ -193,10 +193,13 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
         notice = swept.notice(brought.is_none());
         reaper::sweep();
     }
+    // Measured where it was written, and searched where it is looked for.
+    let full = if brought.is_none() { guard.disk_at_end() } else { None };
+    let failure = sandboxed.and_then(|_| Sandboxed::take_out(&order.directory));
     if let Some(strainers) = &mut strainers {
         strainers.finish(&order.directory);
     }
-    brought = brought.or_else(|| guard.at_end().or_else(|| guard.disk_at_end()).map(Brought::Breach));
+    brought = brought.or_else(|| guard.at_end().or(full).map(Brought::Breach));
     if matches!(brought, Some(Brought::Breach(_))) {
         guard.cut_logs();
     }
@@ -205,7 +208,6 @@ fn perform(order: &Order, task: &ProcessTask, host: &Host, seat: &mut Seat, cont
     let usage = Usage { cpu_ms: spawned.cpu_ms(), memory_peak_bytes: spawned.memory_peak().or(sampled), fuel: None };
     let mut exit = spawned.reap();
     let ran = spawned.at.elapsed();
-    let failure = sandboxed.and_then(|_| Sandboxed::take_out(&order.directory));
     if failure.is_some() {
         exit = Exit::default();
     }

@@ -23,8 +23,10 @@ use std::sync::Arc;
 
 use jobmesh_protocol::Outcome;
 
+use crate::container::exchange_path;
 use crate::directory::{outcome_path, result_path, work_path};
 use crate::files::{remove_if_there, remove_tree};
+use crate::sandbox::words_path;
 use crate::secret::Secrets;
 
 pub(crate) use strainer::Strainer;
@@ -176,7 +178,8 @@ impl Needles {
 }
 
 /// Removes what a run with secrets left of which nobody has taken them out, because the daemon ended before it did: its
-/// result, its outcome and its working directory. Its logs stay, since what is in them was searched before it was written.
+/// result and its outcome, wherever a sandbox or a container put them, and its working directory. Its logs stay, since what
+/// is in them was searched before it was written.
 ///
 /// # Errors
 /// The first that comes up; the rest is removed all the same.
@@ -189,6 +192,8 @@ pub fn discard_unsearched(directory: &Path) -> io::Result<()> {
         fs::remove_file(outcome_beside),
         fs::remove_file(result_beside),
         remove_tree(&work_path(directory)),
+        remove_tree(&words_path(directory)),
+        remove_tree(&exchange_path(directory)),
     ];
     let is_gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound);
     removals.into_iter().filter(|removed| !removed.as_ref().is_err_and(is_gone)).collect()

@@ -132,7 +132,8 @@ impl Shelf {
         Some(found.len())
     }
 
-    /// Opens a blob. Its bytes may be damaged; whoever uses them compares them with the hash.
+    /// Opens a blob. Its bytes may be damaged: whoever uses them compares them with the hash, or has it done before by
+    /// [`Self::verify`].
     ///
     /// # Errors
     /// [`ShelfError::Missing`], or what the system says.
@@ -202,6 +203,29 @@ impl Shelf {
         }
         let found = BlobRef { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), size };
         if found == blob { Ok(()) } else { Err(CopyError::Shelf(self.damaged(blob.hash))) }
+    }
+
+    /// Compares the bytes of a blob with its hash, a chunk at a time: before somebody reads them who can't.
+    ///
+    /// # Errors
+    /// [`ShelfError`]; a damaged blob is deleted.
+    pub(crate) fn verify(&self, hash: Hash, halt: Halt<'_>) -> Result<(), ShelfError> {
+        let mut file = self.open_blob(hash)?;
+        let failed = |source| ShelfError::file(&self.path_of(hash), source);
+        let mut hasher = blake3::Hasher::new();
+        let mut chunk = vec![0_u8; CHUNK_BYTES];
+        loop {
+            if halt() {
+                return Err(ShelfError::Stopped);
+            }
+            let bytes = read_chunk(&mut file, &mut chunk).map_err(failed)?;
+            if bytes.is_empty() {
+                break;
+            }
+            hasher.update(bytes);
+        }
+        let found = Hash::from_bytes(*hasher.finalize().as_bytes());
+        if found == hash { Ok(()) } else { Err(self.damaged(hash)) }
     }
 
     /// Takes a blob away whose bytes are not those that its name stands for, so that it can be brought anew.

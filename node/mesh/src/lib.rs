@@ -45,7 +45,7 @@ mod supervisor;
 mod transport;
 
 pub use behaviour::BehaviourError;
-pub use blob::{FetchError, SMALL_BYTES_MAX, Requested, part_path};
+pub use blob::{FetchError, Requested, SMALL_BYTES_MAX, part_path};
 pub use config::{Config, NAME_BYTES_MAX};
 pub use event::{Event, Side};
 pub use handle::{Mesh, SendError};

@@ -37,7 +37,8 @@ impl Control {
             | Response::Explained(_)
             | Response::Invited(_)
             | Response::Judged(_)
-            | Response::Counted(_) => Err(Failure::unexpected()),
+            | Response::Counted(_)
+            | Response::Granted(_) => Err(Failure::unexpected()),
         }
     }
 

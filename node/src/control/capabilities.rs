@@ -68,7 +68,8 @@ async fn change(
             | Response::Explained(_)
             | Response::Invited(_)
             | Response::Judged(_)
-            | Response::Counted(_) => return Err(Failure::unexpected()),
+            | Response::Counted(_)
+            | Response::Granted(_) => return Err(Failure::unexpected()),
         }
     }
     Ok(Json(answer))

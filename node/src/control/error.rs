@@ -108,6 +108,8 @@ impl From<Refusal> for Failure {
             | Refusal::BadMembership(_)
             | Refusal::BadSchedule(_)
             | Refusal::ForeignParent
+            | Refusal::NoScript
+            | Refusal::NoNetwork
             | Refusal::Confined { .. }
             | Refusal::InstantsToCome { .. } => Self::new(ErrorCode::BadRequest, message),
             // What to do about one of several is what to do about it alone.

@@ -34,7 +34,8 @@ pub(super) async fn invite(State(control): State<Control>, Ask(body): Ask<Invite
         | Response::Unchanged
         | Response::Explained(_)
         | Response::Judged(_)
-        | Response::Counted(_) => Err(Failure::unexpected()),
+        | Response::Counted(_)
+        | Response::Granted(_) => Err(Failure::unexpected()),
     }
 }
 

@@ -112,6 +112,19 @@ mod tests {
 
     use super::*;
 
+    /// Where a run of any kind may have put a value that nobody has looked for yet: a command, one in a sandbox, one in a
+    /// container.
+    const UNSEARCHED: [&str; 8] = [
+        "result",
+        "outcome",
+        "outcome.clean",
+        "work/file",
+        "words/result",
+        "words/outcome",
+        "exchange/result",
+        "exchange/outcome",
+    ];
+
     /// What a daemon left that was killed in the middle of a run with secrets.
     #[test]
     fn what_nobody_has_searched_is_removed_and_the_logs_stay() {
@@ -124,10 +137,9 @@ mod tests {
             [1, 2, 3, 4].map(|byte| RunId { job: JobId::from_bytes([byte; 16]), epoch: Epoch(1) });
         let earlier = Guarded::new(&home);
         for run in [gone, adopted, plain, over] {
-            fs::create_dir_all(home.run(run).join("work")).unwrap();
-            for path in
-                [result_path(&home.run(run)), home.run(run).join("work/file"), home.run(run).join("outcome.clean")]
-            {
+            for place in UNSEARCHED {
+                let path = home.run(run).join(place);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, "hunter2").unwrap();
             }
             fs::write(log_path(&home.run(run), Stream::Stdout), "[secret registry]").unwrap();
@@ -140,8 +152,8 @@ mod tests {
         later.discard_all(&home, |run| run == adopted);
         let has_result = [gone, adopted, plain, over].map(|run| result_path(&home.run(run)).exists());
         assert_eq!(has_result, [false, true, true, true]);
-        assert!(!home.run(gone).join("work").exists() && !home.run(gone).join("outcome.clean").exists());
-        assert!(log_path(&home.run(gone), Stream::Stdout).exists());
+        let left: Vec<_> = fs::read_dir(home.run(gone)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [log_path(&home.run(gone), Stream::Stdout)], "the log alone was searched");
         assert_eq!(fs::read_dir(home.guarded()).unwrap().count(), 1, "the adopted one");
         later.discard(&home, adopted);
         assert!(!result_path(&home.run(adopted)).exists());

@@ -263,7 +263,8 @@ async fn admit(handle: &Handle, from: NodeId, request: Vec<u8>, reply: oneshot::
             | Response::Unchanged
             | Response::Explained(_)
             | Response::Invited(_)
-            | Response::Counted(_),
+            | Response::Counted(_)
+            | Response::Granted(_),
         ) => tracing::error!("the engine answered a request to join with something else"),
         Err(error) => tracing::warn!(peer = %from.short(), %error, "a request to join could not be judged"),
     }

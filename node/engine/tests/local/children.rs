@@ -1,6 +1,6 @@
 //! What running jobs submit.
 
-use jobmesh_engine::{Command, Refusal, Response, Taken};
+use jobmesh_engine::{Command, Declared, Policy, Reach, Refusal, Response, Taken};
 use jobmesh_protocol::submission::{Conflict, Unique};
 use jobmesh_protocol::task::{
     Builtin, ContainerTask, EmbeddingTask, HttpTask, LlmTask, LuaTask, ProcessTask, Pull, Task, WasmTask,
@@ -100,7 +100,87 @@ fn without_the_network_nothing_is_submitted_that_uses_it() {
     }
     let mut node = parent(Some(Isolation::Sandboxed), |job| job.spec.network = true);
     child(&mut node, with(|job| job.spec.network = true)).unwrap();
-    child(&mut node, of(Task::Http(HttpTask::new("http://127.0.0.1/")))).unwrap();
+    let taken = child(&mut node, of(Task::Http(HttpTask::new("http://127.0.0.1/")))).unwrap();
+    assert_eq!(node.job(taken.job).spec.isolation, Some(Isolation::Sandboxed));
+}
+
+/// A node's owner who wants own jobs to be sandboxed, and lets them loose again.
+fn decree(node: &mut Node, own: Isolation) {
+    let isolation = Policy { own, ..Policy::default() };
+    node.command(Command::Configure(Box::new(Declared { isolation, ..Declared::default() }))).unwrap();
+}
+
+/// Only what the job had asked for was looked at. So a job that ran sandboxed because its node's owner wants that could
+/// submit another one with the network and every secret.
+#[test]
+fn the_level_that_the_owner_wants_binds_children_as_one_that_was_asked_for() {
+    let mut node = node(1);
+    for tag in ["isolation:process:sandboxed", "executor:lua", "isolation:lua:sandboxed"] {
+        node.command(Command::AddCapability(tag.parse().unwrap())).unwrap();
+    }
+    decree(&mut node, Isolation::Sandboxed);
+    node.submit(plain());
+    let said = refused(&mut node, with(|job| job.spec.network = true));
+    assert!(said.contains("kept apart (sandboxed)"), "{said}");
+    refused(&mut node, with(|job| job.spec.secrets = [("KEY".to_owned(), "any".to_owned())].into()));
+    refused(&mut node, of(Task::Http(HttpTask::new("http://127.0.0.1/"))));
+    let taken = child(&mut node, plain()).unwrap();
+    assert_eq!(node.job(taken.job).spec.isolation, Some(Isolation::Sandboxed), "also where it may go from here");
+    // What runs is in its sandbox, whatever the owner wants by now.
+    decree(&mut node, Isolation::Contained);
+    refused(&mut node, with(|job| job.spec.network = true));
+    let first = node.running()[0];
+    node.ok(first);
+    let second = node.running()[0];
+    node.ok(second);
+    node.submit(plain());
+    child(&mut node, with(|job| job.spec.network = true)).unwrap();
+}
+
+#[test]
+fn whether_something_may_be_submitted_is_told_before_it_is() {
+    let mut node = parent(Some(Isolation::Sandboxed), |_| {});
+    let run = node.executor.running()[0];
+    let before = node.jobs().len();
+    let mut judge = |submission| node.command(Command::JudgeChild(run, Box::new(submission)));
+    assert!(matches!(judge(plain()), Ok(Response::Done)));
+    let refusal = judge(with(|job| job.spec.network = true)).unwrap_err();
+    assert!(matches!(refusal, Refusal::Confined { .. }), "{refusal}");
+    assert_eq!(node.jobs().len(), before);
+}
+
+/// A node on which a script runs.
+fn script(own: Isolation, network: bool, level: Option<Isolation>) -> Node {
+    let mut node = node(1);
+    for tag in ["executor:lua", "isolation:lua:sandboxed"] {
+        node.command(Command::AddCapability(tag.parse().unwrap())).unwrap();
+    }
+    decree(&mut node, own);
+    node.submit(with(|job| {
+        job.spec.task = Task::Lua(LuaTask::new(""));
+        (job.spec.network, job.spec.isolation) = (network, level);
+    }));
+    node
+}
+
+#[test]
+fn a_request_of_a_script_reaches_what_its_http_job_would() {
+    use Isolation::{Contained, Sandboxed};
+    let granted = |mut node: Node| {
+        let run = node.executor.running()[0];
+        node.command(Command::GrantRequest(run))
+    };
+    for (own, asked, expected) in [
+        (Contained, None, Reach::Open),
+        (Contained, Some(Contained), Reach::Open),
+        (Contained, Some(Sandboxed), Reach::Guarded),
+        (Sandboxed, None, Reach::Guarded),
+    ] {
+        let answer = granted(script(own, true, asked));
+        assert!(matches!(answer, Ok(Response::Granted(reach)) if reach == expected), "{own}, {asked:?}: {answer:?}");
+    }
+    assert!(matches!(granted(script(Contained, false, None)), Err(Refusal::NoNetwork)));
+    assert!(matches!(granted(parent(None, |job| job.spec.network = true)), Err(Refusal::NoScript)));
 }
 
 #[test]

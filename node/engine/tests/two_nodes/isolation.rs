@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jobmesh_engine::{Command, Declared, JobAction, Policy, Response};
 use jobmesh_protocol::envelope::{Envelope, Kind};
-use jobmesh_protocol::task::{HttpTask, Task};
+use jobmesh_protocol::task::{EmbeddingTask, HttpTask, LlmTask, Task};
 use jobmesh_protocol::ticket::{Refusal, RefusalReason};
-use jobmesh_protocol::{DurationMillis, Isolation, JobId, JobState, Outcome};
+use jobmesh_protocol::{DurationMillis, Isolation, JobId, JobState, Outcome, Submission};
 
 use crate::wire::{A, B, Wire, mesh};
 use crate::{escalated, spec};
@@ -141,4 +141,33 @@ fn what_brings_no_code_has_no_level() {
     let job = wire.submit(A, wanted);
     assert_eq!(wire.job(A, job).state, JobState::Running);
     assert_eq!(wire.orders(A)[0].isolation, Isolation::None);
+}
+
+/// What was asked for was forgotten of all that brings no code: it ran anywhere, with every address within its reach.
+#[test]
+fn what_brings_no_code_is_kept_apart_as_it_asks_to_be() {
+    let asking = [
+        Task::Http(HttpTask::new("http://127.0.0.1/")),
+        Task::Llm(LlmTask::new("?")),
+        Task::Embedding(EmbeddingTask::new(["x"])),
+    ];
+    for task in asking {
+        let mut wire = escalated();
+        let executor = task.executor();
+        let add = |wire: &mut Wire, tag: String| wire.command(A, Command::AddCapability(tag.parse().unwrap()));
+        add(&mut wire, format!("executor:{executor}"));
+        let mut wanted = spec(None);
+        wanted.task = task;
+        wanted.isolation = Some(Isolation::Sandboxed);
+        let job = wire.submit(A, wanted.clone());
+        assert_eq!(wire.runs(A), 0, "nobody says that it can");
+        let why = explained(&mut wire, job);
+        assert!(why.contains(&format!("isolation:{executor}:sandboxed")), "{why}");
+        add(&mut wire, format!("isolation:{executor}:sandboxed"));
+        wire.pass(DurationMillis::from_secs(1));
+        assert_eq!(wire.orders(A)[0].isolation, Isolation::Sandboxed, "{:?}", wire.trace());
+        wanted.isolation = Some(Isolation::Untrusted);
+        let refused = wire.refused(A, Command::Submit(vec![Submission::new(wanted)]));
+        assert!(refused.contains("`sandboxed` at most"), "{refused}");
+    }
 }

@@ -458,7 +458,8 @@ impl Wire {
             | Response::Explained(_)
             | Response::Invited(_)
             | Response::Judged(_)
-            | Response::Counted(_) => panic!("not submitted"),
+            | Response::Counted(_)
+            | Response::Granted(_) => panic!("not submitted"),
         }
     }
 

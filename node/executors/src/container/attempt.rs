@@ -29,7 +29,6 @@ use super::image::{self, Fetched, Image};
 use super::output::{Flow, Heard, Line};
 use super::policy::Permit;
 use crate::control::Control;
-use crate::directory::work_path;
 use crate::event::{Event, ProcessId};
 use crate::order::{Order, StopReason};
 use crate::output::Stream;
@@ -116,7 +115,7 @@ pub(super) fn name_of(run: RunId) -> String {
 }
 
 /// The directory in which a container leaves its outcome and its result.
-pub(super) fn exchange_path(directory: &Path) -> PathBuf {
+pub(crate) fn exchange_path(directory: &Path) -> PathBuf {
     directory.join("exchange")
 }
 

@@ -1,4 +1,4 @@
-//! Where the jobs of others may connect to: nowhere that only this machine or its network can reach.
+//! Where the jobs of others, and own ones that are kept apart, may connect to: nowhere that only this machine or its network can reach.
 //!
 //! The rule is about addresses, not names, and holds at three places: for the host of an address as it was written, for
 //! every address that its name resolves to, and again at each redirect.
@@ -60,7 +60,7 @@ impl fmt::Display for Refused {
         let Self { host, address, kind } = self;
         let host: String = host.chars().take(256).collect();
         let shown = if host == address.to_string() { host } else { format!("{host} ({address})") };
-        write!(f, "{shown} is {}, which a peer's job may not reach here", kind.word())
+        write!(f, "{shown} is {}, which a peer's job may not reach here, nor one that is kept apart", kind.word())
     }
 }
 
@@ -359,7 +359,7 @@ mod tests {
         let Err(error) = guard.resolve(name()).await else { panic!("loopback was handed out") };
         assert_eq!(
             error.to_string(),
-            "rebind.example (::1) is a loopback address, which a peer's job may not reach here"
+            "rebind.example (::1) is a loopback address, which a peer's job may not reach here, nor one that is kept apart"
         );
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }

@@ -85,18 +85,23 @@ fn beyond_the_quota_is_nothing_taken_until_somebody_makes_room() {
 #[test]
 fn a_damaged_blob_is_noticed_named_and_deleted() {
     let (shelf, _folder) = shelf();
-    for attempt in 0..2 {
+    let copied = |shelf: &Shelf, blob| match shelf.copy_to(blob, &tempfile::tempfile().unwrap(), &|| false) {
+        Err(CopyError::Shelf(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let uses: [&dyn Fn(&Shelf, BlobRef) -> ShelfError; 3] =
+        [&|shelf, blob| shelf.read(blob, 100).unwrap_err(), &copied, &|shelf, blob| {
+            shelf.verify(blob.hash, &|| false).unwrap_err()
+        }];
+    for (using, rotten) in
+        uses.iter().flat_map(|using| [(using, "as it is!"), (using, "as it"), (using, "as it was!!")])
+    {
         let blob = put(&shelf, b"as it was").unwrap();
-        fs::write(shelf.path_of(blob.hash), b"as it is!").unwrap();
-        let error = if attempt == 0 {
-            shelf.read(blob, 100).unwrap_err()
-        } else {
-            let to = tempfile::tempfile().unwrap();
-            match shelf.copy_to(blob, &to, &|| false) {
-                Err(CopyError::Shelf(error)) => error,
-                other => panic!("{other:?}"),
-            }
-        };
+        shelf.verify(blob.hash, &|| false).unwrap();
+        assert!(matches!(shelf.verify(blob.hash, &|| true), Err(ShelfError::Stopped)));
+        fs::write(shelf.path_of(blob.hash), rotten).unwrap();
+        shelf.count_again().unwrap();
+        let error = using(&shelf, blob);
         assert!(error.to_string().contains(&blob.hash.to_string()), "{error}");
         assert!(!shelf.has(blob) && shelf.used() == 0);
     }

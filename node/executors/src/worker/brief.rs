@@ -115,6 +115,7 @@ mod tests {
             walls: Walls::Required,
             isolation: Isolation::Sandboxed,
             memory_bytes: None,
+            file_bytes: None,
             arguments: vec!["\u{1}é".repeat(length)],
             environment: BTreeMap::new(),
             piece: (),

@@ -439,6 +439,11 @@ fn what_is_read_is_what_was_given(kind: &Kind) {
     let ended = node.end_of(order.clone());
     assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
     assert_eq!(String::from_utf8_lossy(&stdout(&order, &ended)), GREETING);
+    node.damage(blob);
+    let ended = node.end_of(Order { stdin: order.stdin, ..node.order(echoing(blob)) });
+    let message = ended.outcome.message().unwrap_or_default();
+    assert!(ended.outcome.word() == "error" && message.contains("was damaged"), "{ended:?}");
+    assert!(ended.outputs.stdout.is_none() && !node.blob_path(blob).exists(), "{ended:?}");
 }
 
 fn variables_of_the_order_win(kind: &Kind) {

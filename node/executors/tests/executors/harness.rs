@@ -143,6 +143,14 @@ impl Node {
         blob
     }
 
+    /// Changes a blob as a disk might: a bit of it.
+    pub(crate) fn damage(&self, blob: BlobRef) {
+        let path = self.blob_path(blob);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[0] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
     pub(crate) fn command(&self, argv: &[&str]) -> Order {
         self.order(command(argv))
     }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use jobmesh_executors::{Ended, Limits, Order, Secret, Secrets, StopReason, Stream, log_path};
-use jobmesh_protocol::{BlobRef, Outcome};
+use jobmesh_protocol::{BlobRef, Isolation, Outcome};
 
 use crate::harness::Node;
 use crate::podman::{self, IMAGE, podman};
@@ -60,6 +60,25 @@ fn a_command_has_its_secret_and_nobody_reads_it_afterwards() {
     assert_clean(&node, &ended);
     let ended = node.end_of(with_secret(node.script(r#"test ${#TOKEN} = 26"#)));
     assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+}
+
+/// What a sandboxed command had said of its end was taken out of its sandbox after everything was searched, so its
+/// result went to its origin as it was.
+#[test]
+fn a_sandboxed_command_has_its_secret_and_nobody_reads_it_afterwards() {
+    let Some(node) = Node::start_sandboxed(1) else { return };
+    for is_foreign in [true, false] {
+        let ended = node.end_of(Order { is_foreign, network: false, ..with_secret(node.script(TELLTALE)) });
+        assert_clean(&node, &ended);
+        assert_eq!(ended.isolation, Isolation::Sandboxed);
+    }
+    let within = r#"printf '{"outcome":"ok","result":"canary-Zx81-\"q\"-0123456789"}' > "$JOBMESH_OUTCOME""#;
+    let ended = node.end_of(with_secret(node.script(within)));
+    assert_eq!(
+        (&ended.outcome, text_of(&ended, ended.outputs.result).as_str()),
+        (&Outcome::Ok, r#""[secret registry]""#)
+    );
+    assert!(!is_in(node.home.path()), "the value is in a file");
 }
 
 #[test]

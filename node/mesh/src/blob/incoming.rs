@@ -8,7 +8,7 @@ use jobmesh_keys::NodeId;
 use jobmesh_protocol::{BlobRef, cbor};
 use tokio::time::timeout;
 
-use super::{Answer, Challenge, DAMAGED, FetchError, HEADER_BYTES_MAX, Request, SILENCE_MAX, WAIT, Requested, tree};
+use super::{Answer, Challenge, DAMAGED, FetchError, HEADER_BYTES_MAX, Request, Requested, SILENCE_MAX, WAIT, tree};
 use crate::counters::Counters;
 use crate::question::AskError;
 

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::incoming::Incoming;
 use super::serve::{WAIT_EVERY, write, write_all};
 use super::small::Line;
-use super::{Challenge, FetchError, WAIT, Requested};
+use super::{Challenge, FetchError, Requested, WAIT};
 use crate::context::Context;
 use crate::peer_id::node_of;
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::incoming::Incoming;
 use super::serve::write_all;
-use super::{ANSWER_MAX, FetchError, HEADER_BYTES_MAX, PROTOCOL, SILENCE_MAX, Requested, tree};
+use super::{ANSWER_MAX, FetchError, HEADER_BYTES_MAX, PROTOCOL, Requested, SILENCE_MAX, tree};
 use crate::context::Context;
 use crate::counters::Counters;
 use crate::frame;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::BASE64;
-use jobmesh_engine::{Command, Refusal, Report, Response, Taken};
+use jobmesh_engine::{Command, Reach, Refusal, Report, Response, Taken};
 use jobmesh_executors::Redaction;
 use jobmesh_executors::http::{Fetched, Fetcher};
-use jobmesh_protocol::task::{Content, HttpTask, Task};
-use jobmesh_protocol::{Isolation, RunId, Submission};
+use jobmesh_protocol::task::{Content, HttpTask};
+use jobmesh_protocol::{RunId, Submission};
 use serde::{Deserialize, Serialize};
 
 use super::super::guarded;
@@ -189,28 +189,19 @@ impl Talk {
     /// Makes a request for a script that was granted the network. Whose run is over has nothing to ask for.
     async fn fetch(&self, wanted: RequestLine) -> Result<AnswerLine, ApiError> {
         let run = self.run.ok_or_else(|| failure(ErrorCode::BadRequest, "nobody said whose request it is", None))?;
-        self.handle.command(Command::Report(run, Report::Heartbeat)).await.map_err(|error| refused(&error))?;
-        let read = self.handle.read(move |view| view.job(run.job));
-        let job = read.await.map_err(|error| failure(ErrorCode::Internal, error.to_string(), None))?;
-        let job = job.ok_or_else(|| refused(&CommandError::Refused(Refusal::NotRunning)))?;
-        if !matches!(job.spec.task, Task::Lua(_)) {
-            let hint = Some("a command uses the network by itself; submit an http job");
-            return Err(failure(ErrorCode::BadRequest, "requests are made for scripts only", hint));
-        }
-        if !job.spec.network {
-            let message = "the job was not granted the network";
-            return Err(failure(ErrorCode::BadRequest, message, Some("submit it with --network")));
-        }
-        let asked = job.spec.isolation.unwrap_or(Isolation::None).max(self.handle.config().isolation.own);
-        let is_guarded = job.origin.is_some() || asked > Isolation::Contained;
+        let granted = self.handle.command(Command::GrantRequest(run)).await.map_err(|error| refused(&error))?;
+        let is_guarded = !matches!(granted, Response::Granted(Reach::Open));
         let fetched = self.fetcher.fetch(wanted.task(), is_guarded).await;
         let Fetched { status, url, headers, body } =
             fetched.map_err(|error| failure(ErrorCode::BadRequest, error.to_string(), None))?;
         Ok(AnswerLine { status, url, headers, body: BASE64.encode(&body) })
     }
 
-    /// Takes on a job for a job, as far as that one may: the engine knows.
+    /// Takes on a job for a job, as far as that one may: the engine knows, and is asked before any file is looked for. Who
+    /// may not submit is not told what is here.
     async fn submit(&self, run: RunId, submission: Submission) -> Result<Submitted, ApiError> {
+        let judge = Command::JudgeChild(run, Box::new(submission.clone()));
+        self.handle.command(judge).await.map_err(|error| refused(&error))?;
         let checked = self.handle.blobs().check(&submission.spec, &mut BTreeSet::new()).await;
         checked.map_err(|error| failure(ErrorCode::BadRequest, causes(&error), error.hint()))?;
         let command = Command::SubmitChild(run, Box::new(submission));

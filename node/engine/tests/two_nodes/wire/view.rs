@@ -16,7 +16,8 @@ impl Wire {
             | Response::Unchanged
             | Response::Explained(_)
             | Response::Invited(_)
-            | Response::Judged(_) => panic!("no counters"),
+            | Response::Judged(_)
+            | Response::Granted(_) => panic!("no counters"),
         }
     }
 

@@ -12,7 +12,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::output::{Stream, log_path};
+use crate::directory::log_path;
+use crate::output::Stream;
 
 /// Most descriptors that are looked through: 64 processes with as many as a sandboxed one may have. It takes half a second.
 const DESCRIPTORS_MAX: u32 = 256 * 1024;
