@@ -18,6 +18,7 @@ use jobmesh_protocol::{JobNumber, NodeId, Outcome, RunId};
 use jobmesh_store::{StoreError, View};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::handle::Handle;
 use crate::causes::causes;
@@ -29,15 +30,16 @@ const TRIES: u32 = 5;
 /// Time between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The secrets of an order.
+/// The secrets of an order. A keyring may wait for a person and a peer may be silent: the search ends when the run is
+/// `stopped`.
 ///
 /// # Errors
 /// How the run ends without them.
-pub(super) async fn of(handle: &Handle, order: &RunOrder) -> Result<Secrets, Outcome> {
+pub(super) async fn of(handle: &Handle, order: &RunOrder, stopped: &CancellationToken) -> Result<Secrets, Outcome> {
     if order.secrets.is_empty() {
         return Ok(Secrets::default());
     }
-    let secrets = look_up(handle, order).await?;
+    let secrets = stopped.run_until_cancelled(look_up(handle, order)).await.unwrap_or(Err(Outcome::Cancelled))?;
     let (handle, run) = (handle.clone(), order.run);
     let marking = tokio::task::spawn_blocking(move || {
         handle.shared().guarded.watch(run, &secrets)?;

@@ -14,29 +14,29 @@ use crate::cli::job_options::Draft;
 pub(super) struct LuaOptions {
     /// Run a script in Luau, with the words after `--` as `job.args`
     #[arg(long = "lua", value_name = "FILE|-", group = "kind")]
-    script_file: Option<PathBuf>,
+    lua: Option<PathBuf>,
     /// The same with the script itself
     #[arg(long = "lua-script", value_name = "TEXT", group = "kind")]
-    script: Option<String>,
+    lua_script: Option<String>,
 }
 
 impl LuaOptions {
     pub(super) const fn says_what(&self) -> bool {
-        self.script_file.is_some() || self.script.is_some()
+        self.lua.is_some() || self.lua_script.is_some()
     }
 
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.script_file.as_deref().into_iter()
+        self.lua.as_deref().into_iter()
     }
 
     pub(super) fn draft(&self, words: &[String]) -> Option<Draft> {
         let argv = words.to_vec();
-        if let Some(file) = &self.script_file {
+        if let Some(file) = &self.lua {
             let task = LuaTask { argv, script: Content::Blob(BlobRef::of(b"")), ..LuaTask::new("") };
             let uploads = vec![Upload::new(Part::Script, file)];
             return Some(Draft { uploads, ..Draft::of(file_name(file, "lua"), Task::Lua(task)) });
         }
-        let script = self.script.clone()?;
+        let script = self.lua_script.clone()?;
         Some(Draft::of("lua".to_owned(), Task::Lua(LuaTask { argv, ..LuaTask::new(script) })))
     }
 }
