@@ -14,12 +14,12 @@ mod error;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jobmesh_executors::{Secret, Secrets};
 use jobmesh_protocol::NodeId;
@@ -34,6 +34,8 @@ const VALUE_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long a keyring may take. It may ask a person first.
 const KEYRING_WAIT: Duration = Duration::from_secs(30);
+/// Time between two looks whether a program that has answered has ended: most have at the first.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Where a value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +83,7 @@ impl Source {
                 std::env::var(variable).map_err(|_| SecretError::Variable { variable: variable.clone() })?
             }
             Self::File(path) => read_file(path)?,
-            Self::Keyring { service, account } => ask(keyring(service, account), self)?,
+            Self::Keyring { service, account } => ask(keyring(service, account), self, KEYRING_WAIT)?,
         };
         if value.is_empty() {
             return Err(SecretError::Empty { place: self.to_string() });
@@ -211,7 +213,7 @@ fn keyring(service: &str, account: &str) -> Command {
 }
 
 /// What a program answers. It is ended if it takes too long: a keyring that is locked waits for a person.
-fn ask(mut command: Command, asked: &Source) -> Result<String, SecretError> {
+fn ask(mut command: Command, asked: &Source, wait: Duration) -> Result<String, SecretError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let failed = |source| SecretError::Program { program: program.clone(), source };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -225,12 +227,13 @@ fn ask(mut command: Command, asked: &Source) -> Result<String, SecretError> {
             answered.send(read.map(|_| value))
         });
     }
-    let said = answer.recv_timeout(KEYRING_WAIT);
-    if said.is_err() {
-        let _ = child.kill();
-    }
-    let status = child.wait().map_err(failed)?;
-    let Ok(said) = said else { return Err(SecretError::Silent { place: asked.to_string() }) };
+    let deadline = Instant::now() + wait;
+    let said = answer.recv_timeout(wait).ok();
+    // Also one that closed its output may stay.
+    let status = end_by(&mut child, deadline).map_err(failed)?;
+    let (Some(said), Some(status)) = (said, status) else {
+        return Err(SecretError::Silent { place: asked.to_string() });
+    };
     if !status.success() {
         return Err(SecretError::NotInKeyring { place: asked.to_string() });
     }
@@ -239,6 +242,21 @@ fn ask(mut command: Command, asked: &Source) -> Result<String, SecretError> {
         return Err(SecretError::TooLong { place: asked.to_string() });
     }
     Ok(without_line_break(value))
+}
+
+/// How a program ended of itself; it is killed if it has not by then.
+fn end_by(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 #[cfg(test)]
@@ -279,14 +297,19 @@ mod tests {
     #[test]
     fn a_program_is_asked_and_its_refusal_told() {
         let asked = Source::Keyring { service: "registry".to_owned(), account: "me".to_owned() };
-        let shell = |script: &str| {
+        let shell = |script: &str, wait: Duration| {
             let mut command = Command::new("sh");
             command.args(["-c", script]);
-            ask(command, &asked)
+            ask(command, &asked, wait)
         };
-        assert_eq!(shell("echo hunter2").unwrap(), "hunter2");
-        assert!(matches!(shell("exit 1"), Err(SecretError::NotInKeyring { .. })));
-        let none = ask(Command::new("no-such-program"), &asked).unwrap_err().to_string();
+        assert_eq!(shell("echo hunter2", KEYRING_WAIT).unwrap(), "hunter2");
+        assert!(matches!(shell("exit 1", KEYRING_WAIT), Err(SecretError::NotInKeyring { .. })));
+        // A keyring that waits for a person, and a program that has said all and stays.
+        for silent in ["exec sleep 60", "echo hunter2; exec >&-; exec sleep 60"] {
+            let refused = shell(silent, Duration::from_millis(200));
+            assert!(matches!(refused, Err(SecretError::Silent { .. })), "{silent}");
+        }
+        let none = ask(Command::new("no-such-program"), &asked, KEYRING_WAIT).unwrap_err().to_string();
         assert!(none.contains("no-such-program"), "{none}");
     }
 

@@ -197,7 +197,7 @@ fn a_keyring_is_asked_by_its_program_and_doctor_says_how_that_went() {
     let node = bench.node_with("a", 2, "[secrets.canary]\nfrom = \"keyring:registry/me\"\n");
     let programs = bench.folder().join("programs");
     std::fs::create_dir(&programs).unwrap();
-    for name in ["sh", "cat"] {
+    for name in ["sh", "cat", "sleep"] {
         let found = ["/bin", "/usr/bin"].iter().map(|folder| std::path::Path::new(folder).join(name));
         std::os::unix::fs::symlink(found.into_iter().find(|path| path.exists()).unwrap(), programs.join(name)).unwrap();
     }
@@ -228,4 +228,12 @@ fn a_keyring_is_asked_by_its_program_and_doctor_says_how_that_went() {
     let job = node.submit(&["--secret", "TOKEN=canary", "--", "sh", "-c", "[ \"$TOKEN\" = \"$(cat \"$0\")\" ]", &file]);
     assert_eq!(node.ended(&job)["job"]["state"], "completed");
     node.assert_no_canary(&job);
+    // One that waits for a person, for each of three: whoever cancels the job need not.
+    let mut asked = Fifo::new(bench.folder().join("asked"));
+    keep(&format!("echo asked > {}; exec sleep 60", asked.path().display()));
+    let secrets = ["--secret", "A=canary", "--secret", "B=canary", "--secret", "C=canary"];
+    let job = node.submit(&[&secrets[..], &["--", "true"]].concat());
+    assert_eq!(asked.line(), "asked");
+    assert_eq!(node.run(&["cancel", &job]).code, 0);
+    assert_eq!(node.ended(&job)["job"]["state"], "cancelled");
 }

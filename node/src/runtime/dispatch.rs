@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use futures::FutureExt as _;
 use jobmesh_engine::{Ended, Input, Output, Process, Remedy, RunOrder, StopReason, Wanted};
@@ -16,6 +15,7 @@ use jobmesh_protocol::outcome::{Exit, Outputs, Usage};
 use jobmesh_protocol::{Isolation, JobId, Outcome, RunId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::adoption;
 use super::array::{Arrays, Known, Look};
@@ -179,9 +179,9 @@ impl Dispatch {
             Look::Plain if is_ready => self.executors.run(for_executors(&self.handle, *order, None)),
             Look::At(place) if is_ready => self.executors.run(for_executors(&self.handle, *order, Some(&place))),
             Look::Plain | Look::At(_) | Look::Unknown => {
-                let (run, is_stopped) = (order.run, self.line.enter(order.run, order.follows));
+                let (run, stopped) = (order.run, self.line.enter(order.run, order.follows));
                 let handle = self.handle.clone();
-                self.prepare(run, async move { prepare(&handle, order, is_stopped).await });
+                self.prepare(run, async move { prepare(&handle, order, stopped).await });
             }
         }
     }
@@ -335,8 +335,8 @@ impl Dispatch {
     }
 }
 
-/// Finds out what an order needs before it can start.
-async fn prepare(handle: &Handle, order: Box<RunOrder>, is_stopped: Arc<AtomicBool>) -> Prepared {
+/// Finds out what an order needs before it can start. Leaves early once it is `stopped`.
+async fn prepare(handle: &Handle, order: Box<RunOrder>, stopped: CancellationToken) -> Prepared {
     let number = order.number;
     let known = match number.index() {
         Some(_) => match handle.read(move |view| array::read(view, number)).await {
@@ -347,7 +347,7 @@ async fn prepare(handle: &Handle, order: Box<RunOrder>, is_stopped: Arc<AtomicBo
         },
         None => None,
     };
-    let secrets = match secrets::of(handle, &order).await {
+    let secrets = match secrets::of(handle, &order, &stopped).await {
         Ok(secrets) => secrets,
         Err(outcome) => return Prepared::Over(outcome),
     };
@@ -355,7 +355,7 @@ async fn prepare(handle: &Handle, order: Box<RunOrder>, is_stopped: Arc<AtomicBo
         return Prepared::Ready(order, known, secrets);
     }
     let (handle, run) = (handle.clone(), order.run);
-    match tokio::task::spawn_blocking(move || reduce::write(&handle, run, number, &is_stopped)).await {
+    match tokio::task::spawn_blocking(move || reduce::write(&handle, run, number, &stopped)).await {
         Ok(Ok(())) => Prepared::Ready(order, known, secrets),
         Ok(Err(error)) => Prepared::Over(Outcome::error(causes(&error))),
         Err(_) => Prepared::Over(Outcome::error("the results of the jobs before it could not be written; see the log")),
@@ -389,14 +389,14 @@ mod tests {
         let (handle, executors) = node.parts();
         let mut dispatch = Dispatch::new(handle, executors);
         let run = RunId { job: JobId::from_bytes([7; 16]), epoch: Epoch(1) };
-        let is_stopped = dispatch.line.enter(run, None);
+        let stopped = dispatch.line.enter(run, None);
         dispatch.prepare(run, async { std::panic::panic_any("a broken preparation") });
         let prepared = dispatch.preparations.join_next().await.unwrap().ok();
         assert!(matches!(&prepared, Some((told, Prepared::Over(Outcome::Lost { .. }))) if *told == run));
         dispatch.on_preparation_ended(prepared);
         assert_eq!(dispatch.reports.len(), 1, "the engine is told");
         dispatch.perform([Work::Stop(run, StopReason::Cancelled)].into());
-        assert!(!is_stopped.load(std::sync::atomic::Ordering::Relaxed), "nothing waits for it any more");
+        assert!(!stopped.is_cancelled(), "nothing waits for it any more");
         drop(dispatch);
         node.stop().await;
     }

@@ -7,11 +7,10 @@
 //! of it since.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use jobmesh_engine::{RunOrder, StopReason};
 use jobmesh_protocol::RunId;
+use tokio_util::sync::CancellationToken;
 
 /// Something for the executors.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub(super) struct Line {
 struct Waiting {
     follows: Option<RunId>,
     behind: Vec<Work>,
-    is_stopped: Arc<AtomicBool>,
+    stopped: CancellationToken,
 }
 
 impl Line {
@@ -80,7 +79,7 @@ impl Line {
         };
         if let Some(waiting) = self.open.get_mut(&before) {
             if next.is_none() {
-                waiting.is_stopped.store(true, Ordering::Relaxed);
+                waiting.stopped.cancel();
             }
             waiting.behind.push(work);
         }
@@ -90,12 +89,11 @@ impl Line {
         None
     }
 
-    /// Puts a run in line. Returns what becomes true once it is to be stopped, so that whatever it waits for can be
-    /// left.
-    pub(super) fn enter(&mut self, run: RunId, follows: Option<RunId>) -> Arc<AtomicBool> {
+    /// Puts a run in line. Returns what is cancelled once it is to be stopped, so that whatever it waits for can be left.
+    pub(super) fn enter(&mut self, run: RunId, follows: Option<RunId>) -> CancellationToken {
         let waiting = self.open.entry(run).or_default();
         waiting.follows = follows;
-        Arc::clone(&waiting.is_stopped)
+        waiting.stopped.clone()
     }
 
     /// Takes a run out of the line.
@@ -234,11 +232,11 @@ mod tests {
     #[test]
     fn a_stop_is_seen_at_once_and_force_counts() {
         let mut line = Line::default();
-        let is_stopped = line.enter(run(1), None);
+        let stopped = line.enter(run(1), None);
         for reason in [StopReason::Cancelled, StopReason::Killed, StopReason::Draining] {
             assert!(line.hold(Work::Stop(run(1), reason)).is_none());
         }
-        assert!(is_stopped.load(Ordering::Relaxed));
+        assert!(stopped.is_cancelled());
         assert_eq!(line.leave(run(1)).stop.unwrap(), StopReason::Killed);
     }
 }

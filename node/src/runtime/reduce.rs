@@ -14,7 +14,6 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use jobmesh_executors::{Stream, log_path, result_path};
 use jobmesh_protocol::id::Hash;
@@ -22,6 +21,7 @@ use jobmesh_protocol::{BlobRef, JobNumber, JobState, RunId};
 use jobmesh_store::{Attempt, Reader, StoreError, TaskRow, View};
 use serde::Serialize;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::handle::Handle;
 
@@ -58,12 +58,12 @@ struct Line {
     stdout_path: Option<String>,
 }
 
-/// Writes the file for a run of job `number`. Leaves early once `is_stopped`.
+/// Writes the file for a run of job `number`. Leaves early once it is `stopped`.
 pub(super) fn write(
     handle: &Handle,
     run: RunId,
     number: JobNumber,
-    is_stopped: &AtomicBool,
+    stopped: &CancellationToken,
 ) -> Result<(), ReduceError> {
     let directory = handle.home().run(run);
     let path = directory.join(RESULTS_NAME);
@@ -72,7 +72,7 @@ pub(super) fn write(
     let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
     let reader = Reader::open(handle.home().path())?;
     let mut results =
-        Results { handle, view: reader.view(), path: &path, file: BufWriter::new(file), written: 0, is_stopped };
+        Results { handle, view: reader.view(), path: &path, file: BufWriter::new(file), written: 0, stopped };
     for (edge, state) in reader.view().dependencies(number)?.into_iter().filter(|(edge, _)| !edge.is_of_key) {
         match reader.view().group(edge.upstream)? {
             Some(_) => results.add_tasks(edge.upstream)?,
@@ -88,7 +88,7 @@ struct Results<'a> {
     path: &'a Path,
     file: BufWriter<File>,
     written: u64,
-    is_stopped: &'a AtomicBool,
+    stopped: &'a CancellationToken,
 }
 
 impl Results<'_> {
@@ -111,7 +111,7 @@ impl Results<'_> {
     }
 
     fn add(&mut self, job: JobNumber, state: Option<JobState>, row: Option<TaskRow>) -> Result<(), ReduceError> {
-        if self.is_stopped.load(Ordering::Relaxed) {
+        if self.stopped.is_cancelled() {
             return Err(ReduceError::Stopped);
         }
         let telling = |row: TaskRow| self.view.telling_attempt(RunId { job: row.id, epoch: row.epoch }, row.state);

@@ -16,6 +16,7 @@ use jobmesh_protocol::ticket::LeaseKey;
 use jobmesh_protocol::{JobNumber, NodeId, Outcome, RunId};
 use jobmesh_store::{StoreError, View};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::handle::Handle;
 use crate::causes::causes;
@@ -23,15 +24,16 @@ use crate::causes::causes;
 /// Most questions of this node at once: the peer that is asked takes a few at a time.
 pub(super) const QUESTIONS_MAX: usize = 8;
 
-/// The secrets of an order.
+/// The secrets of an order. A keyring may wait for a person and a peer may be silent: the search ends when the run is
+/// `stopped`.
 ///
 /// # Errors
 /// How the run ends without them.
-pub(super) async fn of(handle: &Handle, order: &RunOrder) -> Result<Secrets, Outcome> {
+pub(super) async fn of(handle: &Handle, order: &RunOrder, stopped: &CancellationToken) -> Result<Secrets, Outcome> {
     if order.secrets.is_empty() {
         return Ok(Secrets::default());
     }
-    let secrets = look_up(handle, order).await?;
+    let secrets = stopped.run_until_cancelled(look_up(handle, order)).await.unwrap_or(Err(Outcome::Cancelled))?;
     let (handle, run) = (handle.clone(), order.run);
     let marking = tokio::task::spawn_blocking(move || {
         handle.shared().guarded.watch(run, &secrets)?;
