@@ -82,6 +82,9 @@ fn beyond_the_quota_is_nothing_taken_until_somebody_makes_room() {
     assert_eq!((asked.load(Ordering::Relaxed), shelf.used()), (1, 3));
 }
 
+/// A way to use a blob that is damaged.
+type Use = dyn Fn(&Shelf, BlobRef) -> ShelfError;
+
 #[test]
 fn a_damaged_blob_is_noticed_named_and_deleted() {
     let (shelf, _folder) = shelf();
@@ -89,10 +92,9 @@ fn a_damaged_blob_is_noticed_named_and_deleted() {
         Err(CopyError::Shelf(error)) => error,
         other => panic!("{other:?}"),
     };
-    let uses: [&dyn Fn(&Shelf, BlobRef) -> ShelfError; 3] =
-        [&|shelf, blob| shelf.read(blob, 100).unwrap_err(), &copied, &|shelf, blob| {
-            shelf.verify(blob.hash, &|| false).unwrap_err()
-        }];
+    let uses: [&Use; 3] = [&|shelf, blob| shelf.read(blob, 100).unwrap_err(), &copied, &|shelf, blob| {
+        shelf.verify(blob.hash, &|| false).unwrap_err()
+    }];
     for (using, rotten) in
         uses.iter().flat_map(|using| [(using, "as it is!"), (using, "as it"), (using, "as it was!!")])
     {
