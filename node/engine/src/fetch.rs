@@ -129,10 +129,10 @@ impl Engine {
         self.timers.set(Timer::FetchAgain(wanted), step.now.mono.plus(FETCH_WAIT));
         for run in &fetch.runs {
             let Some(job) = step.view().job(run.job)? else { continue };
-            let is_over = fetch.tries >= TRIES_MAX || remedy == Remedy::None;
+            let is_over = fetch.tries >= TRIES_MAX || remedy != Remedy::Again;
             match job.origin {
                 Some(_) if is_over => self.give_up_input(step, job, (why, remedy))?,
-                None if remedy == Remedy::None && fetch.tries >= TRIES_MAX => self.lose_outputs(step, *run, why)?,
+                None if remedy != Remedy::Again && fetch.tries >= TRIES_MAX => self.lose_outputs(step, *run, why)?,
                 Some(_) | None => {}
             }
         }

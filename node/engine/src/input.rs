@@ -120,7 +120,9 @@ impl Input {
 pub enum Remedy {
     /// Asking again.
     Again,
-    /// Nothing here: it is too large for this node, or not what it should be.
+    /// Mending the copy of the one who has it, which is damaged; nothing here.
+    Mending,
+    /// None: it is too large for this node, or not what it should be.
     None,
 }
 

@@ -70,7 +70,8 @@ impl From<FetchError> for Failure {
         let reason = causes(&error);
         match error {
             // Of its own copy the peer says so itself: it has no other one.
-            FetchError::WrongSize { .. } | FetchError::Damaged { .. } => Self::for_good(reason),
+            FetchError::Damaged { .. } => Self { reason, remedy: Remedy::Mending },
+            FetchError::WrongSize { .. } => Self::for_good(reason),
             FetchError::File { source, .. } if is_full(&source) => Self::for_good("the disk is full"),
             // What is told to a peer names no path of this machine; the log does.
             FetchError::File { source, .. } => {

@@ -97,6 +97,21 @@ fn a_job_whose_input_could_not_be_brought_is_not_bid_for_again_soon() {
     assert_eq!(wire.job(A, job).state, JobState::Completed);
 }
 
+/// Its origin was asked for it again only ten minutes after its copy was mended.
+#[test]
+fn a_job_whose_input_is_damaged_where_it_comes_from_is_bid_for_as_before() {
+    let mut wire = escalated();
+    let job = wire.submit(A, with_input(100));
+    let wanted = wire.transfers(B).0.remove(0);
+    let reason = "the copy of it is damaged".to_owned();
+    wire.tell(B, Input::FetchFailed { wanted, reason, remedy: Remedy::Mending });
+    wire.pass(DurationMillis::from_secs(60));
+    assert_eq!(wire.transfers(B).0.pop(), Some(wanted), "{:?}", wire.trace());
+    wire.tell(B, Input::Fetched(wanted));
+    wire.end(B, 0, Outcome::Ok, b"");
+    assert_eq!(wire.job(A, job).state, JobState::Completed);
+}
+
 #[test]
 fn frames_beyond_the_rate_are_dropped_and_counted_and_those_that_must_arrive_do() {
     let mut wire = escalated();
