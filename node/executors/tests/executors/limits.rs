@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jobmesh_executors::{Enforced, Groups, Limits, Order, Stream, log_path};
 use jobmesh_protocol::Outcome;
+use jobmesh_protocol::job::MEMORY_BYTES_MIN;
 
 use crate::harness::{DEADLINE, Node};
 
@@ -142,6 +143,16 @@ fn memory_beyond_the_limit_is_an_end_by_name() {
     let peak = ended.usage.memory_peak_bytes.unwrap();
     assert!((16 << 20..=33 << 20).contains(&peak), "{peak}");
     assert_eq!(node.end_of(limited(node.script("echo small"), limits)).outcome, Outcome::Ok);
+}
+
+#[test]
+fn the_least_memory_of_a_job_is_enough_to_start_it_with() {
+    let nodes = [Some(Node::start(1)), Node::start_sandboxed(1)];
+    let limits = Limits { memory_bytes: Some(MEMORY_BYTES_MIN), ..Limits::default() };
+    for node in nodes.into_iter().flatten() {
+        let ended = node.end_of(limited(node.command(&["true"]), limits));
+        assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+    }
 }
 
 /// Whoever removed a file and wrote on into it took what it liked: no directory told of it.
