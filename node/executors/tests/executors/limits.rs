@@ -155,6 +155,19 @@ fn the_least_memory_of_a_job_is_enough_to_start_it_with() {
     }
 }
 
+/// The slot of a run with next to no memory stayed within its limit, and all that came after it there failed.
+#[test]
+fn a_run_without_memory_to_start_leaves_the_slot_to_others() {
+    let node = Node::start(1);
+    let limits = Limits { memory_bytes: Some(1), ..Limits::default() };
+    for _ in 0..4 {
+        let starved = node.end_of(limited(node.command(&["true"]), limits));
+        assert!(matches!(starved.outcome, Outcome::Ok | Outcome::Error { .. }), "{starved:?}");
+        let next = node.end_of(node.script("echo fine"));
+        assert_eq!(next.outcome, Outcome::Ok, "{next:?}");
+    }
+}
+
 /// Whoever removed a file and wrote on into it took what it liked: no directory told of it.
 #[test]
 fn files_without_a_name_are_part_of_what_a_run_may_use() {
