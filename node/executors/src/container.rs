@@ -44,7 +44,7 @@ use crate::directory::{bring_out, make_directory};
 use crate::event::{Ended, ProcessId, chain, clip};
 use crate::executor::{Executor, Probe, wrong_task};
 use crate::order::Order;
-use crate::process::{Seat, mebibytes};
+use crate::process::{Seat, size};
 use crate::stage::Stage;
 use crate::surroundings::Surroundings;
 
@@ -277,7 +277,7 @@ impl Executor for Container {
 /// control groups of version 1).
 fn suspect_memory(ended: &mut Ended, limit: Option<u64>) {
     if let (Some(limit), Some(KILLED), Outcome::Error { message, .. }) = (limit, ended.exit.code, &mut ended.outcome) {
-        let limit = mebibytes(limit);
+        let limit = size(limit);
         *message = clip(format!("{message}: it was killed, most likely since it was out of memory (limit {limit})"));
     }
 }

@@ -77,7 +77,7 @@ pub use pidfd_info::tells_exits;
 pub(crate) use adopt::attend;
 pub(crate) use disk::Disk;
 pub(crate) use end::Remains;
-pub(crate) use exit::{Ending, OutOfMemory, mebibytes};
+pub(crate) use exit::{Ending, OutOfMemory, size};
 pub(crate) use host::Host;
 pub(crate) use limit::Breach;
 pub(crate) use reaper::adopt_orphans;

@@ -7,6 +7,7 @@ use jobmesh_engine::RunOrder;
 use jobmesh_engine::pool::Allocation;
 use jobmesh_executors::{ATTEMPT_VARIABLE, JOB_VARIABLE, Limits, Order, SOCKET_VARIABLE, Secrets, TOKEN_VARIABLE};
 use jobmesh_protocol::Isolation;
+use jobmesh_protocol::job::MEMORY_BYTES_MIN;
 use jobmesh_protocol::place::Place;
 use jobmesh_protocol::resource::{Amount, Name};
 use jobmesh_protocol::task::{Complexity, LlmTask, ProcessTask, Task};
@@ -37,10 +38,12 @@ pub(super) fn limits(config: &Config, order: &RunOrder, memory_bytes: u64) -> Li
     let amount = |name| order.allocation.as_ref().map_or(Amount::ZERO, |allocation| allocation.amount(name));
     let (memory, processors) = (amount(&Name::MEM), amount(&Name::CPUS));
     let unasked = || Some(share(memory_bytes, MEMORY_PART, config.slots)).filter(|bytes| *bytes > 0 && is_apart(order));
+    let memory_bytes = if memory.is_zero() { unasked() } else { Some(memory.floor()) };
     Limits {
         log_bytes_max: order.log_bytes_max.unwrap_or(config.limits.log_bytes),
         processes_max: config.limits.processes,
-        memory_bytes: if memory.is_zero() { unasked() } else { Some(memory.floor()) },
+        // A share of a small pool or machine, or a job from before there was a least, may be too little to start.
+        memory_bytes: memory_bytes.map(|bytes| bytes.max(MEMORY_BYTES_MIN)),
         disk_bytes: is_apart(order).then_some(config.limits.disk_bytes),
         file_bytes_max: config.limits.file_bytes,
         // From ten-thousandths to thousandths.
@@ -139,6 +142,7 @@ fn environment(handle: &Handle, order: &RunOrder, place: Option<&Place>) -> BTre
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+    use jobmesh_engine::pool::{Share, Taken};
     use jobmesh_protocol::{DurationMillis, Epoch, JobId, NodeId, RunId};
 
     use super::*;
@@ -189,6 +193,20 @@ mod tests {
                 assert!(all(limits.log_bytes_max) <= free / 8, "{slots}: {limits:?}");
             }
         }
+    }
+
+    #[test]
+    fn no_limit_is_too_low_to_start_a_job_with() {
+        let limit = |asked: u64, machine: u64| {
+            let mut order = ordered(None, Isolation::Sandboxed);
+            let taken = Taken::Sum(Amount::whole(asked));
+            let shares = vec![Share { pool: Name::MEM, taken }];
+            order.allocation = (asked > 0).then_some(Allocation { variant: 0, shares });
+            limits(&config(4), &order, machine).memory_bytes
+        };
+        let least = Some(MEMORY_BYTES_MIN);
+        assert_eq!((limit(1, GIB), limit(MEMORY_BYTES_MIN, GIB), limit(0, 1 << 20)), (least, least, least));
+        assert_eq!((limit(GIB, GIB), limit(0, 8 * GIB)), (Some(GIB), Some(GIB)));
     }
 
     #[test]

@@ -173,6 +173,11 @@ impl Shared {
     fn perform(&self, order: &Order, slot: &mut Slot) -> Ended {
         let control = Control::new(self, order.run, &slot.reader);
         let seat = &mut slot.seat;
+        if !seat.is_free() {
+            // Nothing of this job's doing: it would start with what another job has left of its memory.
+            let reason = "a slot of this node is held by the limits of another job; restart the node".to_owned();
+            return Ended::without_process(Outcome::Released { reason });
+        }
         let unsearched = (!order.secrets.is_empty()).then_some(&order.directory);
         let ended = caught((order.run, unsearched), || {
             Files::of(order, &self.shelf, &control).around(|| {

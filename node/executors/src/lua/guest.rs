@@ -18,7 +18,7 @@ use super::work_files::WorkFiles;
 use super::{Piece, Script, value};
 use crate::directory::{result_path, work_path};
 use crate::event::chain;
-use crate::process::mebibytes;
+use crate::process::size;
 use crate::worker::{self, Allowance, Brief, End};
 
 /// Largest script: 16 MiB. The longest of people are a hundred kilobytes; of programs that write programs, a few.
@@ -122,7 +122,7 @@ fn failed(error: &mlua::Error, memory: u64) -> End {
         return End::permanent(format!("syntax error: {}", first_line(message)));
     }
     if is_of_memory(error) {
-        return End::error(format!("needed more than {} of memory (memory limit)", mebibytes(memory)));
+        return End::error(format!("needed more than {} of memory (memory limit)", size(memory)));
     }
     let text = error.to_string();
     eprintln!("{}", text.trim_end());

@@ -6,9 +6,10 @@
 //! memory limit gets a group of its own besides; that costs about 0.2 ms.
 //!
 //! The hard case is memory in version 1 and 2. In version 1 the thread steps into the run's group, spawns, and steps
-//! out again: the process is born inside. Version 2 places whole processes only, so the main process is moved in right
-//! after its birth, and what it had by then stays where it was charged. For that the daemon must own a subtree, and
-//! make room in it by moving itself into a leaf.
+//! out again by a way that it opened before: the process is born inside, and a run without memory holds nobody back.
+//! Version 2 places whole processes only, so the main process is moved in right after its birth, and what it had by
+//! then stays where it was charged. For that the daemon must own a subtree, and make room in it by moving itself into a
+//! leaf.
 //!
 //! Groups are named `jobmesh-PID-…` by the daemon's number; those of daemons that are gone are removed at the start,
 //! as far as nothing runs in them. Formats: cgroups(7), the kernel's `cgroup-v1/` and `cgroup-v2.rst`.
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use crate::event::ProcessId;
 use crate::process::cgroup::place::Controller;
 
-pub(super) use run::RunGroup;
+pub(super) use run::{RunGroup, Whereabouts};
 pub(super) use slot::SlotGroup;
 
 /// What all our groups' names begin with.

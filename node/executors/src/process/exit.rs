@@ -76,8 +76,8 @@ fn outcome(ending: &Ending, oom: Option<OutOfMemory>) -> Outcome {
         Ending::Unknown(reason) => return Outcome::Lost { reason: reason.clone() },
     };
     let Some(OutOfMemory { limit, peak }) = oom else { return Outcome::error(message) };
-    let peak = peak.map_or_else(String::new, |peak| format!(", peak {}", mebibytes(peak)));
-    Outcome::error(format!("out of memory (limit {}{peak}): {message}", mebibytes(limit)))
+    let peak = peak.map_or_else(String::new, |peak| format!(", peak {}", size(peak)));
+    Outcome::error(format!("out of memory (limit {}{peak}): {message}", size(limit)))
 }
 
 /// Sets what the command said beside how it ended.
@@ -115,8 +115,15 @@ fn weigh(ending: &Ending, plain: Outcome, verdict: Verdict) -> Outcome {
     }
 }
 
-/// A size for people, to a tenth of a mebibyte.
-pub(crate) fn mebibytes(bytes: u64) -> String {
+/// A size for people: a whole number of gibibytes, mebibytes to a tenth, and what is less to the byte.
+pub(crate) fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        let is_whole = bytes != 0 && bytes.is_multiple_of(1 << 10);
+        return if is_whole { format!("{} KiB", bytes >> 10) } else { format!("{bytes} bytes") };
+    }
+    if bytes.is_multiple_of(1 << 30) {
+        return format!("{} GiB", bytes >> 30);
+    }
     let tenths = bytes.saturating_mul(10) / (1024 * 1024);
     match tenths % 10 {
         0 => format!("{} MiB", tenths / 10),
@@ -187,6 +194,12 @@ mod tests {
         let expected = "out of memory (limit 64 MiB, peak 63.8 MiB): killed by signal 9 (KILL)";
         assert_eq!(outcome, Outcome::error(expected));
         assert_eq!(decide(&Ending::Code(0), oom, Ok(None)), Outcome::Ok);
+    }
+
+    #[test]
+    fn a_size_is_never_told_as_nothing() {
+        let sizes = [0, 1, 4096, 1_000_000, 1 << 20, 3 << 29, 1 << 30, 3 << 30].map(size);
+        assert_eq!(sizes, ["0 bytes", "1 bytes", "4 KiB", "1000000 bytes", "1 MiB", "1536 MiB", "1 GiB", "3 GiB"]);
     }
 
     #[test]

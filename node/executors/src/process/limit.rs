@@ -14,7 +14,7 @@ use crate::order::Limits;
 use crate::output::Log;
 use crate::process::cgroup::{Fence, SlotGroup};
 use crate::process::disk::Disk;
-use crate::process::exit::mebibytes;
+use crate::process::exit::size;
 use crate::process::handle;
 use crate::process::tree::{self, Target, scan};
 use crate::process::urgent::Urgent;
@@ -243,14 +243,6 @@ impl<'a> Guard<'a> {
 fn shares(first: u64, second: u64, max: u64) -> [u64; 2] {
     let second_kept = second.min((max / 2).max(max.saturating_sub(first)));
     [first.min(max - second_kept), second_kept]
-}
-
-/// A size for people, in the largest unit that it is a whole number of.
-fn size(bytes: u64) -> String {
-    if bytes != 0 && bytes.is_multiple_of(1 << 30) {
-        return format!("{} GiB", bytes >> 30);
-    }
-    if bytes < 1 << 20 { format!("{bytes} bytes") } else { mebibytes(bytes) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::event::Ended;
 use crate::order::Order;
-use crate::process::cgroup::{Fence, RunGroup, SlotGroup};
+use crate::process::cgroup::{Fence, RunGroup, SlotGroup, Whereabouts};
 use crate::process::host::Host;
 use crate::process::kin::Kin;
 use crate::process::program::Programs;
@@ -17,6 +17,8 @@ pub(crate) struct Seat {
     pub(super) spare: Spare,
     /// The control group that the thread sits in; none where it can't have one.
     pub(super) group: Option<SlotGroup>,
+    /// Whether the thread is where it belongs.
+    pub(super) whereabouts: Whereabouts,
 }
 
 impl Seat {
@@ -27,7 +29,13 @@ impl Seat {
             programs: Programs::default(),
             spare: Spare::new(host.spares()),
             group: SlotGroup::enter(host.grounds()),
+            whereabouts: Whereabouts::default(),
         }
+    }
+
+    /// Whether what starts here has its own limits only, and not what another run left of its memory.
+    pub(crate) fn is_free(&mut self) -> bool {
+        self.whereabouts.leave()
     }
 
     /// The groups around a run in this seat.

@@ -193,7 +193,7 @@ pub(super) fn spawn(
                 command.stdout(stdout).stderr(stderr)
             }
         };
-        match spawn_in(group.as_ref(), &mut command)? {
+        match spawn_in(group.as_ref(), &mut command, seat)? {
             Ok(child) => break sandboxed::tell(child, plan.as_deref()).map_err(SpawnError::Tell)?,
             // The file may have gone since it was found; then another may mean the program now. That is looked for
             // once: what else is wrong with a command stays wrong.
@@ -219,11 +219,12 @@ fn plain(order: &Order, task: &ProcessTask, (host, programs): (&Host, &mut Progr
 }
 
 /// Starts a command inside a group. The inner error is the command's, the outer one the group's.
-fn spawn_in(group: Option<&RunGroup>, command: &mut Command) -> Result<io::Result<Child>, SpawnError> {
+fn spawn_in(group: Option<&RunGroup>, command: &mut Command, seat: &mut Seat) -> Result<io::Result<Child>, SpawnError> {
     let Some(group) = group else { return Ok(command.spawn()) };
-    let inside = group.step_in().map_err(SpawnError::Limit)?;
+    seat.whereabouts.enter(group).map_err(SpawnError::Limit)?;
     let spawned = command.spawn();
-    drop(inside);
+    // If it can not, this run goes on, and no other starts here before it has.
+    seat.whereabouts.leave();
     let Ok(mut child) = spawned else { return Ok(spawned) };
     if let Err(error) = group.take_in(child.id()) {
         // Without its limit it must not run.

@@ -19,7 +19,7 @@ use super::engine::{self, LoadError, Ran, Rest};
 use super::{GUEST, MODULE_BYTES_MAX, Piece};
 use crate::directory::{outcome_path, result_path, work_path};
 use crate::event::chain;
-use crate::process::mebibytes;
+use crate::process::size;
 use crate::variable::{OUTCOME_VARIABLE, RESULT_VARIABLE};
 use crate::worker::{self, Allowance, Brief, End};
 
@@ -130,7 +130,7 @@ fn judge(ran: Ran, fuel: u64) -> End {
         Rest::Unlinked(problem) | Rest::Trapped(problem) => format!("trap: {problem}"),
     };
     match exceeded {
-        Some(most) => End::error(format!("needed more than {} of memory (memory limit): {plain}", mebibytes(most))),
+        Some(most) => End::error(format!("needed more than {} of memory (memory limit): {plain}", size(most))),
         None => End::error(plain),
     }
 }

@@ -11,7 +11,7 @@ use super::brief::{Brief, Walls};
 use super::confine::{Allowance, ConfineError, confine};
 use super::{Account, End};
 use crate::event::chain;
-use crate::process::mebibytes;
+use crate::process::size;
 
 /// Why a guest did not run. What it is called, such as `module`, comes first.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub(crate) enum BeginError {
 
 /// What is said of a guest that is not even looked at.
 pub(crate) fn too_large(guest: &str, bytes_max: u64) -> String {
-    format!("the {guest} is larger than {}, the most that a {guest} may have", mebibytes(bytes_max))
+    format!("the {guest} is larger than {}, the most that a {guest} may have", size(bytes_max))
 }
 
 impl BeginError {

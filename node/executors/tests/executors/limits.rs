@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jobmesh_executors::{Enforced, Groups, Limits, Order, Stream, log_path};
 use jobmesh_protocol::Outcome;
+use jobmesh_protocol::job::MEMORY_BYTES_MIN;
 
 use crate::harness::{DEADLINE, Node};
 
@@ -142,6 +143,29 @@ fn memory_beyond_the_limit_is_an_end_by_name() {
     let peak = ended.usage.memory_peak_bytes.unwrap();
     assert!((16 << 20..=33 << 20).contains(&peak), "{peak}");
     assert_eq!(node.end_of(limited(node.script("echo small"), limits)).outcome, Outcome::Ok);
+}
+
+#[test]
+fn the_least_memory_of_a_job_is_enough_to_start_it_with() {
+    let nodes = [Some(Node::start(1)), Node::start_sandboxed(1)];
+    let limits = Limits { memory_bytes: Some(MEMORY_BYTES_MIN), ..Limits::default() };
+    for node in nodes.into_iter().flatten() {
+        let ended = node.end_of(limited(node.command(&["true"]), limits));
+        assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+    }
+}
+
+/// The slot of a run with next to no memory stayed within its limit, and all that came after it there failed.
+#[test]
+fn a_run_without_memory_to_start_leaves_the_slot_to_others() {
+    let node = Node::start(1);
+    let limits = Limits { memory_bytes: Some(1), ..Limits::default() };
+    for _ in 0..4 {
+        let starved = node.end_of(limited(node.command(&["true"]), limits));
+        assert!(matches!(starved.outcome, Outcome::Ok | Outcome::Error { .. }), "{starved:?}");
+        let next = node.end_of(node.script("echo fine"));
+        assert_eq!(next.outcome, Outcome::Ok, "{next:?}");
+    }
 }
 
 /// Whoever removed a file and wrote on into it took what it liked: no directory told of it.

@@ -1,7 +1,8 @@
 //! The group of one run with a memory limit.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use jobmesh_protocol::RunId;
@@ -53,18 +54,45 @@ impl Version {
     }
 }
 
-/// The calling thread, inside a run's group. Leaves it when dropped.
+/// The calling thread, inside a run's group.
+///
+/// What it opens there is charged to the run, which may have nothing left. So the way out is opened before it steps in.
 #[derive(Debug)]
-pub(crate) struct Inside {
-    base: PathBuf,
+struct Inside {
+    way_out: File,
     thread: String,
 }
 
-impl Drop for Inside {
-    fn drop(&mut self) {
-        if let Err(error) = write(&self.base.join("tasks"), &self.thread) {
+impl Inside {
+    /// Takes the thread back to where it came from.
+    fn leave(&self) -> io::Result<()> {
+        self.way_out.write_all_at(self.thread.as_bytes(), 0)
+    }
+}
+
+/// Where a slot's thread is: in the group of a run that is being started, or outside of all of them.
+///
+/// It outlives the start, so that a thread that could not leave, or panicked inside, is known to be there still.
+#[derive(Debug, Default)]
+pub(crate) struct Whereabouts {
+    inside: Option<Inside>,
+}
+
+impl Whereabouts {
+    /// Steps into a run's group, so that what the thread spawns is born there, where threads can do that.
+    pub(crate) fn enter(&mut self, group: &RunGroup) -> io::Result<()> {
+        self.inside = group.step_in()?;
+        Ok(())
+    }
+
+    /// Leaves the group that the thread is in. Returns whether it is outside now.
+    pub(crate) fn leave(&mut self) -> bool {
+        if let Some(Err(error)) = self.inside.as_ref().map(Inside::leave) {
             tracing::error!(error = %error, "failed to leave a run's control group");
+            return false;
         }
+        self.inside = None;
+        true
     }
 }
 
@@ -111,18 +139,20 @@ impl RunGroup {
         Ok(())
     }
 
-    /// Steps in, so that what the thread spawns is born inside, where threads can do that.
-    pub(crate) fn step_in(&self) -> io::Result<Option<Inside>> {
+    /// Takes the calling thread in; none where only whole processes can be.
+    fn step_in(&self) -> io::Result<Option<Inside>> {
         match (self.version, self.directory.parent(), cgroup::thread_number()) {
             (Version::One, Some(base), Some(thread)) => {
+                let way_out = File::options().write(true).open(base.join("tasks"))?;
                 write(&self.directory.join("tasks"), &thread)?;
-                Ok(Some(Inside { base: base.to_owned(), thread }))
+                Ok(Some(Inside { way_out, thread }))
             }
             (Version::One | Version::Two, _, _) => Ok(None),
         }
     }
 
-    /// Moves a process that was born outside, and what it started meanwhile. Nothing to do where [`Self::step_in`] did it.
+    /// Moves a process that was born outside, and what it started meanwhile. Nothing to do where
+    /// [`Whereabouts::enter`] did it.
     pub(crate) fn take_in(&self, pid: u32) -> io::Result<()> {
         if self.version == Version::One {
             return Ok(());
@@ -183,4 +213,47 @@ fn family(pid: u32) -> Vec<u32> {
         next += 1;
     }
     family
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    #![expect(clippy::print_stdout, reason = "a machine without such groups is told so")]
+
+    use jobmesh_protocol::{Epoch, JobId};
+
+    use super::*;
+    use crate::process::cgroup::place::{self, Controller};
+
+    /// The way out was opened inside, which takes memory of the run: a run that had none kept the thread, and every later
+    /// run of that slot had nothing but its limit.
+    #[test]
+    fn a_thread_leaves_a_run_that_has_no_memory_left() {
+        let memory = place::own_v1(Controller::Memory).map(MemoryGround::V1);
+        let run = RunId { job: JobId::from_bytes([1; 16]), epoch: Epoch(1) };
+        let limits = Limits { memory_bytes: Some(1), ..Limits::default() };
+        let made = RunGroup::make(&Grounds { pids: None, memory }, run, &limits);
+        let Ok(Some(group)) = made else {
+            println!("SKIPPED: no group of version 1 for memory can be made here: {made:?}");
+            return;
+        };
+        let mut whereabouts = Whereabouts::default();
+        whereabouts.enter(&group).unwrap();
+        assert!(whereabouts.inside.is_some() && whereabouts.leave());
+        assert_eq!(fs::read_to_string(group.directory.join("tasks")).unwrap(), "");
+    }
+
+    #[test]
+    fn a_thread_that_can_not_leave_is_inside_until_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let tasks = folder.path().join("tasks");
+        fs::write(&tasks, "").unwrap();
+        let inside =
+            |way: &mut fs::OpenOptions| Some(Inside { way_out: way.open(&tasks).unwrap(), thread: "7".to_owned() });
+        let mut whereabouts = Whereabouts { inside: inside(File::options().read(true)) };
+        assert!(!whereabouts.leave() && !whereabouts.leave());
+        whereabouts.inside = inside(File::options().write(true));
+        assert!(whereabouts.leave() && whereabouts.inside.is_none());
+        assert_eq!(fs::read_to_string(&tasks).unwrap(), "7");
+    }
 }
