@@ -206,6 +206,15 @@ fn a_missing_key_and_an_unknown_model_are_named() {
     settings.providers.get_mut("one").unwrap().key = Some(key);
     let end = Node::start(HttpSettings::default(), settings.clone()).run(ask("why?"));
     assert_eq!((end.word(), end.message().contains("set OTHER")), ("permanent", true), "{}", end.message());
+    let secret = jobmesh_executors::model::settings::KeySource::Secret("locked".to_owned());
+    settings.providers.get_mut("one").unwrap().key = Some(secret);
+    let node = Node::start(HttpSettings::default(), settings.clone());
+    let end = node.run(ask("why?"));
+    let said = "one-chat (one): there is no key: others may read /home/me/locked";
+    assert_eq!((end.word(), end.message()), ("permanent", said), "the cause, not only that it is missing");
+    let end = node.end_of(node.foreign(ask("why?")));
+    let said = "one-chat (one): there is no key: set the secret locked";
+    assert_eq!((end.word(), end.message()), ("permanent", said), "no peer is told of files here");
     settings.providers.get_mut("one").unwrap().key = None;
     let node = Node::start(HttpSettings::default(), settings);
     let named = |model: &str| Task::Llm(LlmTask { model: Some(model.to_owned()), ..LlmTask::new("why?") });
