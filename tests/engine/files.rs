@@ -235,6 +235,9 @@ fn names_with_escapes_do_not_reach_the_terminal() {
 fn beyond_the_quota_what_nobody_needs_goes_and_then_nothing_more_is_taken() {
     let bench = bench();
     let node = node(&bench, "[blobs]\nquota = \"1MiB\"\n");
+    let huge = node.file("e", &vec![b'e'; (1 << 20) + 1]);
+    let said = refused(&node, 2, &["submit", "--input", &huge, "--", "true"]);
+    assert!(said.contains("more bytes than this node keeps at all") && !said.contains("prune"), "{said}");
     let bytes = |letter: u8| vec![letter; 400 << 10];
     let [unused, used, new] = [b'a', b'b', b'c'].map(|letter| {
         let file = node.file(&format!("{}", char::from(letter)), &bytes(letter));
