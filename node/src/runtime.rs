@@ -73,7 +73,7 @@ use std::time::Duration;
 use jobmesh_engine::pool::{PoolError, PoolKind, Pools};
 use jobmesh_engine::{Declared, Input, Output, Report, StopReason};
 use jobmesh_executors::http::Fetcher;
-use jobmesh_executors::model::key::{Key, Keys};
+use jobmesh_executors::model::key::{Key, Keys, NoKey};
 use jobmesh_executors::model::settings::{KeySource, OLLAMA_ADDRESS};
 use jobmesh_executors::{Containers, Executors, Probe, STOP_GRACE_MAX, Sandboxes, Surroundings};
 use jobmesh_keys::key_file::KeyFileError;
@@ -410,13 +410,10 @@ pub fn surroundings(config: &Config) -> Surroundings {
 /// Where the keys of providers are found. Each is looked up when it is needed, so it may change while the node runs.
 fn keys(config: impl Fn() -> Arc<Config> + Send + Sync + 'static) -> Keys {
     Keys::new(move |source| match source {
-        KeySource::Variable(name) => std::env::var(name).ok().and_then(Key::new),
+        KeySource::Variable(name) => Ok(std::env::var(name).ok().and_then(Key::new)),
         KeySource::Secret(name) => match config().secrets.look_up(name) {
-            Ok(secret) => Key::new(secret.reveal()),
-            Err(error) => {
-                tracing::warn!(secret = name, error = %crate::causes::causes(&error), "the key of a provider is not there");
-                None
-            }
+            Ok(secret) => Ok(Key::new(secret.reveal())),
+            Err(error) => Err(NoKey { why: crate::causes::causes(&error) }),
         },
     })
 }

@@ -163,7 +163,7 @@ pub fn check_path(path: &str) -> Result<(), TreeError> {
     let is_bad = |part: &str| matches!(part, "" | "." | "..") || part.contains(|c: char| c.is_control());
     let is_long = path.len() > PATH_BYTES_MAX || path.split('/').count() > DEPTH_MAX;
     if is_long || path.split('/').any(is_bad) {
-        return Err(TreeError::Path { path: path.chars().filter(|c| !c.is_control()).take(PATH_BYTES_MAX).collect() });
+        return Err(TreeError::Path { path: path.chars().take(PATH_BYTES_MAX).collect() });
     }
     Ok(())
 }
@@ -209,7 +209,7 @@ pub enum TreeError {
          {PATH_BYTES_MAX} bytes"
     )]
     Path {
-        /// The path, cut to size.
+        /// The path, cut to size. It may have control characters, which the message shows escaped.
         path: String,
     },
     /// One path with two meanings.
@@ -271,6 +271,9 @@ mod tests {
         for path in ["", "/etc/passwd", "..", "a/../b", "a//b", "./a", "a/", "a\nb", "a\0b", &long, &deep] {
             assert!(matches!(Tree::new(vec![file(path)]), Err(TreeError::Path { .. })), "{path}");
         }
+        // Without its line break it would be the name of a file that isn't there.
+        let said = check_path("in/new\nline\u{1b}[2J").unwrap_err().to_string();
+        assert!(said.starts_with(r#""in/new\nline\u{1b}[2J" can't be in a tree"#), "{said}");
     }
 
     #[test]

@@ -212,9 +212,35 @@ fn an_output_that_is_missing_fails_the_job_and_says_so() {
     let message = shown["job"]["message"].as_str().unwrap();
     assert!(message.contains("no file matches the output \"out/*.png\""), "{message}");
     let said = node.run(&["artifacts", "last"]);
-    assert!(said.stderr.contains(&format!("Nothing was kept of job {job}. ")), "{}", said.stderr);
+    let why = "since it failed: no file matches the output \"out/*.png\"";
+    assert!(said.stderr.contains(&format!("Nothing was kept of job {job}, {why}")), "{}", said.stderr);
     let said = node.run(&["artifacts", "last", "--get"]);
-    assert!(said.stderr.contains(&format!("nothing was kept of job {job}\n")), "{}", said.stderr);
+    assert!(said.stderr.contains(&format!("nothing was kept of job {job}, {why}")), "{}", said.stderr);
+    assert!(!said.stderr.contains("--output"), "it was said what is to be kept: {}", said.stderr);
+}
+
+/// One that had ended was said to have left nothing yet, with the advice to wait for its end.
+#[test]
+fn of_a_job_that_kept_nothing_it_is_said_why() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let job = node.submit(&["--hold", "--output", "*", "--", "true"]);
+    let said = refused(&node, 2, &["artifacts", &job]);
+    assert!(said.contains("has left no files yet") && said.contains(&format!("`jobmesh wait {job}`")), "{said}");
+    assert_eq!(node.run(&["cancel", &job]).code, 0);
+    for arguments in [&["artifacts", &job][..], &["cp", &format!("{job}:a"), "-"]] {
+        let said = refused(&node, 2, arguments);
+        assert!(said.contains(&format!("job {job} is cancelled and never ran")) && !said.contains("wait"), "{said}");
+    }
+    let job = node.submit(&["--", "true"]);
+    let _ = node.ended(&job);
+    let said = node.run(&["artifacts", &job]).stderr;
+    assert_eq!(
+        said,
+        format!("Nothing was kept of job {job}; say what is to be kept when it is submitted: --output GLOB\n")
+    );
+    let said = refused(&node, 2, &["artifacts", &job, "--attempt", "7"]);
+    assert!(said.contains(&format!("job {job} has no attempt 7")), "{said}");
 }
 
 #[test]
@@ -235,6 +261,9 @@ fn names_with_escapes_do_not_reach_the_terminal() {
 fn beyond_the_quota_what_nobody_needs_goes_and_then_nothing_more_is_taken() {
     let bench = bench();
     let node = node(&bench, "[blobs]\nquota = \"1MiB\"\n");
+    let huge = node.file("e", &vec![b'e'; (1 << 20) + 1]);
+    let said = refused(&node, 2, &["submit", "--input", &huge, "--", "true"]);
+    assert!(said.contains("more bytes than this node keeps at all") && !said.contains("prune"), "{said}");
     let bytes = |letter: u8| vec![letter; 400 << 10];
     let [unused, used, new] = [b'a', b'b', b'c'].map(|letter| {
         let file = node.file(&format!("{}", char::from(letter)), &bytes(letter));

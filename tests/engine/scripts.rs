@@ -31,3 +31,24 @@ fn a_script_of_this_node_submits_to_its_queue() {
     let shown = node.ended(&refused);
     assert!(shown.to_string().contains("the line can't be read"), "{shown}");
 }
+
+/// It ended with 1 and not a word, since its exit code was taken for that of a command, which has said why itself.
+#[test]
+fn run_says_what_is_wrong_with_a_script_or_a_module() {
+    let bench = bench();
+    let node = node(&bench, "");
+    let no_module = node.file("count.c", b"int main(void) { return 0; }");
+    for (work, said) in [
+        (["--lua-script", "return ((("], "syntax error"),
+        (["--lua-script", "return 0/0"], "NaN"),
+        (["--lua-script", "error('no such page')"], "no such page"),
+        (["--wasm", &no_module], "module"),
+    ] {
+        let run = node.run(&[&["run"], &work[..]].concat());
+        assert!(run.code == 1 && run.stderr.contains(said), "{work:?}: {} {}", run.code, run.stderr);
+    }
+    let run = node.run(&["run", "--lua-script", "print('fine')"]);
+    assert_eq!((run.code, run.text().as_str(), run.stderr.as_str()), (0, "fine\n", ""));
+    let run = node.run(&["run", "--", "sh", "-c", "echo it says so itself >&2; exit 1"]);
+    assert_eq!((run.code, run.stderr.as_str()), (1, "it says so itself\n"));
+}

@@ -142,7 +142,7 @@ impl Model {
 
     /// Whether a key is to be in the environment and is not. A secret is not looked up: a keyring may ask its owner first.
     fn is_variable_missing(&self, key: &KeySource) -> bool {
-        matches!(key, KeySource::Variable(_)) && self.keys.find(key).is_none()
+        matches!(key, KeySource::Variable(_)) && !matches!(self.keys.find(key), Ok(Some(_)))
     }
 
     /// Whom to ask for an order, or why nobody.
@@ -177,7 +177,7 @@ impl Model {
         let mut failed: Vec<(String, Failure)> = Vec::new();
         for candidate in candidates {
             let name = format!("{} ({})", candidate.model.model, candidate.name);
-            let key = match self.key(&candidate).await {
+            let key = match self.key(&candidate, order).await {
                 Ok(key) => key,
                 Err(failure) => {
                     failed.push((name, failure));
@@ -220,13 +220,22 @@ impl Model {
         outcome_of(&failed)
     }
 
-    async fn key(&self, candidate: &Candidate<'_>) -> Result<Option<Key>, Failure> {
+    async fn key(&self, candidate: &Candidate<'_>, order: &Order) -> Result<Option<Key>, Failure> {
         let Some(source) = &candidate.provider.key else { return Ok(None) };
-        let missing = || Failure::new(Remedy::OtherProvider, format!("there is no key: {}", key_words(source)));
         let (keys, asked) = (self.keys.clone(), source.clone());
         // A keyring may wait for a person, and a job that is cancelled does not.
         let found = tokio::task::spawn_blocking(move || keys.find(&asked)).await;
-        found.ok().flatten().map(Some).ok_or_else(missing)
+        let why = match found {
+            Ok(Ok(Some(key))) => return Ok(Some(key)),
+            // What is told to a peer names no path of this machine; the log does.
+            Ok(Err(error)) if order.is_foreign => {
+                tracing::warn!(provider = candidate.name, %error, "the key of a provider can't be had");
+                key_words(source)
+            }
+            Ok(Err(error)) => error.why,
+            Ok(Ok(None)) | Err(_) => key_words(source),
+        };
+        Err(Failure::new(Remedy::OtherProvider, format!("there is no key: {why}")))
     }
 }
 

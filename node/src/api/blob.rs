@@ -59,6 +59,12 @@ pub struct Artifacts {
     pub attempt: Epoch,
     /// Where it ran.
     pub node: NodeName,
+    /// How it ended, in one word, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// What is to be said about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// The tree of them all; none if nothing was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<BlobRef>,

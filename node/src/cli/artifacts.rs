@@ -11,8 +11,11 @@ use crate::cli::download::Download;
 use crate::cli::failure::Kind;
 use crate::cli::upload::tree_of;
 use crate::cli::words::size;
-use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, note};
+use crate::cli::{Cell, Colour, Context, Exit, Failure, JobRef, Style, Table, clean, note};
 use crate::client::Client;
+
+/// What helps if nothing was asked to be kept.
+const HINT: &str = "say what is to be kept when it is submitted: --output GLOB";
 
 #[derive(Args, Debug)]
 #[command(
@@ -73,9 +76,27 @@ pub(crate) async fn ask(client: &Client, job: &JobRef, attempt: Option<u32>) -> 
 pub(crate) async fn tree(client: &Client, answer: &Answer) -> Result<Tree, Failure> {
     match answer.tree {
         Some(tree) => tree_of(client, tree.hash).await,
-        None => Err(Failure::new(Kind::NotFound, format!("nothing was kept of job {}", answer.label()))
-            .hint("say what is to be kept when it is submitted: --output GLOB")),
+        None => {
+            let failure =
+                |words| Failure::new(Kind::NotFound, format!("nothing was kept of job {}{words}", answer.label()));
+            Err(match end(answer) {
+                Some(end) => failure(format!(", since {end}")),
+                None => failure(String::new()).hint(HINT),
+            })
+        }
     }
+}
+
+/// How the attempt ended, where that is why nothing of it was kept: only the files of one that succeeded are.
+fn end(answer: &Answer) -> Option<String> {
+    let end = match answer.outcome.as_deref()? {
+        "ok" => return None,
+        "error" | "permanent" => "it failed".to_owned(),
+        "cancelled" | "self_cancelled" => "it was cancelled".to_owned(),
+        "timeout" => "its time was over".to_owned(),
+        other => format!("its attempt {} ended as {other}", answer.attempt),
+    };
+    Some(answer.message.as_ref().map_or_else(|| end.clone(), |message| format!("{end}: {message}")))
 }
 
 /// Bytes of all these files.
@@ -107,9 +128,10 @@ fn chosen(tree: &Tree, pattern: Option<&str>) -> Result<Vec<Entry>, Failure> {
 fn text(answer: &Answer, colour: Colour) -> String {
     if answer.artifacts.is_empty() {
         let number = answer.label();
-        return format!(
-            "Nothing was kept of job {number}. Say what is to be kept when it is submitted: --output GLOB\n"
-        );
+        return match end(answer) {
+            Some(end) => format!("Nothing was kept of job {number}, since {}\n", clean(&end)),
+            None => format!("Nothing was kept of job {number}; {HINT}\n"),
+        };
     }
     let mut table = Table::new(["MODE", "SIZE", "HASH", "PATH"]);
     for artifact in &answer.artifacts {

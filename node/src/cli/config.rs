@@ -1,5 +1,6 @@
 //! `jobmesh config`: what the node is told, and whether that makes sense.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
@@ -72,13 +73,58 @@ fn show(context: &Context, config: &Resolved) -> Result<(), Failure> {
 
 async fn reload(context: &Context) -> Result<(), Failure> {
     let reloaded: Reloaded = context.client()?.post("/v1/config/reload", &json!({})).await?;
-    context.output.show(&reloaded, |_| {
-        let mut text = "The node goes by what config.toml says now.\n".to_owned();
-        for pending in &reloaded.pending {
-            let Pending { key, running, written } = pending;
-            let _ =
-                writeln!(text, "{} stays {} until a restart; the file says {}", key, clean(running), clean(written));
+    context.output.show(&reloaded, |_| reload_text(&reloaded.pending))
+}
+
+/// What became of a reload: of the keys that stand in tables, such as those of providers, a line for each kind says which
+/// tables wait for a restart; of a key that stands alone, what it is and what it will be.
+fn reload_text(pending: &[Pending]) -> String {
+    if pending.is_empty() {
+        return "The node goes by what config.toml says now.\n".to_owned();
+    }
+    let mut text = "The node goes by what config.toml says now, but for what waits for a restart:\n".to_owned();
+    let mut tables: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let or_nothing = |value: &str| if value.is_empty() { "nothing".to_owned() } else { clean(value) };
+    for Pending { key, running, written } in pending {
+        if let Some((table, rest)) = key.split_once('.') {
+            tables.entry(table).or_default().insert(rest.rsplit_once('.').map_or(rest, |(name, _)| name));
+        } else {
+            let _ = writeln!(text, "  {key}: {} now, {} then", or_nothing(running), or_nothing(written));
         }
-        text
-    })
+    }
+    for (table, names) in tables {
+        let names: Vec<String> = names.into_iter().map(clean).collect();
+        let _ = writeln!(text, "  {table}: {}", names.join(", "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The headline said that everything holds, and eighty lines below it that nothing of it does.
+    #[test]
+    fn what_waits_for_a_restart_is_a_line_of_each_kind() {
+        let pending = |(key, running, written): (&str, &str, &str)| Pending {
+            key: key.to_owned(),
+            running: running.to_owned(),
+            written: written.to_owned(),
+        };
+        assert_eq!(reload_text(&[]), "The node goes by what config.toml says now.\n");
+        let all = [
+            ("slots", "2", "3"),
+            ("listen", "", "/ip4/0.0.0.0/tcp/1"),
+            ("lease.ttl", "10s", "5s"),
+            ("providers.one", "", "openai"),
+            ("providers.two.headers", "the value of the start", "another value of A"),
+            ("models.m.input_price", "", "1"),
+            ("models.m.output_price", "", "1"),
+        ];
+        assert_eq!(
+            reload_text(&all.map(pending)),
+            "The node goes by what config.toml says now, but for what waits for a restart:\n  slots: 2 now, 3 then\n  \
+             listen: nothing now, /ip4/0.0.0.0/tcp/1 then\n  lease: ttl\n  models: m\n  providers: one, two\n"
+        );
+    }
 }

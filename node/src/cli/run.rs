@@ -9,6 +9,7 @@ use clap::Args;
 use jobmesh::api::{FollowLine, JobDetail, Submitted};
 use jobmesh::daemon::{self, Started};
 use jobmesh_protocol::Submission;
+use jobmesh_protocol::task::Task;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -106,8 +107,9 @@ fn finish(context: &Context, job: &Submitted, followed: &Followed, talk: Talk) -
     let exit = Exit::of_run(&detail.job);
     // The job's own words explain a code of its own. Where the code is ours, we do.
     let is_silent_failure = exit != Exit::OK && !exit.is_of_job(&detail.job);
+    let is_interpreter_heard = exit != Exit::OK && is_interpreted(&detail.spec.task);
     if let Some(said) = last_words(detail)
-        && (is_silent_failure || talk == Talk::Lines)
+        && (is_silent_failure || is_interpreter_heard || talk == Talk::Lines)
     {
         note(&format!("job {name}: {said}"));
     }
@@ -115,6 +117,12 @@ fn finish(context: &Context, job: &Submitted, followed: &Followed, talk: Talk) -
         note(&format!("job {name} is {}; see `jobmesh show {name}`", detail.job.state));
     }
     Ok(exit)
+}
+
+/// Whether an interpreter ran it. That has an exit code as a command has one, but what it says of a fault, such as where
+/// the syntax is wrong, is in the outcome and not in what the job wrote.
+const fn is_interpreted(task: &Task) -> bool {
+    matches!(task, Task::Lua(_) | Task::Wasm(_))
 }
 
 /// What is to be said about the end of a job: what its history has on that, which names what had to be killed.

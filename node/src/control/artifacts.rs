@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use jobmesh_executors::{ShelfError, TreeReadError};
 use jobmesh_protocol::tree::{Entry, Node, Tree};
-use jobmesh_protocol::{BlobRef, JobState, RunId};
+use jobmesh_protocol::{BlobRef, Epoch, JobState, RunId};
 use jobmesh_store::{Job, View};
 
 use super::Control;
@@ -27,11 +27,11 @@ pub(super) async fn show(
         Some(epoch) => view.attempt(RunId { epoch, ..last }),
         None => view.telling_attempt(last, state),
     };
-    let attempt = control.handle.read(read).await?.ok_or_else(|| missing(&job))?;
+    let attempt = control.handle.read(read).await?.ok_or_else(|| missing(&job, asked))?;
     let files = attempt.outputs.files;
     let tree = match files {
         Some(files) => tree_of(&control, files).await?,
-        None if attempt.epoch == job.epoch && job.state == JobState::Running => return Err(missing(&job)),
+        None if attempt.epoch == job.epoch && job.state == JobState::Running => return Err(missing(&job, None)),
         None => Tree::default(),
     };
     let (number, task) = number_parts(job.number);
@@ -40,6 +40,8 @@ pub(super) async fn show(
         task,
         attempt: attempt.epoch,
         node: view::name(&control.handle, attempt.node),
+        outcome: attempt.outcome,
+        message: attempt.message,
         tree: files,
         bytes: tree.file_bytes(),
         artifacts: tree.entries().iter().map(artifact).collect(),
@@ -65,12 +67,21 @@ fn count(tree: &Tree) -> FileCount {
     }
 }
 
-fn missing(job: &Job) -> Failure {
+/// Why there are no files; of an attempt that was `asked` for, because there is none of that number.
+fn missing(job: &Job, asked: Option<Epoch>) -> Failure {
     let number = job.number;
     if job.plan.is_group {
         let hint = format!("its tasks have files of their own: `jobmesh artifacts {number}.1`");
         return Failure::new(ErrorCode::NotFound, format!("job {number} is a group, and leaves nothing itself"))
             .hint(hint);
+    }
+    if let Some(epoch) = asked {
+        let hint = format!("`jobmesh show {number}` lists its attempts");
+        return Failure::new(ErrorCode::NotFound, format!("job {number} has no attempt {epoch}")).hint(hint);
+    }
+    if job.state.is_final() {
+        let message = format!("job {number} is {} and never ran, so nothing was kept of it", job.state);
+        return Failure::new(ErrorCode::NotFound, message);
     }
     let message = format!("job {number} is {} and has left no files yet", job.state);
     Failure::new(ErrorCode::NotFound, message).hint(format!("`jobmesh wait {number}` waits for its end"))

@@ -183,7 +183,9 @@ impl From<ShelfError> for Failure {
         match &error {
             ShelfError::Full { .. } => Self::full(error.to_string()),
             ShelfError::OverQuota { .. } => Self::new(ErrorCode::DiskFull, error.to_string()),
-            ShelfError::TooLarge { .. } => Self::new(ErrorCode::TooLarge, error.to_string()),
+            ShelfError::AboveQuota { .. } | ShelfError::TooLarge { .. } => {
+                Self::new(ErrorCode::TooLarge, error.to_string())
+            }
             ShelfError::Missing { .. } => Self::new(ErrorCode::NotFound, error.to_string()),
             ShelfError::Damaged { .. } | ShelfError::File { .. } | ShelfError::Stopped => Self::internal(&error),
         }

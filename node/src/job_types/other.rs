@@ -274,7 +274,7 @@ impl Http {
         table.check_keys(&["url", "method", "headers", "body", "expect", "redirects"], &[])?;
         let status = |entry: &Entry<'_>| entry.whole(100..=599);
         Ok(Self {
-            url: needed(entry, table, "url", "http = { url = \"https://example.org/\" }")?,
+            url: read_address(entry, table)?,
             method: table.read("method", Entry::text)?.map(|method| method.value),
             headers: table.read("headers", read_headers)?.unwrap_or_default(),
             body: table.read("body", read_template)?,
@@ -336,6 +336,16 @@ fn filled(template: Option<&Lined<Template>>, values: &Values) -> Option<String>
 fn needed(entry: &Entry<'_>, table: &Table<'_>, key: &str, example: &str) -> Result<Lined<Template>, Fault> {
     let missing = || entry.fault(&format!("has no {key}; write {example}"));
     table.read(key, read_template)?.ok_or_else(missing)
+}
+
+/// Reads the address of a request. What it begins with can be judged now, unless that is a parameter's value.
+fn read_address(entry: &Entry<'_>, table: &Table<'_>) -> Result<Lined<Template>, Fault> {
+    let url = needed(entry, table, "url", "http = { url = \"https://example.org/\" }")?;
+    if url.value.may_begin_with(&["http://", "https://"]) {
+        return Ok(url);
+    }
+    let wrong = |entry: Entry<'_>| entry.wrong("an address that begins with http:// or https://");
+    Err(table.entry("url").map_or_else(|| entry.fault("has no url"), wrong))
 }
 
 /// Reads the absolute path of a file, which is read later.

@@ -41,6 +41,16 @@ impl Template {
         self.parts.iter().filter_map(Part::name).collect()
     }
 
+    /// Whether the text can begin with one of these, whatever its holes are filled with.
+    pub(super) fn may_begin_with(&self, beginnings: &[&str]) -> bool {
+        let is_open = |beginning: &str, plain: &str| self.parts.len() > 1 && beginning.starts_with(plain);
+        match self.parts.first() {
+            Some(Part::Text(plain)) => beginnings.iter().any(|one| plain.starts_with(one) || is_open(one, plain)),
+            Some(Part::Hole(_)) => true,
+            None => false,
+        }
+    }
+
     /// An address with every hole filled. A value stays in the part of the address that it stands in: only one that the
     /// address begins with is taken as it is.
     pub(super) fn fill_address(&self, values: &Values) -> Result<String, &str> {

@@ -93,7 +93,9 @@ impl From<WriteError> for Failure {
         let reason = causes(&error);
         match error {
             WriteError::Shelf(ShelfError::Full { .. }) => Self::for_good("the disk is full"),
-            WriteError::Shelf(ShelfError::OverQuota { .. } | ShelfError::TooLarge { .. }) => Self::for_good(reason),
+            WriteError::Shelf(
+                ShelfError::OverQuota { .. } | ShelfError::AboveQuota { .. } | ShelfError::TooLarge { .. },
+            ) => Self::for_good(reason),
             // What is told to a peer names no path of this machine; the log does.
             WriteError::Shelf(ShelfError::File { source, .. }) => {
                 tracing::error!(%reason, "blobs of a peer can't be written");

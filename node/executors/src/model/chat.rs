@@ -224,8 +224,8 @@ impl Hearing<'_, '_> {
         self.used.input_tokens = usage.and_then(|usage| known(usage.prompt_tokens, false));
         let is_mute = self.used.first_token_ms.is_none() && self.used.input_tokens.is_some();
         self.used.output_tokens = usage.and_then(|usage| known(usage.completion_tokens, is_mute));
-        let model = &self.asked.candidate.model;
-        self.used.cost_micros = model.cost_micros(self.used.input_tokens, self.used.output_tokens);
+        let used = &mut *self.used;
+        used.cost_micros = self.asked.candidate.cost_micros(&used.model, used.input_tokens, used.output_tokens);
     }
 
     fn write(self) -> Result<(), Halt> {

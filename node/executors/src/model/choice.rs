@@ -13,6 +13,14 @@ pub(crate) struct Candidate<'s> {
     pub(crate) model: Model,
 }
 
+impl Candidate<'_> {
+    /// What so many tokens cost, if that is known: the price is that of the model that was asked, and says nothing of
+    /// another one that answered.
+    pub(crate) fn cost_micros(&self, answered: &str, input: Option<u64>, output: Option<u64>) -> Option<u64> {
+        if is_same(&self.model.model, answered) { self.model.cost_micros(input, output) } else { None }
+    }
+}
+
 /// Why there is nobody to ask.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ChoiceError {

@@ -75,7 +75,7 @@ pub(super) async fn ask(
     let dimension = dimension(&vectors).map_err(Halt::Silent)?;
     used.latency_ms = Some(millis(began));
     used.input_tokens = tokens;
-    used.cost_micros = asked.candidate.model.cost_micros(tokens, None);
+    used.cost_micros = asked.candidate.cost_micros(&used.model, tokens, None);
     used.dimension = u32::try_from(dimension).ok();
     let result = Vectors { model: &used.model, dimension, embeddings: &vectors };
     let json = serde_json::to_vec(&result)

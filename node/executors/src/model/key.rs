@@ -50,11 +50,19 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Why what is in a key's place can't be had, and what to do about it, in words for the owner of the node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NoKey {
+    /// These words. They may name a file of this machine.
+    pub why: String,
+}
+
 /// How keys are found.
 #[derive(Clone)]
 pub struct Keys(Arc<Find>);
 
-type Find = dyn Fn(&KeySource) -> Option<Key> + Send + Sync;
+type Find = dyn Fn(&KeySource) -> Result<Option<Key>, NoKey> + Send + Sync;
 
 impl Default for Keys {
     /// Those that are in the environment.
@@ -64,8 +72,9 @@ impl Default for Keys {
 }
 
 impl Keys {
-    /// Finds keys by `find`, which is called for every question, so that a key can be changed while the node runs.
-    pub fn new(find: impl Fn(&KeySource) -> Option<Key> + Send + Sync + 'static) -> Self {
+    /// Finds keys by `find`, which is called for every question, so that a key can be changed while the node runs. It finds
+    /// none where nothing was set.
+    pub fn new(find: impl Fn(&KeySource) -> Result<Option<Key>, NoKey> + Send + Sync + 'static) -> Self {
         Self(Arc::new(find))
     }
 
@@ -73,12 +82,12 @@ impl Keys {
     #[must_use]
     pub fn of_environment() -> Self {
         Self::new(|source| match source {
-            KeySource::Variable(name) => std::env::var(name).ok().and_then(Key::new),
-            KeySource::Secret(_) => None,
+            KeySource::Variable(name) => Ok(std::env::var(name).ok().and_then(Key::new)),
+            KeySource::Secret(_) => Ok(None),
         })
     }
 
-    pub(crate) fn find(&self, source: &KeySource) -> Option<Key> {
+    pub(crate) fn find(&self, source: &KeySource) -> Result<Option<Key>, NoKey> {
         (self.0)(source)
     }
 }

@@ -28,6 +28,14 @@ pub enum ShelfError {
         /// Most of them.
         quota: u64,
     },
+    /// It alone is more than the node keeps of everything, so no room that could be made would do.
+    #[error(
+        "it has more bytes than this node keeps at all: {quota} is its quota; raise `quota` under [blobs] in config.toml"
+    )]
+    AboveQuota {
+        /// Most bytes of all blobs.
+        quota: u64,
+    },
     /// The file system refused.
     #[error("failed to read or write {}", path.display())]
     File {

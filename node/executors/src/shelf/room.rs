@@ -20,10 +20,15 @@ impl Room {
     /// Takes more room.
     ///
     /// # Errors
+    /// [`ShelfError::AboveQuota`] if there could never be so much, and nothing is deleted for it then;
     /// [`ShelfError::OverQuota`] if there is none, also after everything was deleted that nobody needs.
     pub fn grow(&mut self, bytes: u64) -> Result<(), ShelfError> {
+        let (all, quota) = (self.bytes.saturating_add(bytes), self.shelf.quota());
+        if all > quota {
+            return Err(ShelfError::AboveQuota { quota });
+        }
         self.shelf.take(bytes)?;
-        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes = all;
         Ok(())
     }
 
@@ -51,7 +56,7 @@ impl Shelf {
     /// the disk.
     ///
     /// # Errors
-    /// [`ShelfError::OverQuota`] if there is none.
+    /// [`ShelfError::AboveQuota`] or [`ShelfError::OverQuota`] if there is none.
     pub fn room(&self, bytes: u64) -> Result<Room, ShelfError> {
         let mut room = self.no_room();
         room.grow(bytes)?;

@@ -63,6 +63,23 @@ fn what_is_kept_twice_counts_once_and_what_is_dropped_not_at_all() {
     assert_eq!((shelf.used(), fs::read_dir(folder.path()).unwrap().count()), (4, 1));
 }
 
+/// An input larger than the quota was said to have found the node full, with the advice to delete jobs.
+#[test]
+fn what_alone_is_beyond_the_quota_has_nothing_deleted_for_it() {
+    let (shelf, _folder) = shelf();
+    shelf.set_quota(10);
+    put(&shelf, b"12345678").unwrap();
+    let asked = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&asked);
+    shelf.on_full(move |_, bytes| told.store(bytes, Ordering::Relaxed));
+    let refused = put(&shelf, b"more than ten").unwrap_err();
+    assert!(matches!(refused, ShelfError::AboveQuota { quota: 10 }), "{refused}");
+    assert!(!refused.to_string().contains("prune"), "{refused}");
+    assert!(matches!(shelf.room(11), Err(ShelfError::AboveQuota { .. })));
+    assert!(matches!(shelf.room(10), Err(ShelfError::OverQuota { .. })));
+    assert_eq!((asked.load(Ordering::Relaxed), shelf.used()), (8, 8), "only what could have found room asked for it");
+}
+
 #[test]
 fn beyond_the_quota_is_nothing_taken_until_somebody_makes_room() {
     let (shelf, _folder) = shelf();

@@ -105,9 +105,13 @@ fn what_the_provider_does_not_say_is_not_known() {
 
 #[test]
 fn another_model_than_the_one_that_was_asked_is_recorded_and_told() {
-    let server = good("some-default", vec![DONE.to_owned()]);
+    let counted = json!({ "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15 });
+    let counted = format!("data: {}\n\n", json!({ "model": "some-default", "choices": [], "usage": counted }));
+    let server = good("some-default", vec![counted, DONE.to_owned()]);
     let end = Node::asking(OPENAI, &server.url("/v1")).run(ask("why?")).ok();
-    assert_eq!(end.ended.model.unwrap().model, "some-default");
+    let used = end.ended.model.clone().unwrap();
+    assert_eq!((used.model.as_str(), used.input_tokens, used.output_tokens), ("some-default", Some(10), Some(5)));
+    assert_eq!((used.cost_micros, &end.result()["cost_micros"]), (None, &Value::Null), "its price is not known");
     assert_eq!(end.ended.notice.unwrap(), "one was asked for one-chat, and some-default answered");
 }
 
@@ -206,6 +210,15 @@ fn a_missing_key_and_an_unknown_model_are_named() {
     settings.providers.get_mut("one").unwrap().key = Some(key);
     let end = Node::start(HttpSettings::default(), settings.clone()).run(ask("why?"));
     assert_eq!((end.word(), end.message().contains("set OTHER")), ("permanent", true), "{}", end.message());
+    let secret = jobmesh_executors::model::settings::KeySource::Secret("locked".to_owned());
+    settings.providers.get_mut("one").unwrap().key = Some(secret);
+    let node = Node::start(HttpSettings::default(), settings.clone());
+    let end = node.run(ask("why?"));
+    let said = "one-chat (one): there is no key: others may read /home/me/locked";
+    assert_eq!((end.word(), end.message()), ("permanent", said), "the cause, not only that it is missing");
+    let end = node.end_of(node.foreign(ask("why?")));
+    let said = "one-chat (one): there is no key: set the secret locked";
+    assert_eq!((end.word(), end.message()), ("permanent", said), "no peer is told of files here");
     settings.providers.get_mut("one").unwrap().key = None;
     let node = Node::start(HttpSettings::default(), settings);
     let named = |model: &str| Task::Llm(LlmTask { model: Some(model.to_owned()), ..LlmTask::new("why?") });

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jobmesh_executors::http::Names;
 use jobmesh_executors::http::settings::Settings as HttpSettings;
-use jobmesh_executors::model::key::{Key, Keys};
+use jobmesh_executors::model::key::{Key, Keys, NoKey};
 use jobmesh_executors::model::settings::{
     Classes, KeySource, Model, ModelKind, Provider, ProviderKind, Settings as ModelSettings,
 };
@@ -53,8 +53,8 @@ impl Node {
         std::fs::create_dir(&blobs).unwrap();
         let shelf = Shelf::open(blobs).unwrap();
         let keys = Keys::new(|source| match source {
-            KeySource::Variable(name) => (name == "CANARY").then(|| Key::new(CANARY)).flatten(),
-            KeySource::Secret(_) => None,
+            KeySource::Variable(name) => Ok((name == "CANARY").then(|| Key::new(CANARY)).flatten()),
+            KeySource::Secret(name) => Err(NoKey { why: format!("others may read /home/me/{name}") }),
         });
         // Nothing here needs a worker.
         let usual = Surroundings::new(runtime.handle().clone(), PathBuf::from("false"));

@@ -18,6 +18,10 @@ const DECLARATIONS: &[(&str, &str)] = &[
         "3: job_types.t.http stands beside command; keep one of them",
     ),
     (
+        "http = { url = \"ftp://a/\" }",
+        "2: job_types.t.http.url is \"ftp://a/\"; it must be an address that begins with http:// or https://",
+    ),
+    (
         "http = { url = \"http://a/\" }\nllm = { prompt = \"a\" }",
         "3: job_types.t.llm stands beside http; keep one of them",
     ),

@@ -26,7 +26,7 @@ pub(super) struct HttpOptions {
     #[arg(long, value_name = "TEXT|@FILE|-", value_parser = Given::parse)]
     body: Option<Given>,
     /// The statuses of the answer that are a success, such as 200,404 [default: 200 to 299]
-    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = parse_status)]
     expect: Vec<u16>,
 }
 
@@ -96,9 +96,24 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
+fn parse_status(text: &str) -> Result<u16, String> {
+    let status = text.trim().parse().ok().filter(|status| (100..=599).contains(status));
+    status
+        .ok_or_else(|| "a status is one number from 100 to 599, such as 404; name each of several: 404,410".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A range was refused with the words of the standard library: invalid digit found in string.
+    #[test]
+    fn a_status_is_one_number_and_a_range_is_told_so() {
+        assert_eq!((parse_status("404"), parse_status(" 599")), (Ok(404), Ok(599)));
+        for text in ["400-499", "4xx", "99", "600", "", "-1", "70000"] {
+            assert!(parse_status(text).is_err_and(|said| said.contains("name each of several")), "{text}");
+        }
+    }
 
     #[test]
     fn requests_are_grouped_by_their_host() {
