@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use command::{ContainerTask, LuaTask, ProcessTask, Pull, WasmTask};
-pub use http::HttpTask;
+pub use http::{HttpTask, SECRET_HOLE};
 pub use model::{Complexity, EmbeddingTask, LlmTask, Message, Role, TEXTS_MAX};
 
 use crate::id::BlobRef;
