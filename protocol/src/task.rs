@@ -75,6 +75,14 @@ impl Content {
             Self::Blob(blob) => Some(*blob),
         }
     }
+
+    /// Whether it is a text of nothing but blanks. Bytes by their hash are not looked at.
+    fn is_blank(&self) -> bool {
+        match self {
+            Self::Text(text) => text.trim().is_empty(),
+            Self::Blob(_) => false,
+        }
+    }
 }
 
 impl Task {
