@@ -214,7 +214,7 @@ impl JobSpec {
         for pattern in &self.outputs {
             let has_bad_part = pattern.split('/').any(|part| matches!(part, "" | "." | ".."));
             if has_bad_part || pattern.len() > crate::tree::PATH_BYTES_MAX || pattern.contains('\0') {
-                return Err(SpecError::Pattern { pattern: pattern.chars().take(NAME_BYTES_MAX).collect() });
+                return Err(SpecError::Pattern { pattern: cut(pattern) });
             }
         }
         if self.secrets.len() > SECRETS_MAX {
@@ -224,10 +224,20 @@ impl JobSpec {
             check_name("name of a secret", name)?;
             crate::task::check_variable(variable)?;
             if is_set_by_nodes(variable) {
-                return Err(SpecError::SecretVariable { variable: variable.chars().take(NAME_BYTES_MAX).collect() });
+                return Err(SpecError::SecretVariable { variable: cut(variable) });
+            }
+            if self.task.environment().is_some_and(|own| own.contains_key(variable)) {
+                return Err(SpecError::SecretClash { variable: cut(variable) });
             }
         }
-        Ok(())
+        self.check_holes()
+    }
+
+    /// A hole for a secret that the job doesn't have would be sent as it stands.
+    fn check_holes(&self) -> Result<(), SpecError> {
+        let Task::Http(http) = &self.task else { return Ok(()) };
+        let unknown = http.secret_holes().find(|variable| !self.secrets.contains_key(*variable));
+        unknown.map_or(Ok(()), |variable| Err(SpecError::SecretHole { variable: cut(variable) }))
     }
 
     fn check_limits(&self) -> Result<(), SpecError> {
@@ -259,6 +269,11 @@ impl JobSpec {
         }
         Ok(())
     }
+}
+
+/// The beginning of a text that a message can show.
+fn cut(text: &str) -> String {
+    text.chars().take(NAME_BYTES_MAX).collect()
 }
 
 /// Whether every node gives its jobs a variable of this name, so that one of the two values would be lost.
@@ -371,6 +386,21 @@ pub enum SpecError {
         /// The variable, cut to size.
         variable: String,
     },
+    /// A variable with two values.
+    #[error("the variable {variable} is given a value and a secret; one must go")]
+    SecretClash {
+        /// The variable, cut to size.
+        variable: String,
+    },
+    /// A request that asks for a secret which the job doesn't have.
+    #[error(
+        "the request names the secret {variable:?}, which the job doesn't have; write it as {{{{secret:VARIABLE}}}}, with \
+         --secret VARIABLE=NAME"
+    )]
+    SecretHole {
+        /// The variable, cut to size.
+        variable: String,
+    },
     /// A limit of zero.
     #[error("the {what} is 0; leave it out for no limit")]
     Zero {
@@ -422,7 +452,7 @@ pub enum SpecError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::ProcessTask;
+    use crate::task::{Content, HttpTask, ProcessTask};
 
     #[test]
     fn a_spec_without_a_command_is_refused() {
@@ -441,6 +471,38 @@ mod tests {
             assert_eq!(check(variable), Err(SpecError::SecretVariable { variable: variable.to_owned() }));
         }
         assert_eq!((check("PATHS"), check("MY_JOBMESH_TOKEN")), (Ok(()), Ok(())));
+    }
+
+    /// One of the two won without a word.
+    #[test]
+    fn a_variable_with_a_value_and_a_secret_is_refused() {
+        let mut task = ProcessTask::new(vec!["true".to_owned()]);
+        task.environment.insert("TOKEN".to_owned(), "x".to_owned());
+        let mut spec = JobSpec::new("x", Task::Process(task));
+        spec.secrets.insert("KEY".to_owned(), "registry".to_owned());
+        assert_eq!(spec.check(), Ok(()));
+        spec.secrets.insert("TOKEN".to_owned(), "registry".to_owned());
+        assert_eq!(spec.check(), Err(SpecError::SecretClash { variable: "TOKEN".to_owned() }));
+    }
+
+    /// A typing error was sent to the server as it stood.
+    #[test]
+    fn a_request_for_a_secret_that_the_job_does_not_have_is_refused() {
+        let place = |at: usize, text: &str| {
+            let mut http = HttpTask::new(format!("http://a/{}", if at == 0 { text } else { "" }));
+            http.headers.insert("A".to_owned(), if at == 1 { text } else { "" }.to_owned());
+            http.body = Some(Content::Text(if at == 2 { text } else { "" }.to_owned()));
+            let mut spec = JobSpec::new("x", Task::Http(http));
+            spec.secrets.insert("TOKEN".to_owned(), "registry".to_owned());
+            spec.check()
+        };
+        let unknown = |variable: &str| Err(SpecError::SecretHole { variable: variable.to_owned() });
+        for at in 0..3 {
+            assert_eq!(place(at, "{{secret:TOKEN}}:{secret:x}{{x}}"), Ok(()));
+            assert_eq!(place(at, "{{secret:TOKEN}}{{secret:nope}}"), unknown("nope"));
+            assert_eq!(place(at, "{{secret: TOKEN }}"), unknown(" TOKEN "));
+            assert_eq!(place(at, "{{secret:TOKEN}"), unknown("TOKEN}"));
+        }
     }
 
     #[test]

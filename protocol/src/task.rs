@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use command::{ContainerTask, LuaTask, ProcessTask, Pull, WasmTask};
-pub use http::HttpTask;
+pub use http::{HttpTask, SECRET_HOLE};
 pub use model::{Complexity, EmbeddingTask, LlmTask, Message, Role, TEXTS_MAX};
 
 use crate::id::BlobRef;
@@ -73,6 +73,14 @@ impl Content {
         match self {
             Self::Text(_) => None,
             Self::Blob(blob) => Some(*blob),
+        }
+    }
+
+    /// Whether it is a text of nothing but blanks. Bytes by their hash are not looked at.
+    fn is_blank(&self) -> bool {
+        match self {
+            Self::Text(text) => text.trim().is_empty(),
+            Self::Blob(_) => false,
         }
     }
 }

@@ -77,6 +77,21 @@ pub(crate) fn impossible(spec: &JobSpec) -> Option<&'static str> {
     )
 }
 
+/// Why a job can't run on the node that it is submitted to, where it will be kept apart at this level. Without this it ran in
+/// an empty directory, and what it left there was deleted.
+pub(crate) fn hidden_directory(spec: &JobSpec, level: Isolation) -> Option<String> {
+    let directory = spec.task.directory().filter(|_| level > Isolation::Contained)?;
+    let remedy = if spec.isolation == Some(level) {
+        "ask for less isolation"
+    } else {
+        "have `isolation.own = \"contained\"` in config.toml"
+    };
+    Some(format!(
+        "a {level} job sees no directory of this machine, and this one is to run in {directory}; leave that out and bring \
+         its files with --input, or {remedy}"
+    ))
+}
+
 /// Whether a node with these tags keeps tasks of an executor apart so well.
 pub(crate) fn keeps(tags: &BTreeSet<Tag>, executor: &str, level: Isolation) -> bool {
     level.tag(executor).is_none_or(|tag| tags.contains(&tag))

@@ -76,6 +76,10 @@ impl Engine {
         if let Err(error) = check(submission) {
             return Ok(Err(Refusal::BadSpec(error)));
         }
+        let level = self.level_of(&submission.spec, None);
+        if let Some(why) = isolation::hidden_directory(&submission.spec, level) {
+            return Ok(Err(Refusal::BadSpec(why)));
+        }
         if self.named(step, submission)?.is_some() {
             return Ok(Ok(()));
         }

@@ -1,8 +1,8 @@
 //! Taking secrets out of what a run says, as it says it.
 //!
 //! Each value is looked for as it is and in the forms in which programs print it: base64 (also in the middle of longer
-//! text, in both alphabets), hexadecimal, percent-encoded, and as part of a JSON text; of a value of several lines, each
-//! line too. A line break between any two bytes hides none of them, since programs break long lines. What is found becomes
+//! text, in both alphabets), hexadecimal, percent-encoded, as part of a JSON or HTML text, and as a literal of a program;
+//! of a value of several lines, each line too. A line break between any two bytes hides none of them, since programs break long lines. What is found becomes
 //! `[secret NAME]`. Values of fewer than four bytes are not looked for, since they would be found everywhere.
 //!
 //! **The hard case** is a value that comes in two pieces. What may be the beginning of one is held back until it is
@@ -37,9 +37,29 @@ const NEEDLE_BYTES_MIN: usize = 4;
 /// Shortest line of a value of several that is looked for by itself.
 const LINE_BYTES_MIN: usize = 8;
 
-/// What is left as it is beside letters and digits: as RFC 3986 has it for a value, and as browsers and clients do it in a
-/// query and in a path.
-const PERCENT_KEPT: [&[u8]; 3] = [b"-._~", b"-._~!$%&()*+,/:;=?@[\\]^`{|}", b"-._~!$%&'()*+,/:;=@[\\]^|"];
+/// What is left as it is beside letters and digits: as RFC 3986 has it for a value, the same with the slashes of a path (as
+/// Python does it), as `encodeURIComponent` and `encodeURI` do it, and as browsers and clients do it in a query and in a
+/// path.
+const PERCENT_KEPT: [&[u8]; 6] = [
+    b"-._~",
+    b"-._~/",
+    b"-._~!*'()",
+    b"-._~!*'();,/?:@&=+$#",
+    b"-._~!$%&()*+,/:;=?@[\\]^`{|}",
+    b"-._~!$%&'()*+,/:;=@[\\]^|",
+];
+
+/// What stands for a double and a single quote in HTML and XML: none escapes them in text, and each language has its own
+/// two in attributes.
+const QUOTES: [[&str; 2]; 7] = [
+    ["\"", "'"],
+    ["&quot;", "'"],
+    ["&quot;", "&#x27;"],
+    ["&quot;", "&#39;"],
+    ["&quot;", "&#039;"],
+    ["&quot;", "&apos;"],
+    ["&#34;", "&#39;"],
+];
 
 /// A byte and the longest line break.
 const BROKEN_BYTES: usize = 3;
@@ -327,17 +347,57 @@ fn written_forms(text: &str) -> Vec<Vec<u8>> {
     });
     forms.extend([hex.to_uppercase(), hex].map(String::into_bytes));
     for kept in PERCENT_KEPT {
-        forms.push(percent(bytes, kept, |text, byte| write!(text, "%{byte:02X}")));
-        forms.push(percent(bytes, kept, |text, byte| write!(text, "%{byte:02x}")));
+        for form in [
+            percent(bytes, kept, |text, byte| write!(text, "%{byte:02X}")),
+            percent(bytes, kept, |text, byte| write!(text, "%{byte:02x}")),
+        ] {
+            // As forms have it. A percent sign of the value itself has become `%25`, unless that is kept.
+            forms.push(form.replace("%20", "+").into_bytes());
+            forms.push(form.into_bytes());
+        }
     }
-    if let Ok(json) = serde_json::to_string(text) {
-        forms.push(json.trim_start_matches('"').strip_suffix('"').unwrap_or(&json).as_bytes().to_vec());
-    }
+    forms.extend(
+        json_forms(text).into_iter().chain(literal_forms(text)).chain(html_forms(text)).map(String::into_bytes),
+    );
     forms
 }
 
+/// A value inside a JSON text: with as little escaped as can be, with slashes, without any letter beyond ASCII, and with
+/// what HTML would take for its own.
+fn json_forms(text: &str) -> Vec<String> {
+    let Ok(json) = serde_json::to_string(text) else { return Vec::new() };
+    let inner = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(&json);
+    let mut ascii = String::with_capacity(inner.len());
+    for letter in inner.chars() {
+        if letter.is_ascii() {
+            ascii.push(letter);
+        } else {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                // Writing to a text can't fail.
+                let _ = write!(ascii, "\\u{unit:04x}");
+            }
+        }
+    }
+    let for_html = inner.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e");
+    let slashed = [inner, ascii.as_str()].map(|form| form.replace('/', "\\/"));
+    slashed.into_iter().chain([inner.to_owned(), ascii, for_html]).collect()
+}
+
+/// A value as programs show a text of theirs between quotes that it doesn't have, and between single ones.
+fn literal_forms(text: &str) -> [String; 2] {
+    let doubled = text.replace('\\', r"\\");
+    let quoted = doubled.replace('\'', r"\'");
+    [doubled, quoted]
+}
+
+/// A value inside a page.
+fn html_forms(text: &str) -> [String; 7] {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    QUOTES.map(|[double, single]| escaped.replace('"', double).replace('\'', single))
+}
+
 /// A value as part of an address. Writing to a text can't fail.
-fn percent(bytes: &[u8], kept: &[u8], write: impl Fn(&mut String, u8) -> std::fmt::Result) -> Vec<u8> {
+fn percent(bytes: &[u8], kept: &[u8], write: impl Fn(&mut String, u8) -> std::fmt::Result) -> String {
     let mut text = String::with_capacity(bytes.len() * 3);
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || kept.contains(byte) {
@@ -346,7 +406,7 @@ fn percent(bytes: &[u8], kept: &[u8], write: impl Fn(&mut String, u8) -> std::fm
             let _ = write(&mut text, *byte);
         }
     }
-    text.into_bytes()
+    text
 }
 
 /// The letters of base64 that depend on `bytes` alone where those begin at the byte `shift` of a group of three.
@@ -414,6 +474,38 @@ mod tests {
             assert!(!clean.contains(inner), "{clean}");
         }
         assert!(needles.redact("cMOkJCR3InJkLyvDvD8+MQ==").starts_with("[secret key]"));
+    }
+
+    /// What common programs make of one value. The halves around a letter that they write in their own way were readable.
+    #[test]
+    fn a_value_is_found_as_programs_escape_it() {
+        let needles = needles(&[("key", r#"p&a"s's\wo/r<d> ü-Qx77zz"#)]);
+        for form in [
+            // Percent: Python's quote and quote_plus, the same in lower case, encodeURIComponent, encodeURI.
+            r"p%26a%22s%27s%5Cwo/r%3Cd%3E%20%C3%BC-Qx77zz",
+            r"p%26a%22s%27s%5Cwo%2Fr%3Cd%3E+%C3%BC-Qx77zz",
+            r"p%26a%22s%27s%5cwo/r%3cd%3e%20%c3%bc-Qx77zz",
+            r"p%26a%22s's%5Cwo%2Fr%3Cd%3E%20%C3%BC-Qx77zz",
+            r"p&a%22s's%5Cwo/r%3Cd%3E%20%C3%BC-Qx77zz",
+            // JSON: plain, of PHP, of Python, of Go.
+            r#"p&a\"s's\\wo/r<d> ü-Qx77zz"#,
+            r#"p&a\"s's\\wo\/r<d> \u00fc-Qx77zz"#,
+            r#"p&a\"s's\\wo\/r<d> ü-Qx77zz"#,
+            r#"p&a\"s's\\wo/r<d> \u00fc-Qx77zz"#,
+            r#"p\u0026a\"s's\\wo/r\u003cd\u003e ü-Qx77zz"#,
+            // Literals.
+            r#"p&a"s's\\wo/r<d> ü-Qx77zz"#,
+            r#"p&a"s\'s\\wo/r<d> ü-Qx77zz"#,
+            // HTML: text, Python, JavaScript, PHP, XML, Go.
+            r#"p&amp;a"s's\wo/r&lt;d&gt; ü-Qx77zz"#,
+            r"p&amp;a&quot;s&#x27;s\wo/r&lt;d&gt; ü-Qx77zz",
+            r"p&amp;a&quot;s&#39;s\wo/r&lt;d&gt; ü-Qx77zz",
+            r"p&amp;a&quot;s&#039;s\wo/r&lt;d&gt; ü-Qx77zz",
+            r"p&amp;a&quot;s&apos;s\wo/r&lt;d&gt; ü-Qx77zz",
+            r"p&amp;a&#34;s&#39;s\wo/r&lt;d&gt; ü-Qx77zz",
+        ] {
+            assert_eq!(needles.redact(&format!("<{form}>")), "<[secret key]>", "{form}");
+        }
     }
 
     #[test]

@@ -10,13 +10,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jobmesh_protocol::task::Task;
+use jobmesh_protocol::task::{SECRET_HOLE, Task};
 use zeroize::Zeroizing;
 
 use crate::order::Order;
-
-/// What stands for a secret in the text of a request: `{{secret:VARIABLE}}`.
-const HOLE: &str = "{{secret:";
 
 /// A value that shows itself to nobody by accident.
 #[derive(Clone, PartialEq, Eq)]
@@ -72,12 +69,12 @@ impl Secrets {
 
     /// Puts values in the place of the holes of a text. A hole for what isn't here stays as it is.
     fn fill(&self, text: &mut String) {
-        if !text.contains(HOLE) {
+        if !text.contains(SECRET_HOLE) {
             return;
         }
         let mut filled = String::with_capacity(text.len());
         let mut rest = text.as_str();
-        while let Some((before, after)) = rest.split_once(HOLE) {
+        while let Some((before, after)) = rest.split_once(SECRET_HOLE) {
             filled.push_str(before);
             let found = after.split_once("}}").and_then(|(variable, after)| Some((self.0.get(variable)?, after)));
             rest = match found {
@@ -86,7 +83,7 @@ impl Secrets {
                     after
                 }
                 None => {
-                    filled.push_str(HOLE);
+                    filled.push_str(SECRET_HOLE);
                     after
                 }
             };

@@ -13,6 +13,9 @@ const HEADERS_MAX: usize = 64;
 /// Most redirects that are followed.
 const REDIRECTS_MAX: u8 = 20;
 
+/// How a place begins where the value of a secret goes: `{{secret:VARIABLE}}`.
+pub const SECRET_HOLE: &str = "{{secret:";
+
 /// A request to a web server. A failure is tried again by the queue, never by the client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +64,17 @@ impl HttpTask {
     pub(super) fn texts(&mut self) -> impl Iterator<Item = &mut String> {
         let body = self.body.as_mut().and_then(content_text);
         std::iter::once(&mut self.url).chain(self.headers.values_mut()).chain(body)
+    }
+
+    /// The variables of the secrets whose values it asks for. Of a hole that nothing closes, all the rest.
+    pub(crate) fn secret_holes(&self) -> impl Iterator<Item = &str> {
+        let body = self.body.as_ref().and_then(|body| match body {
+            Content::Text(text) => Some(text),
+            Content::Blob(_) => None,
+        });
+        let texts = std::iter::once(&self.url).chain(self.headers.values()).chain(body);
+        let holes = texts.flat_map(|text| text.split(SECRET_HOLE).skip(1));
+        holes.map(|after| after.split_once("}}").map_or(after, |(variable, _)| variable))
     }
 
     pub(super) fn check(&self) -> Result<(), TaskError> {

@@ -83,6 +83,9 @@ impl LlmTask {
         if self.messages.last().is_none_or(|message| message.role != Role::User) {
             return Err(TaskError::Part { what: "conversation", problem: "must end with a message of the user" });
         }
+        if self.messages.last().is_some_and(|message| message.content.is_blank()) {
+            return Err(TaskError::Part { what: "question", problem: "is empty; a model would answer anything" });
+        }
         if self.messages.len() > TEXTS_MAX {
             return Err(TaskError::TooMany { what: "messages", found: self.messages.len(), limit: TEXTS_MAX });
         }

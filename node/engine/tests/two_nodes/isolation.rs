@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jobmesh_engine::{Command, Declared, JobAction, Policy, Response};
 use jobmesh_protocol::envelope::{Envelope, Kind};
+use jobmesh_protocol::job::Scope;
 use jobmesh_protocol::task::{EmbeddingTask, HttpTask, LlmTask, Task};
 use jobmesh_protocol::ticket::{Refusal, RefusalReason};
 use jobmesh_protocol::{DurationMillis, Isolation, JobId, JobState, Outcome, Submission};
@@ -84,6 +85,36 @@ fn the_own_policy_holds_back_own_jobs_until_it_is_changed() {
     decree(&mut wire, A, Policy::default());
     wire.pass(DurationMillis::from_secs(1));
     assert_eq!(wire.job(A, job).state, JobState::Running, "{:?}", wire.trace());
+}
+
+/// It ran in an empty directory and succeeded, and what it wrote was deleted.
+#[test]
+fn a_job_in_a_directory_of_the_machine_is_not_kept_apart_from_it() {
+    let mut wire = Wire::new();
+    let in_directory = |isolation| {
+        let mut spec = spec(None);
+        let Task::Process(task) = &mut spec.task else { panic!("not a command") };
+        task.directory = Some("/srv/in".to_owned());
+        (spec.scope, spec.isolation) = (Scope::Local, isolation);
+        Submission::new(spec)
+    };
+    let refused = |wire: &mut Wire, isolation, remedy: &str| {
+        for command in
+            [Command::Submit(vec![in_directory(isolation)]), Command::Plan(Box::new(in_directory(isolation)))]
+        {
+            let refusal = wire.refused(A, command);
+            assert!(
+                refusal.contains("/srv/in") && refusal.contains("--input") && refusal.contains(remedy),
+                "{refusal}"
+            );
+        }
+    };
+    refused(&mut wire, Some(Isolation::Sandboxed), "ask for less");
+    refused(&mut wire, Some(Isolation::Untrusted), "ask for less");
+    wire.command(A, Command::Submit(vec![in_directory(Some(Isolation::Contained))]));
+    assert_eq!(wire.orders(A)[0].isolation, Isolation::Contained);
+    decree(&mut wire, A, Policy { own: Isolation::Sandboxed, ..Policy::default() });
+    refused(&mut wire, None, "isolation.own");
 }
 
 #[test]

@@ -39,6 +39,14 @@ impl Sandboxed {
         if order.isolation < Isolation::Sandboxed {
             return Ok(None);
         }
+        if order.task.directory().is_some() {
+            // The node's policy has changed since it was submitted. In a directory of its own it would miss its files, and
+            // what it writes would be lost.
+            let message = "it is to run in a directory of the machine, which a sandbox does not show; submit it again \
+                           without one, and bring its files with --input"
+                .to_owned();
+            return Err(Outcome::Permanent { message });
+        }
         let refused = |why: &str| Err(Self::outcome(&Failure::Sandbox(why.to_owned()), order.is_foreign));
         match (order.isolation, host.sandboxes()) {
             (Isolation::Untrusted, _) => {

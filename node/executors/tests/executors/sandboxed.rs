@@ -37,6 +37,20 @@ fn python(node: &Node, script: &str) -> String {
     text(&ended)
 }
 
+/// One that was submitted before the node's owner wanted sandboxes ran in an empty directory instead of its own.
+#[test]
+fn a_directory_of_the_machine_is_refused_and_nothing_runs() {
+    let Some(node) = Node::start_sandboxed(1) else { return };
+    let place = tempfile::tempdir().unwrap();
+    let mut order = node.script("echo ran; echo x > written");
+    let Task::Process(task) = &mut order.task else { panic!("not a command") };
+    task.directory = Some(place.path().to_str().unwrap().to_owned());
+    let ended = node.end_of(order);
+    assert_eq!((ended.outcome.word(), text(&ended).as_str()), ("permanent", ""), "{ended:?}");
+    assert!(ended.outcome.message().unwrap_or_default().contains("which a sandbox does not show"), "{ended:?}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn exit_codes_and_signals_come_through() {
     let Some(node) = Node::start_sandboxed(1) else { return };

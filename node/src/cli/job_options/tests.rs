@@ -180,6 +180,9 @@ fn an_option_of_another_kind_is_refused_with_the_kind_that_it_is_for() {
         ("--http http://a/ --env A=1", "this job runs none"),
         ("--isolation none -- x", "contained, sandboxed or untrusted"),
         ("--fuel 0 --wasm x", "fuel is 0"),
+        ("--http http://a/?k={{secret:nope}}", "--secret VARIABLE=NAME"),
+        ("--env T=x --secret T=canary -- x", "T is given a value and a secret"),
+        ("--llm=", "the question is empty"),
     ] {
         let text = refusal(line);
         assert!(text.contains(problem), "{line}: {text}");
