@@ -59,7 +59,7 @@ fn a_key_that_is_full_and_a_rate_that_is_used_up() {
 fn slots_and_resources_that_are_taken() {
     let mut node = Node::new(crate::node::Setup { slots: 2, cpus: 4, ..Default::default() });
     let first = node.submit(with(|job| job.spec.resources = "cpus=3".parse().unwrap()));
-    let wide = node.submit(with(|job| job.spec.resources = "cpus=2,mem=1M | cpus=3".parse().unwrap()));
+    let wide = node.submit(with(|job| job.spec.resources = "cpus=2,mem=6M | cpus=3".parse().unwrap()));
     assert_reason(&mut node, wide, "no_room", "cpus", "1 cpus more free");
     assert_eq!(node.kinds(wide), ["no_room"]);
     let second = node.submit(plain());
