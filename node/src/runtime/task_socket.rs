@@ -143,8 +143,8 @@ impl Connection {
         let shown_out = self.seat.shown_out();
         let is_shown_out = shown_out.run_until_cancelled(self.listen()).await.is_none();
         if is_shown_out {
-            // One that has gone need not be told.
-            let _ = timeout(LINE_LIMIT, self.writer.write_all(&Reply::Error(crowded_out()).line())).await;
+            // One that has gone or doesn't read is not waited for: it has no place any more in which it could be counted.
+            let _ = self.writer.try_write(&Reply::Error(crowded_out()).line());
         }
     }
 
@@ -178,7 +178,12 @@ impl Connection {
         if self.talk.run().is_none()
             && let Some(run) = self.talk.meet(line)
         {
-            goes_on = self.talk.is_of_live_run().await && self.seat.introduce(run);
+            let is_live = self.talk.is_of_live_run().await;
+            goes_on = is_live && self.seat.introduce(run);
+            // Whoever is shown out while a job is taken on would try again, and have it twice.
+            if is_live && !goes_on && talk::is_submission(line) {
+                return Some((Reply::Error(no_seat()), false));
+            }
         }
         let reply = self.talk.answer(line, gone(&mut self.reader)).await?;
         Some((reply, goes_on))
@@ -228,6 +233,11 @@ fn too_slow() -> ApiError {
          {idle} s"
     );
     failure(ErrorCode::Timeout, message, Some("connect again when there is something to say"))
+}
+
+fn no_seat() -> ApiError {
+    let message = format!("this run has {} connections already, and all can't have more", LIMITS.of_run + 1);
+    failure(ErrorCode::Busy, message, Some("end one of them, or submit over it, then try again"))
 }
 
 fn crowded_out() -> ApiError {

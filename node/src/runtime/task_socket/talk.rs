@@ -18,10 +18,13 @@ use crate::causes::causes;
 /// All of it, in the engine's measure.
 const WHOLE: f64 = 10_000.0;
 
+/// How much is quoted of why a line can't be read.
+const QUOTE_CHARS_MAX: usize = 200;
+
 /// One line from a job.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+pub(super) struct Line {
     run: Option<String>,
     token: Option<String>,
     progress: Option<f64>,
@@ -142,11 +145,12 @@ impl Talk {
         self.introduce(&line).ok()
     }
 
-    /// Whether the run whose talk it is goes on.
+    /// Whether the run whose talk it is goes on, as far as can be told: a database that can't be read for once is no reason
+    /// to cut it off.
     pub(super) async fn is_of_live_run(&self) -> bool {
         let Some(run) = self.run else { return false };
         let attempt = self.handle.read(move |view| view.attempt(run)).await;
-        attempt.is_ok_and(|attempt| attempt.is_some_and(|attempt| attempt.finished_at.is_none()))
+        attempt.map_or(true, |attempt| attempt.is_some_and(|attempt| attempt.finished_at.is_none()))
     }
 
     /// Does what a line says. While a web server is asked, `gone` is listened to: nobody wants the answer any more, and
@@ -248,9 +252,16 @@ fn clean(redaction: &Redaction, line: &[u8]) -> serde_json::Result<Line> {
     serde_json::from_value(guarded::clean(redaction, serde_json::from_slice(line)?))
 }
 
-fn unreadable(error: &serde_json::Error) -> ApiError {
+/// Whether a line wants a job to be taken on.
+pub(super) fn is_submission(line: &[u8]) -> bool {
+    serde_json::from_slice::<Line>(line).is_ok_and(|line| line.submit.is_some())
+}
+
+pub(super) fn unreadable(error: &serde_json::Error) -> ApiError {
     let known = "a line is one JSON object of run, token, progress, message, heartbeat, checkpoint, checkpoints, submit, \
          http";
+    // It may quote the line, which is as long as its sender likes.
+    let error: String = error.to_string().chars().take(QUOTE_CHARS_MAX).collect();
     failure(ErrorCode::BadRequest, format!("the line can't be read: {error}"), Some(known))
 }
 

@@ -54,3 +54,13 @@ async fn a_line_that_does_not_end_and_a_client_that_says_nothing_are_let_go() {
     near.write_all(b"{").await.unwrap();
     assert_eq!(hear(&mut reader, Patience { idle: long, line: short }).await, Heard::TooSlow);
 }
+
+/// An error of a parser quotes the line, of which a client could have its own back in megabytes that it never read.
+#[test]
+fn why_a_line_can_not_be_read_is_told_briefly_and_what_submits_is_known() {
+    let long = format!("{{\"{}\":1}}", "x".repeat(100_000));
+    let error = talk::unreadable(&serde_json::from_str::<talk::Line>(&long).unwrap_err());
+    assert!(error.message.len() < 300 && error.message.contains("unknown field"), "{}", error.message.len());
+    let spec = r#"{"submit":{"spec":{"job_type":"x","task":{"noop":{}}}}}"#;
+    assert!(talk::is_submission(spec.as_bytes()) && !talk::is_submission(br#"{"progress":1}"#));
+}
