@@ -17,6 +17,9 @@ use crate::ticket::LeaseKey;
 pub const REQUEST_BYTES_MAX: usize = 128;
 /// Most bytes of all values of one job together: several keys with all the certificates above them.
 pub const VALUES_BYTES_MAX: usize = 256 * 1024;
+/// Most lines of all values of one job together: many times a key with all the certificates above it. Each line is looked
+/// for, in some fifty forms, in what the run says.
+pub const LINES_MAX: usize = 1024;
 /// Largest answer: the values, and for each its variable.
 pub const ANSWER_BYTES_MAX: usize = VALUES_BYTES_MAX + SECRETS_MAX * 1024;
 
@@ -38,6 +41,14 @@ pub enum Answer {
     Withheld,
     /// The origin could not look one of them up. Which and why is its own business.
     Missing,
+}
+
+/// Whether a job may have these values, by their count, their bytes and their lines.
+#[must_use]
+pub fn are_bounded(values: &BTreeMap<String, String>) -> bool {
+    let bytes: usize = values.values().map(String::len).sum();
+    let lines: usize = values.values().map(|value| value.lines().count()).sum();
+    values.len() <= SECRETS_MAX && bytes <= VALUES_BYTES_MAX && lines <= LINES_MAX
 }
 
 impl fmt::Debug for Answer {
@@ -77,12 +88,14 @@ impl Answer {
     /// Reads an answer.
     ///
     /// # Errors
-    /// [`DecodeError`] if it is too long, malformed, or has more values than a job has secrets.
+    /// [`DecodeError`] if it is too long, malformed, or has more values or lines than the secrets of a job may have.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let answer = cbor::decode(bytes, ANSWER_BYTES_MAX).map_err(without_value)?;
         match &answer {
-            Self::Given(values) if values.len() > SECRETS_MAX => {
-                let reason = format!("{} values; a job has at most {SECRETS_MAX} secrets", values.len());
+            Self::Given(values) if !are_bounded(values) => {
+                let reason = format!(
+                    "more than {SECRETS_MAX} values, {VALUES_BYTES_MAX} bytes or {LINES_MAX} lines; a job's secrets have less"
+                );
                 Err(DecodeError::Malformed { reason })
             }
             Self::Given(_) | Self::Withheld | Self::Missing => Ok(answer),
@@ -107,6 +120,11 @@ mod tests {
         let answer = Answer::Given([("TOKEN".to_owned(), "hunter2".to_owned())].into());
         assert_eq!(format!("{answer:?}"), "Given([\"TOKEN\"])");
         assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        let long = Answer::Given([("TOKEN".to_owned(), "a line\n".repeat(LINES_MAX + 1))].into());
+        assert!(
+            matches!(Answer::decode(&long.encode()), Err(DecodeError::Malformed { .. })),
+            "each line is looked for"
+        );
         let wrong = Answer::decode(&cbor::encode(&"hunter2")).err();
         assert!(wrong.is_some_and(|error| !error.to_string().contains("hunter2")));
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use jobmesh_engine::RunOrder;
 use jobmesh_executors::{Secret, Secrets};
 use jobmesh_mesh::SecretsError;
-use jobmesh_protocol::secret::{Answer, Request, VALUES_BYTES_MAX};
+use jobmesh_protocol::secret::{Answer, LINES_MAX, Request, VALUES_BYTES_MAX, are_bounded};
 use jobmesh_protocol::ticket::LeaseKey;
 use jobmesh_protocol::{JobNumber, NodeId, Outcome, RunId};
 use jobmesh_store::{StoreError, View};
@@ -137,12 +137,15 @@ async fn give(handle: &Handle, peer: NodeId, job: JobNumber, wanted: BTreeMap<St
         wanted.iter().map(look).collect::<Result<BTreeMap<String, String>, crate::secrets::SecretError>>()
     });
     match looked.await {
-        Ok(Ok(values)) if values.values().map(String::len).sum::<usize>() <= VALUES_BYTES_MAX => {
+        Ok(Ok(values)) if are_bounded(&values) => {
             tracing::info!(peer = %peer.short(), %job, "gave the secrets of a job to the peer that runs it");
             Answer::Given(values)
         }
         Ok(Ok(_)) => {
-            tracing::error!(%job, "the secrets of a job are longer than {VALUES_BYTES_MAX} bytes; a peer can't have them");
+            tracing::error!(
+                %job,
+                "the secrets of a job have more than {VALUES_BYTES_MAX} bytes or {LINES_MAX} lines; a peer can't have them"
+            );
             Answer::Missing
         }
         Ok(Err(error)) => {
