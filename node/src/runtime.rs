@@ -21,7 +21,7 @@
 //! | preparations, owned likewise | one order or adoption each | what it needs to start | with the dispatch task |
 //! | one deletion at a time, owned likewise, on a blocking thread | jobs that are not kept any more | nothing | by itself |
 //! | reports, owned likewise | one end that was found without the executors | `Ended` | with the dispatch task |
-//! | sweep of containers, once at the start or when an engine is first met, on a blocking thread | the engine's list | nothing | within seconds |
+//! | sweep of containers, once: at the start on a blocking thread, or else when an engine is first met, on a slot's | the engine's list | nothing | within seconds; a run waits 10 s at most |
 //! | socket of tasks (`task_socket`), and one task for each client | lines of jobs | commands, answers | by the token |
 //! | network task (`network`) | mesh events, restarts | engine inputs | by the token |
 //! | joins, uploads, followed outputs (`log_server`) and asked secrets (`secrets`), owned by the network task | one question of a peer each | an answer to it | with the network task |

@@ -6,7 +6,8 @@
 //!
 //! - the tree under the main process, by the parent links in `/proc`,
 //! - the members of its process group,
-//! - the trees under those adopted children whose environment carries [`RUN_VARIABLE`](crate::RUN_VARIABLE) with the run's id, and
+//! - the trees under those adopted children whose environment carries [`RUN_VARIABLE`](crate::RUN_VARIABLE) with the run's
+//!   id, and
 //! - the members of its slot's control group, where one can be made,
 //!
 //! and a new session or a double fork hides nobody. The main process stays a zombie until the others are gone, so

@@ -2,8 +2,8 @@
 //!
 //! Each value is looked for as it is and in the forms in which programs print it: base64 (also in the middle of longer
 //! text, in both alphabets), hexadecimal, percent-encoded, as part of a JSON or HTML text, and as a literal of a program;
-//! of a value of several lines, each line too. A line break between any two bytes hides none of them, since programs break long lines. What is found becomes
-//! `[secret NAME]`. Values of fewer than four bytes are not looked for, since they would be found everywhere.
+//! of a value of several lines, each line too. A line break between any two bytes hides none of them, since programs break
+//! long lines. What is found becomes `[secret NAME]`. Values of fewer than four bytes are not looked for, since they would be found everywhere.
 //!
 //! **The hard case** is a value that comes in two pieces. What may be the beginning of one is held back until it is
 //! known; all else passes at once, so a log can be followed.

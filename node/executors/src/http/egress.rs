@@ -1,4 +1,5 @@
-//! Where the jobs of others, and own ones that are kept apart, may connect to: nowhere that only this machine or its network can reach.
+//! Where the jobs of others, and own ones that are kept apart, may connect to: nowhere that only this machine or its
+//! network can reach.
 //!
 //! The rule is about addresses, not names, and holds at three places: for the host of an address as it was written, for
 //! every address that its name resolves to, and again at each redirect.
