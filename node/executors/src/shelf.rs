@@ -133,7 +133,7 @@ impl Shelf {
     }
 
     /// Opens a blob. Its bytes may be damaged: whoever uses them compares them with the hash, or has it done before by
-    /// [`Self::verify`].
+    /// `verify`.
     ///
     /// # Errors
     /// [`ShelfError::Missing`], or what the system says.
