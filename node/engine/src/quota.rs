@@ -110,8 +110,8 @@ impl Engine {
         offer: &Offer,
     ) -> Option<(RefusalReason, DurationMillis)> {
         let most = self.config.declared.quotas.input_bytes;
-        // What is told is rounded up to a power of two, so the input has more than half of that.
-        if offer.input_bytes > 0 && offer.input_bytes / 2 >= most {
+        // What is told is rounded up to a power of two, so the input has more than half of that; none is told as one byte.
+        if offer.input_bytes > 1 && offer.input_bytes / 2 >= most {
             return Some((RefusalReason::Room(most), DurationMillis(0)));
         }
         let left = self.unfit.left((from, offer.ticket), step.now.mono)?;

@@ -41,7 +41,8 @@ pub(crate) struct Running {
     pub(crate) profile: Option<Arc<Profile>>,
     /// Whether the executor was told: an awarded job may wait for its input first.
     pub(crate) is_ordered: bool,
-    /// How well it is kept apart, whatever the policy says by now: at least so well as it was ordered to be.
+    /// How well it is kept apart: at least so well as it was ordered to be, whatever the policy says by now. No row keeps it, so
+    /// of a run that an earlier daemon started it is what the policy says at this one's start.
     pub(crate) level: Isolation,
     /// What it said of itself.
     pub(crate) reported: Reported,

@@ -74,6 +74,17 @@ fn a_job_whose_input_has_no_room_on_a_peer_is_refused_with_how_much_has() {
     assert_eq!(wire.transfers(B).0.len(), 1);
 }
 
+/// A disk that says it has no size made a node refuse these, too.
+#[test]
+fn a_job_without_an_input_needs_no_room_for_it() {
+    let mut wire = escalated();
+    limit(&mut wire, B, Quotas { input_bytes: 0, ..Quotas::default() });
+    let job = wire.submit(A, spec(Some("tool:gzip")));
+    wire.pass(DurationMillis::from_secs(60));
+    wire.end(B, 0, Outcome::Ok, b"");
+    assert_eq!(wire.job(A, job).state, JobState::Completed, "{:?}", wire.trace());
+}
+
 #[test]
 fn a_job_whose_input_could_not_be_brought_is_not_bid_for_again_soon() {
     let mut wire = escalated();
